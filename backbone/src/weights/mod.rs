@@ -1,0 +1,1 @@
+//! Weight files of every framework, read and written.
