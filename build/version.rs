@@ -38,8 +38,8 @@ pub fn find(root: &Path) -> Option<(String, PathBuf)> {
 /// is needed and what to do.
 pub fn check(root: &Path) -> Result<String, String> {
     let remedy = format!(
-        "export LIBTORCH with the folder of a libtorch {NEEDED}, or unset it and run \
-         `cargo xtask setup`, which fetches one"
+        "export LIBTORCH with the folder of a libtorch {NEEDED}, or unset LIBTORCH and \
+         LIBTORCH_USE_PYTORCH, remove .libtorch and run `cargo xtask setup`, which fetches one"
     );
     let Some((version, file)) = find(root) else {
         return Err(format!(

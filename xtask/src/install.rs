@@ -35,6 +35,7 @@ pub fn ensure(environment: &Environment, pins: &[Pin]) -> Result<()> {
     if !environment.has_pip() {
         python::create(environment)?;
     }
+    // Read only now: an environment made anew has nothing in it.
     let mut finished = finished(environment)?;
     // Until the end nothing is known to be complete.
     remove_marker(environment)?;
@@ -43,11 +44,14 @@ pub fn ensure(environment: &Environment, pins: &[Pin]) -> Result<()> {
     write_marker(environment, &finished)
 }
 
-/// Whether all of `pins` were once installed to the end and still are.
+/// Whether all of `pins` were once installed to the end and still are; an
+/// environment whose Python no longer runs holds nothing.
 fn is_complete(environment: &Environment, pins: &[Pin]) -> Result<bool> {
     let finished = finished(environment)?;
     Ok(pins.iter().all(|pin| finished.contains(&pin.to_string()))
-        && environment.packages(pins, Look::Version)?.iter().all(python::Package::is_right))
+        && environment
+            .packages(pins, Look::Version)
+            .is_ok_and(|packages| packages.iter().all(python::Package::is_right)))
 }
 
 fn install(environment: &Environment, pins: &[Pin]) -> Result<()> {

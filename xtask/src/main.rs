@@ -3,6 +3,7 @@
 //! Depends on no crate that links libtorch, so that it can be built before
 //! there is one.
 
+use std::env;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -65,7 +66,7 @@ Examples:
   cargo xtask test -p spark-backbone weights    one crate, names with `weights`
   cargo xtask test -- --nocapture               arguments of the test programs")]
     Test {
-        /// Passed on to `cargo test`
+        /// Passed on to `cargo test`; those after `--` to the test programs
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -89,7 +90,9 @@ Examples:
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    // Split here, since clap drops a `--` that comes first and keeps others.
+    let (typed, after_dashes) = split_at_dashes(env::args().collect());
+    match run(Arguments::parse_from(typed).command, after_dashes) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -98,18 +101,52 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<ExitCode> {
+/// What comes before `--`, and what comes after it.
+fn split_at_dashes(mut typed: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let dashes = typed.iter().position(|word| word == "--").unwrap_or(typed.len());
+    let after = typed.split_off(dashes).into_iter().skip(1).collect();
+    (typed, after)
+}
+
+fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
     match task {
         Task::Setup => {
             setup::run(Purpose::Build)?;
         }
         Task::Doctor if doctor::run()? > 0 => return Ok(ExitCode::FAILURE),
         Task::Doctor => {}
-        Task::Test { arguments } => test::run(&arguments)?,
-        Task::Demo { arguments } => demo::run(&arguments)?,
+        Task::Test { arguments } => test::run(&arguments, &after_dashes)?,
+        Task::Demo { arguments } => demo::run(&[arguments, after_dashes].concat())?,
         Task::Photos => {
             photos::run(&setup::run(Purpose::Build)?.environment)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_of_cargo_and_of_the_test_programs_are_told_apart() {
+        let parse = |line: &str| {
+            let typed = ["xtask", "test"].into_iter().chain(line.split_whitespace());
+            let (typed, programs) = split_at_dashes(typed.map(str::to_owned).collect());
+            let Task::Test { arguments } = Arguments::parse_from(typed).command else {
+                panic!("another command than test");
+            };
+            format!("{} | {}", arguments.join(" "), programs.join(" "))
+        };
+        assert_eq!(parse(""), " | ");
+        assert_eq!(parse("name --release"), "name --release | ");
+        assert_eq!(parse("-- --nocapture"), " | --nocapture");
+        assert_eq!(parse("-p x --release name -- -q"), "-p x --release name | -q");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
 }

@@ -7,11 +7,12 @@ use anyhow::Result;
 use crate::process;
 use crate::setup::{self, Purpose};
 
-/// Sets up and runs `cargo test` on the whole workspace, or with `arguments`.
+/// Sets up and runs `cargo test` with `arguments`, on the whole workspace
+/// unless they name packages; `programs` go to the test programs.
 ///
 /// # Errors
 /// When the set-up or a test fails.
-pub fn run(arguments: &[String]) -> Result<()> {
+pub fn run(arguments: &[String], programs: &[String]) -> Result<()> {
     let checkout = setup::run(Purpose::Test)?;
     let mut cargo = process::cargo(&checkout.root);
     cargo.arg("test");
@@ -22,15 +23,16 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if env::var_os("SPARK_PYTHON").is_none() {
         cargo.env("SPARK_PYTHON", checkout.environment.python());
     }
-    process::run(cargo.args(arguments))
+    cargo.args(arguments);
+    if !programs.is_empty() {
+        cargo.arg("--").args(programs);
+    }
+    process::run(&mut cargo)
 }
 
-/// Whether the arguments, up to those of the test programs, choose packages.
+/// Whether the arguments choose packages.
 fn names_packages(arguments: &[String]) -> bool {
-    arguments
-        .iter()
-        .take_while(|argument| *argument != "--")
-        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
+    arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
 }
 
 #[cfg(test)]
@@ -46,7 +48,7 @@ mod tests {
         {
             assert!(names(line), "{line}");
         }
-        for line in ["", "weights", "--test parity", "-- --package", "weights -- -p"] {
+        for line in ["", "weights", "--test parity", "--profile release"] {
             assert!(!names(line), "{line}");
         }
     }
