@@ -26,7 +26,9 @@ pub fn configure() {
         Ok(lib) => lib,
         Err(error) => {
             let lib = Path::new(&lib).display();
-            println!("cargo::error=libtorch's folder {lib} cannot be opened ({error}): run `cargo xtask setup`");
+            println!(
+                "cargo::error=libtorch's folder {lib} cannot be opened ({error}): run `cargo xtask setup`"
+            );
             return;
         }
     };
