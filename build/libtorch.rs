@@ -35,9 +35,12 @@ pub fn configure() {
     // A libtorch whose libraries and headers are installed apart has no folder
     // to look into; its C++ interface was compiled against, which is a check.
     let root = lib.parent().unwrap_or(&lib);
-    if let (Some(_), Err(problem)) = (version::find(root), version::check(root)) {
-        println!("cargo::error={problem}");
-        return;
+    if let Some((_, file)) = version::find(root) {
+        println!("cargo::rerun-if-changed={}", file.display());
+        if let Err(problem) = version::check(root) {
+            println!("cargo::error={problem}");
+            return;
+        }
     }
 
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());

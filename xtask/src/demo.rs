@@ -35,6 +35,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     report(&output)
 }
 
+/// Says where each result lies.
 fn report(output: &Path) -> Result<()> {
     println!("\nRun: {}", output.display());
     for (name, what) in RESULTS {
@@ -45,4 +46,22 @@ fn report(output: &Path) -> Result<()> {
         println!("{what}: {}", path.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_its_results_is_no_success() {
+        let output = std::env::temp_dir().join(format!("xtask-demo-{}", std::process::id()));
+        for (name, _) in RESULTS {
+            let error = report(&output).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            std::fs::create_dir_all(output.join(name)).unwrap();
+        }
+        let reported = report(&output);
+        std::fs::remove_dir_all(&output).unwrap();
+        reported.unwrap();
+    }
 }
