@@ -1,0 +1,71 @@
+//! Initial values of parameters. Drawn on the CPU from libtorch's generator
+//! (`tch::manual_seed`), so that a seed means the same model on every device.
+
+use tch::nn::Path;
+use tch::{Device, Kind, Tensor};
+
+const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+/// How a parameter starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// One value everywhere.
+    Constant(f64),
+    /// Normal with mean 0, cut at ±`bound`
+    /// (`torch.nn.init.trunc_normal_(std, a=-bound, b=bound)`).
+    TruncatedNormal {
+        /// Standard deviation before cutting.
+        std: f64,
+        /// Largest absolute value.
+        bound: f64,
+    },
+    /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
+    KaimingFanOut,
+    /// Uniform within ±1/√fan_in: PyTorch's default for convolutions and
+    /// linear layers (weights and biases).
+    Default {
+        /// Inputs that one output sums over.
+        fan_in: i64,
+    },
+}
+
+impl Init {
+    /// The trunc-normal of ConvNeXt and of SparK's decoder: std 0.02, cut at
+    /// ±2 (that is, in effect not at all).
+    pub const TRUNC_NORMAL_02: Self = Self::TruncatedNormal { std: 0.02, bound: 2.0 };
+
+    /// A float32 CPU tensor of this shape.
+    pub fn tensor(self, size: &[i64]) -> Tensor {
+        match self {
+            Self::Constant(value) => Tensor::full(size, value, CPU),
+            Self::TruncatedNormal { std, bound } => {
+                // Inverse transform sampling between the cuts' cumulative
+                // probabilities, in float64 since they can be close to 1.
+                let edge = Tensor::from(bound / std / std::f64::consts::SQRT_2).erf();
+                let edge = edge.double_value(&[]);
+                let uniform = Tensor::rand(size, (Kind::Double, Device::Cpu)) * (2.0 * edge) - edge;
+                (uniform.erfinv() * (std * std::f64::consts::SQRT_2))
+                    .clamp(-bound, bound)
+                    .to_kind(Kind::Float)
+            }
+            Self::KaimingFanOut => {
+                let fan_out = size[0] * size[2..].iter().product::<i64>();
+                Tensor::randn(size, CPU) * (2.0 / fan_out as f64).sqrt()
+            }
+            Self::Default { fan_in } => {
+                let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
+                Tensor::rand(size, CPU) * (2.0 * bound) - bound
+            }
+        }
+    }
+
+    /// A trainable parameter of this shape under `path`.
+    pub fn parameter(self, path: &Path, name: &str, size: &[i64]) -> Tensor {
+        path.add(name, self.tensor(size).to_device(path.device()), true)
+    }
+
+    /// A buffer (saved, but not trained) of this shape under `path`.
+    pub fn buffer(self, path: &Path, name: &str, size: &[i64]) -> Tensor {
+        path.add(name, self.tensor(size).to_device(path.device()), false)
+    }
+}
