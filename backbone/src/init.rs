@@ -21,12 +21,14 @@ pub enum Init {
     },
     /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
     KaimingFanOut,
-    /// Uniform within ±1/√fan_in: PyTorch's default for convolutions and
-    /// linear layers (weights and biases).
-    Default {
-        /// Inputs that one output sums over.
-        fan_in: i64,
+    /// Uniform within ±`bound`.
+    Uniform {
+        /// Largest absolute value.
+        bound: f64,
     },
+    /// PyTorch's own default for weights of convolutions and linear layers:
+    /// uniform within ±1/√fan_in.
+    Default,
 }
 
 impl Init {
@@ -52,11 +54,23 @@ impl Init {
                 let fan_out = size[0] * size[2..].iter().product::<i64>();
                 Tensor::randn(size, CPU) * (2.0 / fan_out as f64).sqrt()
             }
-            Self::Default { fan_in } => {
-                let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
-                Tensor::rand(size, CPU) * (2.0 * bound) - bound
-            }
+            Self::Uniform { bound } => Tensor::rand(size, CPU) * (2.0 * bound) - bound,
+            Self::Default => Self::default_bound(size).tensor(size),
         }
+    }
+
+    /// The start of the bias that goes with a weight of shape `weight_size`
+    /// which starts like this: zero, or PyTorch's default beside its own.
+    pub fn of_bias(self, weight_size: &[i64]) -> Self {
+        match self {
+            Self::Default => Self::default_bound(weight_size),
+            _ => Self::Constant(0.0),
+        }
+    }
+
+    fn default_bound(weight_size: &[i64]) -> Self {
+        let fan_in: i64 = weight_size[1..].iter().product();
+        Self::Uniform { bound: 1.0 / (fan_in.max(1) as f64).sqrt() }
     }
 
     /// A trainable parameter of this shape under `path`.

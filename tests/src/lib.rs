@@ -1,1 +1,3 @@
-//! x
+//! What the cross-crate tests share.
+
+pub mod rule;

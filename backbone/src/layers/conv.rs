@@ -87,15 +87,10 @@ impl Conv2d {
     /// configured, `bias` `[out_chans]`.
     pub fn new(path: &Path, in_chans: i64, out_chans: i64, config: Conv2dConfig) -> Self {
         let Conv2dConfig { kernel, stride, padding, dilation, groups, bias, init } = config;
-        let fan_in = in_chans / groups * kernel.0 * kernel.1;
         let size = [out_chans, in_chans / groups, kernel.0, kernel.1];
-        let bias_init = match init {
-            Init::Default { .. } => Init::Default { fan_in },
-            _ => Init::Constant(0.0),
-        };
         Self {
             weight: init.parameter(path, "weight", &size),
-            bias: bias.then(|| bias_init.parameter(path, "bias", &[out_chans])),
+            bias: bias.then(|| init.of_bias(&size).parameter(path, "bias", &[out_chans])),
             groups,
             sliding: Sliding { kernel, stride, padding, dilation },
         }

@@ -20,13 +20,10 @@ impl Linear {
     /// Weights drawn from `init`; the bias starts at zero, or as PyTorch's
     /// default where the weights do.
     pub fn new(path: &Path, in_features: i64, out_features: i64, init: Init) -> Self {
-        let bias = match init {
-            Init::Default { .. } => init,
-            _ => Init::Constant(0.0),
-        };
+        let size = [out_features, in_features];
         Self {
-            weight: init.parameter(path, "weight", &[out_features, in_features]),
-            bias: bias.parameter(path, "bias", &[out_features]),
+            weight: init.parameter(path, "weight", &size),
+            bias: init.of_bias(&size).parameter(path, "bias", &[out_features]),
         }
     }
 
