@@ -9,6 +9,8 @@ const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
+    /// Whatever the memory holds: for weights that are loaded right after.
+    Uninitialised,
     /// One value everywhere.
     Constant(f64),
     /// Normal with mean 0, cut at ±`bound`
@@ -39,7 +41,12 @@ impl Init {
     /// A float32 CPU tensor of this shape.
     pub fn tensor(self, size: &[i64]) -> Tensor {
         match self {
+            Self::Uninitialised => Tensor::empty(size, CPU),
             Self::Constant(value) => Tensor::full(size, value, CPU),
+            // Beyond eight deviations there is nothing to cut in float32.
+            Self::TruncatedNormal { std, bound } if bound > 8.0 * std => {
+                Tensor::randn(size, CPU) * std
+            }
             Self::TruncatedNormal { std, bound } => {
                 // Inverse transform sampling between the cuts' cumulative
                 // probabilities, in float64 since they can be close to 1.
@@ -64,6 +71,7 @@ impl Init {
     pub fn of_bias(self, weight_size: &[i64]) -> Self {
         match self {
             Self::Default => Self::default_bound(weight_size),
+            Self::Uninitialised => self,
             _ => Self::Constant(0.0),
         }
     }

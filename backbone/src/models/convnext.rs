@@ -77,12 +77,13 @@ struct Block {
 }
 
 impl Block {
-    fn new(path: &Path, dim: i64, drop_path: DropPath) -> Self {
+    fn new(path: &Path, dim: i64, drop_path: DropPath, init: Init) -> Self {
+        let depthwise = depthwise_config(dim).init(init);
         Self {
-            dwconv: Conv2d::new(&(path / "dwconv"), dim, dim, depthwise_config(dim)),
+            dwconv: Conv2d::new(&(path / "dwconv"), dim, dim, depthwise),
             norm: LayerNorm2d::new(&(path / "norm"), dim, EPS),
-            pwconv1: Linear::new(&(path / "pwconv1"), dim, 4 * dim, Init::TRUNC_NORMAL_02),
-            pwconv2: Linear::new(&(path / "pwconv2"), 4 * dim, dim, Init::TRUNC_NORMAL_02),
+            pwconv1: Linear::new(&(path / "pwconv1"), dim, 4 * dim, init),
+            pwconv2: Linear::new(&(path / "pwconv2"), 4 * dim, dim, init),
             gamma: LayerScale::new(path, dim, LAYER_SCALE_INIT),
             drop_path,
         }
@@ -113,6 +114,7 @@ impl ConvNeXt {
     /// uses, the classifier's `norm` is kept, as the official encoder has it.
     pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
         let rates = drop_path_rates(options.drop_path_rate, config.depths.iter().sum());
+        let init = options.init(Init::TRUNC_NORMAL_02);
         let mut numbers = 0..;
         let mut from = options.in_chans;
         let mut downsample_layers = Vec::new();
@@ -121,12 +123,12 @@ impl ConvNeXt {
             let layer = path / "downsample_layers" / stage;
             let (conv, norm) = if stage == 0 { (0, 1) } else { (1, 0) };
             downsample_layers.push((
-                Conv2d::new(&(&layer / conv), from, dim, downsample_config(stage)),
+                Conv2d::new(&(&layer / conv), from, dim, downsample_config(stage).init(init)),
                 LayerNorm2d::new(&(&layer / norm), if stage == 0 { dim } else { from }, EPS),
             ));
             let stage_path = path / "stages" / stage;
             let block = |index: usize, number: usize| {
-                Block::new(&(&stage_path / index), dim, DropPath::new(rates[number], number))
+                Block::new(&(&stage_path / index), dim, DropPath::new(rates[number], number), init)
             };
             blocks.push((0..depth).zip(&mut numbers).map(|(i, n)| block(i, n)).collect());
             from = dim;

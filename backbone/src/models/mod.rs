@@ -12,7 +12,7 @@ pub use convnext::{Config as ConvNeXtConfig, ConvNeXt};
 pub use cost::Cost;
 pub use resnet::{BlockKind, Config as ResNetConfig, ResNet};
 
-use crate::{Backbone, Error, Result};
+use crate::{Backbone, Error, Init, Result};
 
 /// Which published architecture a model is of: decides how its parameters are
 /// called in other frameworks.
@@ -33,11 +33,22 @@ pub struct BuildOptions {
     pub in_chans: i64,
     /// Drop-path rate of the last block; earlier ones rise to it linearly.
     pub drop_path_rate: f64,
+    /// Leaves the weights of convolutions and linear layers as the memory
+    /// holds them, when they are to be loaded right after (or only their names
+    /// and shapes matter): saves drawing them.
+    pub uninitialised: bool,
+}
+
+impl BuildOptions {
+    /// `init`, unless weights stay as they are.
+    fn init(&self, init: Init) -> Init {
+        if self.uninitialised { Init::Uninitialised } else { init }
+    }
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { in_chans: 3, drop_path_rate: 0.0 }
+        Self { in_chans: 3, drop_path_rate: 0.0, uninitialised: false }
     }
 }
 
@@ -112,7 +123,7 @@ impl Model {
     /// # Errors
     /// Options out of range.
     pub fn build(&self, path: &Path, options: &BuildOptions) -> Result<Box<dyn Backbone>> {
-        let BuildOptions { in_chans, drop_path_rate } = *options;
+        let BuildOptions { in_chans, drop_path_rate, .. } = *options;
         if in_chans < 1 {
             return Err(Error::invalid("in_chans", in_chans, "an image has at least one channel"));
         }
@@ -205,7 +216,8 @@ mod tests {
         for name in ["resnet18", "resnext50_32x4d", "convnext_tiny"] {
             let model = find(name).unwrap();
             let store = tch::nn::VarStore::new(tch::Device::Cpu);
-            model.build(&store.root(), &BuildOptions { in_chans: 5, drop_path_rate: 0.1 }).unwrap();
+            let options = BuildOptions { in_chans: 5, drop_path_rate: 0.1, uninitialised: true };
+            model.build(&store.root(), &options).unwrap();
             let count: usize = store.trainable_variables().iter().map(|t| t.numel()).sum();
             assert_eq!(count as i64, model.cost(5, 0, 64, 64).params, "{name}");
         }
@@ -220,9 +232,9 @@ mod tests {
             let result = find("resnet18").unwrap().build(&store.root(), &options);
             result.unwrap_err().to_string()
         };
-        let error = build(BuildOptions { in_chans: 0, drop_path_rate: 0.0 });
+        let error = build(BuildOptions { in_chans: 0, ..BuildOptions::default() });
         assert_eq!(error, "in_chans is 0, but an image has at least one channel");
-        let error = build(BuildOptions { in_chans: 3, drop_path_rate: 1.0 });
+        let error = build(BuildOptions { drop_path_rate: 1.0, ..BuildOptions::default() });
         assert_eq!(error, "drop_path_rate is 1, but it must be in [0, 1)");
     }
 }

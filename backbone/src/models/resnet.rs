@@ -10,7 +10,7 @@ use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Mode, Stage};
+use crate::{Backbone, FeatureMap, Init, Mode, Stage};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +135,7 @@ const STEM: Conv2dConfig = Conv2dConfig {
     dilation: (1, 1),
     groups: 1,
     bias: false,
-    init: crate::Init::KaimingFanOut,
+    init: Init::KaimingFanOut,
 };
 
 struct BlockPlan {
@@ -155,21 +155,31 @@ struct Block {
 }
 
 impl Block {
-    fn new(path: &Path, config: &Config, plan: &BlockPlan, drop_path: DropPath) -> Self {
+    fn new(
+        path: &Path,
+        config: &Config,
+        plan: &BlockPlan,
+        drop_path: DropPath,
+        options: &BuildOptions,
+    ) -> Self {
         let (main, shortcut) = config.convolutions(plan);
+        let init = options.init(Init::KaimingFanOut);
         let last = main.len();
         let convolutions = main.into_iter().zip(1..).map(|((from, to, conv), number)| {
             // The last norm starts at 0, so that the block starts as identity.
             let weight = if number == last { 0.0 } else { 1.0 };
             (
-                Conv2d::new(&(path / format!("conv{number}")), from, to, conv),
+                Conv2d::new(&(path / format!("conv{number}")), from, to, conv.init(init)),
                 BatchNorm2d::with_weight(&(path / format!("bn{number}")), to, weight),
             )
         });
         let convolutions = convolutions.collect();
         let downsample = shortcut.map(|(from, to, conv)| {
             let path = path / "downsample";
-            (Conv2d::new(&(&path / 0), from, to, conv), BatchNorm2d::new(&(&path / 1), to))
+            (
+                Conv2d::new(&(&path / 0), from, to, conv.init(init)),
+                BatchNorm2d::new(&(&path / 1), to),
+            )
         });
         Self { convolutions, downsample, drop_path }
     }
@@ -214,10 +224,11 @@ impl ResNet {
         for (number, plan) in plans.iter().enumerate() {
             let path = path / format!("layer{}", plan.stage + 1) / plan.index;
             let drop_path = DropPath::new(rates[number], number);
-            layers[plan.stage].push(Block::new(&path, config, plan, drop_path));
+            layers[plan.stage].push(Block::new(&path, config, plan, drop_path, options));
         }
+        let stem = STEM.init(options.init(STEM.init));
         Self {
-            conv1: Conv2d::new(&(path / "conv1"), options.in_chans, 64, STEM),
+            conv1: Conv2d::new(&(path / "conv1"), options.in_chans, 64, stem),
             bn1: BatchNorm2d::new(&(path / "bn1"), 64),
             maxpool: MaxPool2d::new(3, 2, 1),
             layers,
