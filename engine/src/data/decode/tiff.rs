@@ -26,11 +26,14 @@ pub(super) fn decode_special(bytes: &[u8], channels: usize) -> Result<Option<Spe
     let mut limits = Limits::default();
     limits.decoding_buffer_size = (MAX_PIXELS * 8) as usize;
     limits.intermediate_buffer_size = limits.decoding_buffer_size;
+    let indices = palette_as_grey(bytes);
+    let bytes = indices.as_deref().unwrap_or(bytes);
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(describe)?.with_limits(limits);
     let kind = decoder.colortype().map_err(describe)?;
-    let (ColorType::Palette(_) | ColorType::Multiband { .. } | ColorType::Gray(32)) = kind else {
+    let is_special = matches!(kind, ColorType::Multiband { .. } | ColorType::Gray(32));
+    if !is_special && indices.is_none() {
         return Ok(None);
-    };
+    }
     let (width, height) = decoder.dimensions().map_err(describe)?;
     check_size(width, height)?;
 
@@ -44,13 +47,13 @@ pub(super) fn decode_special(bytes: &[u8], channels: usize) -> Result<Option<Spe
     let mut samples = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut samples).map_err(describe)?;
     match (kind, samples) {
-        (ColorType::Palette(8), DecodingResult::U8(indices)) => {
+        (ColorType::Gray(8), DecodingResult::U8(indices)) => {
             let colours = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(describe)?;
             let rgb = apply_palette(&indices, &colours)?;
             let image = RgbImage::from_raw(width, height, rgb).ok_or("incomplete image")?;
             Ok(Some(upright(DynamicImage::ImageRgb8(image))))
         }
-        (ColorType::Palette(bits), _) => Err(format!("a TIFF palette of {bits} bits, not 8")),
+        (ColorType::Gray(bits @ ..8), _) => Err(format!("a TIFF palette of {bits} bits, not 8")),
         (ColorType::Multiband { num_samples: 2, .. }, samples)
             if layout.planes == 1 && matches!(channels, 1 | 3 | 4) =>
         {
@@ -72,6 +75,38 @@ pub(super) fn decode_special(bytes: &[u8], channels: usize) -> Result<Option<Spe
                 .map_err(|e| e.to_string())
         }
     }
+}
+
+/// A copy of a palette file that calls its indices grey levels, since the decoder knows no
+/// palettes: none when `bytes` is another kind of file. (TIFF 6.0, section 2: a header of byte
+/// order, 42 and the directory's place; a directory of a count and 12-byte entries.)
+fn palette_as_grey(bytes: &[u8]) -> Option<Vec<u8>> {
+    const INTERPRETATION: u16 = 262;
+    const GREY: u16 = 1;
+    const PALETTE: u16 = 3;
+    let little = bytes.starts_with(b"II*\0");
+    if !little && !bytes.starts_with(b"MM\0*") {
+        return None;
+    }
+    let short = |at: usize| {
+        let pair = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        Some(if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) })
+    };
+    let long = bytes.get(4..8)?.try_into().ok()?;
+    let directory =
+        if little { u32::from_le_bytes(long) } else { u32::from_be_bytes(long) } as usize;
+    let entries = usize::from(short(directory)?);
+    let entry = (0..entries)
+        .map(|entry| directory + 2 + 12 * entry)
+        .find(|&entry| short(entry) == Some(INTERPRETATION))?;
+    let value = entry + 8;
+    if short(value)? != PALETTE {
+        return None;
+    }
+    let mut copy = bytes.to_vec();
+    let grey = if little { GREY.to_le_bytes() } else { GREY.to_be_bytes() };
+    copy[value..value + 2].copy_from_slice(&grey);
+    Some(copy)
 }
 
 /// `colours` holds all reds, then all greens, then all blues, 16 bits each.
