@@ -1,1 +1,11 @@
-//! x
+//! What every trainer needs, and no more: optimizers, schedules,
+//! checkpoints, metrics and progress.
+//!
+//! The crate supplies parts. The training loop that calls them is a function
+//! of each binary, to be read there from top to bottom.
+
+pub mod error;
+pub mod optim;
+pub mod schedule;
+
+pub use error::{Error, Result};
