@@ -4,6 +4,7 @@
 //! The crate supplies parts. The training loop that calls them is a function
 //! of each binary, to be read there from top to bottom.
 
+pub mod checkpoint;
 pub mod error;
 pub mod optim;
 pub mod schedule;

@@ -123,7 +123,8 @@ impl<const S: usize> Buckets<S> {
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let mut named = BTreeMap::new();
         for bucket in &self.buckets {
-            let params: Vec<Tensor> = bucket.params.iter().map(|(_, p)| p.shallow_clone()).collect();
+            let params: Vec<Tensor> =
+                bucket.params.iter().map(|(_, p)| p.shallow_clone()).collect();
             for (state_name, state) in self.state_names.iter().zip(&bucket.state) {
                 let views = split(state, &params);
                 for ((name, _), view) in bucket.params.iter().zip(views) {
@@ -177,7 +178,9 @@ impl<const S: usize> Bucket<S> {
         if together {
             let grad = match grads.as_slice() {
                 [grad] => grad.shallow_clone(),
-                several => Tensor::cat(&several.iter().map(|g| g.reshape(-1)).collect::<Vec<_>>(), 0),
+                several => {
+                    Tensor::cat(&several.iter().map(|g| g.reshape(-1)).collect::<Vec<_>>(), 0)
+                }
             };
             let state = std::array::from_fn(|i| self.state[i].shallow_clone());
             return vec![self.piece(params, grad, state, self.steps[0])];
@@ -195,13 +198,7 @@ impl<const S: usize> Bucket<S> {
             .collect()
     }
 
-    fn piece(
-        &self,
-        params: Vec<Tensor>,
-        grad: Tensor,
-        state: [Tensor; S],
-        steps: u64,
-    ) -> Work<S> {
+    fn piece(&self, params: Vec<Tensor>, grad: Tensor, state: [Tensor; S], steps: u64) -> Work<S> {
         let (lr_scale, weight_decay_scale) = (self.lr_scale, self.weight_decay_scale);
         Work { params, grad, state, lr_scale, weight_decay_scale, steps }
     }
@@ -266,10 +263,14 @@ fn check(groups: &[ParamGroup]) -> Result<()> {
             return broken(value, "a shared tensor is given once, or it would be updated twice");
         }
         if !param.requires_grad() || !param.is_leaf() {
-            return broken("no leaf tensor that requires gradients".into(), "only those can be trained");
+            return broken(
+                "no leaf tensor that requires gradients".into(),
+                "only those can be trained",
+            );
         }
         if !matches!(param.kind(), Kind::Float | Kind::Double) || param.kind() != first.kind() {
-            let rule = "parameters are float32, or all float64; lower precision is for the forward pass";
+            let rule =
+                "parameters are float32, or all float64; lower precision is for the forward pass";
             return broken(format!("{:?}", param.kind()), rule);
         }
         if param.device() != first.device() {

@@ -31,7 +31,11 @@ pub fn param_groups(params: impl IntoIterator<Item = (String, Tensor)>) -> Vec<P
     [(decayed, 1.0), (still, 0.0)]
         .into_iter()
         .filter(|(params, _)| !params.is_empty())
-        .map(|(params, weight_decay_scale)| ParamGroup { params, lr_scale: 1.0, weight_decay_scale })
+        .map(|(params, weight_decay_scale)| ParamGroup {
+            params,
+            lr_scale: 1.0,
+            weight_decay_scale,
+        })
         .collect()
 }
 

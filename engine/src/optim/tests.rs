@@ -140,7 +140,10 @@ fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
         let cases: [(BTreeMap<String, Tensor>, &str); 4] = [
             (altered(&|s| drop(s.remove(&key))), "stem.weight is missing"),
             (altered(&|s| drop(s.insert("extra".into(), Tensor::from(0)))), "state is extra"),
-            (altered(&|s| drop(s.insert(key.clone(), Tensor::from(0f32)))), "([8, 3, 3, 3], Float)"),
+            (
+                altered(&|s| drop(s.insert(key.clone(), Tensor::from(0f32)))),
+                "([8, 3, 3, 3], Float)",
+            ),
             (
                 altered(&|s| drop(s.insert(key.clone(), good[&key].to_kind(Kind::Double)))),
                 "([8, 3, 3, 3], Double)",
