@@ -8,6 +8,8 @@ pub mod checkpoint;
 pub mod error;
 pub mod metrics;
 pub mod optim;
+pub mod progress;
+pub mod run_dir;
 pub mod schedule;
 
 pub use error::{Error, Result};
