@@ -7,7 +7,7 @@
 //! reads and writes the files other frameworks use.
 
 pub mod error;
-pub mod weights;
 pub mod models;
+pub mod weights;
 
 pub use error::{Error, Result};
