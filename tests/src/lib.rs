@@ -1,1 +1,5 @@
-//! x
+//! What the cross-crate tests share.
+
+mod python;
+
+pub use python::{python, run_python};

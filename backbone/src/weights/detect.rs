@@ -153,6 +153,15 @@ mod tests {
     }
 
     #[test]
+    fn old_checkpoints() {
+        let mut tar = [0; HEAD];
+        tar[TAR_MAGIC].copy_from_slice(b"ustar");
+        assert_eq!(recognise(&tar), Ok(Format::TorchTar));
+        let legacy = [&b"\x80\x02\x8a\x0a"[..], &LEGACY_MAGIC, b"."].concat();
+        assert_eq!(recognise(&legacy), Ok(Format::TorchLegacy));
+    }
+
+    #[test]
     fn other_files_are_called_by_name() {
         for (head, name) in [
             (&b""[..], "empty"),

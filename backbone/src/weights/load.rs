@@ -97,12 +97,7 @@ fn converted(target: &StateDict, file: &WeightFile, fit: &Fit) -> Result<Vec<(Te
                     kind_name(kind)
                 )));
             }
-            let from = from.f_detach()?.f_to_kind(kind)?.f_to_device_(
-                into.device(),
-                kind,
-                false,
-                false,
-            )?;
+            let from = from.f_detach()?.f_to_device_(into.device(), kind, false, false)?;
             Ok((into.shallow_clone(), from.f_reshape(into.size())?))
         })
         .collect()

@@ -73,6 +73,23 @@ fn the_same_content_gives_the_same_bytes() {
     assert_eq!(bytes("a"), bytes("b"));
 }
 
+/// torch maps a checkpoint into memory and uses the data where it lies.
+#[test]
+fn checkpoint_data_is_aligned_and_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.pth");
+    write_pth(&path, &every_type()).unwrap();
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(&path).unwrap()).unwrap();
+    let mut seen = 0;
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index).unwrap();
+        assert_eq!(entry.compression(), zip::CompressionMethod::Stored);
+        assert_eq!(entry.data_start().unwrap() % 64, 0, "{index}");
+        seen += 1;
+    }
+    assert_eq!(seen, every_type().len() + 3);
+}
+
 #[test]
 fn extensions_do_not_matter() {
     let folder = tempfile::tempdir().unwrap();
