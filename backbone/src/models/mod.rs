@@ -169,14 +169,6 @@ impl fmt::Display for Model {
     }
 }
 
-/// Names of parameters and buffers that a pyramid does without: a classifier's
-/// and ConvNeXt's last norm (which belongs to it), and batch norms' counters.
-/// Weights that lack them are still complete.
-pub fn is_optional(name: &str) -> bool {
-    let head = ["fc.", "head.", "norm."].iter().any(|head| name.starts_with(head));
-    head || name.ends_with("num_batches_tracked")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
