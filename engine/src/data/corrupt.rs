@@ -1,0 +1,106 @@
+//! Which files could not be used, and when there are too many of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{Error, Result};
+
+/// The files that a loader skipped, shared by its threads.
+#[derive(Debug)]
+pub struct CorruptFiles {
+    allowed: usize,
+    /// Name and reason by the file's index in the data set.
+    files: Mutex<HashMap<usize, (String, String)>>,
+}
+
+impl CorruptFiles {
+    /// For a data set of `total` images, of which a share of `fraction` may be corrupt: one at
+    /// least if any, and never all.
+    pub(super) fn new(total: usize, fraction: f64) -> Self {
+        let allowed = match (fraction * total as f64) as usize {
+            0 if fraction > 0.0 => 1,
+            share => share,
+        };
+        let allowed = allowed.min(total.saturating_sub(1));
+        CorruptFiles { allowed, files: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, (String, String)>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether image `index` is known to be corrupt.
+    pub(super) fn contains(&self, index: usize) -> bool {
+        self.lock().contains_key(&index)
+    }
+
+    /// Notes that image `index` is corrupt.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when that makes too many; it lists some.
+    pub(super) fn add(&self, index: usize, name: String, reason: String) -> Result<()> {
+        const LISTED: usize = 5;
+        let mut files = self.lock();
+        files.insert(index, (name, reason));
+        if files.len() <= self.allowed {
+            return Ok(());
+        }
+        let (found, allowed) = (files.len(), self.allowed);
+        drop(files);
+        let listed: String = self
+            .report()
+            .iter()
+            .take(LISTED)
+            .map(|(name, reason)| format!("\n  {name}: {reason}"))
+            .collect();
+        let more = if found > LISTED { "\n  …" } else { "" };
+        Err(Error::Data(format!(
+            "{found} files can't be used, and at most {allowed} may be skipped; repair or remove \
+             them, or allow more with --max-corrupt (a fraction of all files):{listed}{more}"
+        )))
+    }
+
+    /// Number of distinct corrupt files met so far.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether no corrupt file was met so far.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Name and reason of each, sorted by name.
+    pub fn report(&self) -> Vec<(String, String)> {
+        let files: BTreeMap<String, String> = self.lock().values().cloned().collect();
+        files.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allows_a_share_but_at_least_one_and_never_all() {
+        let allowed = |total, fraction| CorruptFiles::new(total, fraction).allowed;
+        assert_eq!(allowed(1000, 0.01), 10);
+        assert_eq!(allowed(10, 0.01), 1);
+        assert_eq!(allowed(10, 0.0), 0);
+        assert_eq!(allowed(10, 1.0), 9);
+        assert_eq!(allowed(1, 0.5), 0);
+    }
+
+    #[test]
+    fn counts_a_file_once_and_lists_the_first_when_there_are_too_many() {
+        let files = CorruptFiles::new(10, 0.2);
+        files.add(4, "d.jpg".into(), "bad".into()).unwrap();
+        files.add(4, "d.jpg".into(), "bad".into()).unwrap();
+        files.add(1, "a.jpg".into(), "worse".into()).unwrap();
+        assert_eq!(files.len(), 2);
+        let message = files.add(2, "c.jpg".into(), "worst".into()).unwrap_err().to_string();
+        let listed = "\n  a.jpg: worse\n  c.jpg: worst\n  d.jpg: bad";
+        assert!(message.starts_with("3 files") && message.contains("--max-corrupt"), "{message}");
+        assert!(message.ends_with(listed), "{message}");
+    }
+}

@@ -1,0 +1,294 @@
+//! A decoded image, cropping and resizing.
+
+use fast_image_resize as fir;
+
+use crate::{Error, Result};
+
+/// The samples of an [`Image`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// Interleaved 8-bit samples, `[H, W, C]`, 1, 3 or 4 channels.
+    U8(Vec<u8>),
+    /// Planar float samples, `[C, H, W]`, any number of channels.
+    F32(Vec<f32>),
+}
+
+/// A decoded image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    width: usize,
+    height: usize,
+    channels: usize,
+    pixels: Pixels,
+}
+
+/// A rectangle of whole pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CropBox {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Number of rows.
+    pub height: usize,
+    /// Number of columns.
+    pub width: usize,
+}
+
+/// How a resize weighs the source pixels. Both filters widen when shrinking
+/// (antialiasing), as Pillow's do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interpolation {
+    /// Triangle filter.
+    Bilinear,
+    /// Cubic filter with a = −0.5.
+    Bicubic,
+}
+
+impl Image {
+    /// An image of `pixels`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a side or the channel count is 0, when 8-bit samples come with
+    /// other than 1, 3 or 4 channels, or when the number of samples isn't their product.
+    pub fn new(width: usize, height: usize, channels: usize, pixels: Pixels) -> Result<Self> {
+        let shape = format!("{height}×{width}×{channels}");
+        if width == 0 || height == 0 || channels == 0 {
+            return Err(Error::invalid("image shape", shape, "every dimension must be at least 1"));
+        }
+        let samples = match &pixels {
+            Pixels::U8(_) if !matches!(channels, 1 | 3 | 4) => {
+                let rule = "8-bit images have 1, 3 or 4 channels";
+                return Err(Error::invalid("image channels", channels, rule));
+            }
+            Pixels::U8(samples) => samples.len(),
+            Pixels::F32(samples) => samples.len(),
+        };
+        let needed = width.checked_mul(height).and_then(|area| area.checked_mul(channels));
+        if needed != Some(samples) {
+            let rule = format!("a {shape} image has one for each");
+            return Err(Error::invalid("number of samples", samples, rule));
+        }
+        Ok(Image { width, height, channels, pixels })
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The samples.
+    pub fn pixels(&self) -> &Pixels {
+        &self.pixels
+    }
+
+    /// The part inside `area`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `area` is empty or reaches outside the image.
+    pub fn crop(&self, area: CropBox) -> Result<Image> {
+        let inside = |start: usize, length: usize, side| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= side)
+        };
+        if !inside(area.left, area.width, self.width) || !inside(area.top, area.height, self.height)
+        {
+            let rule = format!("it must lie inside the image of {}×{}", self.height, self.width);
+            return Err(Error::invalid("crop box", format!("{area:?}"), rule));
+        }
+        let pixels = match &self.pixels {
+            Pixels::U8(samples) => {
+                Pixels::U8(crop_rows(samples, self.width * self.channels, area, self.channels))
+            }
+            Pixels::F32(samples) => Pixels::F32(
+                samples
+                    .chunks_exact(self.width * self.height)
+                    .flat_map(|plane| crop_rows(plane, self.width, area, 1))
+                    .collect(),
+            ),
+        };
+        Ok(Image { width: area.width, height: area.height, channels: self.channels, pixels })
+    }
+
+    /// The part inside `area`, resized to `size` = (height, width).
+    ///
+    /// The crop is copied before it is resized: pixels just outside it have no say, as in
+    /// torchvision's `resized_crop`. The alpha channel of four weighs the colours, as in Pillow.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `area` reaches outside the image or a side of `size` is 0.
+    pub fn resized_crop(
+        &self,
+        area: CropBox,
+        size: (usize, usize),
+        interpolation: Interpolation,
+    ) -> Result<Image> {
+        let whole = CropBox { top: 0, left: 0, height: self.height, width: self.width };
+        if area == whole {
+            return self.resize(size, interpolation);
+        }
+        let cropped = self.crop(area)?;
+        if (area.height, area.width) == size {
+            return Ok(cropped);
+        }
+        cropped.resize(size, interpolation)
+    }
+
+    /// The whole image resized to `size` = (height, width).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a side of `size` is 0 or beyond 2³².
+    pub fn resize(&self, size: (usize, usize), interpolation: Interpolation) -> Result<Image> {
+        let (height, width) = size;
+        if height == 0 || width == 0 {
+            let rule = "both sides must be at least 1";
+            return Err(Error::invalid("target size", format!("{height}×{width}"), rule));
+        }
+        let shape = Shape { from: (self.height, self.width), to: size, interpolation };
+        let pixels = match &self.pixels {
+            Pixels::U8(samples) => {
+                let kind = match self.channels {
+                    1 => fir::PixelType::U8,
+                    3 => fir::PixelType::U8x3,
+                    _ => fir::PixelType::U8x4,
+                };
+                let mut resized = vec![0; width * height * self.channels];
+                shape.resize(samples, &mut resized, kind)?;
+                Pixels::U8(resized)
+            }
+            Pixels::F32(samples) => {
+                let mut resized = vec![0.0f32; width * height * self.channels];
+                let planes = samples.chunks_exact(self.width * self.height);
+                for (plane, target) in planes.zip(resized.chunks_exact_mut(width * height)) {
+                    let (plane, target) =
+                        (bytemuck::cast_slice(plane), bytemuck::cast_slice_mut(target));
+                    shape.resize(plane, target, fir::PixelType::F32)?;
+                }
+                Pixels::F32(resized)
+            }
+        };
+        Ok(Image { width, height, channels: self.channels, pixels })
+    }
+}
+
+/// Copies `area` out of rows of `stride` samples, `step` samples a pixel.
+fn crop_rows<T: Copy>(samples: &[T], stride: usize, area: CropBox, step: usize) -> Vec<T> {
+    let columns = area.left * step..(area.left + area.width) * step;
+    samples
+        .chunks_exact(stride)
+        .skip(area.top)
+        .take(area.height)
+        .flat_map(|row| &row[columns.clone()])
+        .copied()
+        .collect()
+}
+
+/// What a resize does, apart from the samples. Sizes are (height, width).
+struct Shape {
+    from: (usize, usize),
+    to: (usize, usize),
+    interpolation: Interpolation,
+}
+
+impl Shape {
+    fn resize(&self, samples: &[u8], target: &mut [u8], kind: fir::PixelType) -> Result<()> {
+        let refused = |problem: String| {
+            let value = format!("{:?} to {:?}", self.from, self.to);
+            Error::invalid("resize (height, width)", value, problem)
+        };
+        let side = |side: usize| u32::try_from(side).map_err(|e| refused(e.to_string()));
+        let filter = match self.interpolation {
+            Interpolation::Bilinear => fir::FilterType::Bilinear,
+            Interpolation::Bicubic => fir::FilterType::CatmullRom,
+        };
+        let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
+        let source =
+            fir::images::ImageRef::new(side(self.from.1)?, side(self.from.0)?, samples, kind)
+                .map_err(|e| refused(e.to_string()))?;
+        let (width, height) = (side(self.to.1)?, side(self.to.0)?);
+        let mut target = fir::images::Image::from_slice_u8(width, height, target, kind)
+            .map_err(|e| refused(e.to_string()))?;
+        fir::Resizer::new()
+            .resize(&source, &mut target, &options)
+            .map_err(|e| refused(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradient(channels: usize) -> Image {
+        let samples = (0..6 * 5 * channels).map(|i| i as u8).collect();
+        Image::new(6, 5, channels, Pixels::U8(samples)).unwrap()
+    }
+
+    /// The same numbers as floats, planar.
+    fn planar(image: &Image) -> Image {
+        let Pixels::U8(samples) = image.pixels() else { unreachable!() };
+        let channels = image.channels();
+        let planes = (0..channels)
+            .flat_map(|c| samples[c..].iter().step_by(channels).map(|&v| f32::from(v)))
+            .collect();
+        Image::new(image.width(), image.height(), channels, Pixels::F32(planes)).unwrap()
+    }
+
+    #[test]
+    fn crops_the_same_pixels_interleaved_and_planar() {
+        let image = gradient(3);
+        let area = CropBox { top: 1, left: 2, height: 3, width: 4 };
+        let cropped = image.crop(area).unwrap();
+        let Pixels::U8(samples) = cropped.pixels() else { unreachable!() };
+        assert_eq!(samples[..3], [(6 + 2) * 3, (6 + 2) * 3 + 1, (6 + 2) * 3 + 2]);
+        assert_eq!(samples[samples.len() - 1], (3 * 6 + 5) * 3 + 2);
+        assert_eq!(planar(&image).crop(area).unwrap(), planar(&cropped));
+    }
+
+    #[test]
+    fn resizes_bytes_and_floats_alike() {
+        for channels in [1, 3] {
+            let image = gradient(channels);
+            let bytes = image.resize((3, 9), Interpolation::Bicubic).unwrap();
+            let floats = planar(&image).resize((3, 9), Interpolation::Bicubic).unwrap();
+            let (Pixels::F32(a), Pixels::F32(b)) = (planar(&bytes).pixels, floats.pixels) else {
+                unreachable!()
+            };
+            // Two passes, each rounded to whole levels.
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1.01), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn transparent_pixels_give_no_colour_when_shrunk() {
+        let samples = vec![200, 100, 50, 255, 0, 255, 0, 0];
+        let image = Image::new(2, 1, 4, Pixels::U8(samples)).unwrap();
+        let shrunk = image.resize((1, 1), Interpolation::Bilinear).unwrap();
+        let Pixels::U8(samples) = shrunk.pixels() else { unreachable!() };
+        assert!(samples[0].abs_diff(200) <= 2 && samples[1].abs_diff(100) <= 2, "{samples:?}");
+        assert!(samples[3].abs_diff(128) <= 1, "{samples:?}");
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let area = CropBox { top: 0, left: 3, height: 2, width: 4 };
+        let message = gradient(3).crop(area).unwrap_err().to_string();
+        assert!(message.contains("left: 3") && message.contains("image of 5×6"), "{message}");
+        let overflowing = CropBox { top: usize::MAX, left: 0, height: 2, width: 1 };
+        assert!(gradient(3).crop(overflowing).is_err());
+        let message = gradient(1).resize((0, 4), Interpolation::Bicubic).unwrap_err().to_string();
+        assert!(message.contains("0×4"), "{message}");
+        let message = Image::new(2, 2, 3, Pixels::U8(vec![0; 11])).unwrap_err().to_string();
+        assert!(message.contains("number of samples is 11"), "{message}");
+        let message = Image::new(1, 1, 5, Pixels::U8(vec![0; 5])).unwrap_err().to_string();
+        assert!(message.contains("1, 3 or 4"), "{message}");
+    }
+}

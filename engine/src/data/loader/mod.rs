@@ -1,0 +1,144 @@
+//! Batches made on threads ahead of the training step.
+//!
+//! Threads work on single samples, in order, so that the next batch is ready as early as it can
+//! be, and at most `prefetch` batches exist besides the one in use.
+
+mod pipeline;
+mod sample;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ndarray::Array4;
+
+use self::pipeline::Pipeline;
+use self::sample::SampleMaker;
+use super::corrupt::CorruptFiles;
+use super::dataset::Dataset;
+use super::sampler::EpochSampler;
+use super::transforms::Transform;
+use crate::{Error, Result};
+
+/// How a [`Loader`] works; none of it changes what it yields.
+#[derive(Debug, Clone)]
+pub struct LoaderOptions {
+    /// Threads that decode and augment.
+    pub threads: usize,
+    /// Batches finished or in work ahead of the one in use.
+    pub prefetch: usize,
+    /// Share of the data set, 0..=1, that may be corrupt: such files are skipped. At least one
+    /// file may be unless this is 0.
+    pub max_corrupt: f64,
+}
+
+impl Default for LoaderOptions {
+    /// A thread a core, two batches ahead, 1 % corrupt files.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        LoaderOptions { threads, prefetch: 2, max_corrupt: 0.01 }
+    }
+}
+
+/// One batch.
+#[derive(Debug)]
+pub struct Batch {
+    /// The epoch it belongs to.
+    pub epoch: u64,
+    /// Its number in the epoch.
+    pub step: u64,
+    /// Normalised images, `[N, C, H, W]`.
+    pub images: Array4<f32>,
+    /// Data set index of each image, after the replacement of corrupt ones.
+    pub indices: Vec<usize>,
+    /// Number of each sample in the epoch (over all ranks), which its randomness depends on.
+    pub positions: Vec<u64>,
+    /// How long the caller was kept waiting for this batch.
+    pub waited: Duration,
+}
+
+/// Makes batches out of a data set, a transform and a sampler.
+///
+/// What it yields depends on the data set, the sampler's seed, the epoch and the step alone.
+/// A file that can't be used is replaced by another, drawn by (seed, epoch, position, attempt),
+/// and noted in [`Loader::corrupt_files`].
+pub struct Loader {
+    maker: Arc<SampleMaker>,
+    options: LoaderOptions,
+}
+
+impl Loader {
+    /// A loader of `dataset`, through `transform`, in the order of `sampler`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the sampler is for another number of samples, the transform for
+    /// other channels, `threads` or `prefetch` is 0, or `max_corrupt` is outside 0..=1.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        transform: Arc<dyn Transform>,
+        sampler: EpochSampler,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        if sampler.len() != dataset.len() {
+            let rule = format!("the data set has {}", dataset.len());
+            return Err(Error::invalid("number of samples of the sampler", sampler.len(), rule));
+        }
+        if transform.channels() != dataset.channels() {
+            let rule = format!("the data set is read with {}", dataset.channels());
+            let operand = "number of channels of the transform (its mean and std)";
+            return Err(Error::invalid(operand, transform.channels(), rule));
+        }
+        for (name, value) in
+            [("loader threads", options.threads), ("prefetched batches", options.prefetch)]
+        {
+            if value == 0 {
+                return Err(Error::invalid(name, value, "at least 1 is needed"));
+            }
+        }
+        if !(0.0..=1.0).contains(&options.max_corrupt) {
+            let rule = "it is a fraction of the data set, 0 to 1";
+            return Err(Error::invalid("max-corrupt", options.max_corrupt, rule));
+        }
+        let corrupt = CorruptFiles::new(dataset.len(), options.max_corrupt);
+        let maker = Arc::new(SampleMaker { dataset, transform, sampler, corrupt });
+        Ok(Loader { maker, options })
+    }
+
+    /// Steps in an epoch.
+    pub fn steps(&self) -> u64 {
+        self.maker.sampler.steps()
+    }
+
+    /// Files skipped so far, by all iterators of this loader.
+    pub fn corrupt_files(&self) -> &CorruptFiles {
+        &self.maker.corrupt
+    }
+
+    /// The batches of one epoch from `start_step` on.
+    pub fn epoch(&self, epoch: u64, start_step: u64) -> Batches {
+        self.batches(epoch..epoch + 1, start_step)
+    }
+
+    /// The batches of several epochs on end, from `start_step` of the first on. The threads go on
+    /// into the next epoch while the last steps of one are taken, so small data sets don't stall.
+    pub fn batches(&self, epochs: Range<u64>, start_step: u64) -> Batches {
+        Batches { pipeline: Pipeline::start(&self.maker, &self.options, epochs, start_step) }
+    }
+}
+
+/// Batches in order. After an error there are no more. Dropping it stops the threads; each
+/// finishes the image it is at.
+pub struct Batches {
+    pipeline: Pipeline,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        self.pipeline.next_batch()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The threads behind an iterator of batches, and what they share.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ndarray::Array4;
+
+use super::sample::SampleMaker;
+use super::{Batch, LoaderOptions};
+use crate::{Error, Result};
+
+/// Threads filling a queue of batches.
+pub(super) struct Pipeline {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    maker: Arc<SampleMaker>,
+    prefetch: usize,
+    queue: Mutex<Queue>,
+    /// There may be something to do for a worker.
+    work: Condvar,
+    /// The first batch may be complete, or there is an error.
+    ready: Condvar,
+}
+
+struct Queue {
+    /// Opened and not handed out, the next to be handed out first.
+    open: VecDeque<Arc<Assembly>>,
+    /// First sample of the last open batch that no worker has taken yet.
+    next_sample: usize,
+    /// (epoch, step) of batches still to be opened.
+    next_step: (u64, u64),
+    end_epoch: u64,
+    failure: Option<Error>,
+    stopped: bool,
+}
+
+/// A batch in the making.
+struct Assembly {
+    epoch: u64,
+    step: u64,
+    planned: Vec<usize>,
+    positions: Vec<u64>,
+    missing: AtomicUsize,
+    filled: Mutex<Filled>,
+}
+
+#[derive(Default)]
+struct Filled {
+    images: Array4<f32>,
+    indices: Vec<usize>,
+}
+
+impl Pipeline {
+    pub(super) fn start(
+        maker: &Arc<SampleMaker>,
+        options: &LoaderOptions,
+        epochs: Range<u64>,
+        start_step: u64,
+    ) -> Self {
+        let steps = maker.sampler.steps();
+        let queue = Queue {
+            open: VecDeque::new(),
+            next_sample: 0,
+            // A run that stopped at the end of an epoch goes on with the next.
+            next_step: (epochs.start + start_step / steps, start_step % steps),
+            end_epoch: epochs.end,
+            failure: None,
+            stopped: false,
+        };
+        let shared = Arc::new(Shared {
+            maker: Arc::clone(maker),
+            prefetch: options.prefetch,
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+        });
+        let mut threads = Vec::new();
+        for number in 0..options.threads {
+            let worker = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name(format!("loader-{number}"));
+            match thread.spawn(move || worker.run()) {
+                Ok(thread) => threads.push(thread),
+                // Fewer threads than asked for give the same batches, only later.
+                Err(e) if !threads.is_empty() => {
+                    tracing::warn!("only {number} loader threads could be started: {e}");
+                    break;
+                }
+                Err(e) => {
+                    let text = format!("no loader thread could be started: {e}");
+                    shared.lock().failure = Some(Error::Data(text));
+                    break;
+                }
+            }
+        }
+        Pipeline { shared, threads }
+    }
+
+    pub(super) fn next_batch(&mut self) -> Option<Result<Batch>> {
+        let asked = Instant::now();
+        let mut queue = self.shared.lock();
+        loop {
+            if let Some(failure) = queue.failure.take() {
+                queue.stopped = true;
+                return Some(Err(failure));
+            }
+            if queue.stopped || queue.is_exhausted() {
+                return None;
+            }
+            if let Some(assembly) = queue.pop_complete() {
+                drop(queue);
+                self.shared.work.notify_all();
+                return Some(Ok(assembly.finish(asked.elapsed())));
+            }
+            queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has already been reported on standard error.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut sample = vec![0.0; self.maker.shape().iter().product()];
+        while let Some((assembly, place)) = self.next_task() {
+            let (index, position) = (assembly.planned[place], assembly.positions[place]);
+            match self.maker.make(index, assembly.epoch, position, &mut sample) {
+                Ok(index) => {
+                    if assembly.fill(place, index, &sample) {
+                        // Taking the lock orders this after a check that found it incomplete.
+                        drop(self.lock());
+                        self.ready.notify_all();
+                    }
+                }
+                Err(failure) => {
+                    let mut queue = self.lock();
+                    queue.failure.get_or_insert(failure);
+                    drop(queue);
+                    self.ready.notify_all();
+                    self.work.notify_all();
+                }
+            }
+        }
+    }
+
+    /// The next sample to make and its batch, once there is room for it; none when all is done.
+    fn next_task(&self) -> Option<(Arc<Assembly>, usize)> {
+        let mut queue = self.lock();
+        loop {
+            if queue.stopped || queue.failure.is_some() {
+                return None;
+            }
+            if let Some(task) = queue.take_sample() {
+                return Some(task);
+            }
+            let (epoch, step) = queue.next_step;
+            if epoch >= queue.end_epoch {
+                return None;
+            }
+            if queue.open.len() < self.prefetch {
+                queue.open.push_back(Arc::new(Assembly::new(&self.maker, epoch, step)));
+                queue.next_sample = 0;
+                let last = step + 1 == self.maker.sampler.steps();
+                queue.next_step = if last { (epoch + 1, 0) } else { (epoch, step + 1) };
+                // One worker opens a batch; the others have samples of it to take.
+                self.work.notify_all();
+                continue;
+            }
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Queue {
+    fn take_sample(&mut self) -> Option<(Arc<Assembly>, usize)> {
+        let last = self.open.back()?;
+        let place = self.next_sample;
+        if place == last.planned.len() {
+            return None;
+        }
+        self.next_sample += 1;
+        Some((Arc::clone(last), place))
+    }
+
+    fn pop_complete(&mut self) -> Option<Arc<Assembly>> {
+        let complete = self.open.front()?.missing.load(Ordering::Acquire) == 0;
+        if complete { self.open.pop_front() } else { None }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.open.is_empty() && self.next_step.0 >= self.end_epoch
+    }
+}
+
+impl Assembly {
+    fn new(maker: &SampleMaker, epoch: u64, step: u64) -> Self {
+        let planned = maker.sampler.batch(epoch, step);
+        let [channels, height, width] = maker.shape();
+        let images = Array4::zeros((planned.len(), channels, height, width));
+        Assembly {
+            epoch,
+            step,
+            positions: maker.sampler.positions(step).collect(),
+            missing: AtomicUsize::new(planned.len()),
+            filled: Mutex::new(Filled { images, indices: planned.clone() }),
+            planned,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Filled> {
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a sample in its place; true when it was the last one missing.
+    fn fill(&self, place: usize, index: usize, sample: &[f32]) -> bool {
+        let mut filled = self.lock();
+        filled.indices[place] = index;
+        let images = filled.images.as_slice_mut().expect("made contiguous");
+        images[place * sample.len()..][..sample.len()].copy_from_slice(sample);
+        drop(filled);
+        self.missing.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    fn finish(&self, waited: Duration) -> Batch {
+        let Filled { images, indices } = std::mem::take(&mut *self.lock());
+        Batch {
+            epoch: self.epoch,
+            step: self.step,
+            images,
+            indices,
+            positions: self.positions.clone(),
+            waited,
+        }
+    }
+}

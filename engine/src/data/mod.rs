@@ -1,0 +1,26 @@
+//! From files to batches: index a data set, decode, augment, and keep the step fed.
+//!
+//! A [`Dataset`] is an index of images in folders, lists or tar shards. A [`Transform`]
+//! turns one decoded [`Image`] into normalised floats. An [`EpochSampler`] says which
+//! image comes when, and a [`Loader`] runs both on threads ahead of the training step.
+//! Every batch is a pure function of (seed, epoch, position), for any number of threads
+//! and from any step on.
+
+mod corrupt;
+mod dataset;
+mod decode;
+mod image;
+mod loader;
+mod sampler;
+mod transforms;
+
+pub use corrupt::CorruptFiles;
+pub use dataset::{Dataset, DatasetOptions};
+pub use decode::{MAX_PIXELS, decode};
+pub use image::{CropBox, Image, Interpolation, Pixels};
+pub use loader::{Batch, Batches, Loader, LoaderOptions};
+pub use sampler::EpochSampler;
+pub use transforms::{
+    Augment, Evaluate, IMAGENET_MEAN, IMAGENET_STD, Normalize, RandomHorizontalFlip,
+    RandomResizedCrop, Transform,
+};
