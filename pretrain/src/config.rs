@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use backbone::models::{self, Family, Model};
+use engine::data::{IMAGENET_MEAN, IMAGENET_STD};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -149,10 +150,6 @@ impl Default for TrainConfig {
     }
 }
 
-/// ImageNet's channel means and deviations, for RGB in 0–1.
-const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
-
 impl TrainConfig {
     /// The defaults with `layers` laid over them, later ones on top.
     ///
@@ -217,7 +214,12 @@ impl TrainConfig {
             self.warmup_epochs,
             self.epochs
         );
-        within("mask-ratio", self.mask_ratio, self.mask_ratio > 0.0 && self.mask_ratio < 1.0, "(0, 1)")?;
+        within(
+            "mask-ratio",
+            self.mask_ratio,
+            self.mask_ratio > 0.0 && self.mask_ratio < 1.0,
+            "(0, 1)",
+        )?;
         within("hflip", self.hflip, (0.0..=1.0).contains(&self.hflip), "[0, 1]")?;
         within("max-corrupt", self.max_corrupt, (0.0..=1.0).contains(&self.max_corrupt), "[0, 1]")?;
         within("beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "[0, 1)")?;

@@ -1,6 +1,16 @@
 //! SparK pretraining: mask, encode sparsely, densify, decode, compare.
 //!
 //! "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked
-//! Modeling" (Tian et al., ICLR 2023).
+//! Modeling" (Tian et al., ICLR 2023). [`spark`] is the model; [`train`] the
+//! loop behind the `pretrain` program.
 
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod mask;
+pub mod picture;
+pub mod reconstruct;
+pub mod saved;
 pub mod spark;
+pub mod sparsity;
+pub mod train;

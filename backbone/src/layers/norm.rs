@@ -159,7 +159,7 @@ impl GroupNorm {
 }
 
 impl Layer for GroupNorm {
-    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
         match x {
             FeatureMap::Grid(_) => x.map(|x| {
                 x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
@@ -167,7 +167,7 @@ impl Layer for GroupNorm {
             FeatureMap::Patches { .. } => self.on_patches(x),
             FeatureMap::Masked { grid, mask } => {
                 let patches = FeatureMap::Patches { packed: mask.pack(grid), mask: mask.clone() };
-                let grid = self.forward(&patches, mode).to_grid();
+                let grid = self.on_patches(&patches).to_grid();
                 FeatureMap::Masked { grid, mask: mask.clone() }
             }
         }

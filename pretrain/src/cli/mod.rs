@@ -9,6 +9,8 @@ mod models;
 mod reconstruct;
 mod train;
 
+pub use export::ExportFormat;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 

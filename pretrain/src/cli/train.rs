@@ -82,7 +82,13 @@ struct Settings {
     #[arg(long, value_name = "RATE", alias = "dp", help_heading = "Model")]
     drop_path: Option<f64>,
     /// Weight file to start from, in any format; the run still begins at step 0.
-    #[arg(long, value_name = "FILE", alias = "init_weight", alias = "init-weight", help_heading = "Model")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        alias = "init_weight",
+        alias = "init-weight",
+        help_heading = "Model"
+    )]
     init_weights: Option<PathBuf>,
 
     /// Images per optimizer step [default: 4096].

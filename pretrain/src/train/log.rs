@@ -1,13 +1,13 @@
 //! Numbers of a run: progress on the terminal, `metrics.jsonl`, TensorBoard.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use engine::data::{Batch, CorruptFiles};
 use engine::metrics::{JsonlWriter, TensorBoardWriter};
 use engine::progress::{Progress, Step};
+use engine::run_dir::RunDir;
 use serde::Serialize;
 use tch::Tensor;
 
@@ -93,22 +93,22 @@ impl Window {
 }
 
 impl Log {
-    /// Files in `folder`; when `continued`, records past the state's step are
+    /// Files in the run's folder; when `continued`, records past the state's step are
     /// dropped.
     pub fn new(
-        folder: &Path,
+        run: &RunDir,
         config: &TrainConfig,
         total_steps: u64,
         state: &TrainState,
         continued: bool,
     ) -> Result<Self> {
-        let path = folder.join("metrics.jsonl");
         let metrics = match continued {
-            true => JsonlWriter::resume(&path, state.step)?,
-            false => JsonlWriter::create(&path)?,
+            true => JsonlWriter::resume(&run.metrics(), state.step)?,
+            false => JsonlWriter::create(&run.metrics())?,
         };
         // Purging names the first step that will be written again.
-        let board = TensorBoardWriter::create(folder, continued.then_some(state.step + 1))?;
+        let board =
+            TensorBoardWriter::create(&run.tensorboard(), continued.then_some(state.step + 1))?;
         Ok(Self {
             metrics,
             board,
@@ -252,4 +252,3 @@ fn read(measured: Measured) -> Settled {
         indices: measured.indices,
     }
 }
-

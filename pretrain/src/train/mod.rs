@@ -16,11 +16,11 @@ use engine::schedule::{cosine_lr, cosine_weight_decay};
 use tch::Device;
 
 use crate::config::TrainConfig;
-use log::{Log, Settled};
+use log::Log;
 use outputs::Outputs;
 use setup::Setup;
+pub use setup::normalize;
 pub use state::{CONFIG_FILE, LAST_CHECKPOINT, TrainState};
-use step::Trainer;
 
 /// Where a run begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
     let steps_per_epoch = loader.steps();
     let total = steps_per_epoch * config.epochs;
     let warmup = steps_per_epoch * config.warmup_epochs;
-    let mut outputs = Outputs::new(&run, &loader, &config)?;
-    let mut log = Log::new(run.path(), &config, total, &state, start != (Start::New { overwrite: false }))?;
+    let outputs = Outputs::new(&run, &loader, &config)?;
+    let mut log = Log::new(&run, &config, total, &state, start == Start::Resume)?;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
     for batch in loader.batches(epoch..config.epochs, step_in_epoch) {
@@ -89,7 +89,9 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
             }
         }
         if checkpoint_due {
-            checkpoints.save(names, &trainer.sections().named(), &state).context("cannot save a checkpoint")?;
+            checkpoints
+                .save(names, &trainer.sections().named(), &state)
+                .context("cannot save a checkpoint")?;
             checkpoints.prune(config.keep, None)?;
         }
         if stop {

@@ -45,6 +45,13 @@ impl TrainState {
         }
     }
 
+    /// Takes over where `saved` left off; the settings stay this run's.
+    pub fn continue_from(&mut self, saved: Self) {
+        let scaler = self.scaler.take().map(|fresh| saved.scaler.clone().unwrap_or(fresh));
+        let config = self.config.clone();
+        *self = Self { config, scaler, ..saved };
+    }
+
     /// Takes a step's loss into the epoch's mean.
     pub fn count_loss(&mut self, loss: f64) {
         self.epoch_loss.0 += loss;

@@ -178,7 +178,7 @@ impl Index {
         if places.is_empty() {
             return Err(no_images(path, self.channels, others, shards.len()));
         }
-        Ok(Dataset { base: self.base, channels: self.channels, names, places, shards })
+        Ok(Dataset { base: self.base, channels: self.channels, names, places, shards, others })
     }
 
     /// The kinds of file that hold this many channels; where there are both, previews and masks

@@ -49,6 +49,7 @@ pub struct Dataset {
     places: Vec<Place>,
     /// Tar shards, relative to `base`.
     shards: Vec<PathBuf>,
+    others: usize,
 }
 
 /// Where an image's bytes lie.
@@ -127,6 +128,11 @@ impl Dataset {
     /// Channels of every decoded image.
     pub fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// Files that were passed over, being no images by their extension.
+    pub fn other_files(&self) -> usize {
+        self.others
     }
 
     /// Name of image `index`: its path relative to the data set, or `shard.tar:member`.

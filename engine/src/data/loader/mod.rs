@@ -104,6 +104,11 @@ impl Loader {
         Ok(Loader { maker, options })
     }
 
+    /// The data set that is read.
+    pub fn dataset(&self) -> &Dataset {
+        &self.maker.dataset
+    }
+
     /// Steps in an epoch.
     pub fn steps(&self) -> u64 {
         self.maker.sampler.steps()

@@ -1,0 +1,136 @@
+//! `pretrain forward`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use backbone::weights::{self, StateDict};
+use backbone::{DropPathDraws, Mode, PatchMask};
+use clap::{Args, ValueEnum};
+use tch::{Kind, Tensor};
+
+use crate::device::parse_device;
+use crate::saved::{Saved, shown};
+use crate::spark::{Execution, denormalise};
+
+const EXAMPLES: &str = "\
+The batch holds `input` [N, C, H, W] (normalised) and bool `active` [N, 1, H/32, W/32], true where
+visible. Written are feature0…, reconstruction and loss; in train mode also the norm of every
+gradient and running statistic. Drop-path is off.
+
+Example:
+  pretrain forward --model resnet50 --weights withdecoder.pth --batch batch.safetensors \\
+      --out out.safetensors --mode train --dtype float64";
+
+/// Flags of `pretrain forward`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ForwardArgs {
+    /// The model [default: found out from the weights].
+    #[arg(long)]
+    model: Option<String>,
+    /// Weights with decoder, in any format.
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Tensors to run on.
+    #[arg(long, value_name = "FILE")]
+    batch: PathBuf,
+    /// Where to write the results, .safetensors.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Whether norms use running or batch statistics.
+    #[arg(long, value_enum, default_value = "eval")]
+    mode: PassMode,
+    /// Type of weights and arithmetic.
+    #[arg(long, value_enum, default_value = "float32")]
+    dtype: Dtype,
+    /// Execute densely and mask after every layer, as the official code does.
+    #[arg(long)]
+    masked_dense: bool,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PassMode {
+    Eval,
+    Train,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Dtype {
+    Float32,
+    Float64,
+}
+
+/// Runs the pass and writes its results.
+///
+/// # Errors
+/// Files that cannot be read or do not fit together.
+pub fn run(args: ForwardArgs) -> Result<()> {
+    let device = parse_device(&args.device)?;
+    let kind = if args.dtype == Dtype::Float64 { Kind::Double } else { Kind::Float };
+    let batch = weights::read(&args.batch)?;
+    let tensor = |name: &str| {
+        batch.tensors.get(name).with_context(|| {
+            let names: Vec<&String> = batch.tensors.keys().take(8).collect();
+            format!("{} has no tensor `{name}`; it has {names:?}", args.batch.display())
+        })
+    };
+    let input = tensor("input")?;
+    ensure!(
+        input.is_floating_point(),
+        "input is of type {:?}, but it must hold normalised floating-point images",
+        input.kind()
+    );
+    let input = input.to_device(device).to_kind(kind);
+    let mask = PatchMask::from_active(&tensor("active")?.to_device(device))?;
+
+    let (spark, mut store) = Saved::open(&args.weights)?.spark(args.model.as_deref(), device)?;
+    if kind == Kind::Double {
+        store.double();
+    }
+    let train = args.mode == PassMode::Train;
+    let mode = if train { Mode::train() } else { Mode::eval() };
+    let mode = mode.with_drop_path(DropPathDraws::Off);
+    let execution = if args.masked_dense { Execution::MaskedDense } else { Execution::Packed };
+    let pass = spark.forward(&input, &mask, &mode, execution)?;
+
+    let mut results = StateDict::new();
+    for (level, feature) in pass.features.iter().enumerate() {
+        results.insert(format!("feature{level}"), feature.to_grid());
+    }
+    results.insert("reconstruction".into(), denormalise(&input, &pass.prediction, &mask));
+    results.insert("loss".into(), pass.loss.reshape([1]));
+    if train {
+        pass.loss.backward();
+        let variables: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
+        for (name, tensor) in variables {
+            if tensor.requires_grad() {
+                // Without a gradient: no part of what was computed.
+                if tensor.grad().defined() {
+                    results.insert(format!("grad_norm.{name}"), norm(&tensor.grad()));
+                }
+            } else if tensor.is_floating_point() {
+                results.insert(format!("running_norm.{name}"), norm(&tensor));
+            }
+        }
+    }
+    let results = results
+        .into_iter()
+        .map(|(name, t)| (name, t.detach().to_device(tch::Device::Cpu)))
+        .collect();
+    weights::write_safetensors(&args.out, &results, &BTreeMap::new())?;
+    println!(
+        "loss {:.9}\nwrote {} tensors to {}",
+        pass.loss.double_value(&[]),
+        results.len(),
+        shown(&args.out)
+    );
+    Ok(())
+}
+
+fn norm(tensor: &Tensor) -> Tensor {
+    tensor.to_kind(Kind::Double).norm().reshape([1])
+}

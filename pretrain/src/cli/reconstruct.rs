@@ -1,0 +1,122 @@
+//! `pretrain reconstruct`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use backbone::weights::{self, StateDict};
+use clap::Args;
+use engine::data::{Evaluate, Image, Interpolation, Transform, decode};
+use engine::rng::Rng;
+use tch::{Device, Tensor};
+
+use crate::config::{InputSize, TrainConfig};
+use crate::device::parse_device;
+use crate::picture::png;
+use crate::reconstruct::{Reconstruction, reconstruct};
+use crate::saved::{Saved, shown};
+use crate::train::normalize;
+
+const EXAMPLES: &str = "\
+Examples:
+  pretrain reconstruct --checkpoint runs/first --output sheet.png photos/*.jpg
+  pretrain reconstruct --checkpoint resnet50_withdecoder_1kpretrained_spark_style.pth \\
+      --mask-ratio 0.75 --seed 7 --output sheet.png cat.jpg dog.jpg";
+
+/// Flags of `pretrain reconstruct`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ReconstructArgs {
+    /// Images to mask and reconstruct.
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// A run folder, a checkpoint, or weights with decoder.
+    #[arg(long, value_name = "PATH")]
+    checkpoint: PathBuf,
+    /// PNG to write.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Also write original, mask and reconstruction as tensors, .safetensors.
+    #[arg(long, value_name = "FILE")]
+    tensors: Option<PathBuf>,
+    /// Share of patches that is masked [default: the run's, else 0.6].
+    #[arg(long, value_name = "RATIO")]
+    mask_ratio: Option<f64>,
+    /// Seed of the masks.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Size to resize and crop to [default: the run's, else 224].
+    #[arg(long, value_name = "PIXELS")]
+    input_size: Option<InputSize>,
+    /// The model, if the file does not tell.
+    #[arg(long)]
+    model: Option<String>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+/// Reconstructs, draws and writes.
+///
+/// # Errors
+/// Files that cannot be read, weights without decoder, sizes that do not fit.
+pub fn run(args: ReconstructArgs) -> Result<()> {
+    let device = parse_device(&args.device)?;
+    let saved = Saved::open(&args.checkpoint)?;
+    let model = saved.model(args.model.as_deref())?;
+    let config = match &saved.config {
+        Some(config) => config.clone(),
+        // Foreign weights come without settings: those of the paper.
+        None => {
+            let own = TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() };
+            TrainConfig { data: "-".into(), output: "-".into(), ..own }.resolve()?
+        }
+    };
+    let size = args.input_size.unwrap_or(config.input_size);
+    let images = args.images.iter().map(|path| sample(path, &config, size));
+    let images = images.collect::<Result<Vec<Tensor>>>()?;
+    let images = Tensor::stack(&images, 0).to_device(device);
+
+    let (spark, _store) = saved.spark(Some(model.name), device)?;
+    let settings = Reconstruction {
+        mask_ratio: args.mask_ratio.unwrap_or(config.mask_ratio),
+        seed: args.seed,
+        compute: None,
+        normalize: normalize(&config)?,
+        title: model.name.to_owned(),
+    };
+    let drawn = reconstruct(&spark, &images, &settings)?;
+    let bytes = png(&drawn.sheet)?;
+    std::fs::write(&args.output, bytes)
+        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    println!("loss {:.4} on masked patches; sheet: {}", drawn.loss, shown(&args.output));
+    if let Some(path) = &args.tensors {
+        let patches = drawn.mask.active((1, 1));
+        let tensors: StateDict =
+            [("original", images), ("active", patches), ("reconstruction", drawn.images)]
+                .into_iter()
+                .map(|(name, tensor)| (name.to_owned(), tensor.to_device(Device::Cpu)))
+                .collect();
+        weights::write_safetensors(path, &tensors, &BTreeMap::new())?;
+        println!("tensors: {}", shown(path));
+    }
+    Ok(())
+}
+
+/// An image resized, cropped at its centre and normalised, `[C, H, W]`.
+fn sample(path: &PathBuf, config: &TrainConfig, size: InputSize) -> Result<Tensor> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let channels = config.in_chans as usize;
+    let image: Image = decode(path, &bytes, channels)?;
+    let (height, width) = (size.height as usize, size.width as usize);
+    ensure!(height.max(width) <= 8192, "input-size is {size}, but at most 8192 pixels make sense");
+    let transform = Evaluate::new(
+        height.max(width),
+        (height, width),
+        Interpolation::Bicubic,
+        normalize(config)?,
+    )?;
+    let mut pixels = vec![0f32; channels * height * width];
+    transform.apply(&image, &mut Rng::new(0, &[]), &mut pixels)?;
+    Ok(Tensor::from_slice(&pixels).view([channels as i64, size.height, size.width]))
+}

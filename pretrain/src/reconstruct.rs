@@ -1,0 +1,80 @@
+//! What a model makes of masked images.
+
+use std::rc::Rc;
+
+use anyhow::{Result, ensure};
+use backbone::{Mode, PatchMask};
+use engine::data::Normalize;
+use engine::rng::Rng;
+use image::RgbImage;
+use tch::{Kind, Tensor};
+
+use crate::mask;
+use crate::picture::Sheet;
+use crate::spark::{Execution, Spark, denormalise};
+
+/// Stream of the draws of reconstructed images' masks.
+const STREAM: u64 = 0x7265_636f;
+
+/// How to reconstruct and draw.
+#[derive(Debug, Clone)]
+pub struct Reconstruction {
+    /// Share of patches that is masked.
+    pub mask_ratio: f64,
+    /// Seed of the masks.
+    pub seed: u64,
+    /// Element type of the arithmetic, if not the images'.
+    pub compute: Option<Kind>,
+    /// Statistics the images were normalised with.
+    pub normalize: Normalize,
+    /// First words of the caption.
+    pub title: String,
+}
+
+/// Reconstructed images and their picture.
+#[derive(Debug)]
+pub struct Reconstructed {
+    /// `[N, C, H, W]`, normalised; visible patches as in the input.
+    pub images: Tensor,
+    /// Which patches were visible.
+    pub mask: Rc<PatchMask>,
+    /// Mean squared error on normalised pixels of masked patches.
+    pub loss: f64,
+    /// Original, masked and reconstructed, a row an image.
+    pub sheet: RgbImage,
+}
+
+/// Masks `images` `[N, C, H, W]` (normalised), reconstructs them with running
+/// statistics, and draws a sheet.
+///
+/// # Errors
+/// Images that do not fit the model, or a ratio that leaves none or all
+/// patches visible.
+pub fn reconstruct(
+    spark: &Spark,
+    images: &Tensor,
+    settings: &Reconstruction,
+) -> Result<Reconstructed> {
+    let size = images.size();
+    let grid = spark.patch_grid((size[2], size[3]))?;
+    let total = (grid.0 * grid.1) as usize;
+    let keep = mask::keep_count(total, settings.mask_ratio);
+    ensure!(
+        keep > 0 && keep < total,
+        "mask-ratio is {}, but of {total} patches it would leave {keep} visible; at least one must \
+         be visible and one masked",
+        settings.mask_ratio
+    );
+    let generators = (0..size[0] as u64).map(|i| Rng::new(settings.seed, &[STREAM, i]));
+    let mask = mask::draw(generators, grid, keep, images.device())?;
+    let mode = Mode::eval().with_compute(settings.compute);
+    let pass = tch::no_grad(|| spark.forward(images, &mask, &mode, Execution::Packed))?;
+    let restored = denormalise(images, &pass.prediction, &mask);
+    let loss = pass.loss.double_value(&[]);
+    let caption = format!(
+        "{}, mask ratio {}, seed {}, loss {loss:.3}",
+        settings.title, settings.mask_ratio, settings.seed
+    );
+    let sheet = Sheet::new(&caption, &settings.normalize).render(images, &restored, &mask)?;
+    Ok(Reconstructed { images: restored, mask, loss, sheet })
+}

@@ -1,0 +1,192 @@
+//! A SparK model, or just its encoder, out of whatever file people have.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use backbone::models::{self, BuildOptions, Family, MODELS, Model};
+use backbone::weights::{self, Candidate, LoadOptions, LoadReport, StateDict, WeightFile};
+use engine::checkpoint::CheckpointFile;
+use tch::{Device, Tensor, nn};
+
+use crate::config::TrainConfig;
+use crate::spark::{ENCODER_PREFIX, Spark};
+use crate::train::{LAST_CHECKPOINT, TrainState};
+
+/// Weights, and the settings they were trained with if they tell.
+#[derive(Debug)]
+pub struct Saved {
+    /// Every tensor by its name in the file.
+    pub file: WeightFile,
+    /// Settings of the run, in our own checkpoints.
+    pub config: Option<TrainConfig>,
+}
+
+impl Saved {
+    /// Reads a run folder (its last checkpoint), one of our checkpoints, or a
+    /// weight file of any format.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no weight file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let checkpoint = path.join(LAST_CHECKPOINT);
+        let path = if checkpoint.exists() { &checkpoint } else { path };
+        ensure!(
+            !(path.is_dir() && path.join(crate::train::CONFIG_FILE).exists()),
+            "{} is a run that has no checkpoint yet",
+            path.display()
+        );
+        let own = CheckpointFile::open(path).ok().filter(|f| f.sections().contains("model"));
+        if let Some(checkpoint) = own {
+            let state: TrainState = checkpoint.state()?;
+            let file = WeightFile::from_tensors(path, checkpoint.section("model")?);
+            return Ok(Self { file, config: Some(state.config) });
+        }
+        Ok(Self { file: weights::read(path)?, config: None })
+    }
+
+    /// The registered model: the one named, else the run's, else the one that
+    /// fits best.
+    ///
+    /// # Errors
+    /// An unknown name, or a file that fits no model completely.
+    pub fn model(&self, name: Option<&str>) -> Result<&'static Model> {
+        if let Some(name) = name.or(self.config.as_ref().map(|config| config.model.as_str())) {
+            return Ok(models::find(name)?);
+        }
+        let found = weights::inspect(&self.file, &candidates(self.in_chans())?);
+        match found.model {
+            Some(fit) if fit.is_complete() => Ok(models::find(&fit.name)?),
+            _ => bail!(
+                "{} fits no registered model completely; name one with --model (see `pretrain \
+                 inspect {0}`)",
+                self.file.path.display()
+            ),
+        }
+    }
+
+    /// Channels of the input: the run's, else what the first four-dimensional
+    /// weight that a stem could be takes, else 3.
+    pub fn in_chans(&self) -> i64 {
+        let stems = ["conv1.weight", "downsample_layers.0.0.weight", "stem.0.weight"];
+        let of_tensor = || {
+            let stem = |(name, tensor): (&String, &Tensor)| {
+                let is_stem = stems.iter().any(|stem| {
+                    name.strip_suffix(stem).is_some_and(|prefix| {
+                        (prefix.is_empty() || prefix.ends_with('.')) && !prefix.contains("layer")
+                    })
+                });
+                (is_stem && tensor.dim() == 4).then(|| tensor.size()[1])
+            };
+            self.file.tensors.iter().find_map(stem)
+        };
+        self.config.as_ref().map(|config| config.in_chans).or_else(of_tensor).unwrap_or(3)
+    }
+
+    /// Whether the file holds a whole SparK model, decoder included.
+    pub fn has_decoder(&self) -> bool {
+        self.decoder_width().is_some()
+    }
+
+    fn decoder_width(&self) -> Option<i64> {
+        let first = "dense_decoder.dec.0.up_sample.weight";
+        let found = self.file.tensors.iter().find(|(name, _)| name.ends_with(first));
+        found.map(|(_, tensor)| tensor.size()[0])
+    }
+
+    /// The whole SparK model, on `device`.
+    ///
+    /// # Errors
+    /// The file holds an encoder alone, or tensors are missing or of other
+    /// shapes.
+    pub fn spark(&self, name: Option<&str>, device: Device) -> Result<(Spark, nn::VarStore)> {
+        let Some(width) = self.decoder_width() else {
+            bail!(
+                "{} holds no SparK decoder, so it cannot reconstruct; use a checkpoint of a run, \
+                 or the official *_withdecoder_*.pth",
+                self.file.path.display()
+            );
+        };
+        let model = self.model(name)?;
+        let options = BuildOptions {
+            in_chans: self.in_chans(),
+            uninitialised: true,
+            ..BuildOptions::default()
+        };
+        let store = nn::VarStore::new(device);
+        let spark = Spark::new(&store.root(), width, |path| model.build(path, &options))?;
+        load_spark(&self.file, &store)?;
+        Ok((spark, store))
+    }
+
+    /// The encoder's tensors by canonical names.
+    ///
+    /// # Errors
+    /// The file fits the model only in part.
+    pub fn encoder(&self, name: Option<&str>) -> Result<(&'static Model, StateDict)> {
+        let model = self.model(name)?;
+        let options = BuildOptions {
+            in_chans: self.in_chans(),
+            uninitialised: true,
+            ..BuildOptions::default()
+        };
+        let store = nn::VarStore::new(Device::Cpu);
+        model.build(&store.root(), &options)?;
+        let target: StateDict = store.variables().into_iter().collect();
+        weights::load(&target, model.family(), &self.file, &LoadOptions::default())?;
+        Ok((model, target))
+    }
+}
+
+/// Loads `file` into a whole SparK model if it has a decoder, else into its
+/// encoder.
+///
+/// # Errors
+/// The file fits only in part.
+pub fn load_weights(path: &Path, family: Family, store: &nn::VarStore) -> Result<LoadReport> {
+    let saved = Saved::open(path)?;
+    if saved.has_decoder() {
+        return load_spark(&saved.file, store);
+    }
+    let prefix = format!("{ENCODER_PREFIX}.");
+    let target: StateDict = store
+        .variables()
+        .into_iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor)))
+        .collect();
+    Ok(weights::load(&target, family, &saved.file, &LoadOptions::default())?)
+}
+
+/// Official checkpoints carry the names a SparK model has here.
+fn load_spark(file: &WeightFile, store: &nn::VarStore) -> Result<LoadReport> {
+    let target: StateDict = store.variables().into_iter().collect();
+    let optional = |name: &str| {
+        let encoder = name.strip_prefix(ENCODER_PREFIX).and_then(|name| name.strip_prefix('.'));
+        weights::default_optional(encoder.unwrap_or(name))
+    };
+    let options = LoadOptions { optional, ..LoadOptions::default() };
+    weights::load(&target, Family::Custom, file, &options)
+        .with_context(|| format!("{} does not fit", file.path.display()))
+}
+
+/// Names and shapes of every registered model.
+///
+/// # Errors
+/// `in_chans` below 1.
+pub fn candidates(in_chans: i64) -> Result<Vec<Candidate>> {
+    let options = BuildOptions { in_chans, uninitialised: true, ..BuildOptions::default() };
+    let candidate = |model: &Model| {
+        let store = nn::VarStore::new(Device::Cpu);
+        model.build(&store.root(), &options)?;
+        let variables: BTreeMap<_, _> = store.variables().into_iter().collect();
+        let shapes = variables.iter().map(|(name, t)| (name.clone(), t.size())).collect();
+        Ok((model.name.to_owned(), model.family(), shapes))
+    };
+    MODELS.iter().map(candidate).collect()
+}
+
+/// A path and what to do about it, for messages.
+pub fn shown(path: &Path) -> String {
+    let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    full.display().to_string()
+}

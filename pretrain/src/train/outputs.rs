@@ -1,0 +1,164 @@
+//! What a run leaves behind besides numbers: pictures, exported weights, and
+//! a word about what went wrong.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use backbone::weights::{self, Naming, StateDict};
+use engine::checkpoint::CheckpointDir;
+use engine::data::{Evaluate, Interpolation, Loader, Transform};
+use engine::rng::Rng;
+use engine::run_dir::RunDir;
+use tch::Tensor;
+
+use super::log::{Log, Settled};
+use super::setup::normalize;
+use super::state::TrainState;
+use super::step::Trainer;
+use crate::cli::ExportFormat;
+use crate::config::TrainConfig;
+use crate::picture::{loss_curve, png};
+use crate::reconstruct::{Reconstruction, reconstruct};
+use crate::saved::shown;
+use crate::spark::ENCODER_PREFIX;
+
+/// Images that pictures show.
+const PICTURED: usize = 6;
+
+/// Writes pictures and weights.
+pub struct Outputs {
+    folder: PathBuf,
+    /// `[n, C, H, W]`, normalised.
+    samples: Tensor,
+    config: TrainConfig,
+}
+
+impl Outputs {
+    /// Takes images spread evenly over the data set for pictures; unreadable
+    /// ones are left out.
+    pub fn new(run: &RunDir, loader: &Loader, config: &TrainConfig) -> Result<Self> {
+        let dataset = loader.dataset();
+        let size = (config.input_size.height as usize, config.input_size.width as usize);
+        let side = size.0.max(size.1);
+        let transform = Evaluate::new(side, size, Interpolation::Bicubic, normalize(config)?)?;
+        let count = PICTURED.min(dataset.len());
+        let mut samples = Vec::new();
+        for number in 0..count {
+            let Ok(image) = dataset.image(number * dataset.len() / count) else { continue };
+            let mut pixels = vec![0f32; config.in_chans as usize * size.0 * size.1];
+            transform.apply(&image, &mut Rng::new(0, &[]), &mut pixels)?;
+            let shape = [config.in_chans, size.0 as i64, size.1 as i64];
+            samples.push(Tensor::from_slice(&pixels).view(shape));
+        }
+        let samples = match samples.is_empty() {
+            true => Tensor::zeros(
+                [0, config.in_chans, size.0 as i64, size.1 as i64],
+                tch::kind::FLOAT_CPU,
+            ),
+            false => Tensor::stack(&samples, 0),
+        };
+        Ok(Self { folder: run.path().to_owned(), samples, config: config.clone() })
+    }
+
+    /// Stops the run at a loss or gradient that is not finite. The last
+    /// checkpoint, made before it, stays.
+    pub fn refuse_non_finite(
+        &self,
+        settled: &Settled,
+        loader: &Loader,
+        checkpoints: &CheckpointDir,
+    ) -> Result<()> {
+        let what = if !settled.loss.is_finite() {
+            format!("the loss is {}", settled.loss)
+        } else if settled.grad_norm.is_some_and(|norm| !norm.is_finite()) {
+            format!("the gradient norm is {}", settled.grad_norm.unwrap_or(f64::NAN))
+        } else {
+            return Ok(());
+        };
+        let names: Vec<String> =
+            settled.indices.iter().map(|&index| loader.dataset().name(index)).collect();
+        let list = self.folder.join(format!("non-finite-step-{}.txt", settled.step));
+        std::fs::write(&list, names.join("\n") + "\n")
+            .with_context(|| format!("cannot write {}", list.display()))?;
+        let kept = checkpoints.last().map_or("there is no checkpoint yet".into(), |path| {
+            format!("the last good checkpoint is {}", path.display())
+        });
+        bail!(
+            "{what} at step {}; its {} images are listed in {} (the first: {}); {kept}. A lower \
+             --base-lr, a longer --warmup-epochs or --precision float32 may help",
+            settled.step,
+            names.len(),
+            list.display(),
+            names.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
+        )
+    }
+
+    /// Draws how the model reconstructs the sample images now.
+    pub fn draw(&self, trainer: &Trainer, epoch: u64, step: u64, log: &mut Log) -> Result<()> {
+        let Some(picture) = self.sheet(trainer, &format!("epoch {epoch}"))? else { return Ok(()) };
+        let folder = self.folder.join("pictures");
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        write(&folder.join(format!("epoch-{epoch:04}.png")), &picture)?;
+        log.picture("reconstruction", step, &picture)
+    }
+
+    fn sheet(&self, trainer: &Trainer, when: &str) -> Result<Option<Vec<u8>>> {
+        if self.samples.size()[0] == 0 {
+            return Ok(None);
+        }
+        let settings = Reconstruction {
+            mask_ratio: self.config.mask_ratio,
+            seed: self.config.seed,
+            compute: self.config.precision.compute(),
+            normalize: normalize(&self.config)?,
+            title: format!("{} {when}", self.config.model),
+        };
+        let drawn =
+            reconstruct(&trainer.spark, &self.samples.to_device(trainer.device), &settings)?;
+        Ok(Some(png(&drawn.sheet)?))
+    }
+
+    /// Exports the encoder, draws the last reconstructions and the loss curve,
+    /// and says where everything lies.
+    pub fn finish(&self, trainer: &Trainer, state: &TrainState) -> Result<()> {
+        let encoder = encoder(trainer);
+        let export = self.folder.join("export");
+        let model = self.config.registered_model()?;
+        std::fs::create_dir_all(&export)
+            .with_context(|| format!("cannot make {}", export.display()))?;
+        let weights_file = export.join(format!("{}_spark.safetensors", model.name));
+        let own = weights::export(model.family(), Naming::Official, &encoder)?;
+        weights::write_safetensors(&weights_file, &own, &Default::default())?;
+        let timm = export.join("timm");
+        ExportFormat::Timm.write(&timm, model, &encoder, Some(&self.config))?;
+
+        let sheet = self.folder.join("reconstruction.png");
+        if let Some(picture) = self.sheet(trainer, &format!("after {} steps", state.step))? {
+            write(&sheet, &picture)?;
+        }
+        let curve = self.folder.join("loss.png");
+        if let Some(picture) = loss_curve(&self.folder.join("metrics.jsonl"), &self.config.name)? {
+            write(&curve, &png(&picture)?)?;
+        }
+        println!("run              {}", shown(&self.folder));
+        println!("encoder          {}", shown(&weights_file));
+        println!("timm folder      {}", shown(&timm));
+        println!("reconstructions  {}", shown(&sheet));
+        println!("loss curve       {}", shown(&curve));
+        Ok(())
+    }
+}
+
+fn encoder(trainer: &Trainer) -> StateDict {
+    let prefix = format!("{ENCODER_PREFIX}.");
+    let variables = trainer.variables().into_iter();
+    let own = variables.filter_map(|(name, tensor)| {
+        Some((name.strip_prefix(&prefix)?.to_owned(), tensor.detach().to_device(tch::Device::Cpu)))
+    });
+    own.collect()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,242 @@
+//! From settings to objects: device, data, model, optimizer, and where the
+//! run left off.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use backbone::models::BuildOptions;
+use engine::checkpoint::{CheckpointDir, CheckpointFile};
+use engine::data::{
+    Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
+    Normalize, RandomHorizontalFlip, RandomResizedCrop,
+};
+use engine::optim::{
+    AdamW, AdamWConfig, GradScaler, Lamb, LambConfig, Optimizer, Sgd, SgdConfig, param_groups,
+};
+use engine::run_dir::RunDir;
+use tch::{Device, nn};
+
+use super::Start;
+use super::state::TrainState;
+use super::step::Trainer;
+use crate::config::{OptimizerKind, Precision, TrainConfig};
+use crate::device::parse_device;
+use crate::saved;
+use crate::spark::Spark;
+
+/// Most reading threads that are started unasked.
+const MAX_WORKERS: usize = 16;
+
+/// Everything a run works with.
+pub struct Setup {
+    pub run: RunDir,
+    pub loader: Loader,
+    pub trainer: Trainer,
+    pub state: TrainState,
+    pub checkpoints: CheckpointDir,
+}
+
+impl Setup {
+    /// Builds everything, prints what will happen, and only then touches the
+    /// run's folder.
+    pub fn new(config: TrainConfig, start: &Start) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if config.threads == 0 { cores } else { config.threads };
+        tch::set_num_threads(threads as i32);
+        let device = parse_device(&config.device)?;
+
+        let loader = loader(&config, cores)?;
+        let mut trainer = trainer(config, device)?;
+        let overwrite = *start == Start::New { overwrite: true };
+        let resume = *start == Start::Resume;
+        let run = RunDir::create(&trainer.config.output, overwrite, resume)?;
+        let checkpoints = CheckpointDir::open(&run.checkpoints())?;
+
+        let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
+        let mut state = TrainState::new(trainer.config.clone(), scaler);
+        let checkpoint = match start {
+            Start::New { .. } => None,
+            Start::Resume => checkpoints.last(),
+            Start::From(path) => Some(path.clone()),
+        };
+        match &checkpoint {
+            Some(path) => restore(path, &mut trainer, &mut state)?,
+            None if resume => eprintln!("no checkpoint yet: beginning at step 0"),
+            None => {}
+        }
+        if let (Some(weights), None) = (&trainer.config.init_weights, &checkpoint) {
+            let family = trainer.config.registered_model()?.family();
+            let report = saved::load_weights(weights, family, &trainer.store)?;
+            eprintln!("initial weights from {}:\n{report}", weights.display());
+        }
+        let text = toml::to_string_pretty(&trainer.config)?;
+        std::fs::write(run.config(), text)
+            .with_context(|| format!("cannot write {}", run.config().display()))?;
+        announce(&trainer, &loader, &state, threads);
+        Ok(Self { run, loader, trainer, state, checkpoints })
+    }
+}
+
+fn loader(config: &TrainConfig, cores: usize) -> Result<Loader> {
+    let dataset =
+        Dataset::open(&config.data, &DatasetOptions { channels: config.in_chans as usize })?;
+    let size = (config.input_size.height as usize, config.input_size.width as usize);
+    let transform = Augment {
+        crop: RandomResizedCrop::new(
+            size,
+            config.crop_scale.into(),
+            config.crop_ratio.into(),
+            Interpolation::Bicubic,
+        )?,
+        flip: RandomHorizontalFlip::new(config.hflip)?,
+        normalize: normalize(config)?,
+    };
+    let sampler = EpochSampler::new(dataset.len(), config.batch_size, config.seed)?;
+    let workers = if config.workers == 0 { cores.min(MAX_WORKERS) } else { config.workers };
+    let options = LoaderOptions { threads: workers, prefetch: 2, max_corrupt: config.max_corrupt };
+    Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
+}
+
+/// The channels' statistics, which resolved settings have.
+pub fn normalize(config: &TrainConfig) -> Result<Normalize> {
+    let mean = config.mean.clone().context("mean is not resolved")?;
+    let std = config.std.clone().context("std is not resolved")?;
+    Ok(Normalize::new(mean, std)?)
+}
+
+fn trainer(config: TrainConfig, device: Device) -> Result<Trainer> {
+    tch::manual_seed(config.seed as i64);
+    let model = config.registered_model()?;
+    let options = BuildOptions {
+        in_chans: config.in_chans,
+        drop_path_rate: config.drop_path.unwrap_or(0.0),
+        ..BuildOptions::default()
+    };
+    let store = nn::VarStore::new(device);
+    let build = |path: &nn::Path| model.build(path, &options);
+    let spark = Spark::new(&store.root(), config.decoder_width, build)?;
+    let optimizer = optimizer(&config, &store)?;
+    Ok(Trainer { config, store, spark, optimizer, device })
+}
+
+fn optimizer(config: &TrainConfig, store: &nn::VarStore) -> Result<Box<dyn Optimizer>> {
+    let mut params: Vec<_> =
+        store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
+    params.sort_by(|a, b| a.0.cmp(&b.0));
+    let groups = param_groups(params);
+    let clip = (config.clip_grad > 0.0).then_some(config.clip_grad);
+    let betas = (config.beta1, config.beta2());
+    Ok(match config.optimizer {
+        OptimizerKind::Lamb => {
+            let options = LambConfig { betas, max_grad_norm: clip, ..LambConfig::default() };
+            Box::new(Lamb::new(groups, options)?)
+        }
+        OptimizerKind::Adamw => {
+            let options = AdamWConfig { betas, max_grad_norm: clip, ..AdamWConfig::default() };
+            Box::new(AdamW::new(groups, options)?)
+        }
+        OptimizerKind::Sgd => {
+            let options =
+                SgdConfig { momentum: config.beta1, max_grad_norm: clip, ..SgdConfig::default() };
+            Box::new(Sgd::new(groups, options)?)
+        }
+    })
+}
+
+/// Takes model, optimizer and state from a checkpoint.
+fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
+    let file = CheckpointFile::open(path)?;
+    let saved: TrainState = file.state()?;
+    if saved.version != TrainState::VERSION {
+        bail!(
+            "{} is a checkpoint of version {}, but this program continues version {}",
+            path.display(),
+            saved.version,
+            TrainState::VERSION
+        );
+    }
+    let model = file.section("model")?;
+    let variables = trainer.variables();
+    for (name, variable) in &variables {
+        let found = model.get(name).map(|tensor| (tensor.size(), tensor.kind()));
+        let wanted = (variable.size(), variable.kind());
+        ensure!(
+            found.as_ref() == Some(&wanted),
+            "{} does not fit these settings: {name} is {found:?} there, {wanted:?} here",
+            path.display()
+        );
+    }
+    trainer.optimizer.load_state(&file.section("optimizer")?)?;
+    tch::no_grad(|| {
+        for (name, variable) in variables {
+            variable.shallow_clone().copy_(&model[&name]);
+        }
+    });
+    let mut changed = saved.config.differences(&trainer.config);
+    changed.retain(|line| !line.starts_with("output:"));
+    if !changed.is_empty() {
+        eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
+    }
+    state.continue_from(saved);
+    Ok(())
+}
+
+/// Says what is about to run.
+fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usize) {
+    let config = &trainer.config;
+    let steps = loader.steps();
+    let count = |prefix: &str| -> usize {
+        let variables = trainer.store.variables();
+        let of_prefix =
+            variables.iter().filter(|(name, t)| name.starts_with(prefix) && t.requires_grad());
+        of_prefix.map(|(_, tensor)| tensor.numel()).sum()
+    };
+    let encoder = count(crate::spark::ENCODER_PREFIX);
+    let rest = count("") - encoder;
+    let parts = match config.accum_steps {
+        1 => String::new(),
+        parts => format!(" in {parts} parts of {}", config.batch_size / parts),
+    };
+    let device = match trainer.device {
+        Device::Cpu => format!("cpu, {threads} threads"),
+        other => format!("{other:?}"),
+    };
+    eprintln!(
+        "{}: {} on {device}, {:?}\n\
+         images   {} in {} ({} other files skipped), {} px crops\n\
+         model    encoder {:.1} M parameters, decoder {:.1} M, mask ratio {}\n\
+         batch    {}{parts}: {steps} steps an epoch, {} in all\n\
+         lr       {:.3e} at its peak ({:e} · {} / 256), {:?}, weight decay {} → {}\n\
+         output   {}",
+        config.name,
+        config.model,
+        config.precision,
+        loader.dataset().len(),
+        config.data.display(),
+        loader.dataset().other_files(),
+        config.input_size,
+        encoder as f64 / 1e6,
+        rest as f64 / 1e6,
+        config.mask_ratio,
+        config.batch_size,
+        steps * config.epochs,
+        config.peak_lr(),
+        config.base_lr,
+        config.batch_size,
+        config.optimizer,
+        config.weight_decay,
+        config.weight_decay_end,
+        saved::shown(&config.output),
+    );
+    if loader.dataset().len() < config.batch_size {
+        eprintln!(
+            "note: {} images fill a batch of {} only by repeating; each copy gets its own crop and mask",
+            loader.dataset().len(),
+            config.batch_size
+        );
+    }
+    if state.step > 0 {
+        eprintln!("resuming after step {} of {}", state.step, steps * config.epochs);
+    }
+}
