@@ -259,7 +259,13 @@ impl TrainConfig {
         }
         let std = self.std.as_deref().unwrap_or_default();
         ensure!(std.iter().all(|&s| s > 0.0), "std is {std:?}, but every value must be positive");
-        self.keep_count(self.patch_grid()?)?;
+        let keep = self.keep_count(self.patch_grid()?)?;
+        let part = self.batch_size / self.accum_steps;
+        ensure!(
+            part * keep > 1,
+            "a part of a batch is {part} image with {keep} visible patch, but batch norm needs \
+             statistics of at least two; raise batch-size or input-size"
+        );
         Ok(())
     }
 

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use engine::checkpoint::CheckpointFile;
 use serde::Serialize;
 use toml::Table;
 
 use crate::config::{InputSize, OptimizerKind, Precision, Preset, TrainConfig};
-use crate::train::{self, Start};
+use crate::train::{self, Start, TrainState};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +28,7 @@ Examples:
 
 /// Flags of `pretrain train`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
 pub struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
@@ -211,21 +212,27 @@ pub fn run(args: TrainArgs) -> Result<()> {
 /// the preset over the defaults.
 fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
     let flags = Table::try_from(&args.settings)?;
-    let mut layers = Vec::new();
-    if let Some(preset) = args.preset {
-        layers.push(preset.toml().parse()?);
-    }
-    if let (Some(None), Some(output)) = (&args.resume, &args.settings.output) {
-        let saved = output.join(train::CONFIG_FILE);
-        if saved.exists() {
-            layers.push(read_table(&saved)?);
+    let file = args.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
+    let preset = args.preset.map(|preset| preset.toml().parse()).transpose()?.unwrap_or_default();
+    let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
+    let saved = match (&args.resume, output) {
+        (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
+        (Some(None), Some(output)) => {
+            let saved = Path::new(output).join(train::CONFIG_FILE);
+            if saved.exists() { read_table(&saved)? } else { Table::new() }
         }
-    }
-    if let Some(file) = &args.config {
-        layers.push(read_table(file)?);
-    }
-    layers.push(flags);
-    TrainConfig::from_layers(layers)?.resolve()
+        _ => Table::new(),
+    };
+    TrainConfig::from_layers([preset, saved, file, flags])?.resolve()
+}
+
+/// The settings a checkpoint was made with, less its folder.
+fn settings_of(checkpoint: &Path) -> Result<Table> {
+    let state: TrainState = CheckpointFile::open(checkpoint)?.state()?;
+    let mut settings = Table::try_from(state.config)?;
+    settings.remove("output");
+    settings.remove("name");
+    Ok(settings)
 }
 
 fn read_table(path: &Path) -> Result<Table> {

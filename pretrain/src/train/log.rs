@@ -1,9 +1,10 @@
 //! Numbers of a run: progress on the terminal, `metrics.jsonl`, TensorBoard.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use engine::data::{Batch, CorruptFiles};
 use engine::metrics::{JsonlWriter, TensorBoardWriter};
 use engine::progress::{Progress, Step};
@@ -59,6 +60,7 @@ pub struct Log {
     behind: Option<Measured>,
     window: Window,
     last: Step,
+    corrupt_list: PathBuf,
     reported_corrupt: HashSet<String>,
 }
 
@@ -118,6 +120,7 @@ impl Log {
             behind: None,
             window: Window::new(),
             last: Step::default(),
+            corrupt_list: run.path().join("corrupt.txt"),
             reported_corrupt: HashSet::new(),
         })
     }
@@ -215,10 +218,19 @@ impl Log {
         self.metrics.write(&record)?;
         self.board.scalar("epoch/loss", epoch, loss)?;
         if corrupt.len() > self.reported_corrupt.len() {
-            for (name, reason) in corrupt.report() {
-                if self.reported_corrupt.insert(name.clone()) {
-                    self.progress.note(&format!("skipped {name}: {reason}"));
-                }
+            self.list_corrupt(&corrupt.report())?;
+        }
+        Ok(())
+    }
+
+    /// Rewrites the list of skipped files and shows what is new in it.
+    fn list_corrupt(&mut self, report: &[(String, String)]) -> Result<()> {
+        let lines: String = report.iter().map(|(name, why)| format!("{name}\t{why}\n")).collect();
+        std::fs::write(&self.corrupt_list, lines)
+            .with_context(|| format!("cannot write {}", self.corrupt_list.display()))?;
+        for (name, why) in report {
+            if self.reported_corrupt.insert(name.clone()) {
+                self.progress.note(&format!("skipped {name}: {why}"));
             }
         }
         Ok(())

@@ -174,7 +174,7 @@ fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result
         }
     });
     let mut changed = saved.config.differences(&trainer.config);
-    changed.retain(|line| !line.starts_with("output:"));
+    changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
     if !changed.is_empty() {
         eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
     }
