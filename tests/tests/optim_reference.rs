@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 
-use engine::optim::{
-    AdamW, AdamWConfig, Lamb, LambConfig, Optimizer, ParamGroup, Sgd, SgdConfig,
-};
+use engine::optim::{AdamW, AdamWConfig, Lamb, LambConfig, Optimizer, ParamGroup, Sgd, SgdConfig};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -90,7 +88,8 @@ fn cases() -> Vec<(Value, Make)> {
     let adamw = |name: &str, config: AdamWConfig| -> (Value, Make) {
         let options = json!({ "betas": [config.betas.0, config.betas.1], "eps": config.eps });
         let max_norm = config.max_grad_norm;
-        let case = json!({ "name": name, "kind": "adamw", "options": options, "max_norm": max_norm });
+        let case =
+            json!({ "name": name, "kind": "adamw", "options": options, "max_norm": max_norm });
         (case, Box::new(move |g| Box::new(AdamW::new(g, config.clone()).unwrap())))
     };
     let sgd = |name: &str, config: SgdConfig| -> (Value, Make) {
@@ -178,9 +177,7 @@ fn parameters(tensors: &HashMap<String, Tensor>) -> Vec<(String, Tensor)> {
         .map(|name| {
             let start = tensors[&format!("param.{name}")].copy();
             let param = match *name {
-                "last.weight" => {
-                    start.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
-                }
+                "last.weight" => start.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
                 _ => start,
             };
             (name.to_string(), param.set_requires_grad(true))
