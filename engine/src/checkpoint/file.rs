@@ -115,7 +115,7 @@ fn write_bytes(
     file.write_all(header)?;
     let mut bytes = Vec::new();
     for (_, _, tensor) in tensors {
-        let host = tensor.detach().to_device(Device::Cpu).contiguous();
+        let host = tensor.detach().to_device(Device::Cpu);
         bytes.resize(byte_length(tensor), 0);
         host.copy_data_u8(&mut bytes, host.numel());
         file.write_all(&bytes)?;

@@ -137,6 +137,10 @@ mod tests {
         three_steps(&path);
         JsonlWriter::resume(&path, 3).unwrap();
         assert_eq!(steps(&path), [1, 2, 3]);
+        // A line without its end would run into the next.
+        fs::write(&path, "{\"step\":1}\n{\"step\":2}").unwrap();
+        JsonlWriter::resume(&path, 2).unwrap();
+        assert_eq!(steps(&path), [1]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) fn clip_grad_norm<const S: usize>(
 /// Checks a maximal norm given by a user.
 pub(super) fn check_max_norm(max_norm: Option<f64>) -> Result<()> {
     match max_norm {
-        Some(max) if !(max > 0.0) => Err(Error::invalid(
+        Some(max) if max.is_nan() || max <= 0.0 => Err(Error::invalid(
             "max_grad_norm",
             max,
             "it must be above 0, or absent for no clipping",

@@ -45,7 +45,7 @@ fn train(params: &[(String, Tensor)], optimizer: &mut dyn Optimizer, steps: std:
         let mut loss = Tensor::from(0f32);
         for (name, param) in params {
             if name != "norm.weight" || step != 1 {
-                loss = loss + (param * (1.0 + step as f64)).cos().sum(Kind::Float);
+                loss += (param * (1.0 + step as f64)).cos().sum(Kind::Float);
             }
         }
         loss.backward();
