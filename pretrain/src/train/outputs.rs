@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use backbone::weights::{self, Naming, StateDict};
-use engine::checkpoint::CheckpointDir;
+use engine::checkpoint::{CheckpointDir, write_atomically};
 use engine::data::{Evaluate, Interpolation, Loader, Transform};
 use engine::rng::Rng;
 use engine::run_dir::RunDir;
@@ -78,8 +78,7 @@ impl Outputs {
         let names: Vec<String> =
             settled.indices.iter().map(|&index| loader.dataset().name(index)).collect();
         let list = self.folder.join(format!("non-finite-step-{}.txt", settled.step));
-        std::fs::write(&list, names.join("\n") + "\n")
-            .with_context(|| format!("cannot write {}", list.display()))?;
+        write_file(&list, (names.join("\n") + "\n").as_bytes())?;
         let kept = checkpoints.last().map_or("there is no checkpoint yet".into(), |path| {
             format!("the last good checkpoint is {}", path.display())
         });
@@ -99,7 +98,7 @@ impl Outputs {
         let folder = self.folder.join("pictures");
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        write(&folder.join(format!("epoch-{epoch:04}.png")), &picture)?;
+        write_file(&folder.join(format!("epoch-{epoch:04}.png")), &picture)?;
         log.picture("reconstruction", step, &picture)
     }
 
@@ -135,11 +134,11 @@ impl Outputs {
 
         let sheet = self.folder.join("reconstruction.png");
         if let Some(picture) = self.sheet(trainer, &format!("after {} steps", state.step))? {
-            write(&sheet, &picture)?;
+            write_file(&sheet, &picture)?;
         }
         let curve = self.folder.join("loss.png");
         if let Some(picture) = loss_curve(&self.folder.join("metrics.jsonl"), &self.config.name)? {
-            write(&curve, &png(&picture)?)?;
+            write_file(&curve, &png(&picture)?)?;
         }
         println!("run              {}", shown(&self.folder));
         println!("encoder          {}", shown(&weights_file));
@@ -159,6 +158,10 @@ fn encoder(trainer: &Trainer) -> StateDict {
     own.collect()
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+/// Writes a file whole or not at all.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = |temporary: &Path| {
+        std::fs::write(temporary, bytes).map_err(|error| engine::Error::io(path, error))
+    };
+    write_atomically(path, write).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -18,7 +18,8 @@ use engine::run_dir::RunDir;
 use tch::{Device, nn};
 
 use super::Start;
-use super::state::TrainState;
+use super::outputs::write_file;
+use super::state::{LAST_CHECKPOINT, TrainState};
 use super::step::Trainer;
 use crate::config::{OptimizerKind, Precision, TrainConfig};
 use crate::device::parse_device;
@@ -48,34 +49,40 @@ impl Setup {
 
         let loader = loader(&config, cores)?;
         let mut trainer = trainer(config, device)?;
-        let overwrite = *start == Start::New { overwrite: true };
-        let resume = *start == Start::Resume;
-        let run = RunDir::create(&trainer.config.output, overwrite, resume)?;
-        let checkpoints = CheckpointDir::open(&run.checkpoints())?;
-
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
         let mut state = TrainState::new(trainer.config.clone(), scaler);
-        let checkpoint = match start {
-            Start::New { .. } => None,
-            Start::Resume => checkpoints.last(),
-            Start::From(path) => Some(path.clone()),
-        };
-        match &checkpoint {
-            Some(path) => restore(path, &mut trainer, &mut state)?,
-            None if resume => eprintln!("no checkpoint yet: beginning at step 0"),
-            None => {}
-        }
-        if let (Some(weights), None) = (&trainer.config.init_weights, &checkpoint) {
-            let family = trainer.config.registered_model()?.family();
-            let report = saved::load_weights(weights, family, &trainer.store)?;
-            eprintln!("initial weights from {}:\n{report}", weights.display());
-        }
+        begin(start, &mut trainer, &mut state)?;
+
+        let overwrite = *start == Start::New { overwrite: true };
+        let run = RunDir::create(&trainer.config.output, overwrite, *start == Start::Resume)?;
+        let checkpoints = CheckpointDir::open(&run.checkpoints())?;
         let text = toml::to_string_pretty(&trainer.config)?;
-        std::fs::write(run.config(), text)
-            .with_context(|| format!("cannot write {}", run.config().display()))?;
+        write_file(&run.config(), text.as_bytes())?;
         announce(&trainer, &loader, &state, threads);
         Ok(Self { run, loader, trainer, state, checkpoints })
     }
+}
+
+/// Weights and state to begin with: a checkpoint's, a weight file's, or random
+/// ones.
+fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
+    let checkpoint = match start {
+        Start::New { .. } => None,
+        Start::Resume => Some(trainer.config.output.join(LAST_CHECKPOINT)).filter(|p| p.exists()),
+        Start::From(path) => Some(path.clone()),
+    };
+    if let Some(path) = checkpoint {
+        return restore(&path, trainer, state);
+    }
+    if *start == Start::Resume {
+        eprintln!("no checkpoint yet: beginning at step 0");
+    }
+    if let Some(weights) = &trainer.config.init_weights {
+        let family = trainer.config.registered_model()?.family();
+        let report = saved::load_weights(weights, family, &trainer.store)?;
+        eprintln!("initial weights from {}:\n{report}", weights.display());
+    }
+    Ok(())
 }
 
 fn loader(config: &TrainConfig, cores: usize) -> Result<Loader> {
