@@ -73,6 +73,20 @@ save(
         "hyper_parameters": {"lr": 0.1},
     },
 )
+# What the official SparK pretraining leaves: encoder, decoder, and its settings.
+decoder = {"dense_decoder.proj.bias": torch.ones(3), "mask_tokens.0": torch.ones(1, 4, 1, 1)}
+save(
+    "spark.pth",
+    {
+        "module": {
+            **prefixed("sparse_encoder.sp_cnn."),
+            **decoder,
+            "imn_m": torch.zeros(1, 3, 1, 1),
+            "config": {"mask_ratio": 0.6, "arch": "net"},
+        },
+        **training,
+    },
+)
 save("legacy.pth", {"state_dict": state, **training}, _use_new_zipfile_serialization=False)
 save("protocol4.pth", state, pickle_protocol=4)
 save("whole_model.pth", net)
@@ -131,18 +145,21 @@ def shapes(model):
     return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-names = {
-    "timm": {
-        name: shapes(timm.create_model(name))
-        for name in ("resnet18", "resnet50", "wide_resnet50_2", "convnext_tiny")
-    },
-    "timm_features": {
-        name: shapes(timm.create_model(name, features_only=True))
-        for name in ("resnet50", "convnext_tiny")
-    },
-    "torchvision": {
-        name: shapes(getattr(torchvision.models, name)())
-        for name in ("resnet50", "convnext_tiny")
-    },
-}
+# On the meta device a model has names and shapes, but no numbers to draw.
+models = (
+    "resnet18 resnet34 resnet50 resnet101 resnet152 resnet200 resnext50_32x4d resnext101_32x8d "
+    "wide_resnet50_2 wide_resnet101_2 convnext_tiny convnext_small convnext_base convnext_large"
+).split()
+with torch.device("meta"):
+    names = {
+        "timm": {name: shapes(timm.create_model(name)) for name in models},
+        "timm_features": {
+            name: shapes(timm.create_model(name, features_only=True))
+            for name in ("resnet50", "convnext_tiny")
+        },
+        "torchvision": {
+            name: shapes(getattr(torchvision.models, name)())
+            for name in ("resnet50", "convnext_tiny")
+        },
+    }
 (folder / "names.json").write_text(json.dumps(names))

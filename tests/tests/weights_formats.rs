@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use backbone::models::Family;
+use backbone::models::{BuildOptions, Family, MODELS};
 use backbone::weights::{
-    Format, LoadOptions, Naming, StateDict, TimmConfig, WeightFile, export, load, read, write_pkl,
-    write_pth, write_safetensors, write_timm_folder,
+    Candidate, Format, LoadOptions, Naming, StateDict, TimmConfig, WeightFile, export, inspect,
+    load, read, write_pkl, write_pth, write_safetensors, write_timm_folder,
 };
 use spark_tests::run_python;
+use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 /// The folder that `weights_foreign.py` fills; torch is imported once for all.
@@ -82,6 +83,7 @@ fn every_shape_loads_into_a_model() {
         ("ddp.pth", "module."),
         ("lightning.ckpt", "model.backbone."),
         ("ema.pth", "state_dict."),
+        ("spark.pth", "sparse_encoder.sp_cnn."),
         ("protocol4.pkl", ""),
     ] {
         let target = zeros_like(&expected);
@@ -89,6 +91,40 @@ fn every_shape_loads_into_a_model() {
         assert_eq!((report.prefix.as_str(), report.missing.len()), (prefix, 0), "{name}");
         assert_same(&target, &expected, name);
         assert_eq!(report.alternatives.len(), usize::from(name == "ema.pth"), "{name}");
+    }
+}
+
+#[test]
+fn inspection_tells_models_apart() {
+    let candidates: Vec<Candidate> = MODELS
+        .iter()
+        .map(|model| {
+            let shapes = canonical(model.family(), model.name).into_iter().collect();
+            (model.name.to_owned(), model.family(), shapes)
+        })
+        .collect();
+    for model in ["resnet50", "resnet101", "wide_resnet50_2", "convnext_tiny", "convnext_small"] {
+        let file = WeightFile::from_tensors("f.pth", zeros(&names("timm", model)));
+        let found = inspect(&file, &candidates).model.unwrap();
+        assert_eq!((found.name.as_str(), found.naming), (model, Naming::Timm));
+        assert!(found.is_complete() && found.unused.is_empty(), "{found}");
+    }
+    assert!(inspect(&file("spark.pth"), &candidates).spark_decoder);
+    assert!(!inspect(&file("bare.pth"), &candidates).spark_decoder);
+}
+
+/// Names and shapes of every model in memory are timm's, but for a classifier.
+#[test]
+fn models_in_memory_are_called_like_timms() {
+    for model in MODELS {
+        let store = VarStore::new(Device::Cpu);
+        let options = BuildOptions { uninitialised: true, ..BuildOptions::default() };
+        let _network = model.build(&store.root(), &options).unwrap();
+        let variables: StateDict = store.variables().into_iter().collect();
+        let exported = export(model.family(), Naming::Timm, &variables).unwrap();
+        let mut expected = names("timm", model.name);
+        expected.retain(|name, _| !name.starts_with("fc.") && !name.starts_with("head.fc."));
+        assert_eq!(shapes_of(&exported), expected, "{}", model.name);
     }
 }
 
@@ -154,19 +190,14 @@ fn shapes_of(tensors: &StateDict) -> Shapes {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()
 }
 
-const MODELS: [(&str, Family); 4] = [
-    ("resnet18", Family::ResNet),
-    ("resnet50", Family::ResNet),
-    ("wide_resnet50_2", Family::ResNet),
-    ("convnext_tiny", Family::ConvNeXt),
-];
-
 #[test]
 fn names_and_shapes_are_those_of_the_libraries() {
-    for (model, family) in MODELS {
-        let ours = zeros(&canonical(family, model));
-        let exported = export(family, Naming::Timm, &ours).unwrap();
-        assert_eq!(shapes_of(&exported), names("timm", model), "timm {model}");
+    for model in MODELS {
+        let (family, model) = (model.family(), model.name);
+        let there = canonical(family, model).into_iter().map(|(name, shape)| {
+            (Naming::Timm.to(family, &name).unwrap_or_else(|| panic!("{model} {name}")), shape)
+        });
+        assert_eq!(there.collect::<Shapes>(), names("timm", model), "timm {model}");
     }
     for (model, family) in [("resnet50", Family::ResNet), ("convnext_tiny", Family::ConvNeXt)] {
         let ours = zeros(&canonical(family, model));
@@ -177,7 +208,8 @@ fn names_and_shapes_are_those_of_the_libraries() {
 
 #[test]
 fn every_name_goes_there_and_back_in_every_naming() {
-    for (model, family) in MODELS {
+    for model in MODELS {
+        let (family, model) = (model.family(), model.name);
         let names: Vec<String> = canonical(family, model).into_keys().collect();
         for naming in Naming::ALL.into_iter().filter(|naming| naming.has(family)) {
             let mut there: Vec<String> =

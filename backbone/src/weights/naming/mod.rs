@@ -133,7 +133,8 @@ impl FromStr for Naming {
 fn resnet(name: &str) -> Option<&str> {
     let (first, rest) = name.split_once('.')?;
     let stage = first.strip_prefix("layer").is_some_and(|n| matches!(n, "1" | "2" | "3" | "4"));
-    let block = || rest.split_once('.').is_some_and(|(n, rest)| number(n).is_some() && rest != "");
+    let block =
+        || rest.split_once('.').is_some_and(|(n, rest)| number(n).is_some() && !rest.is_empty());
     match first {
         "conv1" | "bn1" | "fc" => Some(name),
         _ if stage && block() => Some(name),

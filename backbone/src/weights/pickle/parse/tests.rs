@@ -34,6 +34,8 @@ fn each_fault_has_its_sentence() {
         (b"\x80\x07N.", "protocol 7"),
         (b"\x80\x02.", "more values than"),
         (b"\x80\x02(R.", "more values than"),
+        // Below the mark there is enough, but that is out of reach.
+        (b"\x80\x02NN(R.", "more values than"),
         (b"\x80\x02h\x05.", "number 5"),
         (b"\x80\x02NNb.", "takes none"),
         (b"\x80\x02(Nd.", "no value"),
