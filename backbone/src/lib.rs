@@ -6,8 +6,19 @@
 //! [`FeatureMap`]. [`models`] holds the architectures by name, [`weights`]
 //! reads and writes the files other frameworks use.
 
+mod backbone;
 pub mod error;
-pub mod weights;
+pub mod feature_map;
+pub mod init;
+pub mod layers;
+pub mod mask;
+pub mod mode;
 pub mod models;
+pub mod weights;
 
+pub use backbone::{Backbone, NormKind, Stage};
 pub use error::{Error, Result};
+pub use feature_map::FeatureMap;
+pub use init::Init;
+pub use mask::{PatchMask, Size};
+pub use mode::{DropPathDraws, Mode};

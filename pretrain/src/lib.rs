@@ -1,1 +1,6 @@
-//! x
+//! SparK pretraining: mask, encode sparsely, densify, decode, compare.
+//!
+//! "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked
+//! Modeling" (Tian et al., ICLR 2023).
+
+pub mod spark;

@@ -1,2 +1,152 @@
-//! Set-up, demo and tests of the workspace.
-fn main() {}
+//! Set-up, demo and tests of the workspace, as `cargo xtask COMMAND`.
+//!
+//! Depends on no crate that links libtorch, so that it can be built before
+//! there is one.
+
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod demo;
+mod doctor;
+mod install;
+mod libtorch;
+mod photos;
+mod pins;
+mod places;
+mod process;
+mod python;
+mod setup;
+mod test;
+#[path = "../../build/version.rs"]
+mod version;
+
+use setup::Purpose;
+
+/// Set-up, demo and tests of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = WHICH_LIBTORCH)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+const WHICH_LIBTORCH: &str = "\
+Which libtorch is used, first that applies:
+  LIBTORCH_USE_PYTORCH=1    the torch of the active Python
+  LIBTORCH=/path            the folder with its lib/ and include/
+  .libtorch                 the same folder as at an earlier set-up
+  otherwise                 fetched with pip into the user's cache folder, once
+                            for all checkouts (XDG_CACHE_HOME moves it)";
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch libtorch and Python packages if missing; then plain cargo works
+    #[command(after_help = "\
+Examples:
+  cargo xtask setup                             fetch libtorch, 5 GB on disk
+  LIBTORCH=/opt/libtorch cargo xtask setup      use one that is there
+  LIBTORCH_USE_PYTORCH=1 cargo xtask setup      use the active Python's
+  XDG_CACHE_HOME=/big/disk cargo xtask setup    fetch it to another disk")]
+    Setup,
+    /// Say what is set up and what to do about each trouble
+    #[command(after_help = "\
+Changes nothing. Exits with 1 if there is a trouble.
+
+Examples:
+  cargo xtask doctor
+  LIBTORCH=/opt/libtorch cargo xtask doctor     would that one do?")]
+    Doctor,
+    /// Run everything that is tested, setting up first
+    #[command(after_help = "\
+Examples:
+  cargo xtask test                              the whole workspace
+  cargo xtask test -p spark-backbone weights    one crate, names with `weights`
+  cargo xtask test -- --nocapture               arguments of the test programs")]
+    Test {
+        /// Passed on to `cargo test`; those after `--` to the test programs
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Pretrain a small encoder on real photographs, setting up first
+    #[command(after_help = "\
+Takes a few minutes on two cores, after the build.
+
+Examples:
+  cargo xtask demo
+  cargo xtask demo --seed 7                     see `pretrain train --help`")]
+    Demo {
+        /// Passed on to `pretrain train`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Write the demo's photographs to target/demo/photos, setting up first
+    #[command(after_help = "\
+Examples:
+  cargo xtask photos")]
+    Photos,
+}
+
+fn main() -> ExitCode {
+    // Split here, since clap drops a `--` that comes first and keeps others.
+    let (typed, after_dashes) = split_at_dashes(env::args().collect());
+    match run(Arguments::parse_from(typed).command, after_dashes) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What comes before `--`, and what comes after it.
+fn split_at_dashes(mut typed: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let dashes = typed.iter().position(|word| word == "--").unwrap_or(typed.len());
+    let after = typed.split_off(dashes).into_iter().skip(1).collect();
+    (typed, after)
+}
+
+fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
+    match task {
+        Task::Setup => {
+            setup::run(Purpose::Build)?;
+        }
+        Task::Doctor if doctor::run()? > 0 => return Ok(ExitCode::FAILURE),
+        Task::Doctor => {}
+        Task::Test { arguments } => test::run(&arguments, &after_dashes)?,
+        Task::Demo { arguments } => demo::run(&[arguments, after_dashes].concat())?,
+        Task::Photos => {
+            photos::run(&setup::run(Purpose::Build)?.environment)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_of_cargo_and_of_the_test_programs_are_told_apart() {
+        let parse = |line: &str| {
+            let typed = ["xtask", "test"].into_iter().chain(line.split_whitespace());
+            let (typed, programs) = split_at_dashes(typed.map(str::to_owned).collect());
+            let Task::Test { arguments } = Arguments::parse_from(typed).command else {
+                panic!("another command than test");
+            };
+            format!("{} | {}", arguments.join(" "), programs.join(" "))
+        };
+        assert_eq!(parse(""), " | ");
+        assert_eq!(parse("name --release"), "name --release | ");
+        assert_eq!(parse("-- --nocapture"), " | --nocapture");
+        assert_eq!(parse("-p x --release name -- -q"), "-p x --release name | -q");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

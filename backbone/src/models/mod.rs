@@ -1,5 +1,19 @@
 //! Architectures by name.
 
+mod convnext;
+mod cost;
+mod resnet;
+
+use std::fmt;
+
+use tch::nn::Path;
+
+pub use convnext::{Config as ConvNeXtConfig, ConvNeXt};
+pub use cost::Cost;
+pub use resnet::{BlockKind, Config as ResNetConfig, ResNet};
+
+use crate::{Backbone, Error, Init, Result};
+
 /// Which published architecture a model is of: decides how its parameters are
 /// called in other frameworks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,4 +24,209 @@ pub enum Family {
     ConvNeXt,
     /// A reader's own network: its names are the same in every file.
     Custom,
+}
+
+/// What a model is built with besides its architecture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BuildOptions {
+    /// Channels of the input image.
+    pub in_chans: i64,
+    /// Drop-path rate of the last block; earlier ones rise to it linearly.
+    pub drop_path_rate: f64,
+    /// Leaves the weights of convolutions and linear layers as the memory
+    /// holds them, when they are to be loaded right after (or only their names
+    /// and shapes matter): saves drawing them.
+    pub uninitialised: bool,
+}
+
+impl BuildOptions {
+    /// `init`, unless weights stay as they are.
+    fn init(&self, init: Init) -> Init {
+        if self.uninitialised { Init::Uninitialised } else { init }
+    }
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self { in_chans: 3, drop_path_rate: 0.0, uninitialised: false }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Architecture {
+    ResNet(ResNetConfig),
+    ConvNeXt(ConvNeXtConfig),
+}
+
+/// A registered model.
+#[derive(Debug, Clone, Copy)]
+pub struct Model {
+    /// timm's name.
+    pub name: &'static str,
+    architecture: Architecture,
+    /// Drop-path rate that the official SparK pretraining uses; for models it
+    /// does not list, that of the next larger one.
+    pub pretrain_drop_path: f64,
+}
+
+use BlockKind::{Basic, Bottleneck};
+
+const fn resnet(name: &'static str, config: ResNetConfig, pretrain_drop_path: f64) -> Model {
+    Model { name, architecture: Architecture::ResNet(config), pretrain_drop_path }
+}
+
+const fn convnext(name: &'static str, depths: [usize; 4], dim: i64, drop_path: f64) -> Model {
+    let config = ConvNeXtConfig::doubling(depths, dim);
+    Model { name, architecture: Architecture::ConvNeXt(config), pretrain_drop_path: drop_path }
+}
+
+const fn plain(block: BlockKind, layers: [usize; 4]) -> ResNetConfig {
+    ResNetConfig::plain(block, layers)
+}
+
+/// Every registered model.
+pub const MODELS: &[Model] = &[
+    resnet("resnet18", plain(Basic, [2, 2, 2, 2]), 0.05),
+    resnet("resnet34", plain(Basic, [3, 4, 6, 3]), 0.05),
+    resnet("resnet50", plain(Bottleneck, [3, 4, 6, 3]), 0.05),
+    resnet("resnet101", plain(Bottleneck, [3, 4, 23, 3]), 0.08),
+    resnet("resnet152", plain(Bottleneck, [3, 8, 36, 3]), 0.10),
+    resnet("resnet200", plain(Bottleneck, [3, 24, 36, 3]), 0.15),
+    resnet("resnext50_32x4d", plain(Bottleneck, [3, 4, 6, 3]).grouped(32, 4), 0.05),
+    resnet("resnext101_32x8d", plain(Bottleneck, [3, 4, 23, 3]).grouped(32, 8), 0.08),
+    resnet("wide_resnet50_2", plain(Bottleneck, [3, 4, 6, 3]).grouped(1, 128), 0.05),
+    resnet("wide_resnet101_2", plain(Bottleneck, [3, 4, 23, 3]).grouped(1, 128), 0.08),
+    convnext("convnext_tiny", [3, 3, 9, 3], 96, 0.2),
+    convnext("convnext_small", [3, 3, 27, 3], 96, 0.2),
+    convnext("convnext_base", [3, 3, 27, 3], 128, 0.3),
+    convnext("convnext_large", [3, 3, 27, 3], 192, 0.4),
+];
+
+/// The model of this name.
+///
+/// # Errors
+/// No such model; the message lists those there are.
+pub fn find(name: &str) -> Result<&'static Model> {
+    MODELS.iter().find(|model| model.name == name).ok_or_else(|| {
+        let names: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+        Error::invalid(
+            "model",
+            format!("{name:?}"),
+            format!("it must be one of {}", names.join(", ")),
+        )
+    })
+}
+
+impl Model {
+    /// A randomly initialised backbone whose variables lie under `path`.
+    ///
+    /// # Errors
+    /// Options out of range.
+    pub fn build(&self, path: &Path, options: &BuildOptions) -> Result<Box<dyn Backbone>> {
+        let BuildOptions { in_chans, drop_path_rate, .. } = *options;
+        if in_chans < 1 {
+            return Err(Error::invalid("in_chans", in_chans, "an image has at least one channel"));
+        }
+        if !(0.0..1.0).contains(&drop_path_rate) {
+            return Err(Error::invalid("drop_path_rate", drop_path_rate, "it must be in [0, 1)"));
+        }
+        Ok(match &self.architecture {
+            Architecture::ResNet(config) => Box::new(ResNet::new(path, config, options)),
+            Architecture::ConvNeXt(config) => Box::new(ConvNeXt::new(path, config, options)),
+        })
+    }
+
+    /// The architecture's family.
+    pub fn family(&self) -> Family {
+        match self.architecture {
+            Architecture::ResNet(_) => Family::ResNet,
+            Architecture::ConvNeXt(_) => Family::ConvNeXt,
+        }
+    }
+
+    /// Parameters and multiply-adds of the network with a classifier of
+    /// `classes` (0: without) on one image of `height × width` pixels.
+    pub fn cost(&self, in_chans: i64, classes: i64, height: i64, width: i64) -> Cost {
+        match &self.architecture {
+            Architecture::ResNet(config) => config.cost(in_chans, classes, height, width),
+            Architecture::ConvNeXt(config) => config.cost(in_chans, classes, height, width),
+        }
+    }
+}
+
+impl fmt::Display for Model {
+    /// Name, parameters and FLOPs as published: with 1000 classes, 224 px,
+    /// multiply-adds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cost = self.cost(3, 1000, 224, 224);
+        write!(
+            f,
+            "{:<18} {:>6.1} M parameters {:>6.1} G FLOPs",
+            self.name,
+            cost.params as f64 / 1e6,
+            cost.flops as f64 / 1e9
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parameters in millions and multiply-adds in billions as published
+    /// (timm's and torchvision's tables, SparK's for ResNet-200 and ConvNeXt).
+    #[test]
+    fn costs_equal_the_published_ones() {
+        let published = [
+            ("resnet18", 11.7, 1.8),
+            ("resnet34", 21.8, 3.7),
+            ("resnet50", 25.6, 4.1),
+            ("resnet101", 44.5, 7.8),
+            ("resnet152", 60.2, 11.5),
+            ("resnet200", 64.7, 15.0),
+            ("resnext50_32x4d", 25.0, 4.2),
+            ("resnext101_32x8d", 88.8, 16.4),
+            ("wide_resnet50_2", 68.9, 11.4),
+            ("wide_resnet101_2", 126.9, 22.8),
+            ("convnext_tiny", 28.6, 4.5),
+            ("convnext_small", 50.2, 8.7),
+            ("convnext_base", 88.6, 15.4),
+            ("convnext_large", 197.8, 34.4),
+        ];
+        assert_eq!(published.len(), MODELS.len());
+        for (name, params, flops) in published {
+            let cost = find(name).unwrap().cost(3, 1000, 224, 224);
+            let (got_params, got_flops) = (cost.params as f64 / 1e6, cost.flops as f64 / 1e9);
+            // Half a unit of the published last digit; tables round either way.
+            assert!((got_params - params).abs() < 0.06, "{name}: {got_params} M");
+            assert!((got_flops - flops).abs() < 0.11, "{name}: {got_flops} G");
+        }
+    }
+
+    #[test]
+    fn a_network_has_the_parameters_that_its_cost_says() {
+        for name in ["resnet18", "resnext50_32x4d", "convnext_tiny"] {
+            let model = find(name).unwrap();
+            let store = tch::nn::VarStore::new(tch::Device::Cpu);
+            let options = BuildOptions { in_chans: 5, drop_path_rate: 0.1, uninitialised: true };
+            model.build(&store.root(), &options).unwrap();
+            let count: usize = store.trainable_variables().iter().map(|t| t.numel()).sum();
+            assert_eq!(count as i64, model.cost(5, 0, 64, 64).params, "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_options_are_refused() {
+        let error = find("resnet51").unwrap_err().to_string();
+        assert!(error.contains("\"resnet51\"") && error.contains("resnet50"), "{error}");
+        let store = tch::nn::VarStore::new(tch::Device::Cpu);
+        let build = |options| {
+            let result = find("resnet18").unwrap().build(&store.root(), &options);
+            result.unwrap_err().to_string()
+        };
+        let error = build(BuildOptions { in_chans: 0, ..BuildOptions::default() });
+        assert_eq!(error, "in_chans is 0, but an image has at least one channel");
+        let error = build(BuildOptions { drop_path_rate: 1.0, ..BuildOptions::default() });
+        assert_eq!(error, "drop_path_rate is 1, but it must be in [0, 1)");
+    }
 }

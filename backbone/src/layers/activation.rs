@@ -1,0 +1,48 @@
+//! Pointwise activations.
+
+use super::Layer;
+use crate::{FeatureMap, Mode};
+
+/// A pointwise function.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// max(x, 0).
+    Relu,
+    /// min(max(x, 0), 6).
+    Relu6,
+    /// x·Φ(x) with the exact error function.
+    Gelu,
+    /// x·σ(x), also called swish.
+    Silu,
+    /// 1 / (1 + exp(−x)).
+    Sigmoid,
+    /// x·relu6(x + 3) / 6.
+    HardSwish,
+    /// x for x ≥ 0, else this slope times x.
+    LeakyRelu(f64),
+    /// x.
+    Identity,
+}
+
+impl Activation {
+    /// The function of every element.
+    pub fn apply(self, x: &tch::Tensor) -> tch::Tensor {
+        match self {
+            Self::Relu => x.relu(),
+            Self::Relu6 => x.clamp(0, 6),
+            Self::Gelu => x.gelu("none"),
+            Self::Silu => x.silu(),
+            Self::Sigmoid => x.sigmoid(),
+            Self::HardSwish => x.hardswish(),
+            // tch's leaky_relu has no slope argument.
+            Self::LeakyRelu(slope) => x.relu() - (-x).relu() * slope,
+            Self::Identity => x.shallow_clone(),
+        }
+    }
+}
+
+impl Layer for Activation {
+    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
+        x.map(|x| self.apply(x))
+    }
+}

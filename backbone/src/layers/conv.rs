@@ -1,0 +1,138 @@
+//! 2-d convolution.
+
+use tch::Tensor;
+use tch::nn::Path;
+
+use super::Layer;
+use super::sliding::{Sliding, patch_size, slide};
+use crate::mask::{Border, Size};
+use crate::{FeatureMap, Init, Mode};
+
+/// What `torch.nn.Conv2d` takes besides its channels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conv2dConfig {
+    /// Height and width of the kernel.
+    pub kernel: Size,
+    /// Step along each side.
+    pub stride: Size,
+    /// Zeros added on each side.
+    pub padding: Size,
+    /// Distance between the kernel's elements.
+    pub dilation: Size,
+    /// Groups of channels convolved apart.
+    pub groups: i64,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// Initial weights; biases start at zero, or as PyTorch's default where
+    /// the weights do.
+    pub init: Init,
+}
+
+impl Conv2dConfig {
+    /// A square kernel with stride 1, padding that keeps the size (odd
+    /// kernels), no bias, and Kaiming fan-out weights.
+    pub fn square(kernel: i64) -> Self {
+        Self {
+            kernel: (kernel, kernel),
+            stride: (1, 1),
+            padding: (kernel / 2, kernel / 2),
+            dilation: (1, 1),
+            groups: 1,
+            bias: false,
+            init: Init::KaimingFanOut,
+        }
+    }
+
+    /// A square kernel as large as its stride, without padding: ConvNeXt's
+    /// stem and down-samplers.
+    pub fn patchify(stride: i64) -> Self {
+        Self { padding: (0, 0), ..Self::square(stride).stride(stride) }
+    }
+
+    /// The same with this stride along both sides.
+    pub fn stride(self, stride: i64) -> Self {
+        Self { stride: (stride, stride), ..self }
+    }
+
+    /// The same with this many groups.
+    pub fn groups(self, groups: i64) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// The same with a bias.
+    pub fn bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+
+    /// The same with these initial weights.
+    pub fn init(self, init: Init) -> Self {
+        Self { init, ..self }
+    }
+}
+
+/// 2-d convolution; on patches, each sees its visible neighbours' values and
+/// zero elsewhere, and only visible outputs are computed.
+#[derive(Debug)]
+pub struct Conv2d {
+    /// `[out, in / groups, kh, kw]`.
+    weight: Tensor,
+    /// `[out]`.
+    bias: Option<Tensor>,
+    groups: i64,
+    sliding: Sliding,
+}
+
+impl Conv2d {
+    /// Parameters `weight` `[out_chans, in_chans / groups, kh, kw]` and, if
+    /// configured, `bias` `[out_chans]`.
+    pub fn new(path: &Path, in_chans: i64, out_chans: i64, config: Conv2dConfig) -> Self {
+        let Conv2dConfig { kernel, stride, padding, dilation, groups, bias, init } = config;
+        let size = [out_chans, in_chans / groups, kernel.0, kernel.1];
+        Self {
+            weight: init.parameter(path, "weight", &size),
+            bias: bias.then(|| init.of_bias(&size).parameter(path, "bias", &[out_chans])),
+            groups,
+            sliding: Sliding { kernel, stride, padding, dilation },
+        }
+    }
+
+    fn convolve(&self, x: &Tensor, padding: Size, mode: &Mode) -> Tensor {
+        let Sliding { stride, dilation, .. } = self.sliding;
+        mode.cast(x).conv2d(
+            &mode.cast(&self.weight),
+            self.bias.as_ref().map(|bias| mode.cast(bias)),
+            [stride.0, stride.1],
+            [padding.0, padding.1],
+            [dilation.0, dilation.1],
+            self.groups,
+        )
+    }
+
+    /// A depthwise convolution does so little arithmetic that reading the
+    /// windows can cost more than convolving the whole grid.
+    fn is_cheaper_on_grid(&self, packed: &Tensor, patches_in_grid: i64) -> bool {
+        let size = packed.size();
+        let window = self.sliding.window(patch_size(packed)).len;
+        self.groups == size[1]
+            && size[0] * window.0 * window.1 > patches_in_grid * size[2] * size[3]
+    }
+}
+
+impl Layer for Conv2d {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        let padding = self.sliding.padding;
+        slide(
+            x,
+            |grid| self.convolve(grid, padding, mode),
+            |packed, mask| {
+                let (rows, cols) = mask.patches();
+                if self.is_cheaper_on_grid(packed, mask.batch() * rows * cols) {
+                    mask.pack(&self.convolve(&mask.unpack(&mode.cast(packed)), padding, mode))
+                } else {
+                    let windows = self.sliding.gather(&mode.cast(packed), mask, Border::Zero);
+                    self.convolve(&windows, (0, 0), mode)
+                }
+            },
+        )
+    }
+}

@@ -1,0 +1,38 @@
+//! Layers that run on every kind of [`FeatureMap`]: the grid, the visible
+//! patches, and the masked grid. Parameters carry PyTorch's names.
+//!
+//! A layer assumes input that fits it (the backbone's boundary checks that);
+//! misuse panics with a sentence that names the layer's rule.
+
+mod activation;
+mod conv;
+mod drop_path;
+mod linear;
+mod norm;
+mod pool;
+mod scale;
+mod sliding;
+
+pub use activation::Activation;
+pub use conv::{Conv2d, Conv2dConfig};
+pub use drop_path::{DropPath, drop_path_rates};
+pub use linear::Linear;
+pub use norm::{BatchNorm2d, GroupNorm, LayerNorm2d};
+pub use pool::{AvgPool2d, MaxPool2d, global_avg_pool};
+pub use scale::{LayerScale, SqueezeExcite};
+
+use crate::FeatureMap;
+use crate::mode::Mode;
+
+/// One step of a network.
+pub trait Layer: std::fmt::Debug {
+    /// The layer's output on `x`, of the same kind as `x`.
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap;
+}
+
+/// Layers one after another.
+impl Layer for Vec<Box<dyn Layer>> {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        self.iter().fold(x.clone(), |x, layer| layer.forward(&x, mode))
+    }
+}

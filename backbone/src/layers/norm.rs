@@ -1,0 +1,175 @@
+//! Batch, layer and group norm over visible positions.
+
+use tch::nn::Path;
+use tch::{Device, Kind, Tensor};
+
+use super::Layer;
+use crate::{FeatureMap, Init, Mode};
+
+/// `torch.nn.BatchNorm2d` with momentum 0.1 and eps 1e-5; statistics are of
+/// visible positions alone.
+#[derive(Debug)]
+pub struct BatchNorm2d {
+    /// `[C]`.
+    weight: Tensor,
+    /// `[C]`.
+    bias: Tensor,
+    /// `[C]`.
+    running_mean: Tensor,
+    /// `[C]`.
+    running_var: Tensor,
+    /// Scalar, int64: forwards in training mode.
+    num_batches_tracked: Tensor,
+}
+
+impl BatchNorm2d {
+    /// Weight 1, bias 0.
+    pub fn new(path: &Path, channels: i64) -> Self {
+        Self::with_weight(path, channels, 1.0)
+    }
+
+    /// Every weight starts at `weight`: 0 makes a residual block start as the
+    /// identity.
+    pub fn with_weight(path: &Path, channels: i64, weight: f64) -> Self {
+        let size = [channels];
+        let tracked = Tensor::zeros([0; 0], (Kind::Int64, path.device()));
+        Self {
+            weight: Init::Constant(weight).parameter(path, "weight", &size),
+            bias: Init::Constant(0.0).parameter(path, "bias", &size),
+            running_mean: Init::Constant(0.0).buffer(path, "running_mean", &size),
+            running_var: Init::Constant(1.0).buffer(path, "running_var", &size),
+            num_batches_tracked: path.add("num_batches_tracked", tracked, false),
+        }
+    }
+}
+
+impl Layer for BatchNorm2d {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        if mode.training {
+            let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
+        }
+        x.map_visible(|x| {
+            x.batch_norm(
+                Some(&self.weight),
+                Some(&self.bias),
+                Some(&self.running_mean),
+                Some(&self.running_var),
+                mode.training,
+                0.1,
+                1e-5,
+                true,
+            )
+        })
+    }
+}
+
+/// Layer norm over the channels of each position (`channels_first` of the
+/// official ConvNeXt).
+#[derive(Debug)]
+pub struct LayerNorm2d {
+    /// `[C]`.
+    weight: Tensor,
+    /// `[C]`.
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm2d {
+    /// Weight 1, bias 0.
+    pub fn new(path: &Path, channels: i64, eps: f64) -> Self {
+        Self {
+            weight: Init::Constant(1.0).parameter(path, "weight", &[channels]),
+            bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
+            eps,
+        }
+    }
+}
+
+impl Layer for LayerNorm2d {
+    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
+        x.map(|x| {
+            // CUDA's kernel wants one type for input and weights; the CPU's
+            // takes half-precision input and computes in float32.
+            let mixed = x.kind() != self.weight.kind() && x.device() != Device::Cpu;
+            let input = if mixed { x.to_kind(self.weight.kind()) } else { x.shallow_clone() };
+            input
+                .permute([0, 2, 3, 1])
+                .layer_norm(
+                    self.weight.size(),
+                    Some(&self.weight),
+                    Some(&self.bias),
+                    self.eps,
+                    true,
+                )
+                .permute([0, 3, 1, 2])
+        })
+    }
+}
+
+/// `torch.nn.GroupNorm`; statistics are of an image's visible positions.
+#[derive(Debug)]
+pub struct GroupNorm {
+    /// `[C]`.
+    weight: Tensor,
+    /// `[C]`.
+    bias: Tensor,
+    groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Weight 1, bias 0, eps 1e-5.
+    pub fn new(path: &Path, groups: i64, channels: i64) -> Self {
+        Self {
+            weight: Init::Constant(1.0).parameter(path, "weight", &[channels]),
+            bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
+            groups,
+            eps: 1e-5,
+        }
+    }
+
+    /// Means of `values` (like `x`'s tensor) over each image's visible
+    /// positions and each group's channels, repeated for every patch and
+    /// channel: `[V, C, 1, 1]`.
+    fn group_means(&self, x: &FeatureMap, values: &Tensor) -> Tensor {
+        let per_group = x.channels() / self.groups;
+        let sums = values.sum_dim_intlist([2, 3].as_slice(), false, None);
+        let sums = sums.view([-1, self.groups, per_group]).sum_dim_intlist(2, false, None);
+        let count = x.positions_per_image().to_kind(values.kind()) * per_group;
+        let means = x.sum_images(&sums) / count.unsqueeze(1);
+        let rows = match x.mask() {
+            Some(mask) => means.index_select(0, mask.image_of_patch()),
+            None => means,
+        };
+        rows.repeat_interleave_self_int(per_group, 1, None).unsqueeze(-1).unsqueeze(-1)
+    }
+
+    fn on_patches(&self, x: &FeatureMap) -> FeatureMap {
+        let wide = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        x.map(|packed| {
+            let values = packed.to_kind(wide);
+            // Two passes: the mean of squares minus the squared mean cancels.
+            let centred = &values - self.group_means(x, &values);
+            let variance = self.group_means(x, &(&centred * &centred));
+            let weight = self.weight.view([1, -1, 1, 1]);
+            let bias = self.bias.view([1, -1, 1, 1]);
+            (centred * (variance + self.eps).rsqrt() * weight + bias).to_kind(packed.kind())
+        })
+    }
+}
+
+impl Layer for GroupNorm {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        match x {
+            FeatureMap::Grid(_) => x.map(|x| {
+                x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+            }),
+            FeatureMap::Patches { .. } => self.on_patches(x),
+            FeatureMap::Masked { grid, mask } => {
+                let patches = FeatureMap::Patches { packed: mask.pack(grid), mask: mask.clone() };
+                let grid = self.forward(&patches, mode).to_grid();
+                FeatureMap::Masked { grid, mask: mask.clone() }
+            }
+        }
+    }
+}

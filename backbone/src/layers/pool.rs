@@ -1,0 +1,106 @@
+//! Pooling: max, average, and global average over visible positions.
+
+use tch::{Kind, Tensor};
+
+use super::Layer;
+use super::sliding::{Sliding, patch_size, slide};
+use crate::mask::{Border, Size};
+use crate::{FeatureMap, Mode};
+
+fn square(kernel: i64, stride: i64, padding: i64) -> Sliding {
+    Sliding {
+        kernel: (kernel, kernel),
+        stride: (stride, stride),
+        padding: (padding, padding),
+        dilation: (1, 1),
+    }
+}
+
+/// `torch.nn.MaxPool2d`. Masked positions take part as zeros, as in the
+/// official sparse max-pool; positions beyond the grid do not take part.
+#[derive(Debug)]
+pub struct MaxPool2d(Sliding);
+
+impl MaxPool2d {
+    /// A square kernel.
+    pub fn new(kernel: i64, stride: i64, padding: i64) -> Self {
+        Self(square(kernel, stride, padding))
+    }
+
+    fn pool(&self, x: &Tensor, padding: Size) -> Tensor {
+        let Sliding { kernel, stride, dilation, .. } = self.0;
+        x.max_pool2d(
+            [kernel.0, kernel.1],
+            [stride.0, stride.1],
+            [padding.0, padding.1],
+            [dilation.0, dilation.1],
+            false,
+        )
+    }
+}
+
+impl Layer for MaxPool2d {
+    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
+        slide(
+            x,
+            |grid| self.pool(grid, self.0.padding),
+            |packed, mask| {
+                self.pool(&self.0.gather(packed, mask, Border::NegativeInfinity), (0, 0))
+            },
+        )
+    }
+}
+
+/// `torch.nn.AvgPool2d`. Masked positions take part as zeros.
+#[derive(Debug)]
+pub struct AvgPool2d {
+    sliding: Sliding,
+    count_include_pad: bool,
+}
+
+impl AvgPool2d {
+    /// A square kernel; `count_include_pad` says whether positions beyond the
+    /// grid count as zeros (PyTorch's default) or not at all.
+    pub fn new(kernel: i64, stride: i64, padding: i64, count_include_pad: bool) -> Self {
+        Self { sliding: square(kernel, stride, padding), count_include_pad }
+    }
+
+    fn pool(&self, x: &Tensor, padding: Size) -> Tensor {
+        let Sliding { kernel, stride, .. } = self.sliding;
+        x.avg_pool2d(
+            [kernel.0, kernel.1],
+            [stride.0, stride.1],
+            [padding.0, padding.1],
+            false,
+            self.count_include_pad,
+            None,
+        )
+    }
+}
+
+impl Layer for AvgPool2d {
+    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
+        slide(
+            x,
+            |grid| self.pool(grid, self.sliding.padding),
+            |packed, mask| {
+                let mean = self.pool(&self.sliding.gather(packed, mask, Border::Zero), (0, 0));
+                if self.count_include_pad || self.sliding.padding == (0, 0) {
+                    return mean;
+                }
+                let patch = patch_size(packed);
+                let inside = mask.inside(patch, self.sliding.window(patch));
+                mean / self.pool(&inside, (0, 0)).to_kind(packed.kind())
+            },
+        )
+    }
+}
+
+/// Mean over the visible positions of every image, `[N, C]`; zero for an image
+/// without any. Sums in float32 or wider.
+pub fn global_avg_pool(x: &FeatureMap) -> Tensor {
+    let wide = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let sums = x.sum_images(&x.tensor().sum_dim_intlist([2, 3].as_slice(), false, wide));
+    let positions = x.positions_per_image().to_kind(wide);
+    (sums / positions.unsqueeze(1)).to_kind(x.kind())
+}

@@ -1,0 +1,178 @@
+//! ConvNeXt.
+//!
+//! "A ConvNet for the 2020s" (Liu et al. 2022); parameter names are those of
+//! the official repository's `models/convnext.py`.
+
+use tch::nn::Path;
+
+use super::{BuildOptions, Cost};
+use crate::layers::{
+    Activation, Conv2d, Conv2dConfig, DropPath, Layer, LayerNorm2d, LayerScale, Linear,
+    drop_path_rates,
+};
+use crate::{Backbone, FeatureMap, Init, Mode, NormKind, Stage};
+
+/// Epsilon of every layer norm.
+const EPS: f64 = 1e-6;
+/// Initial value of every layer scale.
+const LAYER_SCALE_INIT: f64 = 1e-6;
+
+/// A member of the family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Blocks of each stage.
+    pub depths: [usize; 4],
+    /// Channels of each stage.
+    pub dims: [i64; 4],
+}
+
+impl Config {
+    /// Widths double from `dim`.
+    pub const fn doubling(depths: [usize; 4], dim: i64) -> Self {
+        Self { depths, dims: [dim, dim * 2, dim * 4, dim * 8] }
+    }
+
+    /// Parameters and multiply-adds with a classifier of `classes` on an image
+    /// of `height × width`.
+    pub(crate) fn cost(&self, in_chans: i64, classes: i64, height: i64, width: i64) -> Cost {
+        let mut cost = Cost::default();
+        let mut from = in_chans;
+        for (stage, (&dim, &depth)) in self.dims.iter().zip(&self.depths).enumerate() {
+            let size = (height / (4 << stage), width / (4 << stage));
+            cost.convolution(from, dim, downsample_config(stage), size);
+            cost.layer_norm(if stage == 0 { dim } else { from });
+            for _ in 0..depth {
+                cost.convolution(dim, dim, depthwise_config(dim), size);
+                cost.layer_norm(dim);
+                cost.linear(dim, 4 * dim, size.0 * size.1);
+                cost.linear(4 * dim, dim, size.0 * size.1);
+                cost.params += dim;
+            }
+            from = dim;
+        }
+        cost.layer_norm(from);
+        cost.linear(from, classes, 1);
+        cost
+    }
+}
+
+fn depthwise_config(dim: i64) -> Conv2dConfig {
+    Conv2dConfig::square(7).groups(dim).bias().init(Init::TRUNC_NORMAL_02)
+}
+
+fn downsample_config(stage: usize) -> Conv2dConfig {
+    Conv2dConfig::patchify(if stage == 0 { 4 } else { 2 }).bias().init(Init::TRUNC_NORMAL_02)
+}
+
+/// 7×7 depthwise convolution, layer norm, and a two-layer perceptron of each
+/// position, scaled and added to the input.
+#[derive(Debug)]
+struct Block {
+    dwconv: Conv2d,
+    norm: LayerNorm2d,
+    pwconv1: Linear,
+    pwconv2: Linear,
+    gamma: LayerScale,
+    drop_path: DropPath,
+}
+
+impl Block {
+    fn new(path: &Path, dim: i64, drop_path: DropPath, init: Init) -> Self {
+        let depthwise = depthwise_config(dim).init(init);
+        Self {
+            dwconv: Conv2d::new(&(path / "dwconv"), dim, dim, depthwise),
+            norm: LayerNorm2d::new(&(path / "norm"), dim, EPS),
+            pwconv1: Linear::new(&(path / "pwconv1"), dim, 4 * dim, init),
+            pwconv2: Linear::new(&(path / "pwconv2"), 4 * dim, dim, init),
+            gamma: LayerScale::new(path, dim, LAYER_SCALE_INIT),
+            drop_path,
+        }
+    }
+}
+
+impl Layer for Block {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        let y = self.norm.forward(&self.dwconv.forward(x, mode), mode);
+        let y = Activation::Gelu.forward(&self.pwconv1.forward(&y, mode), mode);
+        let y = self.gamma.forward(&self.pwconv2.forward(&y, mode), mode);
+        self.drop_path.forward(&y, mode).add(x)
+    }
+}
+
+/// A ConvNeXt without its classifier.
+#[derive(Debug)]
+pub struct ConvNeXt {
+    /// The stem (convolution, norm) and three down-samplers (norm, convolution).
+    downsample_layers: Vec<(Conv2d, LayerNorm2d)>,
+    blocks: Vec<Vec<Block>>,
+    stages: Vec<Stage>,
+    in_chans: i64,
+}
+
+impl ConvNeXt {
+    /// A randomly initialised network under `path`. Besides what the pyramid
+    /// uses, the classifier's `norm` is kept, as the official encoder has it.
+    pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
+        let rates = drop_path_rates(options.drop_path_rate, config.depths.iter().sum());
+        let init = options.init(Init::TRUNC_NORMAL_02);
+        let mut numbers = 0..;
+        let mut from = options.in_chans;
+        let mut downsample_layers = Vec::new();
+        let mut blocks = Vec::new();
+        for (stage, (&dim, &depth)) in config.dims.iter().zip(&config.depths).enumerate() {
+            let layer = path / "downsample_layers" / stage;
+            let (conv, norm) = if stage == 0 { (0, 1) } else { (1, 0) };
+            downsample_layers.push((
+                Conv2d::new(&(&layer / conv), from, dim, downsample_config(stage).init(init)),
+                LayerNorm2d::new(&(&layer / norm), if stage == 0 { dim } else { from }, EPS),
+            ));
+            let stage_path = path / "stages" / stage;
+            let block = |index: usize, number: usize| {
+                Block::new(&(&stage_path / index), dim, DropPath::new(rates[number], number), init)
+            };
+            blocks.push((0..depth).zip(&mut numbers).map(|(i, n)| block(i, n)).collect());
+            from = dim;
+        }
+        LayerNorm2d::new(&(path / "norm"), from, EPS);
+        Self {
+            downsample_layers,
+            blocks,
+            stages: (0..4).map(|i| Stage { channels: config.dims[i], stride: 4 << i }).collect(),
+            in_chans: options.in_chans,
+        }
+    }
+}
+
+impl Backbone for ConvNeXt {
+    fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn in_chans(&self) -> i64 {
+        self.in_chans
+    }
+
+    fn norm(&self) -> NormKind {
+        NormKind::Layer
+    }
+
+    fn blocks(&self) -> usize {
+        self.blocks.iter().map(Vec::len).sum()
+    }
+
+    fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
+        let mut x = x.clone();
+        let mut features = Vec::with_capacity(4);
+        for (stage, blocks) in self.blocks.iter().enumerate() {
+            let (conv, norm) = &self.downsample_layers[stage];
+            x = if stage == 0 {
+                norm.forward(&conv.forward(&x, mode), mode)
+            } else {
+                conv.forward(&norm.forward(&x, mode), mode)
+            };
+            x = blocks.iter().fold(x, |x, block| block.forward(&x, mode));
+            features.push(x.clone());
+        }
+        features
+    }
+}

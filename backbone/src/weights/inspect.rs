@@ -1,0 +1,201 @@
+//! What is this file: which model, which naming, what else is in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::dtype::{element_count, kind_name};
+use super::fit::{Fit, Shapes, best_fit};
+use super::load::shapes;
+use super::report::{Mismatch, mismatches, some_of};
+use super::{Format, Naming, WeightFile, default_optional};
+use crate::models::Family;
+
+/// A model a file may be of: name, family, canonical names and shapes.
+pub type Candidate = (String, Family, Vec<(String, Vec<i64>)>);
+
+/// What a weight file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// What kind of file it is.
+    pub format: Format,
+    /// How many tensors it has.
+    pub tensors: usize,
+    /// How many numbers they hold together.
+    pub elements: usize,
+    /// How many tensors there are of each element type.
+    pub dtypes: BTreeMap<&'static str, usize>,
+    /// The model it fits best, if any of its tensors fits one.
+    pub model: Option<ModelMatch>,
+    /// Whether a SparK decoder lies beside the encoder.
+    pub spark_decoder: bool,
+    /// The text and numbers beside the weights.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// How a file fits a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelMatch {
+    /// The model's name.
+    pub name: String,
+    /// The model's family.
+    pub family: Family,
+    /// The naming of the file.
+    pub naming: Naming,
+    /// What stands before each name in the file.
+    pub prefix: String,
+    /// How many of the model's tensors are in the file.
+    pub matched: usize,
+    /// Parameters among them: all but running statistics and counters.
+    pub parameters: usize,
+    /// Canonical names that the file lacks.
+    pub missing: Vec<String>,
+    /// Tensors of another shape.
+    pub mismatched: Vec<Mismatch>,
+    /// The file's names that the model has no use for.
+    pub unused: Vec<String>,
+    /// Other prefixes with a set of weights that fits as well.
+    pub alternatives: Vec<String>,
+}
+
+impl ModelMatch {
+    /// Whether every tensor that an encoder needs can be loaded.
+    pub fn is_complete(&self) -> bool {
+        let needed = |name: &str| !default_optional(name);
+        !self.missing.iter().any(|name| needed(name))
+            && !self.mismatched.iter().any(|mismatch| needed(&mismatch.name))
+    }
+}
+
+/// Says what `file` is, as one of `candidates`.
+pub fn inspect(file: &WeightFile, candidates: &[Candidate]) -> Inspection {
+    let content = shapes(&file.tensors);
+    let elements = content.values().filter_map(|shape| element_count(shape)).sum();
+    let mut dtypes = BTreeMap::new();
+    for tensor in file.tensors.values() {
+        *dtypes.entry(kind_name(tensor.kind())).or_default() += 1;
+    }
+    Inspection {
+        format: file.format,
+        tensors: file.tensors.len(),
+        elements,
+        dtypes,
+        model: best_model(&content, candidates),
+        spark_decoder: has_decoder(&content),
+        metadata: file.metadata.clone(),
+    }
+}
+
+/// The candidate with the greatest share of common tensors; a larger model
+/// that contains the file's, and a smaller one within it, both lose to it.
+fn best_model(content: &Shapes, candidates: &[Candidate]) -> Option<ModelMatch> {
+    let mut best: Option<(f64, ModelMatch)> = None;
+    for (name, family, tensors) in candidates {
+        let model: Shapes = tensors.iter().map(|(n, shape)| (n.as_str(), shape.clone())).collect();
+        let fit = best_fit(*family, &model, content, None, None);
+        let Some(fit) = fit.filter(|fit| !fit.matched.is_empty()) else { continue };
+        let share = share(&fit);
+        if best.as_ref().is_none_or(|(other, _)| share > *other) {
+            best = Some((share, describe(name, *family, &model, fit)));
+        }
+    }
+    best.map(|(_, found)| found)
+}
+
+/// Common tensors over all tensors of either side (the Jaccard index). Those
+/// an encoder does without count only where they match.
+fn share(fit: &Fit) -> f64 {
+    let lacking = fit.missing.iter().filter(|name| !default_optional(name)).count()
+        + fit.mismatched.iter().filter(|mismatch| !default_optional(&mismatch.name)).count();
+    fit.matched.len() as f64 / (fit.matched.len() + lacking + fit.surplus) as f64
+}
+
+fn describe(name: &str, family: Family, model: &Shapes, fit: Fit) -> ModelMatch {
+    let is_parameter = |name: &str| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        !matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
+    };
+    let matched = fit.matched.keys().filter(|name| is_parameter(name));
+    ModelMatch {
+        name: name.to_owned(),
+        family,
+        naming: fit.naming,
+        prefix: fit.prefix,
+        parameters: matched.filter_map(|name| element_count(&model[name.as_str()])).sum(),
+        matched: fit.matched.len(),
+        missing: fit.missing,
+        mismatched: fit.mismatched,
+        unused: fit.unused,
+        alternatives: fit.alternatives,
+    }
+}
+
+/// A decoder has both its layers and the tokens that stand for masked patches.
+fn has_decoder(content: &Shapes) -> bool {
+    let parts: BTreeSet<&str> = content.keys().flat_map(|name| name.split('.')).collect();
+    parts.contains("dense_decoder") && parts.contains("mask_tokens")
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dtypes: Vec<String> =
+            self.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
+        writeln!(
+            f,
+            "{}: {} tensors ({}), {} numbers",
+            self.format,
+            self.tensors,
+            dtypes.join(", "),
+            grouped(self.elements)
+        )?;
+        match &self.model {
+            Some(found) => write!(f, "{found}")?,
+            None => write!(f, "model: none that is known")?,
+        }
+        if self.spark_decoder {
+            write!(f, "\nSparK decoder: yes, pretraining can go on from it")?;
+        }
+        for (key, value) in self.metadata.iter().filter(|(_, value)| value.len() <= 200) {
+            write!(f, "\n{key}: {value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ModelMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.is_complete() { "complete" } else { "incomplete" };
+        writeln!(f, "model: {}, {state}, {} parameters", self.name, grouped(self.parameters))?;
+        write!(f, "naming: {}", self.naming)?;
+        if !self.prefix.is_empty() {
+            write!(f, ", prefix {:?}", self.prefix)?;
+        }
+        write!(f, "\n{} tensors match", self.matched)?;
+        for other in &self.alternatives {
+            write!(f, "\n  a set of weights under {other:?} fits as well")?;
+        }
+        if !self.missing.is_empty() {
+            write!(f, "\n  {} missing: {}", self.missing.len(), some_of(&self.missing))?;
+        }
+        if !self.mismatched.is_empty() {
+            let shapes = some_of(&mismatches(&self.mismatched));
+            write!(f, "\n  {} of another shape: {shapes}", self.mismatched.len())?;
+        }
+        if !self.unused.is_empty() {
+            write!(f, "\n  {} unused: {}", self.unused.len(), some_of(&self.unused))?;
+        }
+        Ok(())
+    }
+}
+
+/// Digits in groups of three.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}

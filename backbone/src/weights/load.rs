@@ -1,0 +1,158 @@
+//! Weights from a file into a model: all that fits, or nothing.
+
+use tch::{Kind, Tensor};
+
+use super::dtype::kind_name;
+use super::fit::{Fit, Shapes, best_fit};
+use super::report::{LoadReport, mismatches, some_of};
+use super::{Naming, StateDict, WeightFile};
+use crate::models::Family;
+use crate::{Error, Result};
+
+/// How to load.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Fail unless every tensor that isn't `optional` can be loaded.
+    pub strict: bool,
+    /// The file's naming, if it should not be found out.
+    pub naming: Option<Naming>,
+    /// What stands before each name, such as `state_dict_ema.`, if it should
+    /// not be found out.
+    pub prefix: Option<String>,
+    /// Which canonical names a strict load may go without.
+    pub optional: fn(&str) -> bool,
+}
+
+impl Default for LoadOptions {
+    /// Strict, everything found out, [`default_optional`].
+    fn default() -> Self {
+        LoadOptions { strict: true, naming: None, prefix: None, optional: default_optional }
+    }
+}
+
+/// What an encoder does without: counters of batch norms, a classifier, and
+/// the norm behind ConvNeXt's last stage, which only a classifier needs.
+pub fn default_optional(canonical: &str) -> bool {
+    let classifier = ["fc.", "head.", "norm."].iter().any(|start| {
+        canonical.strip_prefix(start).is_some_and(|rest| matches!(rest, "weight" | "bias"))
+    });
+    classifier || canonical.ends_with("num_batches_tracked")
+}
+
+/// Copies what `file` has into `target`, canonical names to tensors that share
+/// their storage with the model's. Prefix and naming are found out; type and
+/// device stay the model's.
+///
+/// # Errors
+/// [`Error::Weights`], and `target` untouched, when nothing matches, when a
+/// strict load would leave the model incomplete, or when the file has integers
+/// for a tensor of floats.
+pub fn load(
+    target: &StateDict,
+    family: Family,
+    file: &WeightFile,
+    options: &LoadOptions,
+) -> Result<LoadReport> {
+    let (model, content) = (shapes(target), shapes(&file.tensors));
+    let prefix = options.prefix.as_deref();
+    let fit = best_fit(family, &model, &content, options.naming, prefix)
+        .filter(|fit| !fit.matched.is_empty())
+        .ok_or_else(|| nothing_matches(file, &model, options))?;
+    if options.strict {
+        check_complete(file, &fit, model.len(), options.optional)?;
+    }
+    let ready = converted(target, file, &fit)?;
+    tch::no_grad(|| {
+        ready.into_iter().try_for_each(|(mut into, from)| into.f_copy_(&from).map_err(Error::from))
+    })?;
+    Ok(LoadReport {
+        naming: fit.naming,
+        prefix: fit.prefix,
+        matched: fit.matched.into_keys().collect(),
+        missing: fit.missing,
+        unused: fit.unused,
+        mismatched: fit.mismatched,
+        alternatives: fit.alternatives,
+    })
+}
+
+pub(super) fn shapes(tensors: &StateDict) -> Shapes<'_> {
+    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect()
+}
+
+/// Each target with its values in the target's own type, device and shape:
+/// what can fail fails here, before anything is written.
+fn converted(target: &StateDict, file: &WeightFile, fit: &Fit) -> Result<Vec<(Tensor, Tensor)>> {
+    fit.matched
+        .iter()
+        .map(|(name, key)| {
+            let (into, from) = (&target[name], &file.tensors[key]);
+            let kind = into.f_kind()?;
+            if is_float(kind) && !is_float(from.f_kind()?) {
+                return Err(Error::Weights(format!(
+                    "{}: {key:?} is of type {}, but the model's {name:?} is {}: quantised \
+                     weights are not understood",
+                    file.path.display(),
+                    kind_name(from.f_kind()?),
+                    kind_name(kind)
+                )));
+            }
+            let from = from.f_detach()?.f_to_device_(into.device(), kind, false, false)?;
+            Ok((into.shallow_clone(), from.f_reshape(into.size())?))
+        })
+        .collect()
+}
+
+fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16)
+}
+
+fn check_complete(
+    file: &WeightFile,
+    fit: &Fit,
+    expected: usize,
+    optional: fn(&str) -> bool,
+) -> Result<()> {
+    let missing: Vec<String> = fit.missing.iter().filter(|name| !optional(name)).cloned().collect();
+    let other: Vec<_> = fit.mismatched.iter().filter(|m| !optional(&m.name)).cloned().collect();
+    if missing.is_empty() && other.is_empty() {
+        return Ok(());
+    }
+    let mut message = format!(
+        "{} does not fill the encoder: of its {expected} tensors, {} are in the file \
+         ({} naming, prefix {:?})",
+        file.path.display(),
+        fit.matched.len(),
+        fit.naming,
+        fit.prefix
+    );
+    if !missing.is_empty() {
+        message += &format!("; {} are missing: {}", missing.len(), some_of(&missing));
+    }
+    if !other.is_empty() {
+        let phrases = some_of(&mismatches(&other));
+        message += &format!("; {} have another shape: {phrases}", other.len());
+    }
+    message += ". Is it another model's file? `strict: false` loads what fits";
+    Err(Error::Weights(message))
+}
+
+fn nothing_matches(file: &WeightFile, model: &Shapes, options: &LoadOptions) -> Error {
+    let names =
+        |names: &mut dyn Iterator<Item = &str>| names.take(3).collect::<Vec<_>>().join(", ");
+    let mut message = format!(
+        "nothing in {} fits the model: it is a {} of {} tensors such as {}, and the model has {}",
+        file.path.display(),
+        file.format,
+        file.tensors.len(),
+        names(&mut file.tensors.keys().map(String::as_str)),
+        names(&mut model.keys().copied()),
+    );
+    if let Some(naming) = options.naming {
+        message += &format!(". Only {naming} naming was tried: leave it open to try all");
+    }
+    if let Some(prefix) = &options.prefix {
+        message += &format!(". Only the prefix {prefix:?} was tried: leave it open to try all");
+    }
+    Error::Weights(message)
+}

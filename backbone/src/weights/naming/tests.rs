@@ -1,0 +1,150 @@
+//! The namings against tables taken from the frameworks, and their inverses.
+
+use super::*;
+
+/// One name of each kind, canonical first.
+const RESNET: [(&str, &str); 9] = [
+    ("conv1.weight", "stem.conv1.weight"),
+    ("bn1.running_mean", "stem.conv1.norm.running_mean"),
+    ("layer1.0.conv1.weight", "res2.0.conv1.weight"),
+    ("layer1.2.bn3.num_batches_tracked", "res2.2.conv3.norm.num_batches_tracked"),
+    ("layer3.22.bn2.bias", "res4.22.conv2.norm.bias"),
+    ("layer4.0.downsample.0.weight", "res5.0.shortcut.weight"),
+    ("layer4.0.downsample.1.running_var", "res5.0.shortcut.norm.running_var"),
+    ("fc.weight", "linear.weight"),
+    ("fc.bias", "linear.bias"),
+];
+
+/// Official, timm, torchvision, mmdet.
+const CONVNEXT: [[&str; 4]; 12] = [
+    [
+        "downsample_layers.0.0.weight",
+        "stem.0.weight",
+        "features.0.0.weight",
+        "downsample_layers.0.0.weight",
+    ],
+    [
+        "downsample_layers.0.1.bias",
+        "stem.1.bias",
+        "features.0.1.bias",
+        "downsample_layers.0.1.bias",
+    ],
+    [
+        "downsample_layers.1.0.weight",
+        "stages.1.downsample.0.weight",
+        "features.2.0.weight",
+        "downsample_layers.1.0.weight",
+    ],
+    [
+        "downsample_layers.3.1.bias",
+        "stages.3.downsample.1.bias",
+        "features.6.1.bias",
+        "downsample_layers.3.1.bias",
+    ],
+    [
+        "stages.0.0.dwconv.weight",
+        "stages.0.blocks.0.conv_dw.weight",
+        "features.1.0.block.0.weight",
+        "stages.0.0.depthwise_conv.weight",
+    ],
+    [
+        "stages.1.2.norm.bias",
+        "stages.1.blocks.2.norm.bias",
+        "features.3.2.block.2.bias",
+        "stages.1.2.norm.bias",
+    ],
+    [
+        "stages.2.26.pwconv1.weight",
+        "stages.2.blocks.26.mlp.fc1.weight",
+        "features.5.26.block.3.weight",
+        "stages.2.26.pointwise_conv1.weight",
+    ],
+    [
+        "stages.3.1.pwconv2.bias",
+        "stages.3.blocks.1.mlp.fc2.bias",
+        "features.7.1.block.5.bias",
+        "stages.3.1.pointwise_conv2.bias",
+    ],
+    ["stages.3.1.gamma", "stages.3.blocks.1.gamma", "features.7.1.layer_scale", "stages.3.1.gamma"],
+    ["norm.weight", "head.norm.weight", "classifier.0.weight", "norm3.weight"],
+    ["norm.bias", "head.norm.bias", "classifier.0.bias", "norm3.bias"],
+    ["head.weight", "head.fc.weight", "classifier.2.weight", "head.fc.weight"],
+];
+
+fn check(naming: Naming, family: Family, canonical: &str, foreign: &str) {
+    let case = format!("{naming} {canonical}");
+    assert_eq!(naming.to(family, canonical).as_deref(), Some(foreign), "{case}");
+    assert_eq!(naming.from(family, foreign).as_deref(), Some(canonical), "{case}");
+}
+
+#[test]
+fn resnet_names() {
+    for (canonical, detectron2) in RESNET {
+        check(Naming::Detectron2, Family::ResNet, canonical, detectron2);
+        for naming in [Naming::Timm, Naming::Official, Naming::Torchvision, Naming::Mmdet] {
+            check(naming, Family::ResNet, canonical, canonical);
+        }
+    }
+}
+
+#[test]
+fn convnext_names() {
+    for [official, timm, torchvision, mmdet] in CONVNEXT {
+        check(Naming::Official, Family::ConvNeXt, official, official);
+        check(Naming::Timm, Family::ConvNeXt, official, timm);
+        check(Naming::Torchvision, Family::ConvNeXt, official, torchvision);
+        check(Naming::Mmdet, Family::ConvNeXt, official, mmdet);
+        assert_eq!(Naming::Detectron2.to(Family::ConvNeXt, official), None);
+    }
+}
+
+#[test]
+fn names_of_no_such_network_have_no_translation() {
+    for name in [
+        "dense_decoder.proj.weight",
+        "layer5.0.conv1.weight",
+        "layer1.x.conv1.weight",
+        "layer1.00.conv1.weight",
+        "stages.4.0.gamma",
+        "stages.0.0.dwconv.running_mean",
+        "",
+        ".",
+        "fc",
+    ] {
+        for naming in Naming::ALL {
+            for family in [Family::ResNet, Family::ConvNeXt] {
+                assert_eq!(naming.to(family, name), None, "{naming} {name:?}");
+                assert_eq!(naming.from(family, name), None, "{naming} {name:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn other_spellings_are_understood() {
+    for (naming, family, foreign, canonical) in [
+        (Naming::Timm, Family::ConvNeXt, "stem_0.weight", "downsample_layers.0.0.weight"),
+        (Naming::Timm, Family::ConvNeXt, "stages_2.blocks.1.gamma", "stages.2.1.gamma"),
+        (Naming::Detectron2, Family::ResNet, "stem.fc.weight", "fc.weight"),
+        (Naming::Mmdet, Family::ResNet, "head.fc.bias", "fc.bias"),
+    ] {
+        assert_eq!(naming.from(family, foreign).as_deref(), Some(canonical));
+    }
+}
+
+#[test]
+fn a_custom_network_is_called_the_same_everywhere() {
+    for naming in Naming::ALL {
+        check(naming, Family::Custom, "anything.at.all", "anything.at.all");
+    }
+}
+
+#[test]
+fn namings_are_read_as_they_are_written() {
+    for naming in Naming::ALL {
+        assert_eq!(naming.to_string().parse::<Naming>().unwrap(), naming);
+    }
+    assert_eq!("MMPretrain".parse::<Naming>().unwrap(), Naming::Mmdet);
+    let message = "keras".parse::<Naming>().unwrap_err().to_string();
+    assert!(message.contains("keras") && message.contains("detectron2"), "{message}");
+}

@@ -1,0 +1,77 @@
+//! What loading a file did, for people and for programs.
+
+use std::fmt;
+
+use super::Naming;
+
+/// A tensor whose shape in the file is not the model's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The canonical name.
+    pub name: String,
+    /// The model's shape.
+    pub expected: Vec<i64>,
+    /// The file's shape.
+    pub found: Vec<i64>,
+}
+
+/// What loading a file did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadReport {
+    /// The naming of the file.
+    pub naming: Naming,
+    /// What stands before each name in the file, such as `module.`.
+    pub prefix: String,
+    /// Canonical names of what was loaded.
+    pub matched: Vec<String>,
+    /// Canonical names that the file lacks; they keep their values.
+    pub missing: Vec<String>,
+    /// The file's names that the model has no use for.
+    pub unused: Vec<String>,
+    /// Tensors of another shape; they keep their values.
+    pub mismatched: Vec<Mismatch>,
+    /// Other prefixes under which the file has a set of weights that fits as
+    /// well, such as a running average.
+    pub alternatives: Vec<String>,
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tensors loaded ({} naming", self.matched.len(), self.naming)?;
+        if !self.prefix.is_empty() {
+            write!(f, ", prefix {:?}", self.prefix)?;
+        }
+        write!(f, ")")?;
+        for other in &self.alternatives {
+            write!(f, "\n  a set of weights under {other:?} fits as well and was left")?;
+        }
+        if !self.missing.is_empty() {
+            write!(f, "\n  {} missing: {}", self.missing.len(), some_of(&self.missing))?;
+        }
+        if !self.mismatched.is_empty() {
+            let shapes = mismatches(&self.mismatched);
+            write!(f, "\n  {} of another shape: {}", self.mismatched.len(), some_of(&shapes))?;
+        }
+        if !self.unused.is_empty() {
+            write!(f, "\n  {} unused: {}", self.unused.len(), some_of(&self.unused))?;
+        }
+        Ok(())
+    }
+}
+
+/// Each mismatch as a phrase.
+pub(crate) fn mismatches(all: &[Mismatch]) -> Vec<String> {
+    all.iter()
+        .map(|m| format!("{} is {:?}, the model has {:?}", m.name, m.found, m.expected))
+        .collect()
+}
+
+/// Up to ten names, and how many more there are.
+pub(crate) fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{shown} and {more} more"),
+        _ => shown,
+    }
+}

@@ -1,0 +1,143 @@
+//! timm's `local-dir:` folders: `config.json` says which architecture,
+//! `model.safetensors` has the weights under timm's names.
+//! Reference: timm `models/_hub.py`, `save_for_hf`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Format, StateDict, WeightFile, atomic, write_safetensors};
+use crate::{Error, Result};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+/// What timm looks for, in its order.
+const WEIGHT_FILES: [&str; 4] = [WEIGHTS, "pytorch_model.bin", "pytorch_model.pth", "model.pth"];
+
+/// What `config.json` says besides the weights' shapes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimmConfig {
+    /// timm's name of the model, such as `resnet50`.
+    pub architecture: String,
+    /// Channels of the input, as many as the first convolution takes.
+    pub in_chans: i64,
+    /// Height and width in pixels of the images it was trained on.
+    pub input_size: (i64, i64),
+    /// Mean of each input channel, of values in 0–1.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each input channel, of values in 0–1.
+    pub std: Vec<f64>,
+}
+
+impl TimmConfig {
+    /// Three channels, 224×224, ImageNet's mean and standard deviation.
+    pub fn imagenet(architecture: impl Into<String>) -> Self {
+        TimmConfig {
+            architecture: architecture.into(),
+            in_chans: 3,
+            input_size: (224, 224),
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+        }
+    }
+}
+
+/// Writes `tensors`, which bear timm's names, to `folder`, for
+/// `timm.create_model("local-dir:FOLDER", pretrained=True)`. A classifier is
+/// described by its own shape; without one, `num_classes` is 0.
+///
+/// # Errors
+/// [`Error::Invalid`] when `config` contradicts itself or the tensors lack
+/// what timm's strict loading asks for; [`Error::Io`] naming the file.
+pub fn write_timm_folder(
+    folder: impl AsRef<Path>,
+    config: &TimmConfig,
+    tensors: &StateDict,
+) -> Result<()> {
+    let folder = folder.as_ref();
+    let convnext = config.architecture.starts_with("convnext");
+    check(config, convnext, tensors)?;
+    let text = format!("{:#}\n", config_json(config, convnext, tensors));
+    std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
+    let metadata = BTreeMap::from([("format".into(), "pt".into())]);
+    write_safetensors(folder.join(WEIGHTS), tensors, &metadata)?;
+    let path = folder.join(CONFIG);
+    atomic::write(&path, |out| {
+        out.write_all(text.as_bytes()).map_err(|source| Error::io(&path, source))
+    })
+}
+
+/// Whether timm would accept the folder.
+fn check(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Result<()> {
+    for (operand, values) in [("mean", &config.mean), ("std", &config.std)] {
+        if values.len() as i64 != config.in_chans {
+            let rule = format!("there must be one value for each of {} channels", config.in_chans);
+            return Err(Error::invalid(operand, format!("{values:?}"), rule));
+        }
+    }
+    let first = format!("{}.weight", first_conv(convnext));
+    let stem = tensors.get(&first).ok_or_else(|| {
+        let rule = format!("timm's {} begins with {first:?}", config.architecture);
+        Error::invalid("tensors", format!("without {first:?}"), rule)
+    })?;
+    if stem.size().get(1) != Some(&config.in_chans) {
+        let rule = format!("{first:?} has the shape {:?}", stem.size());
+        return Err(Error::invalid("in_chans", config.in_chans, rule));
+    }
+    if convnext && !tensors.contains_key("head.norm.weight") {
+        let rule = "timm's ConvNeXt always has a norm behind its last stage";
+        return Err(Error::invalid("tensors", "without \"head.norm.weight\"", rule));
+    }
+    Ok(())
+}
+
+fn first_conv(convnext: bool) -> &'static str {
+    if convnext { "stem.0" } else { "conv1" }
+}
+
+fn config_json(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Value {
+    let classifier = if convnext { "head.fc" } else { "fc" };
+    let head = tensors.get(&format!("{classifier}.weight"));
+    let classes = head.and_then(|weight| weight.size().first().copied()).unwrap_or(0);
+    json!({
+        "architecture": config.architecture,
+        "num_classes": classes,
+        "pretrained_cfg": {
+            "num_classes": classes,
+            "input_size": [config.in_chans, config.input_size.0, config.input_size.1],
+            "interpolation": "bicubic",
+            "mean": config.mean,
+            "std": config.std,
+            "first_conv": first_conv(convnext),
+            "classifier": classifier,
+        },
+    })
+}
+
+/// Reads the folder at `path`.
+///
+/// # Errors
+/// [`Error::Format`] when `config.json` is no such thing or there are no
+/// weights beside it, and the errors of reading those.
+pub(crate) fn read(path: &Path) -> Result<WeightFile> {
+    let config = path.join(CONFIG);
+    let text = std::fs::read_to_string(&config).map_err(|source| Error::io(&config, source))?;
+    let json: Value = serde_json::from_str(&text)
+        .map_err(|e| Error::format(&config, format!("not the JSON of a timm model: {e}")))?;
+    let weights = WEIGHT_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
+    let weights = weights.ok_or_else(|| {
+        Error::format(path, format!("{CONFIG} but none of {}", WEIGHT_FILES.join(", ")))
+    })?;
+    let mut file = super::read(weights)?;
+    if let Some(architecture) = json.get("architecture").and_then(Value::as_str) {
+        file.metadata.insert("architecture".into(), architecture.into());
+    }
+    for key in ["mean", "std", "input_size"] {
+        if let Some(value) = json.pointer(&format!("/pretrained_cfg/{key}")) {
+            file.metadata.insert(key.into(), value.to_string());
+        }
+    }
+    Ok(WeightFile { path: path.into(), format: Format::TimmFolder, ..file })
+}

@@ -1,0 +1,229 @@
+//! The folder of a run's checkpoints: `last`, `best` and `epoch-NNNN`, and
+//! the rule that says which of them may go.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tch::Tensor;
+
+use super::atomic::{Temporary, is_temporary};
+use super::file::write_file;
+use crate::{Error, Result};
+
+/// The checkpoint of a finished epoch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Saved {
+    /// The number of finished epochs.
+    pub epoch: u64,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Under which names, besides `last`, a checkpoint is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Names {
+    /// As `epoch-NNNN`.
+    pub epoch: Option<u64>,
+    /// As `best`.
+    pub best: bool,
+}
+
+/// Which of the `existing` epochs to delete so that the newest `keep_last`
+/// remain, and those whose number `every` divides.
+pub fn retention(existing: &[Saved], keep_last: usize, every: Option<u64>) -> Vec<Saved> {
+    let mut sorted: Vec<&Saved> = existing.iter().collect();
+    sorted.sort();
+    let old = sorted.len().saturating_sub(keep_last);
+    let milestone =
+        |epoch: u64| every.is_some_and(|every| every > 0 && epoch.is_multiple_of(every));
+    sorted[..old].iter().filter(|saved| !milestone(saved.epoch)).map(|&s| s.clone()).collect()
+}
+
+/// A folder of checkpoints that this process alone writes to.
+#[derive(Debug)]
+pub struct CheckpointDir {
+    folder: PathBuf,
+}
+
+impl CheckpointDir {
+    /// Opens or creates the folder and removes what a killed run left half
+    /// written.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let dir = CheckpointDir { folder: folder.to_owned() };
+        for name in dir.names()?.iter().filter(|name| is_temporary(name)) {
+            let path = folder.join(name);
+            fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+        }
+        Ok(dir)
+    }
+
+    /// The newest checkpoint, if there is one.
+    pub fn last(&self) -> Option<PathBuf> {
+        Some(self.path("last")).filter(|path| path.exists())
+    }
+
+    /// The checkpoint with the best loss, if there is one.
+    pub fn best(&self) -> Option<PathBuf> {
+        Some(self.path("best")).filter(|path| path.exists())
+    }
+
+    /// The checkpoints of finished epochs, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn epochs(&self) -> Result<Vec<Saved>> {
+        let mut epochs: Vec<Saved> = self
+            .names()?
+            .iter()
+            .filter_map(|name| {
+                let number = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?;
+                Some(Saved { epoch: number.parse().ok()?, path: self.folder.join(name) })
+            })
+            .collect();
+        epochs.sort();
+        Ok(epochs)
+    }
+
+    /// Writes a checkpoint once and gives it its names, `last` in the end:
+    /// until then the previous one is the last. Sections and state are as in
+    /// [`super::write_checkpoint`]. Returns the path of `last`.
+    ///
+    /// # Errors
+    /// Those of [`super::write_checkpoint`].
+    pub fn save(
+        &self,
+        names: Names,
+        sections: &[(&str, &BTreeMap<String, Tensor>)],
+        state: &impl Serialize,
+    ) -> Result<PathBuf> {
+        let last = self.path("last");
+        let temporary = Temporary::beside(&last);
+        write_file(&temporary.0, sections, state)?;
+        temporary.flush()?;
+        if let Some(epoch) = names.epoch {
+            temporary.also_as(&self.path(&format!("epoch-{epoch:04}")))?;
+        }
+        if names.best {
+            temporary.also_as(&self.path("best"))?;
+        }
+        temporary.rename(&last)?;
+        Ok(last)
+    }
+
+    /// Deletes what [`retention`] says, and returns it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn prune(&self, keep_last: usize, every: Option<u64>) -> Result<Vec<Saved>> {
+        let deleted = retention(&self.epochs()?, keep_last, every);
+        for saved in &deleted {
+            fs::remove_file(&saved.path).map_err(|e| Error::io(&saved.path, e))?;
+        }
+        Ok(deleted)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.safetensors"))
+    }
+
+    /// File names; one that is not Unicode is none of ours.
+    fn names(&self) -> Result<Vec<String>> {
+        let io = |e| Error::io(&self.folder, e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(io)? {
+            names.extend(entry.map_err(io)?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::CheckpointFile;
+
+    fn epochs(numbers: &[u64]) -> Vec<Saved> {
+        numbers.iter().map(|&epoch| Saved { epoch, path: format!("{epoch}").into() }).collect()
+    }
+
+    fn deleted(existing: &[u64], keep_last: usize, every: Option<u64>) -> Vec<u64> {
+        retention(&epochs(existing), keep_last, every).iter().map(|s| s.epoch).collect()
+    }
+
+    #[test]
+    fn retention_keeps_the_newest_and_the_milestones() {
+        assert_eq!(deleted(&[4, 1, 3, 2], 2, None), [1, 2]);
+        assert_eq!(deleted(&[1, 2, 3, 4, 5, 6], 1, Some(2)), [1, 3, 5]);
+        assert_eq!(deleted(&[1, 2], 0, None), [1, 2]);
+        assert_eq!(deleted(&[1, 2], 5, None), [0u64; 0]);
+        assert_eq!(deleted(&[], 0, Some(1)), [0u64; 0]);
+        assert_eq!(deleted(&[1, 2], 0, Some(0)), [1, 2]);
+    }
+
+    fn save(dir: &CheckpointDir, names: Names, value: i64) {
+        let model = BTreeMap::from([("a".to_owned(), Tensor::from(value))]);
+        dir.save(names, &[("model", &model)], &value).unwrap();
+    }
+
+    fn value(path: &Path) -> i64 {
+        let file = CheckpointFile::open(path).unwrap();
+        assert_eq!(
+            file.section("model").unwrap()["a"].int64_value(&[]),
+            file.state::<i64>().unwrap()
+        );
+        file.state().unwrap()
+    }
+
+    #[test]
+    fn names_point_at_what_was_saved_under_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = CheckpointDir::open(folder.path()).unwrap();
+        assert_eq!((dir.last(), dir.best()), (None, None));
+        save(&dir, Names { epoch: Some(1), best: true }, 1);
+        save(&dir, Names { epoch: Some(2), best: false }, 2);
+        save(&dir, Names::default(), 25);
+        assert_eq!(value(&dir.last().unwrap()), 25);
+        assert_eq!(value(&dir.best().unwrap()), 1);
+        let found: Vec<(u64, i64)> =
+            dir.epochs().unwrap().iter().map(|s| (s.epoch, value(&s.path))).collect();
+        assert_eq!(found, [(1, 1), (2, 2)]);
+        assert!(folder.path().join("epoch-0001.safetensors").exists());
+
+        dir.prune(1, None).unwrap();
+        assert_eq!(dir.epochs().unwrap().len(), 1);
+        assert_eq!(value(&dir.best().unwrap()), 1, "best outlives its epoch");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_checkpoint_is_on_disk_once() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let dir = CheckpointDir::open(folder.path()).unwrap();
+        save(&dir, Names { epoch: Some(1), best: true }, 1);
+        assert_eq!(fs::metadata(dir.last().unwrap()).unwrap().nlink(), 3);
+    }
+
+    #[test]
+    fn a_run_killed_while_writing_leaves_the_checkpoint_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = CheckpointDir::open(folder.path()).unwrap();
+        save(&dir, Names::default(), 1);
+        // What a kill leaves: a temporary file, whole or half, and no rename.
+        let whole = fs::read(dir.last().unwrap()).unwrap();
+        let half = folder.path().join(".last.safetensors.4711.tmp");
+        fs::write(&half, &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(value(&dir.last().unwrap()), 1);
+
+        let dir = CheckpointDir::open(folder.path()).unwrap();
+        assert!(!half.exists());
+        assert_eq!(value(&dir.last().unwrap()), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

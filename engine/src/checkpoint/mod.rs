@@ -1,0 +1,10 @@
+//! Checkpoints: one `.safetensors` file each, written so that a process
+//! killed at any instant leaves the one before usable.
+
+mod atomic;
+mod dir;
+mod file;
+
+pub use atomic::write_atomically;
+pub use dir::{CheckpointDir, Names, Saved, retention};
+pub use file::{CheckpointFile, write_checkpoint};

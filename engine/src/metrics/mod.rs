@@ -1,0 +1,9 @@
+//! What a run writes down as it goes: `metrics.jsonl` for programs to read,
+//! TensorBoard event files for people to look at.
+
+mod jsonl;
+mod proto;
+mod tensorboard;
+
+pub use jsonl::JsonlWriter;
+pub use tensorboard::TensorBoardWriter;

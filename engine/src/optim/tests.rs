@@ -1,0 +1,211 @@
+//! What holds for every optimizer: exact continuation from a saved state,
+//! skipped parameters, and errors that name what is wrong. Their arithmetic
+//! is compared with PyTorch's and timm's in the workspace's `tests`.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use super::*;
+
+const SHAPES: [(&str, &[i64]); 5] = [
+    ("stem.weight", &[8, 3, 3, 3]),
+    ("stem.bias", &[8]),
+    ("wide.weight", &[300, 256]),
+    ("norm.weight", &[31]),
+    ("mask_tokens.0", &[1, 17, 1, 1]),
+];
+
+fn model() -> Vec<(String, Tensor)> {
+    SHAPES
+        .iter()
+        .enumerate()
+        .map(|(i, (name, shape))| {
+            let numbers = Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, Device::Cpu));
+            let values = (numbers * 0.37 + i as f64).sin().reshape(*shape);
+            (name.to_string(), values.set_requires_grad(true))
+        })
+        .collect()
+}
+
+type Factory = fn(Vec<ParamGroup>) -> Box<dyn Optimizer>;
+
+fn optimizers() -> [(&'static str, Factory); 3] {
+    [
+        ("lamb", |groups| Box::new(Lamb::new(groups, LambConfig::default()).unwrap())),
+        ("adamw", |groups| Box::new(AdamW::new(groups, AdamWConfig::default()).unwrap())),
+        ("sgd", |groups| Box::new(Sgd::new(groups, SgdConfig::default()).unwrap())),
+    ]
+}
+
+/// Trains for `steps` on a made-up loss; "norm.weight" is left out of step 1.
+fn train(params: &[(String, Tensor)], optimizer: &mut dyn Optimizer, steps: std::ops::Range<u64>) {
+    for step in steps {
+        optimizer.zero_grad();
+        let mut loss = Tensor::from(0f32);
+        for (name, param) in params {
+            if name != "norm.weight" || step != 1 {
+                loss = loss + (param * (1.0 + step as f64)).cos().sum(Kind::Float);
+            }
+        }
+        loss.backward();
+        optimizer.step(0.01 / (1.0 + step as f64), 0.05);
+    }
+}
+
+fn detached(params: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    params.iter().map(|(n, p)| (n.clone(), p.detach().copy().set_requires_grad(true))).collect()
+}
+
+/// Bit for bit, which `Tensor::eq` on finite values is.
+fn assert_same(a: &[(String, Tensor)], b: &[(String, Tensor)], what: &str) {
+    for ((name, x), (_, y)) in a.iter().zip(b) {
+        assert!(x.equal(y), "{what}: {name} differs");
+    }
+}
+
+#[test]
+fn a_saved_state_continues_bit_for_bit() {
+    for (what, make) in optimizers() {
+        let whole = model();
+        train(&whole, make(param_groups(clones(&whole))).as_mut(), 0..5);
+
+        let first = model();
+        let mut optimizer = make(param_groups(clones(&first)));
+        train(&first, optimizer.as_mut(), 0..3);
+        let saved: BTreeMap<String, Tensor> =
+            optimizer.state().into_iter().map(|(name, t)| (name, t.copy())).collect();
+
+        let second = detached(&first);
+        let mut resumed = make(param_groups(clones(&second)));
+        resumed.load_state(&saved).unwrap();
+        train(&second, resumed.as_mut(), 3..5);
+        assert_same(&whole, &second, what);
+
+        // The state matters: without it the end is another.
+        let third = detached(&first);
+        train(&third, make(param_groups(clones(&third))).as_mut(), 3..5);
+        assert!(!whole[0].1.equal(&third[0].1), "{what}: the state has no effect");
+    }
+}
+
+fn clones(params: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    params.iter().map(|(name, p)| (name.clone(), p.shallow_clone())).collect()
+}
+
+#[test]
+fn a_parameter_without_gradient_is_left_alone() {
+    for (what, make) in optimizers() {
+        let params = model();
+        let before = detached(&params);
+        let mut optimizer = make(param_groups(clones(&params)));
+        train(&params, optimizer.as_mut(), 1..2);
+        for ((name, old), (_, new)) in before.iter().zip(&params) {
+            assert_eq!(old.equal(new), name == "norm.weight", "{what}: {name}");
+        }
+        let state = optimizer.state();
+        let average = if what == "sgd" { "momentum_buffer" } else { "exp_avg" };
+        let norm = |name: &str| state[&format!("{average}.{name}")].norm().double_value(&[]);
+        assert_eq!(norm("norm.weight"), 0.0, "{what}");
+        assert!(norm("stem.bias") > 0.0, "{what}");
+    }
+}
+
+#[test]
+fn states_have_the_names_and_shapes_of_the_parameters() {
+    let lamb = Lamb::new(param_groups(model()), LambConfig::default()).unwrap();
+    let state = lamb.state();
+    assert_eq!(state.len(), 2 * SHAPES.len() + 1);
+    for (name, shape) in SHAPES {
+        assert_eq!(state[&format!("exp_avg.{name}")].size(), shape);
+        assert_eq!(state[&format!("exp_avg_sq.{name}")].size(), shape);
+    }
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
+    for (what, make) in optimizers() {
+        let params = model();
+        let mut optimizer = make(param_groups(clones(&params)));
+        train(&params, optimizer.as_mut(), 0..1);
+        let good: BTreeMap<String, Tensor> =
+            optimizer.state().into_iter().map(|(name, t)| (name, t.copy())).collect();
+        let key = good.keys().find(|k| k.ends_with("stem.weight")).unwrap().clone();
+        let altered = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
+            let mut state: BTreeMap<_, _> =
+                good.iter().map(|(k, t)| (k.clone(), t.zeros_like())).collect();
+            change(&mut state);
+            state
+        };
+        let cases: [(BTreeMap<String, Tensor>, &str); 4] = [
+            (altered(&|s| drop(s.remove(&key))), "stem.weight is missing"),
+            (altered(&|s| drop(s.insert("extra".into(), Tensor::from(0)))), "state is extra"),
+            (
+                altered(&|s| drop(s.insert(key.clone(), Tensor::from(0f32)))),
+                "([8, 3, 3, 3], Float)",
+            ),
+            (
+                altered(&|s| drop(s.insert(key.clone(), good[&key].to_kind(Kind::Double)))),
+                "([8, 3, 3, 3], Double)",
+            ),
+        ];
+        for (state, sentence) in cases {
+            let message = optimizer.load_state(&state).unwrap_err().to_string();
+            assert!(message.contains(sentence), "{what}: {message}");
+        }
+        assert!(optimizer.state()[&key].equal(&good[&key]), "{what}: changed by a failed load");
+    }
+}
+
+#[test]
+fn impossible_parameters_and_constants_are_refused() {
+    let refused = |groups, config| Lamb::new(groups, config).err().unwrap().to_string();
+    let group = |params| vec![ParamGroup { params, lr_scale: 1.0, weight_decay_scale: 1.0 }];
+    let one = |t: Tensor| group(vec![("a".to_owned(), t)]);
+    let leaf = |kind| Tensor::ones([2], (kind, Device::Cpu)).set_requires_grad(true);
+    let config = LambConfig::default;
+
+    assert!(refused(Vec::new(), config()).contains("needs some"));
+    assert!(refused(one(leaf(Kind::Float).detach()), config()).contains("requires gradients"));
+    assert!(refused(one(leaf(Kind::Half)), config()).contains("parameter a is Half"));
+    let twice = vec![("a".to_owned(), leaf(Kind::Float)), ("a".to_owned(), leaf(Kind::Float))];
+    assert!(refused(group(twice), config()).contains("given twice"));
+    let tied = leaf(Kind::Float);
+    let tied = vec![("a".to_owned(), tied.shallow_clone()), ("b".to_owned(), tied)];
+    assert!(refused(group(tied), config()).contains("updated twice"));
+    let message = refused(one(leaf(Kind::Float)), LambConfig { betas: (0.9, 1.0), ..config() });
+    assert!(message.contains("beta2 is 1"), "{message}");
+    let message =
+        refused(one(leaf(Kind::Float)), LambConfig { max_grad_norm: Some(0.0), ..config() });
+    assert!(message.contains("max_grad_norm is 0"), "{message}");
+}
+
+#[test]
+fn the_scaler_undoes_its_factor_and_backs_off_on_overflow() {
+    let param = Tensor::ones([4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let params = vec![("a".to_owned(), param.shallow_clone())];
+    let mut sgd = Sgd::new(param_groups(params), SgdConfig::default()).unwrap();
+    let mut scaler = GradScaler::default();
+    assert!(scaler.unscale(&sgd), "no gradients are finite gradients");
+
+    scaler.scale(&(&param * 3.0).sum(Kind::Float)).backward();
+    assert_eq!(param.grad().double_value(&[0]), 3.0 * 65536.0);
+    assert!(scaler.unscale(&sgd));
+    assert_eq!(param.grad().double_value(&[0]), 3.0);
+    for _ in 0..2000 {
+        scaler.update(true);
+    }
+    assert_eq!(scaler.factor(), 131072.0);
+
+    for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+        sgd.zero_grad();
+        let factors = Tensor::from_slice(&[1.0, bad, 2.0, 3.0]);
+        (&param * factors).sum(Kind::Float).backward();
+        assert!(!scaler.unscale(&sgd), "{bad}");
+    }
+    scaler.update(false);
+    assert_eq!(scaler.factor(), 65536.0);
+
+    let json = serde_json::to_string(&scaler).unwrap();
+    assert_eq!(serde_json::from_str::<GradScaler>(&json).unwrap(), scaler);
+}

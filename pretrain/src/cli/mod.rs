@@ -1,0 +1,58 @@
+//! The `pretrain` command line: flags become settings, settings become
+//! objects; `main` only turns errors into an exit code.
+
+mod export;
+mod forward;
+mod inspect;
+mod mask_pattern;
+mod models;
+mod reconstruct;
+mod train;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Pretrain convolutional backbones by masked image modelling (SparK).
+#[derive(Debug, Parser)]
+#[command(name = "pretrain", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Pretrain a backbone on a folder of images.
+    Train(Box<train::TrainArgs>),
+    /// Draw original, masked input and reconstruction of given images.
+    Reconstruct(reconstruct::ReconstructArgs),
+    /// Draw how masked-out regions vanish under dense convolution, and not under sparse.
+    MaskPattern(mask_pattern::MaskPatternArgs),
+    /// Write a checkpoint's encoder for timm, torchvision, detectron2, mmdet, …
+    Export(export::ExportArgs),
+    /// Say what a weight file is: format, model, naming, and what matches.
+    Inspect(inspect::InspectArgs),
+    /// List the models that can be pretrained.
+    Models(models::ModelsArgs),
+    /// Run one pass on given tensors and write every result, to check against
+    /// other implementations.
+    Forward(forward::ForwardArgs),
+}
+
+impl Cli {
+    /// Runs the chosen command.
+    ///
+    /// # Errors
+    /// Whatever went wrong, as a sentence for the user.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Train(args) => train::run(*args),
+            Command::Reconstruct(args) => reconstruct::run(args),
+            Command::MaskPattern(args) => mask_pattern::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Models(args) => models::run(args),
+            Command::Forward(args) => forward::run(args),
+        }
+    }
+}

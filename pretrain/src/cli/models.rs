@@ -1,0 +1,31 @@
+//! `pretrain models`.
+
+use anyhow::Result;
+use backbone::models::MODELS;
+use clap::Args;
+
+/// Flags of `pretrain models`.
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// Print names alone.
+    #[arg(long)]
+    names: bool,
+}
+
+/// Lists the registered models.
+///
+/// # Errors
+/// None; the signature is that of every command.
+pub fn run(args: ModelsArgs) -> Result<()> {
+    if !args.names {
+        println!("Parameters with a 1000-class head; multiply-adds at 224 px, as published.\n");
+    }
+    for model in MODELS {
+        if args.names {
+            println!("{}", model.name);
+        } else {
+            println!("{model}");
+        }
+    }
+    Ok(())
+}

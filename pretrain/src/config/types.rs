@@ -1,0 +1,144 @@
+//! Types of settings that are more than a number.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tch::Kind;
+
+/// Height and width in pixels; written `224` or `192x256` (height first).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputSize {
+    /// Rows of pixels.
+    pub height: i64,
+    /// Columns of pixels.
+    pub width: i64,
+}
+
+impl InputSize {
+    /// Equal sides.
+    pub fn square(side: i64) -> Self {
+        Self { height: side, width: side }
+    }
+}
+
+impl fmt::Display for InputSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.height == self.width {
+            write!(f, "{}", self.height)
+        } else {
+            write!(f, "{}x{}", self.height, self.width)
+        }
+    }
+}
+
+impl FromStr for InputSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |text: &str| text.trim().parse::<i64>().ok().filter(|&side| side > 0);
+        let parsed = match text.split_once('x') {
+            None => side(text).map(Self::square),
+            Some((height, width)) => {
+                side(height).zip(side(width)).map(|(height, width)| Self { height, width })
+            }
+        };
+        parsed.ok_or_else(|| {
+            format!("{text:?} is no size in pixels; write 224, or 192x256 for height x width")
+        })
+    }
+}
+
+impl Serialize for InputSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.height == self.width {
+            serializer.serialize_i64(self.height)
+        } else {
+            serializer.collect_str(self)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for InputSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Side(i64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Side(side) => side.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// LAMB: the paper's.
+    Lamb,
+    /// AdamW.
+    Adamw,
+    /// SGD with Nesterov momentum.
+    Sgd,
+}
+
+/// Arithmetic of convolutions and linear layers; parameters stay float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision: the paper's.
+    #[value(alias = "fp32")]
+    Float32,
+    /// Half the memory traffic, same range as float32.
+    #[value(alias = "bf16")]
+    Bfloat16,
+    /// Half precision with dynamic loss scaling.
+    #[value(alias = "fp16")]
+    Float16,
+}
+
+impl Precision {
+    /// The element type to cast to, if any.
+    pub fn compute(self) -> Option<Kind> {
+        match self {
+            Self::Float32 => None,
+            Self::Bfloat16 => Some(Kind::BFloat16),
+            Self::Float16 => Some(Kind::Half),
+        }
+    }
+}
+
+/// Settings that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// The paper's recipe (the defaults): batch 4096, 1600 epochs, LAMB.
+    Paper,
+    /// The paper's ConvNeXt-L at 384 px.
+    #[value(name = "paper-384")]
+    Paper384,
+    /// Tens of thousands of images on one GPU.
+    OneGpu,
+    /// Hundreds to thousands of images on one GPU or CPU.
+    SmallData,
+    /// A handful of photographs on two cores, minutes.
+    Demo,
+}
+
+impl Preset {
+    /// The preset's settings as TOML.
+    pub fn toml(self) -> &'static str {
+        match self {
+            Self::Paper => include_str!("../../presets/paper.toml"),
+            Self::Paper384 => include_str!("../../presets/paper-384.toml"),
+            Self::OneGpu => include_str!("../../presets/one-gpu.toml"),
+            Self::SmallData => include_str!("../../presets/small-data.toml"),
+            Self::Demo => include_str!("../../presets/demo.toml"),
+        }
+    }
+}

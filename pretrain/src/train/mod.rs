@@ -1,0 +1,122 @@
+//! The training loop of `pretrain train`.
+
+mod log;
+mod outputs;
+mod setup;
+mod state;
+mod step;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use engine::checkpoint::Names;
+use engine::schedule::{cosine_lr, cosine_weight_decay};
+use tch::Device;
+
+use crate::config::TrainConfig;
+use log::{Log, Settled};
+use outputs::Outputs;
+use setup::Setup;
+pub use state::{CONFIG_FILE, LAST_CHECKPOINT, TrainState};
+use step::Trainer;
+
+/// Where a run begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// At step 0, in a new folder or, if told so, in place of an old run.
+    New {
+        /// Delete the run that the folder holds.
+        overwrite: bool,
+    },
+    /// Where the last checkpoint in the run's folder left off.
+    Resume,
+    /// Where this checkpoint left off, in a new folder.
+    From(PathBuf),
+}
+
+/// Pretrains as `config` says and leaves weights, pictures and metrics in its
+/// output folder. An interrupt (Ctrl-C, SIGTERM) saves a checkpoint and ends
+/// the run in order.
+///
+/// # Errors
+/// Anything that keeps the run from starting, unreadable images beyond the
+/// configured share, a loss or gradient that is not finite, a full disk.
+pub fn train(config: TrainConfig, start: Start) -> Result<()> {
+    let interrupted = watch_for_interrupts()?;
+    let Setup { run, loader, mut trainer, mut state, checkpoints } = Setup::new(config, &start)?;
+    let config = trainer.config.clone();
+    let steps_per_epoch = loader.steps();
+    let total = steps_per_epoch * config.epochs;
+    let warmup = steps_per_epoch * config.warmup_epochs;
+    let mut outputs = Outputs::new(&run, &loader, &config)?;
+    let mut log = Log::new(run.path(), &config, total, &state, start != (Start::New { overwrite: false }))?;
+
+    let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
+    for batch in loader.batches(epoch..config.epochs, step_in_epoch) {
+        let batch = batch?;
+        let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
+        let weight_decay =
+            cosine_weight_decay(config.weight_decay, config.weight_decay_end, state.step, total);
+        let measured = trainer.step(&batch, lr, weight_decay, &mut state)?;
+
+        state.step += 1;
+        let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
+        let stop = interrupted.load(Ordering::Relaxed);
+        let checkpoint_due = stop
+            || ended_epoch.is_some_and(|e| e % config.checkpoint_epochs == 0 || e == config.epochs)
+            || config.checkpoint_steps > 0 && state.step % config.checkpoint_steps == 0;
+        let must_know = checkpoint_due || ended_epoch.is_some() || log.is_due(state.step);
+
+        // The host waits for the device here, and only when it must: a CPU has
+        // the numbers at hand, a GPU is otherwise read one step behind.
+        let settled = log.measure(measured, must_know || trainer.device == Device::Cpu);
+        for settled in &settled {
+            outputs.refuse_non_finite(settled, &loader, &checkpoints)?;
+            state.count_loss(settled.loss);
+        }
+        log.step(&state, &batch, lr, weight_decay, settled.last())?;
+
+        let mut names = Names::default();
+        if let Some(epoch) = ended_epoch {
+            let loss = state.end_epoch();
+            names.best = checkpoint_due && state.is_best(loss);
+            names.epoch = (config.keep > 0).then_some(epoch);
+            log.epoch(&state, epoch, loss, loader.corrupt_files())?;
+            if config.picture_epochs > 0 && epoch % config.picture_epochs == 0 {
+                outputs.draw(&trainer, epoch, state.step, &mut log)?;
+            }
+        }
+        if checkpoint_due {
+            checkpoints.save(names, &trainer.sections().named(), &state).context("cannot save a checkpoint")?;
+            checkpoints.prune(config.keep, None)?;
+        }
+        if stop {
+            log.finish();
+            bail!(
+                "interrupted after step {} of {total}; continue with: pretrain train --output {} \
+                 --resume",
+                state.step,
+                config.output.display()
+            );
+        }
+        log.skip_time();
+    }
+    log.finish();
+    outputs.finish(&trainer, &state)
+}
+
+/// A flag that the first Ctrl-C or SIGTERM raises; the second ends the process.
+fn watch_for_interrupts() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\ninterrupted: finishing this step and saving a checkpoint (again to stop now)");
+    })
+    .context("cannot watch for interrupts")?;
+    Ok(flag)
+}

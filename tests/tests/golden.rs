@@ -1,0 +1,149 @@
+//! The official SparK implementation's numbers, reproduced in float64: encoder
+//! maps, reconstruction, loss, gradients, running statistics, optimizer steps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::rc::Rc;
+
+use backbone::{DropPathDraws, Mode, PatchMask, models};
+use pretrain::spark::{Execution, Pass, Spark, denormalise};
+use spark_tests::rule;
+use tch::{Device, Kind, Tensor, nn};
+
+/// Stored as float32: half a unit in the last of its 24 bits, relative to the
+/// largest value since small ones come out of cancellation.
+const STORED_F32: f64 = 1e-6;
+/// Stored as float64, computed in another order: sums of up to 10⁶ terms.
+const STORED_F64: f64 = 1e-9;
+
+struct Golden {
+    tensors: HashMap<String, Tensor>,
+    params: Vec<String>,
+    running: Vec<String>,
+    store: nn::VarStore,
+    spark: Spark,
+    input: Tensor,
+    mask: Rc<PatchMask>,
+}
+
+impl Golden {
+    fn new(model: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("fixtures/spark_{model}_96.safetensors"));
+        let bytes = std::fs::read(&path).unwrap();
+        let metadata = safetensors::SafeTensors::read_metadata(&bytes).unwrap().1;
+        let list = |key: &str| -> Vec<String> {
+            serde_json::from_str(&metadata.metadata().as_ref().unwrap()[key]).unwrap()
+        };
+        let tensors: HashMap<String, Tensor> =
+            Tensor::read_safetensors(&path).unwrap().into_iter().collect();
+
+        let mut store = nn::VarStore::new(Device::Cpu);
+        let options = models::BuildOptions::default();
+        let spark = Spark::new(&store.root(), 768, |path| {
+            models::find(model).unwrap().build(path, &options)
+        })
+        .unwrap();
+        fill_by_rule(&mut store);
+        let input = tensors["input"].to_kind(Kind::Double);
+        let mask = PatchMask::from_active(&tensors["active"]).unwrap();
+        Self {
+            params: list("params"),
+            running: list("running"),
+            tensors,
+            store,
+            spark,
+            input,
+            mask,
+        }
+    }
+
+    fn forward(&self, mask: &Rc<PatchMask>, mode: Mode) -> Pass {
+        let mode = mode.with_drop_path(DropPathDraws::Off);
+        self.spark.forward(&self.input, mask, &mode, Execution::Packed).unwrap()
+    }
+
+    fn check(&self, name: &str, got: &Tensor, tolerance: f64) {
+        let expected = self.tensors[name].to_kind(Kind::Double);
+        let scale = expected.abs().max().double_value(&[]);
+        let difference = (got.to_kind(Kind::Double).reshape_as(&expected) - &expected).abs().max();
+        let difference = difference.double_value(&[]) / scale;
+        assert!(difference <= tolerance, "{name}: off by {difference:.2e} of {scale:.3}");
+    }
+}
+
+/// Every parameter and running statistic by rule, then in float64.
+fn fill_by_rule(store: &mut nn::VarStore) {
+    let variables: BTreeMap<_, _> = store.variables().into_iter().collect();
+    tch::no_grad(|| {
+        for (name, mut variable) in variables {
+            if variable.kind() == Kind::Float {
+                variable.copy_(&rule::weight(&name, &variable.size()));
+            }
+        }
+    });
+    store.double();
+}
+
+fn norms(tensors: &[Tensor]) -> Tensor {
+    Tensor::stack(&tensors.iter().map(|t| t.to_kind(Kind::Double).norm()).collect::<Vec<_>>(), 0)
+}
+
+fn reproduces(model: &str) {
+    let golden = Golden::new(model);
+    let variables = golden.store.variables();
+    assert_eq!(golden.params.iter().filter(|name| !variables.contains_key(*name)).count(), 0);
+
+    let all = PatchMask::all_visible(2, (3, 3), Device::Cpu).unwrap();
+    for (kind, mask) in [("dense_eval", &all), ("sparse_eval", &golden.mask)] {
+        let pass = tch::no_grad(|| golden.forward(mask, Mode::eval()));
+        for (level, feature) in pass.features.iter().enumerate() {
+            let every_eighth = feature.to_grid().slice(1, 0, None, 8);
+            golden.check(&format!("{kind}.feature{level}"), &every_eighth, STORED_F32);
+        }
+        if kind == "sparse_eval" {
+            let image = denormalise(&golden.input, &pass.prediction, mask);
+            golden.check("eval.reconstruction", &image, STORED_F32);
+            golden.check("eval.loss", &pass.loss, STORED_F64);
+        }
+    }
+
+    let pass = golden.forward(&golden.mask, Mode::train());
+    golden.check("train.loss", &pass.loss, STORED_F64);
+    pass.loss.backward();
+    let gradients: Vec<Tensor> = golden.params.iter().map(|name| variables[name].grad()).collect();
+    check_gradient_norms(&golden, &norms(&gradients));
+    for (name, gradient) in golden.params.iter().zip(&gradients) {
+        let key = format!("train.grad.{name}");
+        if golden.tensors.contains_key(&key) {
+            golden.check(&key, gradient, STORED_F32);
+        }
+    }
+    let running: Vec<Tensor> =
+        golden.running.iter().map(|name| variables[name].shallow_clone()).collect();
+    golden.check("train.running_norm", &norms(&running), STORED_F64);
+}
+
+/// Relative for every parameter but biases that a batch norm follows: their
+/// gradients are zero up to rounding and compared with the largest norm.
+fn check_gradient_norms(golden: &Golden, got: &Tensor) {
+    let expected = Vec::<f64>::try_from(&golden.tensors["train.grad_norm"]).unwrap();
+    let got = Vec::<f64>::try_from(got).unwrap();
+    let largest = expected.iter().copied().fold(0.0, f64::max);
+    for ((name, expected), got) in golden.params.iter().zip(expected).zip(got) {
+        let vanishes = expected < 1e-12 * largest;
+        let scale = if vanishes { largest } else { expected };
+        let difference = (got - expected).abs() / scale;
+        assert!(difference <= STORED_F64, "grad {name}: {got:e} for {expected:e}");
+    }
+}
+
+#[test]
+fn resnet50() {
+    reproduces("resnet50");
+}
+
+#[test]
+fn convnext_small() {
+    reproduces("convnext_small");
+}

@@ -1,0 +1,232 @@
+//! `cargo xtask doctor`: what is set up, what is not, and what to do about it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::libtorch::{self, Choice};
+use crate::pins::{self, Use};
+use crate::python::{self, Environment, Look};
+use crate::setup::{self, Purpose};
+use crate::{install, places, process};
+
+/// What is said of one thing: its state, or a trouble and what to do.
+enum Finding {
+    Good(String),
+    Trouble { what: String, remedy: String },
+}
+
+impl Finding {
+    fn trouble(what: impl ToString, remedy: impl ToString) -> Self {
+        Self::Trouble { what: what.to_string(), remedy: remedy.to_string() }
+    }
+}
+
+/// Looks at everything, prints a line a finding, and returns the number of
+/// troubles. Changes nothing.
+///
+/// # Errors
+/// When it cannot even find out where to look.
+pub fn run() -> Result<usize> {
+    let root = places::root()?;
+    let environment = Environment::shared()?;
+    let choice = libtorch::choose(&root, &environment);
+    let folder =
+        choice.as_ref().ok().and_then(|choice| libtorch::locate(choice, &environment).ok());
+    let folder = folder.as_deref();
+
+    let mut findings = vec![("libtorch", which_libtorch(&choice, &environment))];
+    if let Some(folder) = folder {
+        findings.push(("version", check_version(folder)));
+        findings.push(("CUDA", cuda(folder)));
+        findings.push((".libtorch", link(&root, folder)));
+        findings.extend(library_path(folder).map(|finding| ("loader", finding)));
+    }
+    findings.push(("compiler", compiler()));
+    findings.push(("Python", interpreter()));
+    findings.push(("cache", cache(&environment)));
+    findings.extend(packages(&environment, choice.as_ref().ok())?);
+    findings.extend(binaries(&places::target()?));
+
+    for (subject, finding) in &findings {
+        match finding {
+            Finding::Good(what) => println!("ok       {subject}: {what}"),
+            Finding::Trouble { what, remedy } => {
+                println!("TROUBLE  {subject}: {what}\n         -> {remedy}");
+            }
+        }
+    }
+    let troubles = findings.iter().filter(|(_, f)| matches!(f, Finding::Trouble { .. })).count();
+    println!(
+        "{}",
+        if troubles == 0 { "All is well.".into() } else { format!("Troubles: {troubles}") }
+    );
+    Ok(troubles)
+}
+
+fn which_libtorch(choice: &Result<Choice>, environment: &Environment) -> Finding {
+    let choice = match choice {
+        Ok(choice) => choice,
+        Err(error) => return Finding::trouble(format!("{error:#}"), "export another LIBTORCH"),
+    };
+    match libtorch::locate(choice, environment) {
+        Ok(folder) => Finding::Good(format!("{} ({choice})", folder.display())),
+        Err(_) if *choice == Choice::Cache && !environment.python().exists() => {
+            Finding::trouble("not fetched yet", "run `cargo xtask setup`")
+        }
+        Err(error) if *choice == Choice::Cache => {
+            Finding::trouble(format!("{error:#}"), "run `cargo xtask setup`")
+        }
+        Err(error) => Finding::trouble(
+            format!("{error:#}"),
+            "correct or unset LIBTORCH and LIBTORCH_USE_PYTORCH, then run `cargo xtask setup`",
+        ),
+    }
+}
+
+fn check_version(folder: &Path) -> Finding {
+    match libtorch::check_version(folder) {
+        Ok(version) => Finding::Good(version),
+        Err(error) => Finding::trouble(error, "see above"),
+    }
+}
+
+fn cuda(folder: &Path) -> Finding {
+    let gpu = process::read(Command::new("nvidia-smi").arg("-L")).ok();
+    let gpu = gpu.as_deref().and_then(|list| list.lines().next()).map(str::to_owned);
+    let device = Path::new("/dev/nvidia0").exists();
+    match (libtorch::has_cuda(folder), gpu, device) {
+        (true, Some(gpu), _) => Finding::Good(format!("yes, {gpu}")),
+        (true, None, false) => {
+            Finding::Good("built in, but no NVIDIA GPU here: the CPU is used".into())
+        }
+        (false, None, false) => Finding::Good("no, a CPU build; and no NVIDIA GPU here".into()),
+        (true, None, true) => Finding::trouble(
+            "there is a GPU (/dev/nvidia0) but nvidia-smi does not run",
+            "install or repair the NVIDIA driver, with its tools",
+        ),
+        (false, ..) => Finding::trouble(
+            "there is an NVIDIA GPU, but this libtorch is a CPU build",
+            "export LIBTORCH with a CUDA build, or unset it, and run `cargo xtask setup`",
+        ),
+    }
+}
+
+fn link(root: &Path, folder: &Path) -> Finding {
+    match root.join(libtorch::LINK).canonicalize() {
+        Ok(target) if target == folder => Finding::Good(format!("leads to {}", folder.display())),
+        Ok(target) => Finding::trouble(
+            format!("leads to {}, not to the libtorch in use", target.display()),
+            "run `cargo xtask setup`",
+        ),
+        Err(_) => {
+            Finding::trouble("missing, so plain cargo finds no libtorch", "run `cargo xtask setup`")
+        }
+    }
+}
+
+/// LD_LIBRARY_PATH goes before the path written into binaries.
+fn library_path(folder: &Path) -> Option<Finding> {
+    let paths = env::var_os("LD_LIBRARY_PATH")?;
+    let other = env::split_paths(&paths).find(|path| {
+        path.join("libtorch.so").exists()
+            && path.canonicalize().is_ok_and(|path| path != folder.join("lib"))
+    })?;
+    Some(Finding::trouble(
+        format!("LD_LIBRARY_PATH makes programs load another libtorch, {}", other.display()),
+        "remove that folder from LD_LIBRARY_PATH; nothing here needs it",
+    ))
+}
+
+fn compiler() -> Finding {
+    let name = env::var("CXX").unwrap_or_else(|_| "c++".into());
+    match process::read(Command::new(&name).arg("--version")) {
+        Ok(answer) => {
+            Finding::Good(format!("{name}, {}", answer.lines().next().unwrap_or_default()))
+        }
+        Err(error) => Finding::trouble(
+            format!("no C++ compiler: {error:#}"),
+            "install one (Debian and Ubuntu: the package g++), or export CXX",
+        ),
+    }
+}
+
+fn interpreter() -> Finding {
+    match python::new_enough() {
+        Ok((name, version)) => Finding::Good(format!("{name} is {version}")),
+        Err(error) => Finding::trouble(error, "install it with its venv module"),
+    }
+}
+
+fn cache(environment: &Environment) -> Finding {
+    let place = environment.root().display();
+    let Ok(free) = places::free_bytes(environment.root()) else {
+        return Finding::trouble(format!("{place} cannot be reached"), "export XDG_CACHE_HOME");
+    };
+    let free_text = places::gigabytes(free);
+    match places::used_bytes(environment.root()) {
+        Ok(used) if environment.python().exists() => {
+            Finding::Good(format!("{} in {place}, {free_text} free", places::gigabytes(used)))
+        }
+        _ if free < install::TORCH_NEEDS => Finding::trouble(
+            format!(
+                "{free_text} free at {place}, and torch may need {}",
+                places::gigabytes(install::TORCH_NEEDS)
+            ),
+            "free some, or export XDG_CACHE_HOME with a folder on another disk",
+        ),
+        _ => Finding::Good(format!("nothing yet in {place}, {free_text} free")),
+    }
+}
+
+/// One finding a package; those that only the tests need are no trouble while
+/// a libtorch of the user's own is used.
+fn packages(
+    environment: &Environment,
+    choice: Option<&Choice>,
+) -> Result<Vec<(&'static str, Finding)>> {
+    let needed: &[Use] = choice.map_or(&[], |choice| setup::packages_for(choice, Purpose::Build));
+    let packages = match environment.packages(&pins::all()?, Look::Version) {
+        Ok(packages) => packages,
+        Err(error) => {
+            let remedy = "run `cargo xtask setup`, which makes the environment anew";
+            return Ok(vec![("package", Finding::trouble(format!("{error:#}"), remedy))]);
+        }
+    };
+    Ok(packages
+        .iter()
+        .map(|package| {
+            let found = package.found.as_deref().unwrap_or("nothing");
+            let what = format!("{} pinned, {found} found", package.pin);
+            let finding = if package.is_right() {
+                Finding::Good(what)
+            } else if needed.contains(&package.pin.needed_for) {
+                Finding::trouble(what, "run `cargo xtask setup`")
+            } else {
+                Finding::Good(format!("{what}; `cargo xtask test` installs it"))
+            };
+            ("package", finding)
+        })
+        .collect())
+}
+
+/// Whether the programs built so far start, without help from the
+/// environment.
+fn binaries(target: &Path) -> Vec<(&'static str, Finding)> {
+    let built = ["debug", "release"].map(|profile| target.join(profile).join("pretrain"));
+    built.iter().filter(|path| path.exists()).map(|path| ("program", starts(path))).collect()
+}
+
+fn starts(program: &PathBuf) -> Finding {
+    let place = fs::canonicalize(program).unwrap_or_else(|_| program.clone());
+    let mut command = Command::new(program);
+    match process::read(command.arg("--help").env_remove("LD_LIBRARY_PATH")) {
+        Ok(_) => Finding::Good(format!("{} finds its libtorch", place.display())),
+        Err(error) => {
+            Finding::trouble(format!("{error:#}"), "run `cargo xtask setup`, then build it again")
+        }
+    }
+}
