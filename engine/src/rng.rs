@@ -35,9 +35,8 @@ impl Rng {
     /// unrelated.
     pub fn new(seed: u64, stream: &[u64]) -> Self {
         let start = mix(seed.wrapping_add(GOLDEN));
-        let state = stream
-            .iter()
-            .fold(start, |state, &word| mix(state ^ mix(word.wrapping_add(GOLDEN))));
+        let state =
+            stream.iter().fold(start, |state, &word| mix(state ^ mix(word.wrapping_add(GOLDEN))));
         Rng { state }
     }
 

@@ -1,6 +1,7 @@
 //! A decoded image, cropping and resizing.
 
 use fast_image_resize as fir;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
 
 use crate::{Error, Result};
 
@@ -156,13 +157,12 @@ impl Image {
         let shape = Shape { from: (self.height, self.width), to: size, interpolation };
         let pixels = match &self.pixels {
             Pixels::U8(samples) => {
-                let kind = match self.channels {
-                    1 => fir::PixelType::U8,
-                    3 => fir::PixelType::U8x3,
-                    _ => fir::PixelType::U8x4,
-                };
                 let mut resized = vec![0; width * height * self.channels];
-                shape.resize(samples, &mut resized, kind)?;
+                match self.channels {
+                    1 => shape.resize::<fir::pixels::U8>(samples, &mut resized),
+                    3 => shape.resize::<fir::pixels::U8x3>(samples, &mut resized),
+                    _ => shape.resize::<fir::pixels::U8x4>(samples, &mut resized),
+                }?;
                 Pixels::U8(resized)
             }
             Pixels::F32(samples) => {
@@ -171,7 +171,7 @@ impl Image {
                 for (plane, target) in planes.zip(resized.chunks_exact_mut(width * height)) {
                     let (plane, target) =
                         (bytemuck::cast_slice(plane), bytemuck::cast_slice_mut(target));
-                    shape.resize(plane, target, fir::PixelType::F32)?;
+                    shape.resize::<fir::pixels::F32>(plane, target)?;
                 }
                 Pixels::F32(resized)
             }
@@ -200,7 +200,9 @@ struct Shape {
 }
 
 impl Shape {
-    fn resize(&self, samples: &[u8], target: &mut [u8], kind: fir::PixelType) -> Result<()> {
+    /// Resizes pixels of type `P`. By type, since the call that finds out at run time compiles
+    /// the kernels of all fifteen.
+    fn resize<P: fir::PixelTrait>(&self, samples: &[u8], target: &mut [u8]) -> Result<()> {
         let refused = |problem: String| {
             let value = format!("{:?} to {:?}", self.from, self.to);
             Error::invalid("resize (height, width)", value, problem)
@@ -211,14 +213,14 @@ impl Shape {
             Interpolation::Bicubic => fir::FilterType::CatmullRom,
         };
         let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
-        let source =
-            fir::images::ImageRef::new(side(self.from.1)?, side(self.from.0)?, samples, kind)
-                .map_err(|e| refused(e.to_string()))?;
-        let (width, height) = (side(self.to.1)?, side(self.to.0)?);
-        let mut target = fir::images::Image::from_slice_u8(width, height, target, kind)
+        let (height, width) = self.from;
+        let source = TypedImageRef::<P>::from_buffer(side(width)?, side(height)?, samples)
+            .map_err(|e| refused(e.to_string()))?;
+        let (height, width) = self.to;
+        let mut target = TypedImage::<P>::from_buffer(side(width)?, side(height)?, target)
             .map_err(|e| refused(e.to_string()))?;
         fir::Resizer::new()
-            .resize(&source, &mut target, &options)
+            .resize_typed(&source, &mut target, &options)
             .map_err(|e| refused(e.to_string()))
     }
 }

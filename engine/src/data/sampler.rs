@@ -87,7 +87,8 @@ impl EpochSampler {
     /// Sample numbers within the (padded) epoch of this rank's batch at `step`.
     pub fn positions(&self, step: u64) -> impl Iterator<Item = u64> + use<> {
         let (rank, world_size) = (self.rank as u64, self.world_size as u64);
-        let Range { start, end } = step * self.batch_size as u64..(step + 1) * self.batch_size as u64;
+        let Range { start, end } =
+            step * self.batch_size as u64..(step + 1) * self.batch_size as u64;
         (start..end).map(move |place| place * world_size + rank)
     }
 

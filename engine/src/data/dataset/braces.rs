@@ -15,8 +15,9 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
     while let Some((before, after)) = rest.split_once('{') {
         let (inside, after) =
             after.split_once('}').ok_or_else(|| refused("every { needs its }"))?;
-        let choices = choices(inside)
-            .ok_or_else(|| refused("braces hold FIRST..LAST in order or A,B,…, at most a million"))?;
+        let choices = choices(inside).ok_or_else(|| {
+            refused("braces hold FIRST..LAST in order or A,B,…, at most a million")
+        })?;
         if expanded.len().saturating_mul(choices.len()) > MOST {
             return Err(refused("it may name at most a million files"));
         }

@@ -119,7 +119,8 @@ impl Index {
         let bytes = std::fs::read(list).map_err(|e| Error::io(list, e))?;
         let problem = |what: String| Error::Data(format!("{}{what}", list.display()));
         if bytes.contains(&0) {
-            let expected = "neither a folder, an image, a .tar shard nor a text list of image paths";
+            let expected =
+                "neither a folder, an image, a .tar shard nor a text list of image paths";
             let known = PICTURES.join(", ");
             return Err(problem(format!(": {expected} (image extensions: {known}, {ARRAY})")));
         }

@@ -57,8 +57,17 @@ fn assert_reads_its_names(dataset: &Dataset) {
 #[test]
 fn a_folder_at_any_depth_sorted() {
     let root = folder(&[
-        "b/2.JPG", "b/10.jpeg", "a/deep/er/x.webp", "top.TiFF", "notes.txt", ".hidden.png",
-        ".git/y.png", "a/1.bmp", "c.png", "array.npy", "jpg",
+        "b/2.JPG",
+        "b/10.jpeg",
+        "a/deep/er/x.webp",
+        "top.TiFF",
+        "notes.txt",
+        ".hidden.png",
+        ".git/y.png",
+        "a/1.bmp",
+        "c.png",
+        "array.npy",
+        "jpg",
     ]);
     let dataset = open(root.path());
     let expected = ["a/1.bmp", "a/deep/er/x.webp", "b/10.jpeg", "b/2.JPG", "c.png", "top.TiFF"];

@@ -29,7 +29,9 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, Problem> {
     };
     let pixels = height.checked_mul(width).filter(|&pixels| pixels as u64 <= MAX_PIXELS);
     let samples = pixels.and_then(|pixels| pixels.checked_mul(channels)).ok_or_else(|| {
-        format!("an array of {height}×{width}×{channels} is more than the {MAX_PIXELS} pixels allowed")
+        format!(
+            "an array of {height}×{width}×{channels} is more than the {MAX_PIXELS} pixels allowed"
+        )
     })?;
     let size = header.kind.size();
     if samples.checked_mul(size) != Some(data.len()) {
@@ -41,8 +43,11 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, Problem> {
     }
 
     // Strides in samples of (row, column, channel).
-    let (row, column, channel) =
-        if header.fortran_order { (1, height, height * width) } else { (width * channels, channels, 1) };
+    let (row, column, channel) = if header.fortran_order {
+        (1, height, height * width)
+    } else {
+        (width * channels, channels, 1)
+    };
     let mut planes = Vec::with_capacity(samples);
     for c in 0..channels {
         for y in 0..height {

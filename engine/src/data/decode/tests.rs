@@ -222,7 +222,8 @@ fn exif_segment(orientation: u8) -> Vec<u8> {
 #[test]
 fn exif_orientation_turns_the_picture_upright() {
     // A bright top left corner block on black, 16 wide and 8 high.
-    let image = GrayImage::from_fn(WIDTH, HEIGHT, |x, y| Luma([if x < 8 && y < 4 { 255 } else { 0 }]));
+    let image =
+        GrayImage::from_fn(WIDTH, HEIGHT, |x, y| Luma([if x < 8 && y < 4 { 255 } else { 0 }]));
     let plain = encode(&DynamicImage::ImageLuma8(image), ImageFormat::Jpeg);
     // Orientation, its size, and the corner where the bright block ends up.
     let upright = [
@@ -253,7 +254,8 @@ fn exif_orientation_turns_the_picture_upright() {
 }
 
 fn npy(descr: &str, fortran: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
+    let header =
+        format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((header.len() as u16).to_le_bytes());
     bytes.extend(header.as_bytes());
@@ -317,7 +319,10 @@ fn broken_files_say_what_is_wrong() {
 
 #[test]
 fn a_thumbnail_does_not_hide_that_a_jpeg_is_cut() {
-    let whole = encode(&DynamicImage::ImageRgb8(DynamicImage::from(picture()).to_rgb8()), ImageFormat::Jpeg);
+    let whole = encode(
+        &DynamicImage::ImageRgb8(DynamicImage::from(picture()).to_rgb8()),
+        ImageFormat::Jpeg,
+    );
     let mut bytes = whole[..2].to_vec();
     bytes.extend([0xff, 0xe2, 0, 6, 0xff, 0xd8, 0xff, 0xd9]); // APP2 with an end marker inside
     bytes.extend(&whole[2..]);

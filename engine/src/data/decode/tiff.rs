@@ -112,9 +112,8 @@ fn palette_as_grey(bytes: &[u8]) -> Option<Vec<u8>> {
 /// `colours` holds all reds, then all greens, then all blues, 16 bits each.
 fn apply_palette(indices: &[u8], colours: &[u16]) -> Result<Vec<u8>, Problem> {
     let size = colours.len() / 3;
-    let colour = |index: usize| {
-        [index, index + size, index + 2 * size].map(|at| (colours[at] >> 8) as u8)
-    };
+    let colour =
+        |index: usize| [index, index + size, index + 2 * size].map(|at| (colours[at] >> 8) as u8);
     if let Some(&beyond) = indices.iter().find(|&&index| usize::from(index) >= size) {
         return Err(format!("colour {beyond} is outside its palette of {size}"));
     }
