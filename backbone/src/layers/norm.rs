@@ -135,7 +135,7 @@ impl GroupNorm {
         let per_group = x.channels() / self.groups;
         let sums = values.sum_dim_intlist([2, 3].as_slice(), false, None);
         let sums = sums.view([-1, self.groups, per_group]).sum_dim_intlist(2, false, None);
-        let count = x.positions_per_image().to_kind(values.kind()) * per_group;
+        let count = x.positions_per_image(values.kind()) * per_group;
         let means = x.sum_images(&sums) / count.unsqueeze(1);
         let rows = match x.mask() {
             Some(mask) => means.index_select(0, mask.image_of_patch()),
@@ -159,7 +159,7 @@ impl GroupNorm {
 }
 
 impl Layer for GroupNorm {
-    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
         match x {
             FeatureMap::Grid(_) => x.map(|x| {
                 x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
@@ -167,7 +167,7 @@ impl Layer for GroupNorm {
             FeatureMap::Patches { .. } => self.on_patches(x),
             FeatureMap::Masked { grid, mask } => {
                 let patches = FeatureMap::Patches { packed: mask.pack(grid), mask: mask.clone() };
-                let grid = self.forward(&patches, mode).to_grid();
+                let grid = self.on_patches(&patches).to_grid();
                 FeatureMap::Masked { grid, mask: mask.clone() }
             }
         }
