@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 
 use crate::mode::Mode;
-use crate::{Error, FeatureMap, Result};
+use crate::{Error, FeatureMap, PatchMask, Result};
 
 /// One level of the feature pyramid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,8 @@ pub trait Backbone: Debug {
     ///
     /// # Errors
     /// `x` is not `[N, in_chans, H, W]` (or its packed form) of a floating
-    /// type with sides that are positive multiples of the total stride.
+    /// type with sides that are positive multiples of the total stride, or its
+    /// mask has another size or patches that are not multiples of that stride.
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> Result<Vec<FeatureMap>> {
         check_input(x, self.in_chans(), self.total_stride())?;
         Ok(self.forward_features(x, mode))
@@ -76,20 +77,43 @@ fn check_input(x: &FeatureMap, in_chans: i64, stride: i64) -> Result<()> {
         let rule = "the backbone takes floating-point images (already normalised)";
         return Err(Error::invalid("input's kind", format!("{:?}", x.kind()), rule));
     }
+    if size[0] == 0 {
+        return Err(Error::invalid(
+            "input",
+            format!("{size:?}"),
+            "it must hold at least one image",
+        ));
+    }
     let (height, width) = x.grid_size();
-    if size[0] == 0 || height == 0 || width == 0 || height % stride != 0 || width % stride != 0 {
+    if height == 0 || width == 0 || height % stride != 0 || width % stride != 0 {
         let rule = format!("its sides must be positive multiples of the total stride {stride}");
         return Err(Error::invalid("input", format!("{size:?}"), rule));
     }
-    if let FeatureMap::Patches { mask, .. } = x {
-        let patch = (size[2], size[3]);
-        if size[0] != mask.visible_count() || patch.0 % stride != 0 || patch.1 % stride != 0 {
-            let rule = format!(
-                "{mask:?} needs that many patches, with sides that are multiples of the total \
-                 stride {stride}"
-            );
-            return Err(Error::invalid("packed input", format!("{size:?}"), rule));
-        }
+    if let Some(mask) = x.mask() {
+        check_mask(x, mask, stride)?;
+    }
+    Ok(())
+}
+
+/// A mask must belong to `x`, and its patches must still be whole positions at
+/// the coarsest level.
+fn check_mask(x: &FeatureMap, mask: &PatchMask, stride: i64) -> Result<()> {
+    let (rows, cols) = mask.patches();
+    let (height, width) = x.grid_size();
+    let first = x.tensor().size()[0];
+    let fits = match x {
+        FeatureMap::Patches { .. } => first == mask.visible_count(),
+        _ => first == mask.batch() && height % rows == 0 && width % cols == 0,
+    };
+    if !fits {
+        let rule = format!("it must be the map that {mask:?} was made for");
+        return Err(Error::invalid("masked input", format!("{:?}", x.tensor().size()), rule));
+    }
+    let patch = (height / rows, width / cols);
+    if patch.0 % stride != 0 || patch.1 % stride != 0 {
+        let value = format!("{}×{} pixels", patch.0, patch.1);
+        let rule = format!("its sides must be multiples of the total stride {stride}");
+        return Err(Error::invalid("mask patch", value, rule));
     }
     Ok(())
 }

@@ -164,16 +164,16 @@ impl FeatureMap {
         }
     }
 
-    /// Visible positions of every image, `[N]` in this map's element type; at
-    /// least one, so that an image without visible patches divides to zero.
-    pub(crate) fn positions_per_image(&self) -> Tensor {
+    /// Visible positions of every image, `[N]`, at least one, so that an image
+    /// without visible patches divides to zero. In `kind`, which must count
+    /// exactly: bfloat16 rounds above 256, float16 ends at 65504.
+    pub(crate) fn positions_per_image(&self, kind: Kind) -> Tensor {
         let (height, width) = self.grid_size();
-        let options = (self.kind(), self.device());
         match self.mask() {
-            None => Tensor::full([self.batch()], height * width, options),
+            None => Tensor::full([self.batch()], height * width, (kind, self.device())),
             Some(mask) => {
                 let per_patch = height * width / (mask.patches().0 * mask.patches().1);
-                (mask.visible_per_image() * per_patch).clamp_min(1).to_kind(self.kind())
+                (mask.visible_per_image() * per_patch).clamp_min(1).to_kind(kind)
             }
         }
     }

@@ -76,18 +76,20 @@ impl PatchMask {
     /// `(image · rows + row) · cols + col`, in ascending order.
     ///
     /// # Errors
-    /// No patch visible, or indices that are out of range or not ascending.
+    /// No patch visible, indices that are out of range or not ascending, or a
+    /// batch or patch grid that is not positive.
     pub fn from_visible(
         batch: i64,
         (rows, cols): Size,
         visible: &[i64],
         device: Device,
     ) -> Result<Rc<Self>> {
-        let total = batch * rows * cols;
+        let total = patch_count(batch, (rows, cols))?;
         let ascending = visible.windows(2).all(|pair| pair[0] < pair[1]);
         let in_range = visible.iter().all(|&index| (0..total).contains(&index));
         if visible.is_empty() || !ascending || !in_range {
-            let value = format!("{} indices, {:?} …", visible.len(), visible.iter().take(4));
+            let shown = &visible[..visible.len().min(4)];
+            let value = format!("{} indices beginning with {shown:?}", visible.len());
             let rule = format!(
                 "at least one patch must be visible and indices must ascend within 0..{total} \
                  ({batch} images of {rows}×{cols} patches)"
@@ -137,9 +139,9 @@ impl PatchMask {
     /// A mask that hides nothing.
     ///
     /// # Errors
-    /// No patch at all.
+    /// A batch or patch grid that is not positive.
     pub fn all_visible(batch: i64, patches: Size, device: Device) -> Result<Rc<Self>> {
-        let visible: Vec<i64> = (0..batch * patches.0 * patches.1).collect();
+        let visible: Vec<i64> = (0..patch_count(batch, patches)?).collect();
         Self::from_visible(batch, patches, &visible, device)
     }
 
@@ -311,5 +313,17 @@ impl PatchMask {
         let table = tch::no_grad(make);
         self.tables.borrow_mut().insert(key, table.shallow_clone());
         table
+    }
+}
+
+/// Patches of the whole batch.
+fn patch_count(batch: i64, (rows, cols): Size) -> Result<i64> {
+    let total = batch.checked_mul(rows).and_then(|count| count.checked_mul(cols));
+    match total {
+        Some(total) if batch > 0 && rows > 0 && cols > 0 => Ok(total),
+        _ => {
+            let rule = "all three must be positive and their product must fit 64 bits";
+            Err(Error::invalid("mask size", format!("{batch}×{rows}×{cols} patches"), rule))
+        }
     }
 }

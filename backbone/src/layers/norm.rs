@@ -135,7 +135,7 @@ impl GroupNorm {
         let per_group = x.channels() / self.groups;
         let sums = values.sum_dim_intlist([2, 3].as_slice(), false, None);
         let sums = sums.view([-1, self.groups, per_group]).sum_dim_intlist(2, false, None);
-        let count = x.positions_per_image().to_kind(values.kind()) * per_group;
+        let count = x.positions_per_image(values.kind()) * per_group;
         let means = x.sum_images(&sums) / count.unsqueeze(1);
         let rows = match x.mask() {
             Some(mask) => means.index_select(0, mask.image_of_patch()),

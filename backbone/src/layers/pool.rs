@@ -101,6 +101,5 @@ impl Layer for AvgPool2d {
 pub fn global_avg_pool(x: &FeatureMap) -> Tensor {
     let wide = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let sums = x.sum_images(&x.tensor().sum_dim_intlist([2, 3].as_slice(), false, wide));
-    let positions = x.positions_per_image().to_kind(wide);
-    (sums / positions.unsqueeze(1)).to_kind(x.kind())
+    (sums / x.positions_per_image(wide).unsqueeze(1)).to_kind(x.kind())
 }

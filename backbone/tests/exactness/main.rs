@@ -1,0 +1,11 @@
+//! Packed execution (`FeatureMap::Patches`) is exact: on every layer and model
+//! it equals the masked-dense reference (`FeatureMap::Masked`) in outputs, in
+//! the gradients of the input and of every parameter, and in running
+//! statistics; and the reference equals what plain tensor operations give.
+
+mod boundary;
+mod element_types;
+mod layers;
+mod models;
+mod reference;
+mod support;
