@@ -203,7 +203,7 @@ impl TrainConfig {
         at_least("checkpoint-epochs", self.checkpoint_epochs, 1)?;
         at_least("log-steps", self.log_steps, 1)?;
         ensure!(
-            self.batch_size % self.accum_steps == 0,
+            self.batch_size.is_multiple_of(self.accum_steps),
             "accum-steps is {}, but it must divide batch-size {}",
             self.accum_steps,
             self.batch_size

@@ -75,6 +75,9 @@ pub fn reconstruct(
         "{}, mask ratio {}, seed {}, loss {loss:.3}",
         settings.title, settings.mask_ratio, settings.seed
     );
-    let sheet = Sheet::new(&caption, &settings.normalize).render(images, &restored, &mask)?;
+    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    let (mean, std) = (wide(settings.normalize.mean()), wide(settings.normalize.std()));
+    let sheet =
+        Sheet { caption: &caption, mean: &mean, std: &std }.render(images, &restored, &mask)?;
     Ok(Reconstructed { images: restored, mask, loss, sheet })
 }

@@ -3,6 +3,7 @@
 use backbone::models::{
     self, BlockKind, BuildOptions, ConvNeXt, ConvNeXtConfig, ResNet, ResNetConfig,
 };
+use backbone::weights;
 use backbone::{Backbone, DropPathDraws, FeatureMap, Mode, Size};
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
@@ -93,7 +94,7 @@ fn packed_equals_masked(name: &str, build: Build, setting: &Setting) {
     let parameters: Vec<String> = store
         .variables()
         .into_iter()
-        .filter(|(name, variable)| variable.requires_grad() && !models::is_optional(name))
+        .filter(|(name, variable)| variable.requires_grad() && !weights::default_optional(name))
         .map(|(name, _)| format!("gradient of {name}"))
         .collect();
     assert!(parameters.iter().all(|name| packed.contains_key(name)), "a gradient is missing");

@@ -2,21 +2,92 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use backbone::models::{self, BuildOptions};
 use clap::Args;
+use engine::rng::Rng;
+use tch::Device;
+
+use crate::config::InputSize;
+use crate::mask;
+use crate::picture::{png, reach_figure};
+use crate::saved::shown;
+use crate::sparsity;
+
+const EXAMPLES: &str = "\
+Dense convolution lets the visible pixels leak into masked regions, a little further with every
+layer, until the mask is gone; sparse convolution keeps it. White positions depend on visible
+pixels.
+
+Example:
+  pretrain mask-pattern --model resnet50 --output pattern.png";
 
 /// Flags of `pretrain mask-pattern`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct MaskPatternArgs {
+    /// Model whose stages are shown.
+    #[arg(long, default_value = "resnet50")]
+    model: String,
     /// PNG to write.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    /// Share of patches that is masked.
+    #[arg(long, value_name = "RATIO", default_value_t = 0.6)]
+    mask_ratio: f64,
+    /// Seed of the mask.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Size of the image.
+    #[arg(long, value_name = "PIXELS", default_value = "224")]
+    input_size: InputSize,
 }
 
-/// x
+/// Draws and writes the figure, and prints the shares.
 ///
 /// # Errors
-/// x
-pub fn run(_args: MaskPatternArgs) -> Result<()> {
-    todo!()
+/// An unknown model, a size or ratio that does not fit, a file that cannot be
+/// written.
+pub fn run(args: MaskPatternArgs) -> Result<()> {
+    const STRIDE: i64 = 32;
+    let InputSize { height, width } = args.input_size;
+    ensure!(
+        height % STRIDE == 0 && width % STRIDE == 0,
+        "input-size is {}, but its sides must be multiples of {STRIDE}",
+        args.input_size
+    );
+    let grid = (height / STRIDE, width / STRIDE);
+    let total = (grid.0 * grid.1) as usize;
+    let keep = mask::keep_count(total, args.mask_ratio);
+    ensure!(
+        args.mask_ratio > 0.0 && keep > 0 && keep < total,
+        "mask-ratio is {}, but of {total} patches it would leave {keep} visible; at least one must \
+         be visible and one masked",
+        args.mask_ratio
+    );
+    let mask = mask::draw([Rng::new(args.seed, &[])], grid, keep, Device::Cpu)?;
+    let model = models::find(&args.model)?;
+    tch::manual_seed(args.seed as i64);
+    let reaches = sparsity::of_architecture(model.name, (height, width), &mask, |path| {
+        model.build(path, &BuildOptions::default())
+    })?;
+    let title =
+        format!("Positions that depend on visible pixels, {:.0} % masked", args.mask_ratio * 100.0);
+    let bytes = png(&reach_figure(&title, &reaches))?;
+    std::fs::write(&args.output, bytes)
+        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    for reach in &reaches {
+        println!("{}", reach.title);
+        for layer in &reach.layers {
+            let percent = |map: &sparsity::PositionMap| 100.0 * map.share();
+            println!(
+                "  {:<12} dense {:>5.1} %   sparse {:>5.1} %",
+                layer.name,
+                percent(&layer.dense),
+                percent(&layer.sparse)
+            );
+        }
+    }
+    println!("figure: {}", shown(&args.output));
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The training loop of `pretrain train`.
 
+mod curve;
 mod log;
 mod outputs;
 mod setup;

@@ -11,13 +11,14 @@ use engine::rng::Rng;
 use engine::run_dir::RunDir;
 use tch::Tensor;
 
+use super::curve::loss_curve;
 use super::log::{Log, Settled};
 use super::setup::normalize;
 use super::state::TrainState;
 use super::step::Trainer;
 use crate::cli::ExportFormat;
 use crate::config::TrainConfig;
-use crate::picture::{loss_curve, png};
+use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
 use crate::saved::shown;
 use crate::spark::ENCODER_PREFIX;

@@ -1,0 +1,126 @@
+//! The figure of what becomes of a mask pattern, layer by layer.
+
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::*;
+use embedded_graphics::text::Alignment;
+use image::RgbImage;
+
+use super::canvas::{BODY, Canvas, HEADING, INK, WHITE};
+use crate::sparsity::{PositionMap, Reach};
+
+/// A position that depends on visible pixels.
+const ACTIVE: Rgb888 = Rgb888::new(31, 100, 170);
+/// A position that does not.
+const EMPTY: Rgb888 = Rgb888::new(226, 226, 226);
+
+/// White around everything, in pixels.
+const MARGIN: u32 = 16;
+/// White between tiles, in pixels.
+const GAP: u32 = 10;
+/// Smaller maps are enlarged by the largest whole factor that stays within
+/// this side, in pixels.
+const TILE_SIDE: u32 = 112;
+
+/// Two rows of maps for each of `sections`: the positions that depend on
+/// visible pixels under dense convolution and under sparse execution, with
+/// their shares.
+pub fn reach_figure(title: &str, sections: &[Reach]) -> RgbImage {
+    let layouts: Vec<Section> = sections.iter().map(Section::new).collect();
+    let widest = layouts.iter().map(Section::width).fold(HEADING.width(title), u32::max);
+    let title_height = HEADING.height() + GAP;
+    let height = layouts.iter().map(|section| section.height()).sum::<u32>() + title_height;
+    let mut canvas = Canvas::new(widest + 2 * MARGIN, height + 2 * MARGIN);
+    canvas.text(title, (MARGIN as i32, MARGIN as i32), HEADING, Alignment::Left, INK);
+    let mut top = MARGIN + title_height;
+    for section in &layouts {
+        section.draw(&mut canvas, top);
+        top += section.height();
+    }
+    canvas.into_image()
+}
+
+/// One network's two rows.
+struct Section<'a> {
+    reach: &'a Reach,
+    tile: (u32, u32),
+    column: u32,
+}
+
+impl<'a> Section<'a> {
+    fn new(reach: &'a Reach) -> Self {
+        // The input is as fine as the finest map and needs no size of its own.
+        let finest = reach.layers.iter().map(|layer| layer.dense.size()).max_by_key(|size| size.0);
+        let (height, width) = finest.unwrap_or((1, 1));
+        let factor = (TILE_SIDE / height.max(width)).max(1);
+        let tile = (width * factor, height * factor);
+        let names = reach.layers.iter().map(|layer| BODY.width(&layer.name));
+        let column = names.fold(tile.0.max(BODY.width("100.0 %")), u32::max);
+        Self { reach, tile, column }
+    }
+
+    fn labels_width() -> u32 {
+        BODY.width("sparse") + GAP
+    }
+
+    fn width(&self) -> u32 {
+        let columns = self.reach.layers.len() as u32;
+        let tiles = Self::labels_width() + columns * (self.column + GAP);
+        tiles.max(BODY.width(&self.reach.title))
+    }
+
+    /// A tile and the share below it.
+    fn row_height(&self) -> u32 {
+        self.tile.1 + BODY.height() + GAP
+    }
+
+    fn height(&self) -> u32 {
+        2 * (BODY.height() + GAP) + 2 * self.row_height() + GAP
+    }
+
+    fn draw(&self, canvas: &mut Canvas, top: u32) {
+        let line = BODY.height() + GAP;
+        canvas.text(&self.reach.title, (MARGIN as i32, top as i32), BODY, Alignment::Left, INK);
+        let first_row = top + 2 * line;
+        let rows = [("dense", first_row), ("sparse", first_row + self.row_height())];
+        for (label, top) in rows {
+            let middle = top + (self.tile.1 - BODY.height().min(self.tile.1)) / 2;
+            canvas.text(label, (MARGIN as i32, middle as i32), BODY, Alignment::Left, INK);
+        }
+        for (index, layer) in (0u32..).zip(&self.reach.layers) {
+            let left = MARGIN + Self::labels_width() + index * (self.column + GAP);
+            let centre = left + self.column / 2;
+            let heading = (centre as i32, (top + line) as i32);
+            canvas.text(&layer.name, heading, BODY, Alignment::Center, INK);
+            for (map, (_, top)) in [&layer.dense, &layer.sparse].into_iter().zip(rows) {
+                self.draw_tile(canvas, map, (centre - self.tile.0 / 2, top));
+                let share = format!("{:.1} %", 100.0 * map.share());
+                let below = (centre as i32, (top + self.tile.1 + 3) as i32);
+                canvas.text(&share, below, BODY, Alignment::Center, INK);
+            }
+        }
+    }
+
+    /// The map, with white lines between patches.
+    fn draw_tile(&self, canvas: &mut Canvas, map: &PositionMap, (left, top): (u32, u32)) {
+        let (width, height) = self.tile;
+        let (rows, cols) = map.size();
+        let color = |x: u32, y: u32| {
+            if map.is_active(y * rows / height, x * cols / width) { ACTIVE } else { EMPTY }
+        };
+        let area = embedded_graphics::primitives::Rectangle::new(
+            Point::new(left as i32, top as i32),
+            Size::new(width, height),
+        );
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let Ok(()) = canvas.fill_contiguous(&area, pixels.map(|(x, y)| color(x, y)));
+        let (patch_rows, patch_cols) = self.reach.patches;
+        for row in 1..patch_rows {
+            let y = top + row * height / patch_rows;
+            canvas.fill((left as i32, y as i32), (width, 1), WHITE);
+        }
+        for col in 1..patch_cols {
+            let x = left + col * width / patch_cols;
+            canvas.fill((x as i32, top as i32), (1, height), WHITE);
+        }
+    }
+}
