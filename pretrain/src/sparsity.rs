@@ -230,3 +230,120 @@ fn differing(features: &[FeatureMap], black: &[FeatureMap]) -> Result<Vec<Positi
     };
     features.iter().zip(black).enumerate().map(level).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use backbone::models;
+
+    use super::*;
+
+    fn mask(rows: i64, cols: i64, visible: &[i64]) -> Rc<PatchMask> {
+        PatchMask::from_visible(1, (rows, cols), visible, Device::Cpu).unwrap()
+    }
+
+    fn architecture(name: &str, size: Size, mask: &Rc<PatchMask>) -> Result<[Reach; 2]> {
+        of_architecture(name, size, mask, |path| {
+            models::find(name)?.build(path, &models::BuildOptions::default())
+        })
+    }
+
+    fn shares(reach: &Reach) -> Vec<f64> {
+        reach.layers.iter().map(|layer| layer.dense.share()).collect()
+    }
+
+    #[test]
+    fn each_plain_convolution_grows_a_patch_by_one_position() {
+        let reach = of_convolutions(5, (4, 4), &mask(3, 3, &[4])).unwrap();
+        for (layer, number) in reach.layers.iter().zip(0u32..) {
+            let side = (4 + 2 * number).min(12);
+            assert_eq!(layer.dense.share(), f64::from(side * side) / 144.0, "{}", layer.name);
+            assert_eq!(layer.sparse, reach.layers[0].sparse, "{}", layer.name);
+        }
+        assert_eq!(reach.layers[0].dense.share(), 1.0 / 9.0);
+        assert_eq!(reach.layers[5].dense.share(), 1.0);
+        assert!(reach.layers[1].dense.is_active(3, 3) && !reach.layers[1].dense.is_active(2, 3));
+    }
+
+    #[test]
+    fn dense_stages_fill_up_and_sparse_ones_keep_the_mask() {
+        // Not square, and one corner far from the three visible patches of 12.
+        let mask = mask(3, 4, &[0, 1, 4]);
+        for name in ["resnet18", "resnet50", "convnext_tiny"] {
+            let [stack, stages] = architecture(name, (96, 128), &mask).unwrap();
+            assert_eq!((stack.layers.len(), stages.layers.len()), (9, 5));
+            for reach in [&stack, &stages] {
+                let dense = shares(reach);
+                assert_eq!(dense[0], 0.25);
+                assert!(dense.windows(2).all(|pair| pair[0] <= pair[1]), "{name}: {dense:?}");
+                assert!(dense[1] > 0.25, "{name}: {dense:?}");
+                for layer in &reach.layers {
+                    assert_eq!(layer.sparse.share(), 0.25, "{name} {}", layer.name);
+                    let (rows, cols) = layer.sparse.size();
+                    let wide = (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col)));
+                    for (row, col) in wide {
+                        let patch = (row * 3 / rows) * 4 + col * 4 / cols;
+                        let visible = [0, 1, 4].contains(&patch);
+                        assert_eq!(layer.sparse.is_active(row, col), visible, "{name} {row} {col}");
+                    }
+                }
+            }
+            assert_eq!(shares(&stages)[4], 1.0, "{name}");
+            assert!(shares(&stages)[1] < 1.0, "{name}");
+        }
+    }
+
+    /// Norms shift empty positions away from zero; that must not count.
+    #[test]
+    fn biases_do_not_make_a_position_active() {
+        let mask = mask(4, 4, &[0]);
+        let store = VarStore::new(Device::Cpu);
+        let model = models::find("resnet18").unwrap();
+        let backbone = model.build(&store.root(), &models::BuildOptions::default()).unwrap();
+        open_branches(&store);
+        let image = probe(3, (128, 128), Device::Cpu);
+        let reach = || shares(&of_backbone("resnet18", backbone.as_ref(), &image, &mask).unwrap());
+        let plain = reach();
+        let variables = store.variables();
+        tch::no_grad(|| {
+            let _ = variables["layer1.0.bn1.bias"].shallow_clone().fill_(0.3);
+            let _ = variables["layer2.1.bn2.bias"].shallow_clone().fill_(0.2);
+        });
+        assert_eq!(reach(), plain);
+        assert!(plain[1] < 0.2, "{plain:?}");
+    }
+
+    #[test]
+    fn fresh_weights_close_branches_that_opening_opens() {
+        let mask = mask(4, 4, &[0]);
+        let store = VarStore::new(Device::Cpu);
+        let model = models::find("resnet18").unwrap();
+        let backbone = model.build(&store.root(), &models::BuildOptions::default()).unwrap();
+        let image = probe(3, (128, 128), Device::Cpu);
+        let reach = || shares(&of_backbone("resnet18", backbone.as_ref(), &image, &mask).unwrap());
+        let closed = reach();
+        open_branches(&store);
+        let open = reach();
+        assert!(closed[4] < 0.5 && open[4] == 1.0, "{closed:?} {open:?}");
+    }
+
+    #[test]
+    fn misfits_are_refused() {
+        let two = PatchMask::all_visible(2, (2, 2), Device::Cpu).unwrap();
+        let message = of_convolutions(1, (2, 2), &two).unwrap_err().to_string();
+        assert!(message.starts_with("the mask's batch is 2, but"), "{message}");
+        let message = architecture("resnet18", (64, 64), &two).unwrap_err().to_string();
+        assert!(message.starts_with("the mask's batch is 2, but"), "{message}");
+        let one = mask(2, 2, &[0]);
+        let message = architecture("resnet18", (64, 48), &one).unwrap_err().to_string();
+        assert!(message.contains("input is [1, 3, 64, 48]"), "{message}");
+        let message = architecture("resnet18", (64, 63), &one).unwrap_err().to_string();
+        assert!(message.contains("input is [1, 3, 64, 63]"), "{message}");
+
+        let store = VarStore::new(Device::Cpu);
+        let model = models::find("resnet18").unwrap();
+        let backbone = model.build(&store.root(), &models::BuildOptions::default()).unwrap();
+        let image = probe(3, (64, 64), Device::Cpu) * f64::NAN;
+        let error = of_backbone("resnet18", backbone.as_ref(), &image, &one).unwrap_err();
+        assert!(error.to_string().starts_with("features of stage 1 is not finite"), "{error}");
+    }
+}

@@ -106,12 +106,12 @@ mod tests {
     #[test]
     fn other_channel_counts_show_what_they_can_and_say_so() {
         for (channels, expected, remark) in [
-            (1, [26; 3], None),
-            (2, [26; 3], Some("channel 1 of 2 shown")),
-            (5, [26, 51, 77], Some("channels 1-3 of 5 shown")),
+            (1, [51; 3], None),
+            (2, [51; 3], Some("channel 1 of 2 shown")),
+            (5, [51, 102, 153], Some("channels 1-3 of 5 shown")),
         ] {
             let ramp = Tensor::arange(channels, (Kind::Double, Device::Cpu)).view([1, -1, 1, 1]);
-            let images = (ramp + 1.0) / 10.0;
+            let images = (ramp + 1.0) / 5.0;
             let (mean, std) = (vec![0.0; channels as usize], vec![1.0; channels as usize]);
             let pixels = to_rgb(&images, &mean, &std).unwrap();
             assert_eq!(pixels.images[0].get_pixel(0, 0).0, expected);

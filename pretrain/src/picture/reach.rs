@@ -2,6 +2,7 @@
 
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
+use embedded_graphics::primitives::Rectangle;
 use embedded_graphics::text::Alignment;
 use image::RgbImage;
 
@@ -19,7 +20,7 @@ const MARGIN: u32 = 16;
 const GAP: u32 = 10;
 /// Smaller maps are enlarged by the largest whole factor that stays within
 /// this side, in pixels.
-const TILE_SIDE: u32 = 112;
+const TILE_SIDE: u32 = 128;
 
 /// Two rows of maps for each of `sections`: the positions that depend on
 /// visible pixels under dense convolution and under sparse execution, with
@@ -107,10 +108,8 @@ impl<'a> Section<'a> {
         let color = |x: u32, y: u32| {
             if map.is_active(y * rows / height, x * cols / width) { ACTIVE } else { EMPTY }
         };
-        let area = embedded_graphics::primitives::Rectangle::new(
-            Point::new(left as i32, top as i32),
-            Size::new(width, height),
-        );
+        let corner = Point::new(left as i32, top as i32);
+        let area = Rectangle::new(corner, Size::new(width, height));
         let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
         let Ok(()) = canvas.fill_contiguous(&area, pixels.map(|(x, y)| color(x, y)));
         let (patch_rows, patch_cols) = self.reach.patches;
@@ -122,5 +121,58 @@ impl<'a> Section<'a> {
             let x = left + col * width / patch_cols;
             canvas.fill((x as i32, top as i32), (1, height), WHITE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backbone::PatchMask;
+    use tch::Device;
+
+    use super::*;
+    use crate::sparsity::of_convolutions;
+
+    /// One of 2×3 patches visible, 16 positions each: maps of 32×48 positions
+    /// in tiles of twice that.
+    fn section(layers: usize) -> Reach {
+        let mask = PatchMask::from_visible(1, (2, 3), &[4], Device::Cpu).unwrap();
+        of_convolutions(layers, (16, 16), &mask).unwrap()
+    }
+
+    fn count(image: &RgbImage, color: Rgb888) -> usize {
+        let color = [color.r(), color.g(), color.b()];
+        image.pixels().filter(|pixel| pixel.0 == color).count()
+    }
+
+    #[test]
+    fn tiles_show_the_maps_in_proportion() {
+        let image = reach_figure("Title", &[section(1)]);
+        // Four tiles of 96×64 pixels, less the white lines between patches.
+        assert_eq!(count(&image, ACTIVE) + count(&image, EMPTY), 4 * (96 * 64 - 2 * 64 - 94));
+        // Three tiles show one patch of 32×32 pixels, the first row and column
+        // of which are line. In the dense one it has grown by a position (two
+        // pixels) on three sides, the fourth being the image's edge; lines
+        // take a row of 34 pixels and two columns of 34.
+        let patch = 31 * 31;
+        let grown = 36 * 34 - 36 - 2 * 34 + 2;
+        assert_eq!(count(&image, ACTIVE), 3 * patch + grown);
+    }
+
+    #[test]
+    fn more_layers_widen_and_more_networks_lengthen_the_figure() {
+        let one = reach_figure("Title", &[section(3)]);
+        let wide = reach_figure("Title", &[section(6)]);
+        let long = reach_figure("Title", &[section(3), section(3)]);
+        assert_eq!((wide.height(), long.width()), (one.height(), one.width()));
+        // A column is a tile and the gap beside it.
+        assert_eq!(wide.width() - one.width(), 3 * (96 + GAP));
+        assert!(long.height() > one.height() + 2 * 64);
+    }
+
+    #[test]
+    fn a_long_title_is_not_cut_off() {
+        let title = "A title much longer than all of the tiles of this small figure taken together";
+        let image = reach_figure(title, &[section(1)]);
+        assert_eq!(image.width(), HEADING.width(title) + 2 * MARGIN);
     }
 }

@@ -161,3 +161,124 @@ impl Layout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use image::Rgb;
+    use tch::Kind;
+
+    use super::*;
+
+    const GREY: Rgb<u8> = Rgb([128; 3]);
+
+    fn sheet(caption: &str) -> Sheet<'_> {
+        Sheet { caption, mean: &[0.5; 3], std: &[0.25; 3] }
+    }
+
+    /// Two red images of 64 px, blue reconstructions, and a mask that shows
+    /// patches 0 and 3 of the first and patch 1 of the second image.
+    fn example() -> (Tensor, Tensor, Rc<PatchMask>) {
+        let plain = |rgb: [f64; 3]| {
+            let normalised = rgb.map(|value| (value - 0.5) / 0.25);
+            Tensor::from_slice(&normalised).view([1, 3, 1, 1]).expand([2, 3, 64, 64], false)
+        };
+        let mask = PatchMask::from_visible(2, (2, 2), &[0, 3, 5], Device::Cpu).unwrap();
+        (plain([1.0, 0.0, 0.0]), plain([0.0, 0.0, 1.0]), mask)
+    }
+
+    fn ink(image: &RgbImage, rows: std::ops::Range<u32>) -> usize {
+        let dark =
+            |y: &u32| (0..image.width()).filter(|x| image.get_pixel(*x, *y).0 == [40; 3]).count();
+        rows.map(|y| dark(&y)).sum()
+    }
+
+    #[test]
+    fn each_row_shows_original_masked_and_reconstruction() {
+        let (original, reconstruction, mask) = example();
+        let image = sheet("caption").render(&original, &reconstruction, &mask).unwrap();
+        let layout = Layout::new(64, 64, 2, "caption");
+        assert_eq!((layout.factor, layout.image), (3, (192, 192)));
+        assert_eq!(image.width(), 2 * MARGIN + 3 * 192 + 2 * GAP);
+        let (left, top) = layout.cell(1, 2);
+        assert_eq!((left + 192 + MARGIN, top + 192 + MARGIN), image.dimensions());
+
+        let (red, blue) = (Rgb([255, 0, 0]), Rgb([0, 0, 255]));
+        let visible = [[true, false, false, true], [false, true, false, false]];
+        for (row, visible) in (0..).zip(visible) {
+            for (patch, visible) in (0..).zip(visible) {
+                // Every pixel of a patch but the last row and column, which
+                // outline it where it is masked.
+                for (y, x) in (0..95).flat_map(|y| (0..95).map(move |x| (y, x))) {
+                    let at = |column| {
+                        let (left, top) = layout.cell(row, column);
+                        *image.get_pixel(left + patch % 2 * 96 + x, top + patch / 2 * 96 + y)
+                    };
+                    let middle = if visible { red } else { GREY };
+                    assert_eq!([at(0), at(1), at(2)], [red, middle, blue], "{row} {patch} {y} {x}");
+                }
+            }
+        }
+        let (left, top) = layout.cell(0, 1);
+        assert_eq!(image.get_pixel(left + 191, top).0, [150; 3], "outline of patch 1");
+        assert_eq!(image.get_pixel(left + 191, top + 191).0, [255, 0, 0], "none at patch 3");
+    }
+
+    #[test]
+    fn caption_and_headings_are_printed_above() {
+        let (original, reconstruction, mask) = example();
+        let render = |caption| sheet(caption).render(&original, &reconstruction, &mask).unwrap();
+        let (plain, captioned) = (render(""), render("resnet50 · mask ratio 0.60"));
+        assert!(ink(&plain, MARGIN..MARGIN + HEADING.height()) > 300, "headings");
+        let caption = MARGIN..MARGIN + BODY.height();
+        assert!(ink(&captioned, caption.clone()) > 200, "caption");
+        assert_ne!(captioned, render("resnet50 · mask ratio 0.75"));
+        // A caption too long for one line takes more, and stays within.
+        let long = render(&"many words ".repeat(20));
+        assert_eq!(long.width(), captioned.width());
+        assert!(long.height() > captioned.height());
+        let in_margin =
+            (0..long.height()).any(|y| long.get_pixel(long.width() - 8, y).0 == [40; 3]);
+        assert!(!in_margin);
+    }
+
+    #[test]
+    fn hidden_channels_are_mentioned_in_the_caption() {
+        let (_, _, mask) = example();
+        let images = Tensor::zeros([2, 5, 64, 64], (Kind::Float, Device::Cpu));
+        let render = |caption| {
+            let sheet = Sheet { caption, mean: &[0.5; 5], std: &[0.5; 5] };
+            sheet.render(&images, &images, &mask).unwrap()
+        };
+        let rgb = images.narrow(1, 0, 3);
+        let spelled_out =
+            sheet("model (channels 1-3 of 5 shown)").render(&rgb, &rgb, &mask).unwrap();
+        assert_eq!(render("model"), spelled_out);
+    }
+
+    #[test]
+    fn large_images_stay_as_they_are_and_narrow_ones_leave_room_for_headings() {
+        assert_eq!(Layout::new(96, 96, 1, "").factor, 2);
+        assert_eq!(Layout::new(224, 224, 1, "").factor, 1);
+        assert_eq!(Layout::new(640, 480, 1, "").factor, 1);
+        let narrow = Layout::new(32, 224, 1, "");
+        assert_eq!(narrow.column, HEADING.width("reconstruction"));
+    }
+
+    #[test]
+    fn misfits_are_refused() {
+        let (original, reconstruction, mask) = example();
+        let refuse = |original: &Tensor, reconstruction: &Tensor| {
+            sheet("").render(original, reconstruction, &mask).unwrap_err().to_string()
+        };
+        let message = refuse(&original, &reconstruction.narrow(3, 0, 32));
+        assert!(message.starts_with("reconstruction is [2, 3, 64, 32], but"), "{message}");
+        let one = original.narrow(0, 0, 1);
+        let message = refuse(&one, &one);
+        assert!(message.contains("original is [1, 3, 64, 64], but it must be [2, C"), "{message}");
+        let odd = original.narrow(2, 0, 63);
+        let message = refuse(&odd, &odd);
+        assert!(message.contains("[2, 3, 63, 64]") && message.contains("2×2"), "{message}");
+    }
+}
