@@ -3,11 +3,15 @@
 //!
 //! `cargo run --release -p spark-pretrain --example encoder_speed -- --model resnet50`
 //!
-//! Rounds of the two alternate in one process, so that a busy machine slows
-//! both; medians are compared. Peak memory is taken in a process each.
+//! The plain network on the whole grid, nothing masked, runs along for scale.
+//! Rounds of all three alternate in one process, so that a busy machine slows
+//! all; medians are compared, of wall-clock and of processor time (which other
+//! programs disturb less; libtorch's threads must not spin while they wait, so
+//! set OMP_WAIT_POLICY=PASSIVE to use it). Peak memory is taken in a process
+//! each.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use backbone::models::{self, BuildOptions};
@@ -44,20 +48,17 @@ struct Arguments {
     memory: Option<Execution>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Execution {
+    /// Visible patches alone.
     Packed,
+    /// The whole grid, masked after every layer.
     Masked,
+    /// The whole grid, nothing masked.
+    Plain,
 }
 
-impl Execution {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Packed => "packed",
-            Self::Masked => "masked",
-        }
-    }
-}
+const EXECUTIONS: [Execution; 3] = [Execution::Packed, Execution::Masked, Execution::Plain];
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
@@ -83,27 +84,38 @@ fn main() -> anyhow::Result<()> {
         100.0 * arguments.mask_ratio,
         arguments.threads,
     );
-    let (mut packed, mut masked) = (Vec::new(), Vec::new());
+    let mut times: [Vec<Time>; 3] = Default::default();
     for round in 0..=arguments.rounds {
-        let times = (bench.round(Execution::Packed)?, bench.round(Execution::Masked)?);
-        if round > 0 {
-            println!("  packed {:.3} s   masked-dense {:.3} s", times.0, times.1);
-            packed.push(times.0);
-            masked.push(times.1);
+        for (execution, times) in EXECUTIONS.into_iter().zip(&mut times) {
+            let time = bench.round(execution)?;
+            if round > 0 {
+                times.push(time);
+            }
         }
     }
-    let (packed, masked) = (median(packed), median(masked));
-    println!("median: packed {packed:.3} s, masked-dense {masked:.3} s: {:.2}×", masked / packed);
-    for execution in [Execution::Packed, Execution::Masked] {
+    let wall = times.each_ref().map(|times| median(times.iter().map(|time| time.wall)));
+    let cpu = times.each_ref().map(|times| median(times.iter().map(|time| time.cpu)));
+    for (index, execution) in EXECUTIONS.into_iter().enumerate() {
         let (before, after) = memory_of(execution)?;
         println!(
-            "peak memory, {}: {:.0} MB, of which the pass {:.0} MB",
-            execution.name(),
+            "{:<7} {:7.3} s ({:4.2}×)   processor {:7.2} s ({:4.2}×)   peak {:5.0} MB, of which \
+             the pass {:5.0} MB",
+            format!("{execution:?}").to_lowercase(),
+            wall[index],
+            wall[index] / wall[0],
+            cpu[index],
+            cpu[index] / cpu[0],
             after / 1e3,
-            (after - before) / 1e3
+            (after - before) / 1e3,
         );
     }
     Ok(())
+}
+
+/// Seconds.
+struct Time {
+    wall: f64,
+    cpu: f64,
 }
 
 struct Bench {
@@ -134,30 +146,32 @@ impl Bench {
         })
     }
 
-    /// Seconds of one forward and backward, the mask's tables included.
-    fn round(&self, execution: Execution) -> anyhow::Result<f64> {
-        let start = Instant::now();
+    /// One forward and backward, the mask's tables included.
+    fn round(&self, execution: Execution) -> anyhow::Result<Time> {
+        let (start, cpu) = (Instant::now(), cpu_seconds()?);
         let mask = PatchMask::from_active(&self.active)?;
         let x = match execution {
             Execution::Packed => FeatureMap::patches(&self.images, &mask)?,
             Execution::Masked => FeatureMap::masked(&self.images, &mask)?,
+            Execution::Plain => FeatureMap::Grid(self.images.shallow_clone()),
         };
         let mode = Mode::train().with_drop_path(DropPathDraws::Off).with_compute(self.compute);
         let pyramid = self.model.forward(&x, &mode)?;
         let loss: Tensor = pyramid.iter().map(|map| map.tensor().square().mean(Kind::Float)).sum();
         loss.backward();
-        let elapsed: Duration = start.elapsed();
+        let time = Time { wall: start.elapsed().as_secs_f64(), cpu: cpu_seconds()? - cpu };
         for parameter in self.store.trainable_variables() {
             let mut gradient = parameter.grad();
             if gradient.defined() {
                 let _ = gradient.zero_();
             }
         }
-        Ok(elapsed.as_secs_f64())
+        Ok(time)
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
@@ -167,7 +181,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn memory_of(execution: Execution) -> anyhow::Result<(f64, f64)> {
     let output = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        .args(["--memory", execution.name()])
+        .args(["--memory", &format!("{execution:?}").to_lowercase()])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -184,4 +198,15 @@ fn peak_kilobytes() -> anyhow::Result<f64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let figure = line.and_then(|line| line.split_whitespace().nth(1)).context("no VmHWM")?;
     Ok(figure.parse()?)
+}
+
+/// Processor time of this process's threads so far, to a hundredth of a second.
+fn cpu_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")
+        .context("processor time is read from Linux's /proc/self/stat")?;
+    // Fields 14 and 15, in hundredths of a second; the second field is the
+    // program's name in parentheses.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0)
 }
