@@ -196,7 +196,7 @@ fn depthwise_on_windows_and_on_the_grid() {
         batch: 2,
         patches,
         patch,
-        visible: (0..2 * patches.0 * patches.1).map(|i| i as usize % every == 0).collect(),
+        visible: (0..2 * patches.0 * patches.1).map(|i| (i as usize).is_multiple_of(every)).collect(),
         seed: 5,
     };
     for (case, kernel) in [(case((4, 4), (6, 6), 8), 3), (case((3, 3), (1, 2), 2), 7)] {
