@@ -196,13 +196,34 @@ fn depthwise_on_windows_and_on_the_grid() {
         batch: 2,
         patches,
         patch,
-        visible: (0..2 * patches.0 * patches.1).map(|i| (i as usize).is_multiple_of(every)).collect(),
+        visible: (0..2 * patches.0 * patches.1)
+            .map(|i| (i as usize).is_multiple_of(every))
+            .collect(),
         seed: 5,
     };
     for (case, kernel) in [(case((4, 4), (6, 6), 8), 3), (case((3, 3), (1, 2), 2), 7)] {
         layer_agrees(&case, 3, &train(), |path| {
             Conv2d::new(path, 3, 3, Conv2dConfig::square(kernel).groups(3).bias())
         });
+    }
+}
+
+/// 1×1 kernels, and patches of few outputs, are computed as matrix products.
+#[test]
+fn convolution_as_a_matrix_product() {
+    let square = Conv2dConfig::square;
+    for (patch, config) in [
+        ((4, 6), square(1)),
+        ((4, 6), square(1).stride(2).bias()),
+        ((1, 1), square(3)),
+        ((2, 2), square(3).bias()),
+        ((2, 4), square(3).stride(2)),
+        ((4, 4), Conv2dConfig::patchify(2)),
+        ((1, 2), square(7)),
+    ] {
+        let visible = (0..12).map(|i| i % 5 > 1).collect();
+        let case = Case { batch: 2, patches: (2, 3), patch, visible, seed: 6 };
+        layer_agrees(&case, 3, &train(), |path| Conv2d::new(path, 3, 4, config));
     }
 }
 
