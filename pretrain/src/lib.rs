@@ -9,6 +9,7 @@ pub mod config;
 pub mod device;
 pub mod mask;
 pub mod picture;
+pub mod processor;
 pub mod reconstruct;
 pub mod saved;
 pub mod spark;

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
+    pretrain::processor::avoid_broken_amx();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
