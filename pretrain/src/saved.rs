@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use backbone::models::{self, BuildOptions, Family, MODELS, Model};
 use backbone::weights::{self, Candidate, LoadOptions, LoadReport, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
-use tch::{Device, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
 use crate::config::TrainConfig;
 use crate::spark::{ENCODER_PREFIX, Spark};
@@ -94,12 +94,18 @@ impl Saved {
         found.map(|(_, tensor)| tensor.size()[0])
     }
 
-    /// The whole SparK model, on `device`.
+    /// The whole SparK model, on `device`, in float64 if `kind` is that, else in
+    /// float32.
     ///
     /// # Errors
     /// The file holds an encoder alone, or tensors are missing or of other
     /// shapes.
-    pub fn spark(&self, name: Option<&str>, device: Device) -> Result<(Spark, nn::VarStore)> {
+    pub fn spark(
+        &self,
+        name: Option<&str>,
+        device: Device,
+        kind: Kind,
+    ) -> Result<(Spark, nn::VarStore)> {
         let Some(width) = self.decoder_width() else {
             bail!(
                 "{} holds no SparK decoder, so it cannot reconstruct; use a checkpoint of a run, \
@@ -113,8 +119,12 @@ impl Saved {
             uninitialised: true,
             ..BuildOptions::default()
         };
-        let store = nn::VarStore::new(device);
+        let mut store = nn::VarStore::new(device);
         let spark = Spark::new(&store.root(), width, |path| model.build(path, &options))?;
+        // Before loading: the file may hold more digits than float32.
+        if kind == Kind::Double {
+            store.double();
+        }
         load_spark(&self.file, &store)?;
         Ok((spark, store))
     }

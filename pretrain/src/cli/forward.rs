@@ -87,10 +87,8 @@ pub fn run(args: ForwardArgs) -> Result<()> {
     let input = input.to_device(device).to_kind(kind);
     let mask = PatchMask::from_active(&tensor("active")?.to_device(device))?;
 
-    let (spark, mut store) = Saved::open(&args.weights)?.spark(args.model.as_deref(), device)?;
-    if kind == Kind::Double {
-        store.double();
-    }
+    let (spark, store) =
+        Saved::open(&args.weights)?.spark(args.model.as_deref(), device, kind)?;
     let train = args.mode == PassMode::Train;
     let mode = if train { Mode::train() } else { Mode::eval() };
     let mode = mode.with_drop_path(DropPathDraws::Off);
