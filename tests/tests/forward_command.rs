@@ -154,7 +154,8 @@ fn reproduces(model: &'static str) {
     let packed = case.run("w.safetensors", &[double, train].concat());
     case.check(&packed, "train", None);
 
-    let dense = case.run("w.safetensors", &[double.as_slice(), &train, &["--masked-dense"]].concat());
+    let dense =
+        case.run("w.safetensors", &[double.as_slice(), &train, &["--masked-dense"]].concat());
     assert_eq!(dense.keys().collect::<Vec<_>>(), packed.keys().collect::<Vec<_>>());
     for (name, packed) in packed.iter().filter(|(name, _)| !name.starts_with("grad_norm.")) {
         compare(name, &dense[name], packed, SAME_SUMS);
@@ -287,13 +288,16 @@ fn what_does_not_fit_is_refused() {
     );
     here.batch(
         |b| drop(b.insert("input".into(), float([2, 4, 64, 64]))),
-        &["the backbone takes [N, 3, H, W]"],
+        &["input is [2, 4, 64, 64], but the backbone takes [N, 3, H, W]"],
     );
     here.batch(
         |b| drop(b.insert("input".into(), float([2, 3, 100, 100]))),
-        &["[2, 3, 100, 100]", "multiples of the total stride 32"],
+        &["input size is 100×100", "multiples of the total stride 32"],
     );
-    here.batch(|b| drop(b.insert("input".into(), float([6, 64, 64, 1]).squeeze())), &["[6, 64, 64]"]);
+    here.batch(
+        |b| drop(b.insert("input".into(), float([6, 64, 64, 1]).squeeze())),
+        &["[6, 64, 64]"],
+    );
 
     let prefix = format!("{ENCODER_PREFIX}.");
     let own = weights.iter().filter_map(|(name, tensor)| {

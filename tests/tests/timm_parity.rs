@@ -94,7 +94,12 @@ fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
 }
 
 /// Compares with what Python computed, and says for which keys.
-fn compare(network: &Network, prefix: &str, python: &StateDict, batches: &StateDict) -> Vec<String> {
+fn compare(
+    network: &Network,
+    prefix: &str,
+    python: &StateDict,
+    batches: &StateDict,
+) -> Vec<String> {
     let mut forms: BTreeSet<&str> = BTreeSet::new();
     for (batch, images) in batches {
         let ours = tch::no_grad(|| network.features(images, &Mode::eval()));
