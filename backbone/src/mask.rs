@@ -15,13 +15,44 @@ use crate::{Error, Result};
 /// Height and width of something, in positions.
 pub type Size = (i64, i64);
 
-/// The part of the grid that a patch's outputs depend on, relative to the
-/// patch's first position: `len` positions beginning at `start` (negative for
-/// a halo before the patch).
+/// What a patch's outputs see along one side, relative to the patch's first
+/// position: `steps` steps of `stride`, at each of them `taps` positions
+/// `dilation` apart. The first is `start` (negative for a halo before the
+/// patch).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Axis {
+    pub start: i64,
+    pub steps: i64,
+    pub stride: i64,
+    pub taps: i64,
+    pub dilation: i64,
+}
+
+impl Axis {
+    /// `len` positions in a row.
+    pub fn contiguous(start: i64, len: i64) -> Self {
+        Self { start, steps: len, stride: 1, taps: 1, dilation: 1 }
+    }
+
+    /// One more than the last position.
+    pub fn end(&self) -> i64 {
+        self.start + (self.steps - 1) * self.stride + (self.taps - 1) * self.dilation + 1
+    }
+
+    /// The positions, `[steps, taps]`.
+    fn positions(&self, device: Device) -> Tensor {
+        let range = |len: i64| Tensor::arange(len, (Kind::Int64, device));
+        (range(self.steps) * self.stride).unsqueeze(1)
+            + range(self.taps) * self.dilation
+            + self.start
+    }
+}
+
+/// The part of the grid that a patch's outputs depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Window {
-    pub start: Size,
-    pub len: Size,
+    pub y: Axis,
+    pub x: Axis,
 }
 
 /// What a window holds where it reaches beyond the grid. Masked positions
@@ -224,9 +255,9 @@ impl PatchMask {
             .permute([0, 3, 1, 2])
     }
 
-    /// The window of every visible patch, `[V, C, Lh, Lw]` in channels-last
-    /// memory: positions of visible patches hold their values, masked ones
-    /// zero, those beyond the grid what `border` says.
+    /// The window of every visible patch, `[V, steps, steps, taps, taps, C]`
+    /// (rows before columns): positions of visible patches hold their values,
+    /// masked ones zero, those beyond the grid what `border` says.
     pub(crate) fn windows(&self, packed: &Tensor, window: Window, border: Border) -> Tensor {
         let (v, c, p, q) = packed.size4().expect("packed patches have four dimensions");
         let rows = packed.permute([0, 2, 3, 1]).reshape([v * p * q, c]);
@@ -238,55 +269,53 @@ impl PatchMask {
         };
         let rows = Tensor::cat(&[rows, zero, outside], 0);
         let table = self.window_table((p, q), window);
+        let Window { y, x } = window;
         Tensor::embedding(&rows, &table, v * p * q, false, false)
-            .view([v, window.len.0, window.len.1, c])
-            .permute([0, 3, 1, 2])
+            .view([v, y.steps, x.steps, y.taps, x.taps, c])
     }
 
-    /// One where a window lies within the grid and zero beyond, float64
-    /// `[V, 1, Lh, Lw]`, for patches of `patch` positions.
+    /// One where a contiguous window lies within the grid and zero beyond,
+    /// float64 `[V, 1, Lh, Lw]`, for patches of `patch` positions.
     pub(crate) fn inside(&self, patch: Size, window: Window) -> Tensor {
         self.table(Table::Inside(patch, window), || {
             let outside = self.count * patch.0 * patch.1 + 1;
-            self.window_table(patch, window).ne(outside).to_kind(Kind::Double).view([
-                self.count,
-                1,
-                window.len.0,
-                window.len.1,
-            ])
+            let inside = self.window_table(patch, window).ne(outside).to_kind(Kind::Double);
+            inside.view([self.count, 1, window.y.steps, window.x.steps])
         })
     }
 
-    /// Rows `[V·Lh·Lw]` into packed positions `[V·p·q + 2]`, whose last two
-    /// stand for masked positions and for those beyond the grid.
+    /// A window's positions in the order of [`PatchMask::windows`] as rows of
+    /// packed positions `[V·p·q + 2]`, whose last two stand for masked
+    /// positions and for those beyond the grid.
     fn window_table(&self, (p, q): Size, window: Window) -> Tensor {
         self.table(Table::Windows((p, q), window), || {
-            let options = (Kind::Int64, self.device());
             // Along one axis, each position of a window lies in a patch some
             // steps away (`step`) and at a place within that patch (`inner`).
-            let along = |start: i64, len: i64, size: i64| {
-                let offset = Tensor::arange_start(start, start + len, options);
-                let step = offset.divide_scalar_mode(size, "floor");
-                let reach = (-start.div_euclid(size)).max((start + len - 1).div_euclid(size));
-                (step, offset.remainder(size), reach.max(0))
+            let along = |axis: Axis, size: i64| {
+                let positions = axis.positions(self.device());
+                let step = positions.divide_scalar_mode(size, "floor");
+                let reach = (-axis.start.div_euclid(size)).max((axis.end() - 1).div_euclid(size));
+                (step, positions.remainder(size), reach.max(0))
             };
-            let (step_y, inner_y, reach_y) = along(window.start.0, window.len.0, p);
-            let (step_x, inner_x, reach_x) = along(window.start.1, window.len.1, q);
+            let (step_y, inner_y, reach_y) = along(window.y, p);
+            let (step_x, inner_x, reach_x) = along(window.x, q);
 
             let beyond_grid = (self.count + 1) as f64;
             let frame = [reach_x, reach_x, reach_y, reach_y];
             let slots = self.slots.pad(frame, "constant", beyond_grid);
             let (height, width) = (self.rows + 2 * reach_y, self.cols + 2 * reach_x);
             let (y, x) = self.patch_position();
-            let row = (&self.image * height + y + reach_y).unsqueeze(1) + step_y.unsqueeze(0);
-            let col = (x + reach_x).unsqueeze(1) + step_x.unsqueeze(0);
-            let flat = row.unsqueeze(2) * width + col.unsqueeze(1);
+            // Dimensions: patch, step and tap along y, step and tap along x.
+            let row = (&self.image * height + y + reach_y).view([-1, 1, 1]) + step_y;
+            let col = (x + reach_x).view([-1, 1, 1]) + step_x;
+            let flat = row.unsqueeze(-1).unsqueeze(-1) * width + col.unsqueeze(1).unsqueeze(1);
             let slot = slots.view([-1]).index_select(0, &flat.view([-1])).view_as(&flat);
 
-            let inner = (inner_y * q).unsqueeze(1) + inner_x.unsqueeze(0);
+            let inner = (inner_y * q).unsqueeze(-1).unsqueeze(-1) + inner_x;
             let within = &slot * (p * q) + inner;
             let beyond = &slot + (p * q - 1) * self.count;
-            within.where_self(&slot.lt(self.count), &beyond).view([-1])
+            let table = within.where_self(&slot.lt(self.count), &beyond);
+            table.permute([0, 1, 3, 2, 4]).reshape([-1])
         })
     }
 

@@ -4,8 +4,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pretrain::cli::Cli;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // What libraries warn of; RUST_LOG shows more.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -23,6 +23,11 @@ pub fn run(arguments: &[String], programs: &[String]) -> Result<()> {
     if env::var_os("SPARK_PYTHON").is_none() {
         cargo.env("SPARK_PYTHON", checkout.environment.python());
     }
+    // Tests run side by side: libtorch's own threads would only wait for each
+    // other.
+    if env::var_os("OMP_NUM_THREADS").is_none() {
+        cargo.env("OMP_NUM_THREADS", "1");
+    }
     cargo.args(arguments);
     if !programs.is_empty() {
         cargo.arg("--").args(programs);

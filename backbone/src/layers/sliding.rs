@@ -2,7 +2,7 @@
 //! and the window of a patch they see.
 
 use crate::FeatureMap;
-use crate::mask::{Border, PatchMask, Size, Window};
+use crate::mask::{Axis, Border, PatchMask, Size, Window};
 use tch::Tensor;
 
 /// A kernel's extent and movement, (height, width) each.
@@ -15,12 +15,13 @@ pub(super) struct Sliding {
 }
 
 impl Sliding {
-    /// The inputs that a patch of `patch` positions needs.
+    /// Along each side, what a patch of `patch` positions sees: a step for
+    /// every output, a tap for every element of the kernel.
     ///
     /// # Panics
     /// The output grid would not be the input grid divided by the stride, so
     /// that a patch has no output of its own.
-    pub fn window(&self, patch: Size) -> Window {
+    pub fn taps(&self, patch: Size) -> Window {
         let axis = |patch: i64, kernel: i64, stride: i64, padding: i64, dilation: i64| {
             let reach = dilation * (kernel - 1) + 1;
             assert!(
@@ -32,24 +33,54 @@ impl Sliding {
                 patch % stride == 0,
                 "a patch of {patch} positions cannot be divided by a stride of {stride}"
             );
-            (-padding, (patch / stride - 1) * stride + reach)
+            Axis { start: -padding, steps: patch / stride, stride, taps: kernel, dilation }
         };
-        let y = axis(patch.0, self.kernel.0, self.stride.0, self.padding.0, self.dilation.0);
-        let x = axis(patch.1, self.kernel.1, self.stride.1, self.padding.1, self.dilation.1);
-        Window { start: (y.0, x.0), len: (y.1, x.1) }
+        Window {
+            y: axis(patch.0, self.kernel.0, self.stride.0, self.padding.0, self.dilation.0),
+            x: axis(patch.1, self.kernel.1, self.stride.1, self.padding.1, self.dilation.1),
+        }
+    }
+
+    /// The contiguous window that holds what a patch of `patch` positions sees.
+    ///
+    /// # Panics
+    /// As [`Sliding::taps`].
+    pub fn window(&self, patch: Size) -> Window {
+        let Window { y, x } = self.taps(patch);
+        let whole = |axis: Axis| Axis::contiguous(axis.start, axis.end() - axis.start);
+        Window { y: whole(y), x: whole(x) }
     }
 
     /// What the kernel, now without padding, slides over to give each patch's
-    /// outputs: the patch itself where that is all it needs, else its window.
+    /// outputs, `[V, C, h, w]` in channels-last memory: the patch itself where
+    /// that is all it needs, else its window.
     pub fn gather(&self, packed: &Tensor, mask: &PatchMask, border: Border) -> Tensor {
         let patch = patch_size(packed);
         let window = self.window(patch);
-        if window.start == (0, 0) && window.len.0 <= patch.0 && window.len.1 <= patch.1 {
+        if within(window.y, patch.0) && within(window.x, patch.1) {
             packed.shallow_clone()
         } else {
-            mask.windows(packed, window, border)
+            let windows = mask.windows(packed, window, border);
+            windows.squeeze_dim(4).squeeze_dim(3).permute([0, 3, 1, 2])
         }
     }
+
+    /// The inputs of every output as a row, `[V, h, w, kh·kw·C]`: a matrix
+    /// product with these rows is the convolution.
+    pub fn columns(&self, packed: &Tensor, mask: &PatchMask) -> Tensor {
+        let taps = self.taps(patch_size(packed));
+        if self.kernel == (1, 1) && self.padding == (0, 0) {
+            let strided = packed.slice(2, None, None, self.stride.0);
+            strided.slice(3, None, None, self.stride.1).permute([0, 2, 3, 1])
+        } else {
+            mask.windows(packed, taps, Border::Zero).flatten(3, 5)
+        }
+    }
+}
+
+/// Whether `axis` stays within a patch of `size` positions, from its first on.
+fn within(axis: Axis, size: i64) -> bool {
+    axis.start == 0 && axis.end() <= size
 }
 
 /// Height and width of the patches in `[V, C, p, q]`.

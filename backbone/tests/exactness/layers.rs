@@ -208,6 +208,25 @@ fn depthwise_on_windows_and_on_the_grid() {
     }
 }
 
+/// 1×1 kernels, and patches of few outputs, are computed as matrix products.
+#[test]
+fn convolution_as_a_matrix_product() {
+    let square = Conv2dConfig::square;
+    for (patch, config) in [
+        ((4, 6), square(1)),
+        ((4, 6), square(1).stride(2).bias()),
+        ((1, 1), square(3)),
+        ((2, 2), square(3).bias()),
+        ((2, 4), square(3).stride(2)),
+        ((4, 4), Conv2dConfig::patchify(2)),
+        ((1, 2), square(7)),
+    ] {
+        let visible = (0..12).map(|i| i % 5 > 1).collect();
+        let case = Case { batch: 2, patches: (2, 3), patch, visible, seed: 6 };
+        layer_agrees(&case, 3, &train(), |path| Conv2d::new(path, 3, 4, config));
+    }
+}
+
 /// Equal values compete in max pooling: where visible ones and the zeros of
 /// masked positions tie, both executions pass the gradient to the same place.
 #[test]

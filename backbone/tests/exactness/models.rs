@@ -4,7 +4,6 @@ use backbone::models::{
     self, BlockKind, BuildOptions, ConvNeXt, ConvNeXtConfig, ResNet, ResNetConfig,
 };
 use backbone::weights;
-use backbone::weights;
 use backbone::{Backbone, DropPathDraws, FeatureMap, Mode, Size};
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};

@@ -2,9 +2,10 @@
 //! the crate's masks and layers.
 
 use backbone::layers::{
-    AvgPool2d, BatchNorm2d, Conv2d, Conv2dConfig, GroupNorm, Layer, LayerNorm2d, MaxPool2d,
-    SqueezeExcite, global_avg_pool,
+    Activation, AvgPool2d, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, GroupNorm, Layer,
+    LayerNorm2d, LayerScale, Linear, MaxPool2d, SqueezeExcite, drop_path_rates, global_avg_pool,
 };
+use backbone::{DropPathDraws, Init, Mode};
 use proptest::prelude::*;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -35,17 +36,13 @@ fn visible_input(case: &Case, channels: i64) -> Tensor {
     case.input(channels) * case.active(case.patch)
 }
 
-/// Visible positions of image `n` (all images: `None`) as rows `[M, C]`.
+/// Visible positions of the input, as [`rows_of`].
 fn visible_rows(case: &Case, channels: i64, n: Option<i64>) -> Tensor {
-    let rows = |t: &Tensor| {
-        let t = n.map_or(t.shallow_clone(), |n| t.narrow(0, n, 1));
-        t.permute([0, 2, 3, 1]).reshape([-1, t.size()[1]])
-    };
-    let on = rows(&case.active(case.patch)).flatten(0, -1).nonzero().flatten(0, -1);
-    rows(&case.input(channels)).index_select(0, &on)
+    rows_of(case, &case.input(channels), n)
 }
 
-/// Visible positions of a map `[N, C, H, W]` of the size of `case`'s input.
+/// Visible positions of image `n` (all images: `None`) of a map `[N, C, H, W]`
+/// of the size of `case`'s input, as rows `[M, C]`.
 fn rows_of(case: &Case, map: &Tensor, n: Option<i64>) -> Tensor {
     let rows = |t: &Tensor| {
         let t = n.map_or(t.shallow_clone(), |n| t.narrow(0, n, 1));
@@ -183,6 +180,78 @@ proptest! {
             close("gated", &rows_of(&case, &y, Some(n)), &(rows * gate.sigmoid()), FLOAT64);
         }
     }
+}
+
+/// Image by image: dropped where the draw is below the rate, else divided by
+/// what is kept on average; untouched in evaluation.
+#[test]
+fn drop_path() {
+    let visible = vec![true, false, true, true, true, true];
+    let case = Case { batch: 3, patches: (1, 2), patch: (2, 2), visible, seed: 9 };
+    let draws = Tensor::from_slice(&[0.9, 0.9, 0.9, 0.3, 0.25, 0.24]).view([2, 3]);
+    let table = |mode: Mode| mode.with_drop_path(DropPathDraws::Table(draws.shallow_clone()));
+    let x = visible_input(&case, 2);
+    for execution in [Execution::Masked, Execution::Packed] {
+        let (_, map) = execution.input(&x, &case.mask());
+        let layer = DropPath::new(0.25, 1);
+        let kept = Tensor::from_slice(&[1.0 / 0.75, 1.0 / 0.75, 0.0]).view([3, 1, 1, 1]);
+        let trained = layer.forward(&map, &table(Mode::train())).to_grid();
+        close("training", &trained, &(&x * kept), FLOAT64);
+        let evaluated = layer.forward(&map, &table(Mode::eval())).to_grid();
+        close("evaluation", &evaluated, &x, 0.0);
+    }
+    let rates = drop_path_rates(0.3, 4);
+    assert!(rates.iter().zip([0.0, 0.1, 0.2, 0.3]).all(|(a, b)| (a - b).abs() < 1e-15));
+}
+
+#[test]
+fn linear_and_layer_scale() {
+    let mut store = VarStore::new(Device::Cpu);
+    let linear = Linear::new(&store.root(), 3, 2, Init::Default);
+    let scale = LayerScale::new(&store.root(), 2, 0.5);
+    fill(&mut store, 4);
+    let visible = vec![true, false, true, true];
+    let case = Case { batch: 2, patches: (2, 1), patch: (2, 3), visible, seed: 9 };
+    let (_, x) = Execution::Packed.input(&case.input(3), &case.mask());
+    let y = scale.forward(&linear.forward(&x, &train()), &train()).to_grid();
+    let rows = visible_rows(&case, 3, None);
+    let product = rows.matmul(&variable(&store, "weight").tr()) + variable(&store, "bias");
+    let expected = product * variable(&store, "gamma");
+    close("scaled", &rows_of(&case, &y, None), &expected, FLOAT64);
+}
+
+/// Values from the definitions, with erf(√2) = 0.954 499 736… and
+/// erf(1/√8) = 0.382 924 922…
+#[test]
+fn activations() {
+    let x = Tensor::from_slice(&[-4.0, -2.0, -0.5, 0.0, 0.5, 2.0, 7.0]);
+    let check = |activation: Activation, expected: [f64; 7]| {
+        let name = format!("{activation:?}");
+        close(&name, &activation.apply(&x), &Tensor::from_slice(&expected), 1e-7);
+    };
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let points = [-4.0, -2.0, -0.5, 0.0, 0.5, 2.0, 7.0];
+    check(Activation::Relu, [0.0, 0.0, 0.0, 0.0, 0.5, 2.0, 7.0]);
+    check(Activation::Relu6, [0.0, 0.0, 0.0, 0.0, 0.5, 2.0, 6.0]);
+    check(Activation::Sigmoid, points.map(sigmoid));
+    check(Activation::Silu, points.map(|x| x * sigmoid(x)));
+    check(Activation::HardSwish, [0.0, -1.0 / 3.0, -1.25 / 6.0, 0.0, 1.75 / 6.0, 5.0 / 3.0, 7.0]);
+    check(Activation::LeakyRelu(0.1), [-0.4, -0.2, -0.05, 0.0, 0.5, 2.0, 7.0]);
+    check(Activation::Identity, points);
+    let gelu = |x: f64, erf: f64| x * (1.0 + erf) / 2.0;
+    let (one, four) = (0.382_924_922_548_026, 0.954_499_736_103_642);
+    check(
+        Activation::Gelu,
+        [
+            gelu(-4.0, -0.999_936_657_516_334),
+            gelu(-2.0, -four),
+            gelu(-0.5, -one),
+            0.0,
+            gelu(0.5, one),
+            gelu(2.0, four),
+            7.0,
+        ],
+    );
 }
 
 /// `masked_patches` and `visible_count` split every grid between them.

@@ -48,6 +48,7 @@ pub fn to_rgb(images: &Tensor, mean: &[f64], std: &[f64]) -> Result<Pixels> {
     let per_channel = |values: &[f64]| Tensor::from_slice(&values[..shown]).view([-1, 1, 1]);
     let images = images.detach().to_device(Device::Cpu).to_kind(Kind::Double);
     let images = images.narrow(1, 0, shown as i64) * per_channel(std) + per_channel(mean);
+    // What a NaN becomes as a byte differs between machines.
     let bytes = (images.nan_to_num(0.0, 1.0, 0.0) * 255.0)
         .round()
         .clamp(0.0, 255.0)

@@ -37,7 +37,9 @@ pub struct Sheet<'a> {
 impl Sheet<'_> {
     /// One row for each image: as it is, with its masked patches grey, and
     /// reconstructed. `original` and `reconstruction` are `[N, C, H, W]`, the
-    /// latter in image space (see [`denormalise`](crate::spark::denormalise)).
+    /// latter in image space. (From [`denormalise`](crate::spark::denormalise)
+    /// each patch has its true mean and contrast, which the loss does not ask
+    /// for: an untrained model already shows right shades, but no structure.)
     ///
     /// # Errors
     /// The tensors do not fit each other, the mask, or the normalisation (see

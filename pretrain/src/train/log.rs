@@ -55,6 +55,7 @@ pub struct Log {
     board: TensorBoardWriter,
     progress: Progress,
     every: u64,
+    total_steps: u64,
     steps_per_epoch: f64,
     /// The step before, whose numbers may still be on the device.
     behind: Option<Measured>,
@@ -116,6 +117,7 @@ impl Log {
             board,
             progress: Progress::new(config.epochs, total_steps, state.step),
             every: config.log_steps,
+            total_steps,
             steps_per_epoch: total_steps as f64 / config.epochs as f64,
             behind: None,
             window: Window::new(),
@@ -127,7 +129,7 @@ impl Log {
 
     /// Whether a record follows this step.
     pub fn is_due(&self, step: u64) -> bool {
-        step.is_multiple_of(self.every)
+        step.is_multiple_of(self.every) || step == self.total_steps
     }
 
     /// Reads the step before from the device, and this one too if `now`.

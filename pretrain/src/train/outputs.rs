@@ -133,19 +133,21 @@ impl Outputs {
         let timm = export.join("timm");
         ExportFormat::Timm.write(&timm, model, &encoder, Some(&self.config))?;
 
-        let sheet = self.folder.join("reconstruction.png");
+        let mut written =
+            vec![("run", self.folder.clone()), ("encoder", weights_file), ("timm folder", timm)];
         if let Some(picture) = self.sheet(trainer, &format!("after {} steps", state.step))? {
+            let sheet = self.folder.join("reconstruction.png");
             write_file(&sheet, &picture)?;
+            written.push(("reconstructions", sheet));
         }
-        let curve = self.folder.join("loss.png");
         if let Some(picture) = loss_curve(&self.folder.join("metrics.jsonl"), &self.config.name)? {
+            let curve = self.folder.join("loss.png");
             write_file(&curve, &png(&picture)?)?;
+            written.push(("loss curve", curve));
         }
-        println!("run              {}", shown(&self.folder));
-        println!("encoder          {}", shown(&weights_file));
-        println!("timm folder      {}", shown(&timm));
-        println!("reconstructions  {}", shown(&sheet));
-        println!("loss curve       {}", shown(&curve));
+        for (what, path) in written {
+            println!("{what:<16} {}", shown(&path));
+        }
         Ok(())
     }
 }
