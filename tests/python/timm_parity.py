@@ -83,12 +83,6 @@ def without_prefix(state, prefix):
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def into_timm(name, state):
-    model = timm.create_model(name, num_classes=0)
-    model.load_state_dict(state, strict=True)
-    return model
-
-
 def pyramid(model, images):
     """The four levels of a whole timm model."""
     return model.forward_intermediates(images, intermediates_only=True)[-4:]
@@ -125,7 +119,8 @@ def torchvision_levels(model, stages):
 def exported(name, family):
     """Everything the crate exported of a model."""
     local = f"local-dir:{folder / f'{name}.timm'}"
-    record_timm(f"{name}/timm", timm.create_model(local, pretrained=True))
+    whole = timm.create_model(local, pretrained=True)
+    record_timm(f"{name}/timm", whole)
     extractor = timm.create_model(local, pretrained=True, features_only=True).eval()
     record(f"{name}/timm features_only", lambda images: extractor(images)[-4:])
 
@@ -143,7 +138,10 @@ def exported(name, family):
             detectron2(f"{name}.detectron2.pkl"), DETECTRON2_RESNET
         )
     for form, state in states.items():
-        record_timm(f"{name}/{form}", into_timm(name, state))
+        for tensor in whole.state_dict().values():
+            tensor.zero_()
+        whole.load_state_dict(state, strict=True)
+        record_timm(f"{name}/{form}", whole)
 
     model = getattr(torchvision.models, name)()
     lacking = model.load_state_dict(pth(f"{name}.torchvision.pth"), strict=False)

@@ -13,12 +13,11 @@ use spark_tests::{rule, run_python};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// Float32 through some fifty layers, summed in another order: about 1e-6 of
-/// the largest value was seen. A wrong stride, padding, activation or weight
-/// moves features by more than a hundredth.
-const FLOAT32: f64 = 1e-4;
-/// Float64 through eighteen layers there and back.
-const FLOAT64: f64 = 1e-9;
+/// Float32 through some fifty layers, summed in another order: 1.2e-6 of the
+/// largest value was seen, and other processors round otherwise.
+const FLOAT32: f64 = 1e-5;
+/// Float64 through eighteen layers there and back: 2e-15 was seen.
+const FLOAT64: f64 = 1e-12;
 
 /// A backbone and its tensors, which share storage with it.
 struct Network {
@@ -144,7 +143,7 @@ fn compare_training(network: &mut Network, python: &StateDict, images: &Tensor) 
 fn features_are_timms_and_torchvisions() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let draw = |height, width| Tensor::randn([2, 3, height, width], (Kind::Float, Device::Cpu));
+    let draw = |height, width| Tensor::randn([1, 3, height, width], (Kind::Float, Device::Cpu));
     let batches =
         StateDict::from([("square".into(), draw(96, 96)), ("landscape".into(), draw(64, 128))]);
     write_safetensors(path("batches.safetensors"), &batches, &Default::default()).unwrap();
@@ -165,10 +164,10 @@ fn features_are_timms_and_torchvisions() {
         assert_eq!(compared, [formats, ["torchvision"].as_slice()].concat(), "{prefix}");
     }
     for name in ["resnet50", "convnext_tiny", "resnext50_32x4d", "resnet18"] {
-        for extension in ["pth", "safetensors"] {
-            let network = Network::new(name).load(&path(&format!("foreign/{name}.{extension}")));
-            compare(&network, &format!("timm/{name}/"), &python, &batches);
-        }
+        let network = Network::new(name).load(&path(&format!("foreign/{name}.safetensors")));
+        compare(&network, &format!("timm/{name}/"), &python, &batches);
+        let again = Network::new(name).load(&path(&format!("foreign/{name}.pth"))).tensors();
+        assert!(network.tensors().iter().all(|(name, tensor)| again[name].equal(tensor)), "{name}");
     }
     let mut network = Network::new("resnet18").load(&path("foreign/resnet18.pth"));
     let training = weights::read(path("training.safetensors")).unwrap().tensors;
