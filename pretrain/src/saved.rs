@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use backbone::models::{self, BuildOptions, Family, MODELS, Model};
-use backbone::weights::{self, Candidate, LoadOptions, LoadReport, StateDict, WeightFile};
+use backbone::weights::{self, Candidate, LoadOptions, LoadReport, Naming, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
-use tch::{Device, Tensor, nn};
+use tch::{Device, Kind, nn};
 
 use crate::config::TrainConfig;
 use crate::spark::{ENCODER_PREFIX, Spark};
@@ -65,22 +65,15 @@ impl Saved {
         }
     }
 
-    /// Channels of the input: the run's, else what the first four-dimensional
-    /// weight that a stem could be takes, else 3.
+    /// Channels of the input: the run's, else what the stem of the file takes
+    /// in whichever naming, else 3.
     pub fn in_chans(&self) -> i64 {
-        let stems = ["conv1.weight", "downsample_layers.0.0.weight", "stem.0.weight"];
-        let of_tensor = || {
-            let stem = |(name, tensor): (&String, &Tensor)| {
-                let is_stem = stems.iter().any(|stem| {
-                    name.strip_suffix(stem).is_some_and(|prefix| {
-                        (prefix.is_empty() || prefix.ends_with('.')) && !prefix.contains("layer")
-                    })
-                });
-                (is_stem && tensor.dim() == 4).then(|| tensor.size()[1])
-            };
-            self.file.tensors.iter().find_map(stem)
+        let of_stem = || {
+            let stems = self.file.tensors.iter().filter(|(name, t)| t.dim() == 4 && is_stem(name));
+            // A block's `layer1.0.conv1` ends like a stem, but lies deeper.
+            stems.min_by_key(|(name, _)| name.len()).map(|(_, tensor)| tensor.size()[1])
         };
-        self.config.as_ref().map(|config| config.in_chans).or_else(of_tensor).unwrap_or(3)
+        self.config.as_ref().map(|config| config.in_chans).or_else(of_stem).unwrap_or(3)
     }
 
     /// Whether the file holds a whole SparK model, decoder included.
@@ -94,12 +87,18 @@ impl Saved {
         found.map(|(_, tensor)| tensor.size()[0])
     }
 
-    /// The whole SparK model, on `device`.
+    /// The whole SparK model, on `device`, in float64 if `kind` is that, else in
+    /// float32.
     ///
     /// # Errors
     /// The file holds an encoder alone, or tensors are missing or of other
     /// shapes.
-    pub fn spark(&self, name: Option<&str>, device: Device) -> Result<(Spark, nn::VarStore)> {
+    pub fn spark(
+        &self,
+        name: Option<&str>,
+        device: Device,
+        kind: Kind,
+    ) -> Result<(Spark, nn::VarStore)> {
         let Some(width) = self.decoder_width() else {
             bail!(
                 "{} holds no SparK decoder, so it cannot reconstruct; use a checkpoint of a run, \
@@ -113,8 +112,12 @@ impl Saved {
             uninitialised: true,
             ..BuildOptions::default()
         };
-        let store = nn::VarStore::new(device);
+        let mut store = nn::VarStore::new(device);
         let spark = Spark::new(&store.root(), width, |path| model.build(path, &options))?;
+        // Before loading: the file may hold more digits than float32.
+        if kind == Kind::Double {
+            store.double();
+        }
         load_spark(&self.file, &store)?;
         Ok((spark, store))
     }
@@ -136,6 +139,19 @@ impl Saved {
         weights::load(&target, model.family(), &self.file, &LoadOptions::default())?;
         Ok((model, target))
     }
+}
+
+/// Whether `name`, less any prefix, is what some framework calls the weight
+/// that images meet first.
+fn is_stem(name: &str) -> bool {
+    let stems =
+        [(Family::ResNet, "conv1.weight"), (Family::ConvNeXt, "downsample_layers.0.0.weight")];
+    let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
+    starts.map(|start| &name[start..]).any(|name| {
+        stems.iter().any(|(family, stem)| {
+            Naming::ALL.iter().any(|naming| naming.from(*family, name).as_deref() == Some(stem))
+        })
+    })
 }
 
 /// Loads `file` into a whole SparK model if it has a decoder, else into its

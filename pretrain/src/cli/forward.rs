@@ -87,10 +87,14 @@ pub fn run(args: ForwardArgs) -> Result<()> {
     let input = input.to_device(device).to_kind(kind);
     let mask = PatchMask::from_active(&tensor("active")?.to_device(device))?;
 
-    let (spark, mut store) = Saved::open(&args.weights)?.spark(args.model.as_deref(), device)?;
-    if kind == Kind::Double {
-        store.double();
-    }
+    let (spark, store) = Saved::open(&args.weights)?.spark(args.model.as_deref(), device, kind)?;
+    let (size, channels) = (input.size(), spark.encoder().in_chans());
+    ensure!(
+        size.len() == 4 && size[1] == channels,
+        "input is {size:?}, but the backbone takes [N, {channels}, H, W]"
+    );
+    spark.patch_grid((size[2], size[3]))?;
+
     let train = args.mode == PassMode::Train;
     let mode = if train { Mode::train() } else { Mode::eval() };
     let mode = mode.with_drop_path(DropPathDraws::Off);

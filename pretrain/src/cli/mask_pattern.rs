@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use backbone::models::{self, BuildOptions};
 use clap::Args;
 use engine::rng::Rng;
@@ -13,6 +13,7 @@ use crate::mask;
 use crate::picture::{png, reach_figure};
 use crate::saved::shown;
 use crate::sparsity;
+use crate::train::write_file;
 
 const EXAMPLES: &str = "\
 Dense convolution lets the visible pixels leak into masked regions, a little further with every
@@ -74,8 +75,7 @@ pub fn run(args: MaskPatternArgs) -> Result<()> {
     let title =
         format!("Positions that depend on visible pixels, {:.0} % masked", args.mask_ratio * 100.0);
     let bytes = png(&reach_figure(&title, &reaches))?;
-    std::fs::write(&args.output, bytes)
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    write_file(&args.output, &bytes)?;
     for reach in &reaches {
         println!("{}", reach.title);
         for layer in &reach.layers {

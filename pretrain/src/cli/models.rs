@@ -4,8 +4,16 @@ use anyhow::Result;
 use backbone::models::MODELS;
 use clap::Args;
 
+const EXAMPLES: &str = "\
+Examples:
+  pretrain models
+
+  # Every ConvNeXt's name
+  pretrain models --names | grep convnext";
+
 /// Flags of `pretrain models`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct ModelsArgs {
     /// Print names alone.
     #[arg(long)]

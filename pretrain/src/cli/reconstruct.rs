@@ -8,14 +8,14 @@ use backbone::weights::{self, StateDict};
 use clap::Args;
 use engine::data::{Evaluate, Image, Interpolation, Transform, decode};
 use engine::rng::Rng;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
 use crate::device::parse_device;
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
 use crate::saved::{Saved, shown};
-use crate::train::normalize;
+use crate::train::{normalize, write_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +48,12 @@ pub struct ReconstructArgs {
     /// Size to resize and crop to [default: the run's, else 224].
     #[arg(long, value_name = "PIXELS")]
     input_size: Option<InputSize>,
+    /// Mean of every channel, for pixels in 0-1 [default: the run's, else the usual one].
+    #[arg(long, value_name = "M,M,M", value_delimiter = ',')]
+    mean: Option<Vec<f32>>,
+    /// Deviation of every channel [default: likewise].
+    #[arg(long, value_name = "S,S,S", value_delimiter = ',')]
+    std: Option<Vec<f32>>,
     /// The model, if the file does not tell.
     #[arg(long)]
     model: Option<String>,
@@ -64,20 +70,15 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let device = parse_device(&args.device)?;
     let saved = Saved::open(&args.checkpoint)?;
     let model = saved.model(args.model.as_deref())?;
-    let config = match &saved.config {
-        Some(config) => config.clone(),
-        // Foreign weights come without settings: those of the paper.
-        None => {
-            let own = TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() };
-            TrainConfig { data: "-".into(), output: "-".into(), ..own }.resolve()?
-        }
-    };
+    let own = saved.config.clone().unwrap_or_else(|| foreign_config(&saved));
+    let config =
+        TrainConfig { mean: args.mean.or(own.mean), std: args.std.or(own.std), ..own }.resolve()?;
     let size = args.input_size.unwrap_or(config.input_size);
     let images = args.images.iter().map(|path| sample(path, &config, size));
     let images = images.collect::<Result<Vec<Tensor>>>()?;
     let images = Tensor::stack(&images, 0).to_device(device);
 
-    let (spark, _store) = saved.spark(Some(model.name), device)?;
+    let (spark, _store) = saved.spark(Some(model.name), device, Kind::Float)?;
     let settings = Reconstruction {
         mask_ratio: args.mask_ratio.unwrap_or(config.mask_ratio),
         seed: args.seed,
@@ -87,8 +88,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     };
     let drawn = reconstruct(&spark, &images, &settings)?;
     let bytes = png(&drawn.sheet)?;
-    std::fs::write(&args.output, bytes)
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    write_file(&args.output, &bytes)?;
     println!("loss {:.4} on masked patches; sheet: {}", drawn.loss, shown(&args.output));
     if let Some(path) = &args.tensors {
         let patches = drawn.mask.active((1, 1));
@@ -101,6 +101,12 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
         println!("tensors: {}", shown(path));
     }
     Ok(())
+}
+
+/// Foreign weights come without settings: those of the paper.
+fn foreign_config(saved: &Saved) -> TrainConfig {
+    let paper = TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() };
+    TrainConfig { data: "-".into(), output: "-".into(), ..paper }
 }
 
 /// An image resized, cropped at its centre and normalised, `[C, H, W]`.

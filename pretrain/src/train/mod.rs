@@ -19,6 +19,7 @@ use tch::Device;
 use crate::config::TrainConfig;
 use log::Log;
 use outputs::Outputs;
+pub(crate) use outputs::write_file;
 use setup::Setup;
 pub use setup::normalize;
 pub use state::{CONFIG_FILE, LAST_CHECKPOINT, TrainState};

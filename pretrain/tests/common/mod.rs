@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use backbone::weights::{self, StateDict};
+use engine::checkpoint::CheckpointFile;
 use image::{Rgb, RgbImage};
 
 /// A folder with images and runs, deleted at the end.
@@ -114,4 +116,55 @@ fn blobs(seed: u32) -> RgbImage {
 
 pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
+}
+
+/// One epoch.
+pub const SHORTER: [&str; 4] = ["--epochs", "1", "--warmup-epochs", "0"];
+
+/// [`SHORTER`] and more.
+pub fn shorter<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [SHORTER.as_slice(), more].concat()
+}
+
+#[track_caller]
+pub fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+pub fn tensors(work: &Workplace, name: &str) -> StateDict {
+    weights::read(work.path(name)).unwrap().tensors
+}
+
+/// `pretrain reconstruct` on two images; its tensors.
+pub fn reconstruct(work: &Workplace, checkpoint: &str, more: &[&str]) -> (Finished, StateDict) {
+    let arguments = ["reconstruct", "--checkpoint", checkpoint, "--output", "sheet.png"];
+    let images = ["--tensors", "tensors", "images/class0/000.png", "images/class1/001.png"];
+    let finished = work.run(&[&arguments, more, &images].concat()).succeeded();
+    (finished, tensors(work, "tensors"))
+}
+
+/// Visible pixels are the original's, masked ones are not.
+pub fn check_reconstruction(found: &StateDict, size: [i64; 4], visible: i64) {
+    let (original, active) = (&found["original"], &found["active"]);
+    let [_, _, height, width] = size;
+    assert_eq!(original.size(), size);
+    assert_eq!(active.size(), [size[0], 1, height / 32, width / 32]);
+    let per_image = active.sum_dim_intlist([1i64, 2, 3].as_slice(), false, tch::Kind::Int64);
+    assert_eq!(Vec::<i64>::try_from(per_image).unwrap(), vec![visible; size[0] as usize]);
+    let pixels = active.repeat_interleave_self_int(32, 2, None);
+    let pixels = pixels.repeat_interleave_self_int(32, 3, None).expand_as(original);
+    let differs = found["reconstruction"].ne_tensor(original);
+    assert_eq!(differs.logical_and(&pixels).any().int64_value(&[]), 0, "copied exactly");
+    let share = differs.sum(tch::Kind::Double) / pixels.logical_not().sum(tch::Kind::Double);
+    assert!(share.double_value(&[]) > 0.99, "predicted, not copied");
+}
+
+pub fn checkpoint(work: &Workplace, run: &str) -> CheckpointFile {
+    CheckpointFile::open(&work.path(run).join("checkpoints/last.safetensors")).unwrap()
+}
+
+pub fn section(work: &Workplace, run: &str, name: &str) -> StateDict {
+    checkpoint(work, run).section(name).unwrap()
 }
