@@ -8,8 +8,8 @@ use std::path::Path;
 
 use backbone::weights;
 use common::{
-    Finished, SHORTER, Workplace, assert_says, check_reconstruction, checkpoint, read, reconstruct,
-    section, shorter, tensors,
+    SHORTER, Workplace, assert_says, check_reconstruction, checkpoint, read, reconstruct, section,
+    shorter, tensors,
 };
 use pretrain::train::TrainState;
 
@@ -24,21 +24,13 @@ fn losses(work: &Workplace, run: &str) -> Vec<f64> {
     steps(work, run).iter().map(|record| record["loss"].as_f64().unwrap()).collect()
 }
 
-/// Runs `pretrain train` where oneDNN leaves AMX alone: some virtual machines
-/// announce AMX to their guests but do not describe its tiles, and there every
-/// bfloat16 or float16 kernel of that kind dies of an illegal instruction.
-fn train_without_amx(work: &Workplace, output: &str, more: &[&str]) -> Finished {
-    let mut command = work.command(&work.train_arguments(output, more));
-    Finished::from(command.env("ONEDNN_MAX_CPU_ISA", "AVX10_1_512").output().unwrap()).succeeded()
-}
-
 #[test]
 fn reduced_precision() {
     let work = Workplace::with_images(8);
     work.train("float32", &SHORTER).succeeded();
     let full = losses(&work, "float32");
     for precision in ["bfloat16", "float16"] {
-        train_without_amx(&work, precision, &shorter(&["--precision", precision]));
+        work.train(precision, &shorter(&["--precision", precision])).succeeded();
         let reduced = losses(&work, precision);
         assert_eq!(reduced.len(), full.len());
         // The same batch, masks and weights: only rounding differs, 2⁻⁸ in
@@ -61,7 +53,7 @@ fn float16_leaves_out_steps_that_overflow() {
     weights::write_pth(work.path("large.pth"), &weights).unwrap();
 
     let flags = ["--precision", "float16", "--init-weights", "large.pth", "--epochs", "5"];
-    train_without_amx(&work, "run", &flags);
+    work.train("run", &flags).succeeded();
     let skipped = steps(&work, "run").iter().filter(|r| r.get("grad_norm").is_none()).count();
     let state: TrainState = checkpoint(&work, "run").state().unwrap();
     let factor = state.scaler.unwrap().factor();

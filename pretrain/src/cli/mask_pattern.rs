@@ -17,7 +17,7 @@ use crate::train::write_file;
 
 const EXAMPLES: &str = "\
 Dense convolution lets the visible pixels leak into masked regions, a little further with every
-layer, until the mask is gone; sparse convolution keeps it. White positions depend on visible
+layer, until the mask is gone; sparse convolution keeps it. Blue positions depend on visible
 pixels.
 
 Example:
@@ -81,7 +81,7 @@ pub fn run(args: MaskPatternArgs) -> Result<()> {
         for layer in &reach.layers {
             let percent = |map: &sparsity::PositionMap| 100.0 * map.share();
             println!(
-                "  {:<12} dense {:>5.1} %   sparse {:>5.1} %",
+                "  {:<15} dense {:>5.1} %   sparse {:>5.1} %",
                 layer.name,
                 percent(&layer.dense),
                 percent(&layer.sparse)
