@@ -26,11 +26,12 @@ pub fn avoid_broken_amx() {
 pub fn avoid_broken_amx() {}
 
 /// AMX-TILE is announced (leaf 7, EDX bit 24), but the leaf that describes the
-/// tiles' palettes (1Dh) is empty.
+/// tiles' palettes (1Dh) is empty or not there.
 #[cfg(all(target_arch = "x86_64", unix))]
 fn has_broken_amx() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
 
     let highest = __cpuid(0).eax;
-    highest >= 0x1d && __cpuid_count(7, 0).edx >> 24 & 1 == 1 && __cpuid_count(0x1d, 1).eax == 0
+    let announced = highest >= 7 && __cpuid_count(7, 0).edx >> 24 & 1 == 1;
+    announced && (highest < 0x1d || __cpuid_count(0x1d, 1).eax == 0)
 }
