@@ -8,41 +8,15 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[path = "version.rs"]
 mod version;
 
-/// Prints cargo's instructions for the crate being built.
+/// Prints cargo's instructions for a crate that makes programs.
+#[allow(dead_code)] // The shared library's build script does otherwise.
 pub fn configure() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=../build");
-
-    // The build script of torch-sys sets it wherever it links a libtorch.
-    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB") else { return };
-    // The link in the repository may point elsewhere tomorrow; a binary keeps
-    // the libtorch it was built against.
-    let lib = match fs::canonicalize(&lib) {
-        Ok(lib) => lib,
-        Err(error) => {
-            let lib = Path::new(&lib).display();
-            println!(
-                "cargo::error=libtorch's folder {lib} cannot be opened ({error}): run `cargo xtask setup`"
-            );
-            return;
-        }
-    };
-    // A libtorch whose libraries and headers are installed apart has no folder
-    // to look into; its C++ interface was compiled against, which is a check.
-    let root = lib.parent().unwrap_or(&lib);
-    if let Some((_, file)) = version::find(root) {
-        println!("cargo::rerun-if-changed={}", file.display());
-        if let Err(problem) = version::check(root) {
-            println!("cargo::error={problem}");
-            return;
-        }
-    }
-
+    let Some(lib) = locate() else { return };
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if lib.join("libtorch_cuda.so").exists() {
         // Its operators register themselves when it is loaded. No symbol of it
@@ -52,4 +26,50 @@ pub fn configure() {
             println!("cargo::rustc-link-arg={argument}");
         }
     }
+}
+
+/// The folder of libtorch's libraries, if its version is the one needed;
+/// otherwise cargo has been told.
+pub fn locate() -> Option<PathBuf> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../build");
+
+    println!("cargo::rustc-env=SPARK_LIBTORCH_VERSION={}", version::NEEDED);
+
+    // The build script of torch-sys sets it wherever it links a libtorch.
+    let lib = env::var_os("DEP_TCH_LIBTORCH_LIB")?;
+    // The link in the repository may point elsewhere tomorrow; a binary keeps
+    // the libtorch it was built against.
+    let lib = match fs::canonicalize(&lib) {
+        Ok(lib) => lib,
+        Err(error) => {
+            let lib = Path::new(&lib).display();
+            println!(
+                "cargo::error=libtorch's folder {lib} cannot be opened ({error}): run `cargo xtask setup`"
+            );
+            return None;
+        }
+    };
+    // A libtorch whose libraries and headers are installed apart has no folder
+    // to look into; its C++ interface was compiled against, which is a check.
+    let root = lib.parent().unwrap_or(&lib);
+    if let Some((_, file)) = version::find(root) {
+        println!("cargo::rerun-if-changed={}", file.display());
+        if let Err(problem) = version::check(root) {
+            println!("cargo::error={problem}");
+            return None;
+        }
+    }
+
+    // For tests that compile programs against it.
+    println!("cargo::rustc-env=SPARK_LIBTORCH_LIB={}", lib.display());
+    println!("cargo::rustc-env=SPARK_LIBTORCH_INCLUDE={}", include_folder(&lib).display());
+    Some(lib)
+}
+
+/// The folder of libtorch's headers, given that of its libraries.
+pub fn include_folder(lib: &Path) -> PathBuf {
+    println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
+    let root = env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    root.or_else(|| lib.parent().map(Path::to_owned)).unwrap_or_default().join("include")
 }

@@ -45,8 +45,14 @@ pub trait Backbone: Debug {
         0
     }
 
-    /// The pyramid of `x`, finest first. `x` has been checked: call
-    /// [`Backbone::forward`] unless you have done so.
+    /// The part that the parameter or buffer `name` belongs to: 0 the stem, 1
+    /// the first stage, … `None`: unknown, so that it is never frozen.
+    fn part(&self, _name: &str) -> Option<usize> {
+        None
+    }
+
+    /// The pyramid of `x`, finest first, as far as [`Mode::stages`]. `x` has
+    /// been checked: call [`Backbone::forward`] unless you have done so.
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap>;
 
     /// The pyramid of `x`, finest first: one map a stage, of the same kind as
@@ -54,8 +60,9 @@ pub trait Backbone: Debug {
     ///
     /// # Errors
     /// `x` is not `[N, in_chans, H, W]` (or its packed form) of a floating
-    /// type with sides that are positive multiples of the total stride, or its
-    /// mask has another size or patches that are not multiples of that stride.
+    /// type with sides of at least the total stride, or, under a mask, that are
+    /// no multiples of it; or its mask has another size or patches that are not
+    /// multiples of that stride.
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> Result<Vec<FeatureMap>> {
         check_input(x, self.in_chans(), self.total_stride())?;
         Ok(self.forward_features(x, mode))
@@ -85,8 +92,8 @@ fn check_input(x: &FeatureMap, in_chans: i64, stride: i64) -> Result<()> {
         ));
     }
     let (height, width) = x.grid_size();
-    if height == 0 || width == 0 || height % stride != 0 || width % stride != 0 {
-        let rule = format!("its sides must be positive multiples of the total stride {stride}");
+    if height < stride || width < stride {
+        let rule = format!("its sides must be at least the total stride {stride}");
         return Err(Error::invalid("input", format!("{size:?}"), rule));
     }
     if let Some(mask) = x.mask() {
@@ -107,6 +114,10 @@ fn check_mask(x: &FeatureMap, mask: &PatchMask, stride: i64) -> Result<()> {
     };
     if !fits {
         let rule = format!("it must be the map that {mask:?} was made for");
+        return Err(Error::invalid("masked input", format!("{:?}", x.tensor().size()), rule));
+    }
+    if height % stride != 0 || width % stride != 0 {
+        let rule = format!("its sides must be multiples of the total stride {stride}");
         return Err(Error::invalid("masked input", format!("{:?}", x.tensor().size()), rule));
     }
     let patch = (height / rows, width / cols);

@@ -35,6 +35,14 @@ pub enum Error {
     /// Weights do not fit the model they were loaded into.
     #[error("{0}")]
     Weights(String),
+    /// A backbone in a shared library refused a call.
+    #[error("{path}: {text}")]
+    Plugin {
+        /// The library.
+        path: PathBuf,
+        /// What it said.
+        text: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(String),

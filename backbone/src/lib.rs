@@ -14,6 +14,7 @@ pub mod layers;
 pub mod mask;
 pub mod mode;
 pub mod models;
+pub mod plugin;
 pub mod weights;
 
 pub use backbone::{Backbone, NormKind, Stage};

@@ -16,6 +16,14 @@ pub struct Mode {
     pub compute: Option<Kind>,
     /// Where drop-path takes its draws from.
     pub drop_path: DropPathDraws,
+    /// Batch norms normalise with their running statistics and leave them as
+    /// they are, in training too (mmdet's `norm_eval`).
+    pub norm_eval: bool,
+    /// Parts that run as in evaluation although the pass trains: 0 none, 1 the
+    /// stem, 2 the stem and the first stage, … (detectron2's `FREEZE_AT`).
+    pub frozen_parts: usize,
+    /// How many stages are computed, finest first.
+    pub stages: usize,
 }
 
 /// The source of drop-path's random draws.
@@ -33,12 +41,19 @@ pub enum DropPathDraws {
 impl Mode {
     /// Evaluation: running statistics, no drop-path.
     pub fn eval() -> Self {
-        Self { training: false, compute: None, drop_path: DropPathDraws::Off }
+        Self {
+            training: false,
+            compute: None,
+            drop_path: DropPathDraws::Off,
+            norm_eval: false,
+            frozen_parts: 0,
+            stages: usize::MAX,
+        }
     }
 
     /// Training, with drop-path drawn from libtorch's global generator.
     pub fn train() -> Self {
-        Self { training: true, compute: None, drop_path: DropPathDraws::Generator }
+        Self { training: true, drop_path: DropPathDraws::Generator, ..Self::eval() }
     }
 
     /// The same pass with convolutions and linear layers in `kind`.
@@ -49,6 +64,37 @@ impl Mode {
     /// The same pass with these drop-path draws.
     pub fn with_drop_path(self, draws: DropPathDraws) -> Self {
         Self { drop_path: draws, ..self }
+    }
+
+    /// The same pass with batch norms on their running statistics, if `on`.
+    pub fn with_norm_eval(self, on: bool) -> Self {
+        Self { norm_eval: on, ..self }
+    }
+
+    /// The same pass with the first `parts` as in evaluation.
+    pub fn with_frozen_parts(self, parts: usize) -> Self {
+        Self { frozen_parts: parts, ..self }
+    }
+
+    /// The same pass as far as the first `stages` stages.
+    pub fn with_stages(self, stages: usize) -> Self {
+        Self { stages, ..self }
+    }
+
+    /// How part `part` of the network runs (0 the stem, 1 the first stage, …):
+    /// `frozen`, which is [`Mode::frozen`] of this pass, or as the pass says.
+    pub fn part<'a>(&'a self, part: usize, frozen: &'a Mode) -> &'a Mode {
+        if part < self.frozen_parts { frozen } else { self }
+    }
+
+    /// The mode of this pass's frozen parts.
+    pub fn frozen(&self) -> Mode {
+        Mode::eval().with_compute(self.compute)
+    }
+
+    /// Whether batch norms use the batch's statistics.
+    pub fn uses_batch_statistics(&self) -> bool {
+        self.training && !self.norm_eval
     }
 
     /// `tensor` in the type that arithmetic runs in.

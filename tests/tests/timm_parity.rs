@@ -144,8 +144,12 @@ fn features_are_timms_and_torchvisions() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let draw = |height, width| Tensor::randn([1, 3, height, width], (Kind::Float, Device::Cpu));
-    let batches =
-        StateDict::from([("square".into(), draw(96, 96)), ("landscape".into(), draw(64, 128))]);
+    // Whole grids may have any size, as in a detector that does not pad.
+    let batches = StateDict::from([
+        ("square".into(), draw(96, 96)),
+        ("landscape".into(), draw(64, 128)),
+        ("odd".into(), draw(75, 110)),
+    ]);
     write_safetensors(path("batches.safetensors"), &batches, &Default::default()).unwrap();
     let ours = ["resnet50", "convnext_tiny"].map(|name| Network::new(name).fill_by_rule());
     for network in &ours {

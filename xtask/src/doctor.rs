@@ -189,7 +189,9 @@ fn packages(
     choice: Option<&Choice>,
 ) -> Result<Vec<(&'static str, Finding)>> {
     let needed: &[Use] = choice.map_or(&[], |choice| setup::packages_for(choice, Purpose::Build));
-    let packages = match environment.packages(&pins::all()?, Look::Version) {
+    // The frameworks have an environment of their own.
+    let pins = pins::needed_for(&[Use::Libtorch, Use::Demo, Use::Test, Use::Wheel])?;
+    let packages = match environment.packages(&pins, Look::Version) {
         Ok(packages) => packages,
         Err(error) => {
             let remedy = "run `cargo xtask setup`, which makes the environment anew";

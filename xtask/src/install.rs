@@ -100,7 +100,10 @@ fn warn_if_disk_is_small(environment: &Environment) {
 }
 
 /// Waits until no other process is installing; the lock ends with its file.
-fn lock(environment: &Environment) -> Result<File> {
+///
+/// # Errors
+/// When the lock's file cannot be written.
+pub fn lock(environment: &Environment) -> Result<File> {
     let path = environment.root().with_added_extension("lock");
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -4,6 +4,7 @@
 //! there is one.
 
 use std::env;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,7 +12,9 @@ use clap::{Parser, Subcommand};
 
 mod demo;
 mod doctor;
+mod frameworks;
 mod install;
+mod library;
 mod libtorch;
 mod photos;
 mod pins;
@@ -20,9 +23,12 @@ mod process;
 mod python;
 mod setup;
 mod test;
+mod tree;
 #[path = "../../build/version.rs"]
 mod version;
+mod wheel;
 
+use library::Source;
 use setup::Purpose;
 
 /// Set-up, demo and tests of the workspace.
@@ -64,11 +70,33 @@ Examples:
 Examples:
   cargo xtask test                              the whole workspace
   cargo xtask test -p spark-backbone weights    one crate, names with `weights`
-  cargo xtask test -- --nocapture               arguments of the test programs")]
+  cargo xtask test -- --nocapture               arguments of the test programs
+  cargo xtask test --frameworks                 backbones in mmdet and detectron2")]
     Test {
+        /// Instead, train a step of Mask R-CNN in mmdet (installed first, with
+        /// operators that take minutes to compile) and in detectron2 if it can be
+        /// imported
+        #[arg(long)]
+        frameworks: bool,
         /// Passed on to `cargo test`; those after `--` to the test programs
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Build the Python package, with the shared library inside
+    #[command(after_help = "\
+The wheel works with any torch 2.13, without LD_LIBRARY_PATH. No network is used
+once the checkout is set up.
+
+Examples:
+  cargo xtask wheel                             into target/wheels
+  cargo xtask wheel --profile dev               sooner built
+  pip install target/wheels/spark_backbone-*.whl")]
+    Wheel {
+        #[command(flatten)]
+        source: Source,
+        /// Folder for the wheel [default: target/wheels]
+        #[arg(long)]
+        output: Option<PathBuf>,
     },
     /// Pretrain a small encoder on real photographs, setting up first
     #[command(after_help = "\
@@ -81,6 +109,23 @@ Examples:
         /// Passed on to `pretrain train`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Build the shared library and lay it out for C, C++ and CMake, setting up first
+    #[command(after_help = "\
+PREFIX gets lib/libspark_backbone.so, include/, a CMake package and a pkg-config
+file; it may be moved afterwards. A build that fails leaves it as it was.
+
+Examples:
+  cargo xtask install --prefix ~/spark                 then, for a host's build:
+    cmake -S host -B build -DCMAKE_PREFIX_PATH=~/spark
+    PKG_CONFIG_PATH=~/spark/lib/pkgconfig pkg-config --cflags --libs spark_backbone
+  cargo xtask install --prefix /tmp/spark --profile dev")]
+    Install {
+        /// Folder to install into; made if missing
+        #[arg(long)]
+        prefix: PathBuf,
+        #[command(flatten)]
+        source: Source,
     },
     /// Write the demo's photographs to target/demo/photos, setting up first
     #[command(after_help = "\
@@ -115,8 +160,13 @@ fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
         }
         Task::Doctor if doctor::run()? > 0 => return Ok(ExitCode::FAILURE),
         Task::Doctor => {}
-        Task::Test { arguments } => test::run(&arguments, &after_dashes)?,
+        Task::Test { frameworks: true, .. } => frameworks::run()?,
+        Task::Test { arguments, .. } => test::run(&arguments, &after_dashes)?,
+        Task::Wheel { source, output } => {
+            wheel::run(&source, output.as_deref())?;
+        }
         Task::Demo { arguments } => demo::run(&[arguments, after_dashes].concat())?,
+        Task::Install { prefix, source } => tree::run(&prefix, &source)?,
         Task::Photos => {
             photos::run(&setup::run(Purpose::Build)?.environment)?;
         }
@@ -133,7 +183,7 @@ mod tests {
         let parse = |line: &str| {
             let typed = ["xtask", "test"].into_iter().chain(line.split_whitespace());
             let (typed, programs) = split_at_dashes(typed.map(str::to_owned).collect());
-            let Task::Test { arguments } = Arguments::parse_from(typed).command else {
+            let Task::Test { arguments, .. } = Arguments::parse_from(typed).command else {
                 panic!("another command than test");
             };
             format!("{} | {}", arguments.join(" "), programs.join(" "))

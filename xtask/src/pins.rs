@@ -16,6 +16,10 @@ pub enum Use {
     Demo,
     /// Tests compare with it.
     Test,
+    /// Packs the wheel.
+    Wheel,
+    /// A detection framework that backbones are tried in, or needed by one.
+    Frameworks,
 }
 
 /// One package at one version.
@@ -64,7 +68,7 @@ fn parse(text: &str) -> Result<Vec<Pin>> {
 
 fn parse_line(line: &str) -> Result<Pin> {
     let (requirement, word) =
-        line.split_once('#').context("no `# libtorch|demo|test` at its end")?;
+        line.split_once('#').context("no `# libtorch|demo|test|wheel|frameworks` at its end")?;
     let (name, version) = requirement.trim().split_once("==").context("not `name==version`")?;
     if name.is_empty() || version.is_empty() {
         bail!("not `name==version`");
@@ -73,7 +77,9 @@ fn parse_line(line: &str) -> Result<Pin> {
         "libtorch" => Use::Libtorch,
         "demo" => Use::Demo,
         "test" => Use::Test,
-        other => bail!("{other:?} is none of libtorch, demo, test"),
+        "wheel" => Use::Wheel,
+        "frameworks" => Use::Frameworks,
+        other => bail!("{other:?} is none of libtorch, demo, test, wheel, frameworks"),
     };
     Ok(Pin { name: name.to_owned(), version: version.to_owned(), needed_for })
 }
@@ -101,7 +107,7 @@ mod tests {
         for (line, reason) in [
             ("torch>=2.13 # libtorch", "not `name==version`"),
             ("==2.13 # libtorch", "not `name==version`"),
-            ("torch==2.13.0", "no `# libtorch|demo|test`"),
+            ("torch==2.13.0", "no `# libtorch|demo|test|wheel|frameworks`"),
             ("torch==2.13.0 # fun", "\"fun\" is none of"),
         ] {
             let error = format!("{:#}", parse(&format!("# head\n{line}\n")).unwrap_err());

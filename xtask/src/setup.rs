@@ -18,6 +18,8 @@ pub enum Purpose {
     Build,
     /// Running the tests.
     Test,
+    /// Packing the Python package.
+    Wheel,
 }
 
 /// A checkout that is set up.
@@ -57,8 +59,11 @@ pub fn run(purpose: Purpose) -> Result<Checkout> {
 /// of torch's wheel until the tests, which compare with Python, need it.
 pub fn packages_for(choice: &Choice, purpose: Purpose) -> &'static [Use] {
     match (choice, purpose) {
-        (Choice::Cache, _) | (_, Purpose::Test) => &[Use::Libtorch, Use::Demo, Use::Test],
+        (Choice::Cache, _) | (_, Purpose::Test) => {
+            &[Use::Libtorch, Use::Demo, Use::Test, Use::Wheel]
+        }
         (_, Purpose::Build) => &[Use::Demo],
+        (_, Purpose::Wheel) => &[Use::Wheel],
     }
 }
 
@@ -112,6 +117,7 @@ mod tests {
         let own = Choice::Exported("/opt/libtorch".into());
         assert_eq!(packages_for(&own, Purpose::Build), [Use::Demo]);
         assert!(packages_for(&own, Purpose::Test).contains(&Use::Libtorch));
+        assert_eq!(packages_for(&own, Purpose::Wheel), [Use::Wheel]);
         assert!(packages_for(&Choice::Cache, Purpose::Build).contains(&Use::Test));
     }
 

@@ -45,7 +45,8 @@ impl BatchNorm2d {
 
 impl Layer for BatchNorm2d {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        if mode.training {
+        let uses_batch = mode.uses_batch_statistics();
+        if uses_batch {
             let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
         }
         x.map_visible(|x| {
@@ -54,7 +55,7 @@ impl Layer for BatchNorm2d {
                 Some(&self.bias),
                 Some(&self.running_mean),
                 Some(&self.running_var),
-                mode.training,
+                uses_batch,
                 0.1,
                 1e-5,
                 true,

@@ -160,10 +160,29 @@ impl Backbone for ConvNeXt {
         self.blocks.iter().map(Vec::len).sum()
     }
 
+    /// A down-sampler belongs to the stage behind it, the norm that only a
+    /// classifier uses to the last.
+    fn part(&self, name: &str) -> Option<usize> {
+        let mut parts = name.split('.');
+        let module = parts.next()?;
+        let mut number = || parts.next()?.parse::<usize>().ok();
+        match module {
+            "downsample_layers" => match number()? {
+                0 => Some(0),
+                stage => Some(stage + 1),
+            },
+            "stages" => Some(number()? + 1),
+            "norm" => Some(self.stages.len()),
+            _ => None,
+        }
+    }
+
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
         let mut x = x.clone();
         let mut features = Vec::with_capacity(4);
-        for (stage, blocks) in self.blocks.iter().enumerate() {
+        let frozen = mode.frozen();
+        for (stage, blocks) in self.blocks.iter().enumerate().take(mode.stages) {
+            let mode = mode.part(stage + 1, &frozen);
             let (conv, norm) = &self.downsample_layers[stage];
             x = if stage == 0 {
                 norm.forward(&conv.forward(&x, mode), mode)

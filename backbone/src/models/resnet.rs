@@ -253,11 +253,22 @@ impl Backbone for ResNet {
         self.layers.iter().map(Vec::len).sum()
     }
 
+    fn part(&self, name: &str) -> Option<usize> {
+        let module = name.split('.').next()?;
+        match module {
+            "conv1" | "bn1" => Some(0),
+            _ => module.strip_prefix("layer")?.parse().ok(),
+        }
+    }
+
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
-        let x = self.bn1.forward(&self.conv1.forward(x, mode), mode);
-        let mut x = self.maxpool.forward(&Activation::Relu.forward(&x, mode), mode);
+        let frozen = mode.frozen();
+        let stem = mode.part(0, &frozen);
+        let x = self.bn1.forward(&self.conv1.forward(x, stem), stem);
+        let mut x = self.maxpool.forward(&Activation::Relu.forward(&x, stem), stem);
         let mut features = Vec::with_capacity(4);
-        for layer in &self.layers {
+        for (stage, layer) in self.layers.iter().enumerate().take(mode.stages) {
+            let mode = mode.part(stage + 1, &frozen);
             x = layer.iter().fold(x, |x, block| block.forward(&x, mode));
             features.push(x.clone());
         }

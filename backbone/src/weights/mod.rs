@@ -37,6 +37,7 @@ mod pth;
 mod pth_write;
 mod report;
 mod safetensors;
+mod save;
 mod timm_folder;
 mod unwrap;
 
@@ -56,6 +57,7 @@ pub use pkl_write::write_pkl;
 pub use pth_write::write_pth;
 pub use report::{LoadReport, Mismatch};
 pub use safetensors::write_safetensors;
+pub use save::save;
 pub use timm_folder::{TimmConfig, write_timm_folder};
 
 /// Tensors by name, on the CPU, in the order of their names.

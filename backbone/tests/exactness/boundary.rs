@@ -34,8 +34,8 @@ fn backbone_inputs() {
         grid(&[1, 4, 64, 64]),
         "input is [1, 4, 64, 64], but the backbone takes [N, 3, H, W]"
     );
-    let sides = "but its sides must be positive multiples of the total stride 32";
-    assert_eq!(grid(&[1, 3, 64, 65]), format!("input is [1, 3, 64, 65], {sides}"));
+    let sides = "but its sides must be at least the total stride 32";
+    assert_eq!(grid(&[1, 3, 64, 31]), format!("input is [1, 3, 64, 31], {sides}"));
     assert_eq!(grid(&[1, 3, 0, 64]), format!("input is [1, 3, 0, 64], {sides}"));
     let bytes = FeatureMap::Grid(zeros(&[1, 3, 64, 64]).to_kind(Kind::Uint8));
     assert_eq!(
@@ -59,7 +59,13 @@ fn masked_backbone_inputs() {
     assert_eq!(refusal(&FeatureMap::masked(&x, &fine).unwrap()), patch);
     assert_eq!(refusal(&FeatureMap::patches(&x, &fine).unwrap()), patch);
 
-    // Maps put together by hand.
+    // Three patches of 21 and a third pixels make no whole positions; by hand,
+    // since such maps are not made otherwise.
+    let thirds = FeatureMap::Masked { grid: zeros(&[1, 3, 63, 63]), mask: mask(1, 3, 3, &[0]) };
+    assert_eq!(
+        refusal(&thirds),
+        "masked input is [1, 3, 63, 63], but its sides must be multiples of the total stride 32"
+    );
     let packed = FeatureMap::Patches { packed: zeros(&[3, 3, 32, 32]), mask: Rc::clone(&fine) };
     assert_eq!(
         refusal(&packed),

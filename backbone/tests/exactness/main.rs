@@ -7,5 +7,6 @@ mod boundary;
 mod element_types;
 mod layers;
 mod models;
+mod parts;
 mod reference;
 mod support;

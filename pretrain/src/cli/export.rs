@@ -88,27 +88,12 @@ impl ExportFormat {
         encoder: &StateDict,
         config: Option<&TrainConfig>,
     ) -> Result<()> {
-        let mut tensors = weights::export(model.family(), self.naming(), encoder)?;
         if self == Self::Timm {
-            return Ok(weights::write_timm_folder(
-                path,
-                &timm_config(model, encoder, config),
-                &tensors,
-            )?);
+            let tensors = weights::export(model.family(), self.naming(), encoder)?;
+            let config = timm_config(model, encoder, config);
+            return Ok(weights::write_timm_folder(path, &config, &tensors)?);
         }
-        if self == Self::Mmdet {
-            tensors = tensors.into_iter().map(|(n, t)| (format!("backbone.{n}"), t)).collect();
-        }
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("safetensors") => weights::write_safetensors(path, &tensors, &Default::default())?,
-            Some("pkl") => weights::write_pkl(path, &tensors)?,
-            Some("pth" | "pt") => weights::write_pth(path, &tensors)?,
-            _ => anyhow::bail!(
-                "output is {}, but it must end in .pth, .pkl or .safetensors",
-                path.display()
-            ),
-        }
-        Ok(())
+        Ok(weights::save(path, model.family(), self.naming(), encoder)?)
     }
 }
 

@@ -1,0 +1,49 @@
+//! Compiles the C++ side and links the shared library to libtorch.
+
+use std::path::Path;
+
+#[path = "../build/libtorch.rs"]
+mod libtorch;
+
+/// The files whose change asks for compiling the C++ side again.
+const SOURCES: [&str; 6] = [
+    "src/bridge.rs",
+    "src/bridge.hpp",
+    "src/bridge.cpp",
+    "src/torchbind.cpp",
+    "include/spark_backbone.h",
+    "include/spark/backbone.hpp",
+];
+
+fn main() {
+    let Some(lib) = libtorch::locate() else { return };
+    // Where it finds libtorch, besides in the process it is loaded into:
+    // beside the torch package, should it lie in a Python package, or where it
+    // was at build time. CUDA is the host's to bring: a library that asked for
+    // it could not be loaded where libtorch has none.
+    for folder in [Path::new("$ORIGIN/../torch/lib"), &lib] {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
+    }
+
+    // By this name programs ask for it; without one, those linked by path would
+    // hold the path.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libspark_backbone.so");
+
+    // Tests and examples are programs.
+    for kind in ["tests", "examples"] {
+        println!("cargo::rustc-link-arg-{kind}=-Wl,-rpath,{}", lib.display());
+    }
+
+    let mut build = cxx_build::bridge("src/bridge.rs");
+    build.std("c++20").include("include").files(["src/bridge.cpp", "src/torchbind.cpp"]);
+    let include = libtorch::include_folder(&lib);
+    for folder in [include.join("torch/csrc/api/include"), include] {
+        // Not include(): the compiler warns of nothing in system headers.
+        build.flag("-isystem").flag(folder);
+    }
+    build.warnings(true).extra_warnings(true).warnings_into_errors(true);
+    build.compile("spark_bridge");
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+    }
+}

@@ -1,0 +1,178 @@
+//! What the bridge costs: the forward of one model called from Rust, from C++
+//! and from Python, in turns, each in a process of its own.
+//!
+//! ```text
+//! cargo run --release -p spark-ffi --example bridge_overhead
+//! cargo run --release -p spark-ffi --example bridge_overhead -- convnext_tiny 30
+//! ```
+//!
+//! The Python is the one in SPARK_PYTHON, or `python3`; it needs torch.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use backbone::models::{self, BuildOptions};
+use backbone::{Backbone, FeatureMap, Mode};
+use tch::{Device, Kind, Tensor, nn};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Batch and forwards per turn: about a second each.
+const TURNS: [(i64, usize); 2] = [(1, 16), (8, 3)];
+
+/// Somebody who runs forwards and says how long they took, in seconds.
+trait Side {
+    fn forwards(&mut self, batch: i64, rounds: usize) -> Result<f64>;
+}
+
+struct Rust(Box<dyn Backbone>);
+
+impl Side for Rust {
+    fn forwards(&mut self, batch: i64, rounds: usize) -> Result<f64> {
+        let images = Tensor::ones([batch, 3, 224, 224], (Kind::Float, Device::Cpu));
+        let images = FeatureMap::Grid(images);
+        let _no_grad = tch::no_grad_guard();
+        let start = Instant::now();
+        for _ in 0..rounds {
+            self.0.forward(&images, &Mode::eval())?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// A program that is asked through its standard input.
+struct Host {
+    child: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Host {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let asks = child.stdin.take().ok_or("no standard input")?;
+        let answers = BufReader::new(child.stdout.take().ok_or("no standard output")?);
+        Ok(Self { child, asks, answers })
+    }
+}
+
+impl Side for Host {
+    fn forwards(&mut self, batch: i64, rounds: usize) -> Result<f64> {
+        writeln!(self.asks, "{batch} {rounds}")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line.trim().parse().map_err(|_| format!("the program answered {line:?}"))?)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let model = arguments.next().unwrap_or_else(|| "resnet50".into());
+    let rounds: usize = arguments.next().map_or(Ok(15), |count| count.parse())?;
+    let folder = tempfile::tempdir()?;
+    let library = std::env::current_exe()?
+        .parent()
+        .and_then(Path::parent)
+        .map(|target| target.join("libspark_backbone.so"))
+        .filter(|library| library.exists())
+        .ok_or("libspark_backbone.so is not beside this program: run it with cargo")?;
+
+    let store = nn::VarStore::new(Device::Cpu);
+    let network = models::find(&model)?.build(&store.root(), &BuildOptions::default())?;
+    let mut sides: Vec<(&str, Box<dyn Side>)> = vec![
+        ("Rust", Box::new(Rust(network))),
+        ("C++", Box::new(cpp(folder.path(), &library, &model)?)),
+        ("Python", Box::new(python(folder.path(), &library, &model)?)),
+    ];
+    println!("{model}, 224 px, {} threads, {rounds} rounds in turns", tch::get_num_threads());
+    println!("{:<8}{:>8}{:>12}{:>12}{:>12}", "batch", "host", "median ms", "fastest ms", "to Rust");
+    for (batch, forwards) in TURNS {
+        let times = measure(&mut sides, batch, forwards, rounds)?;
+        for (side, (name, _)) in sides.iter().enumerate() {
+            // Of each round's ratio, since the machine's speed drifts.
+            let ratios = times.iter().map(|round| round[side] / round[0]);
+            let own: Vec<f64> =
+                times.iter().map(|round| round[side] * 1e3 / forwards as f64).collect();
+            let fastest = own.iter().copied().fold(f64::INFINITY, f64::min);
+            println!(
+                "{batch:<8}{name:>8}{:>12.2}{fastest:>12.2}{:>12.3}",
+                median(own),
+                median(ratios.collect())
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Seconds by round and side.
+fn measure(
+    sides: &mut [(&str, Box<dyn Side>)],
+    batch: i64,
+    forwards: usize,
+    rounds: usize,
+) -> Result<Vec<Vec<f64>>> {
+    // The first forwards choose kernels and fill caches.
+    for (_, side) in sides.iter_mut() {
+        side.forwards(batch, forwards)?;
+    }
+    (0..rounds)
+        .map(|_| sides.iter_mut().map(|(_, side)| side.forwards(batch, forwards)).collect())
+        .collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The C++ host, compiled.
+fn cpp(folder: &Path, library: &Path, model: &str) -> Result<Host> {
+    let (include, lib) = (env!("SPARK_LIBTORCH_INCLUDE"), env!("SPARK_LIBTORCH_LIB"));
+    let program = folder.join("host");
+    let status = Command::new("c++")
+        .args(["-std=c++17", "-O2", "-I"])
+        .arg(here("include"))
+        .args(["-isystem", include, "-isystem", &format!("{include}/torch/csrc/api/include")])
+        .arg(here("examples/bridge_overhead/host.cpp"))
+        .arg(library)
+        .args(["-L", lib, "-ltorch", "-ltorch_cpu", "-lc10", &format!("-Wl,-rpath,{lib}")])
+        .arg(format!("-Wl,-rpath,{}", library.parent().unwrap_or(folder).display()))
+        .arg("-o")
+        .arg(&program)
+        .status()?;
+    if !status.success() {
+        return Err("c++ failed".into());
+    }
+    Host::start(Command::new(program).arg(model))
+}
+
+/// The Python host, with the package laid out as its wheel does.
+fn python(folder: &Path, library: &Path, model: &str) -> Result<Host> {
+    let package = folder.join("spark_backbone");
+    std::fs::create_dir(&package)?;
+    for entry in std::fs::read_dir(here("python/spark_backbone"))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), package.join(entry.file_name()))?;
+        }
+    }
+    std::fs::copy(library, package.join("libspark_backbone.so"))?;
+    let python = std::env::var_os("SPARK_PYTHON").unwrap_or_else(|| "python3".into());
+    let mut command = Command::new(python);
+    command.arg(here("examples/bridge_overhead/host.py")).arg(folder).arg(model);
+    Host::start(&mut command)
+}

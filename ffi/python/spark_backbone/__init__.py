@@ -1,0 +1,52 @@
+"""Convolutional backbones pretrained by SparK, as PyTorch modules.
+
+    import spark_backbone
+
+    backbone = spark_backbone.Backbone("resnet50", "r50.safetensors", out_indices=(1, 2, 3))
+    maps = backbone(images)
+
+`spark_backbone.torchvision`, `spark_backbone.detectron2` and
+`spark_backbone.mmdet` fit it into these frameworks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from ._library import list_models
+from ._module import Backbone, Level
+from ._release import LIBTORCH, VERSION
+
+__all__ = ["Backbone", "Level", "LIBTORCH", "__version__", "config_file", "list_models"]
+
+__version__ = VERSION
+
+
+def config_file(name: str) -> str:
+    """Path of a ready configuration, such as ``"mmdet/mask_rcnn_resnet50_fpn.py"``."""
+    folder = Path(__file__).with_name("configs")
+    path = folder / name
+    if not path.is_file():
+        known = sorted(f"{file.parent.name}/{file.name}" for file in folder.glob("*/*.*"))
+        raise ValueError(f"config is {name!r}, but it must be one of {', '.join(known)}")
+    return str(path)
+
+
+def _register_where_imported() -> None:
+    """Registers with each framework that the program has imported already.
+
+    Importing a framework takes seconds, so one that is merely installed is left
+    alone: importing `spark_backbone.detectron2` or `spark_backbone.mmdet`
+    registers with it.
+    """
+    for framework, registry in (
+        ("detectron2", "detectron2.modeling"),
+        ("mmdet", "mmengine.registry"),
+    ):
+        if registry in sys.modules:
+            importlib.import_module(f"{__name__}.{framework}")
+
+
+_register_where_imported()

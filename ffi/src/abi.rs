@@ -1,0 +1,424 @@
+//! The C interface; `include/spark_backbone.h` documents each function, and
+//! `backbone::plugin::abi` has its type.
+
+// Functions with pointers from a host: `spark_backbone.h` says what a host
+// vouches for, `edge` checks the rest.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_char, c_int};
+use std::slice;
+
+use backbone::plugin::abi::{self, ErrorText, Level, RawBackbone, RawTensor, Status};
+use backbone::weights::Naming;
+use backbone::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+use crate::bridge;
+use crate::config;
+use crate::edge::{
+    borrow, borrow_tensor, call, check_place, give_string, give_tensor, optional_text, quietly,
+    text, write,
+};
+use crate::handle::{Handle, Named};
+
+/// What the interface calls a backbone is a [`Handle`].
+unsafe fn handle<'a>(backbone: *const RawBackbone) -> Result<&'a Handle> {
+    unsafe { borrow("backbone", backbone.cast::<Handle>()) }
+}
+
+fn give_handle(handle: Handle) -> *mut RawBackbone {
+    Box::into_raw(Box::new(handle)).cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spark_abi_version() -> u32 {
+    abi::VERSION
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spark_library_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spark_libtorch_version() -> *const c_char {
+    concat!(env!("SPARK_LIBTORCH_VERSION"), "\0").as_ptr().cast()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_create(
+    config: *const c_char,
+    backbone: *mut *mut RawBackbone,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            if let Some(reason) = bridge::refusal() {
+                return Err(Error::invalid("libspark_backbone", "loaded twice", reason));
+            }
+            check_place("backbone", backbone)?;
+            let handle = Handle::new(config::parse(text("config", config)?)?)?;
+            write("backbone", backbone, give_handle(handle))
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_clone(
+    backbone: *const RawBackbone,
+    copy: *mut *mut RawBackbone,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            check_place("copy", copy)?;
+            write("copy", copy, give_handle(handle(backbone)?.deep_clone()?))
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_destroy(backbone: *mut RawBackbone) {
+    quietly(|| {
+        if !backbone.is_null() {
+            drop(unsafe { Box::from_raw(backbone.cast::<Handle>()) });
+        }
+    });
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_config(
+    backbone: *const RawBackbone,
+    json: *mut *mut c_char,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            check_place("json", json)?;
+            let config = serde_json::to_string(&handle(backbone)?.config());
+            let config = config.map_err(|error| {
+                Error::invalid("config", "not expressible", format!("JSON has no form: {error}"))
+            })?;
+            write("json", json, give_string(&config))
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_level_count(
+    backbone: *const RawBackbone,
+    count: *mut usize,
+    error: ErrorText,
+) -> Status {
+    unsafe { call(error, || write("count", count, handle(backbone)?.levels().len())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_level(
+    backbone: *const RawBackbone,
+    index: usize,
+    level: *mut Level,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            let levels = handle(backbone)?.levels();
+            let (stage, shape) = *element("level", &levels, index)?;
+            let Ok(stage) = i64::try_from(stage) else { unreachable!("there are few stages") };
+            let found = Level { stage, channels: shape.channels, stride: shape.stride };
+            write("level", level, found)
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_forward(
+    backbone: *const RawBackbone,
+    input: *const RawTensor,
+    outputs: *mut *mut RawTensor,
+    count: usize,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            check_place("outputs", outputs)?;
+            let (backbone, input) = (handle(backbone)?, borrow_tensor("input", input)?);
+            let levels = backbone.levels().len();
+            if count != levels {
+                let rule = format!("the backbone puts out {levels} maps");
+                return Err(Error::invalid("count", count, rule));
+            }
+            for (index, map) in backbone.forward(&input)?.into_iter().enumerate() {
+                // In bounds: there are as many maps as places.
+                outputs.add(index).write(give_tensor(map));
+            }
+            Ok(())
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_set_training(
+    backbone: *mut RawBackbone,
+    training: c_int,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            handle(backbone)?.set_training(training != 0);
+            Ok(())
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_freeze(
+    backbone: *mut RawBackbone,
+    freeze_at: c_int,
+    error: ErrorText,
+) -> Status {
+    unsafe { call(error, || handle(backbone)?.freeze(i64::from(freeze_at))) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_set_norm_eval(
+    backbone: *mut RawBackbone,
+    norm_eval: c_int,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            handle(backbone)?.set_norm_eval(norm_eval != 0);
+            Ok(())
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_to(
+    backbone: *mut RawBackbone,
+    dtype: *const c_char,
+    device: *const c_char,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            let kind = optional_text("dtype", dtype)?.map(config::kind).transpose()?;
+            let device = optional_text("device", device)?.map(config::device).transpose()?;
+            handle(backbone)?.to(kind, device)
+        })
+    }
+}
+
+/// The tensors of a kind, parameters or buffers.
+unsafe fn tensors<'a>(backbone: *const RawBackbone, kind: i32) -> Result<&'a [Named]> {
+    let handle = unsafe { handle(backbone) }?;
+    match kind {
+        abi::PARAMETER => Ok(handle.parameters()),
+        abi::BUFFER => Ok(handle.buffers()),
+        _ => {
+            let rule = "it must be SPARK_PARAMETER (0) or SPARK_BUFFER (1)";
+            Err(Error::invalid("kind", kind, rule))
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_tensor_count(
+    backbone: *const RawBackbone,
+    kind: i32,
+    count: *mut usize,
+    error: ErrorText,
+) -> Status {
+    unsafe { call(error, || write("count", count, tensors(backbone, kind)?.len())) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_tensor(
+    backbone: *const RawBackbone,
+    kind: i32,
+    index: usize,
+    name: *mut *const c_char,
+    tensor: *mut *mut RawTensor,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            check_place("name", name)?;
+            check_place("tensor", tensor)?;
+            let named = element("tensor", tensors(backbone, kind)?, index)?;
+            let shared = give_tensor(named.tensor.shallow_clone());
+            write("tensor", tensor, shared)?;
+            write("name", name, named.name.as_ptr())
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_load(
+    backbone: *mut RawBackbone,
+    path: *const c_char,
+    strict: c_int,
+    report: *mut *mut c_char,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            let done = handle(backbone)?.load(text("path", path)?, strict != 0)?;
+            if !report.is_null() {
+                report.write(give_string(&done.to_string()));
+            }
+            Ok(())
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_backbone_save(
+    backbone: *const RawBackbone,
+    path: *const c_char,
+    naming: *const c_char,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            let naming = optional_text("naming", naming)?;
+            let naming = naming.map(str::parse::<Naming>).transpose()?;
+            handle(backbone)?.save(text("path", path)?, naming)
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_tensor_create(
+    data: *const f32,
+    shape: *const i64,
+    dims: usize,
+    tensor: *mut *mut RawTensor,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            check_place("data", data)?;
+            check_place("shape", shape)?;
+            check_place("tensor", tensor)?;
+            // The caller vouches for the lengths of both.
+            let shape = slice::from_raw_parts(shape, dims);
+            let count = element_count(shape)?;
+            let values = Tensor::from_slice(slice::from_raw_parts(data, count));
+            write("tensor", tensor, give_tensor(values.f_reshape(shape)?))
+        })
+    }
+}
+
+/// The product of the sizes.
+fn element_count(shape: &[i64]) -> Result<usize> {
+    let count = shape.iter().try_fold(1usize, |count, &size| {
+        count.checked_mul(usize::try_from(size).ok()?).filter(|&count| count < 1 << 48)
+    });
+    count.ok_or_else(|| {
+        let rule = "its sizes must not be negative, nor their product exceed memory";
+        Error::invalid("shape", format!("{shape:?}"), rule)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_tensor_shape(
+    tensor: *const RawTensor,
+    shape: *mut i64,
+    capacity: usize,
+    dims: *mut usize,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            check_place("dims", dims)?;
+            if capacity > 0 {
+                check_place("shape", shape)?;
+            }
+            let sizes = defined("tensor", &*borrow_tensor("tensor", tensor)?)?.size();
+            for (index, size) in sizes.iter().take(capacity).enumerate() {
+                shape.add(index).write(*size);
+            }
+            write("dims", dims, sizes.len())
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_tensor_copy(
+    tensor: *const RawTensor,
+    data: *mut f32,
+    count: usize,
+    error: ErrorText,
+) -> Status {
+    unsafe {
+        call(error, || {
+            check_place("data", data)?;
+            let tensor = borrow_tensor("tensor", tensor)?;
+            let elements = defined("tensor", &tensor)?.numel();
+            if count != elements {
+                let rule = format!("the tensor has {elements} elements");
+                return Err(Error::invalid("count", count, rule));
+            }
+            let values = tensor.f_detach()?.f_to_device_(Device::Cpu, Kind::Float, false, false)?;
+            let values = values.f_contiguous()?;
+            values.f_copy_data(slice::from_raw_parts_mut(data, count), count)?;
+            Ok(())
+        })
+    }
+}
+
+fn defined<'a>(operand: &str, tensor: &'a Tensor) -> Result<&'a Tensor> {
+    let rule = "it must be a tensor with numbers";
+    if tensor.defined() { Ok(tensor) } else { Err(Error::invalid(operand, "undefined", rule)) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_tensor_destroy(tensor: *mut RawTensor) {
+    quietly(|| {
+        if !tensor.is_null() {
+            drop(unsafe { Tensor::from_ptr(tensor.cast()) });
+        }
+    });
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn spark_string_free(string: *mut c_char) {
+    quietly(|| {
+        if !string.is_null() {
+            drop(unsafe { std::ffi::CString::from_raw(string) });
+        }
+    });
+}
+
+/// `list[index]`.
+fn element<'a, T>(what: &str, list: &'a [T], index: usize) -> Result<&'a T> {
+    list.get(index).ok_or_else(|| {
+        let rule = format!("there are {}, counted from 0", list.len());
+        Error::invalid(format!("{what} index"), index, rule)
+    })
+}
+
+// The compiler checks here that each function is what the interface says.
+const _: unsafe extern "C" fn() -> u32 = spark_abi_version;
+const _: [abi::Version; 2] = [spark_library_version, spark_libtorch_version];
+const _: abi::Create = spark_backbone_create;
+const _: abi::Clone = spark_backbone_clone;
+const _: abi::Destroy = spark_backbone_destroy;
+const _: abi::Config = spark_backbone_config;
+const _: abi::LevelCount = spark_backbone_level_count;
+const _: abi::GetLevel = spark_backbone_level;
+const _: abi::Forward = spark_backbone_forward;
+const _: [abi::Set; 3] =
+    [spark_backbone_set_training, spark_backbone_freeze, spark_backbone_set_norm_eval];
+const _: abi::To = spark_backbone_to;
+const _: abi::TensorCount = spark_backbone_tensor_count;
+const _: abi::GetTensor = spark_backbone_tensor;
+const _: abi::Load = spark_backbone_load;
+const _: abi::Save = spark_backbone_save;
+const _: abi::TensorCreate = spark_tensor_create;
+const _: abi::TensorShape = spark_tensor_shape;
+const _: abi::TensorCopy = spark_tensor_copy;
+const _: abi::TensorDestroy = spark_tensor_destroy;
+const _: abi::StringFree = spark_string_free;

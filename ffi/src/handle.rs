@@ -1,0 +1,292 @@
+//! A backbone as a host holds it.
+
+use std::ffi::{CString, NulError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use backbone::models::{self, BuildOptions, Model};
+use backbone::weights::{self, LoadOptions, LoadReport, Naming, StateDict};
+use backbone::{Backbone, Error, FeatureMap, Mode, Result, Stage};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+use crate::bridge;
+use crate::config::{self, Config};
+
+/// A parameter or buffer; the tensor shares everything with the network's.
+#[derive(Debug)]
+pub struct Named {
+    /// For C, which reads it in place.
+    pub name: CString,
+    /// The tensor itself.
+    pub tensor: Tensor,
+}
+
+/// A backbone, its tensors and how it runs. Nothing in it but the switches
+/// changes after it is made: tensors change inside libtorch, as any module's.
+#[derive(Debug)]
+pub struct Handle {
+    /// As created; the switches below and the tensors hold what may change.
+    config: Config,
+    model: &'static Model,
+    network: Box<dyn Backbone>,
+    out_indices: Vec<usize>,
+    parameters: Vec<Named>,
+    buffers: Vec<Named>,
+    training: AtomicBool,
+    norm_eval: AtomicBool,
+    frozen_parts: AtomicUsize,
+}
+
+impl Handle {
+    /// A backbone with fresh parameters, or those of the weights' file.
+    ///
+    /// # Errors
+    /// A setting out of range, or weights that cannot be loaded.
+    pub fn new(config: Config) -> Result<Self> {
+        let kind = config::kind(&config.dtype)?;
+        let device = config::device(&config.device)?;
+        let uninitialised = config.weights.is_some() && config.strict;
+        let handle = Self::build(config, uninitialised)?;
+        handle.freeze(handle.config.freeze_at)?;
+        // Before loading, or float64 weights would be rounded on their way.
+        handle.to(Some(kind), Some(device))?;
+        if let Some(path) = &handle.config.weights {
+            handle.load(path, handle.config.strict)?;
+        }
+        Ok(handle)
+    }
+
+    /// The network in float32 on the CPU, nothing frozen.
+    fn build(config: Config, uninitialised: bool) -> Result<Self> {
+        let model = models::find(&config.model)?;
+        let store = VarStore::new(Device::Cpu);
+        let Config { in_chans, drop_path_rate, .. } = config;
+        let options = BuildOptions { in_chans, drop_path_rate, uninitialised };
+        let network = model.build(&store.root(), &options)?;
+        let out_indices =
+            config::out_indices(config.out_indices.as_deref(), network.stages().len())?;
+        let mut variables: Vec<_> = store.variables().into_iter().collect();
+        variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let (parameters, buffers) =
+            variables.into_iter().partition::<Vec<_>, _>(|(_, tensor)| tensor.requires_grad());
+        Ok(Self {
+            model,
+            network,
+            out_indices,
+            parameters: named(parameters)?,
+            buffers: named(buffers)?,
+            training: AtomicBool::new(config.training),
+            norm_eval: AtomicBool::new(config.norm_eval),
+            frozen_parts: AtomicUsize::new(0),
+            config,
+        })
+    }
+
+    /// Equal parameters in memory of their own, and equal settings.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn deep_clone(&self) -> Result<Self> {
+        let copy = Self::build(self.config(), true)?;
+        copy.frozen_parts.store(self.frozen_parts.load(Relaxed), Relaxed);
+        tch::no_grad(|| {
+            for (from, into) in self.tensors().zip(copy.tensors()) {
+                let mut into = into.tensor.shallow_clone();
+                // Exactly the type and device of the original, tensor by
+                // tensor: a host may have changed single ones.
+                let (kind, device) = (from.tensor.kind(), from.tensor.device());
+                into.f_set_data(&from.tensor.f_detach()?.f_to_device_(device, kind, false, true)?)?;
+                let _ = into.f_set_requires_grad(from.tensor.requires_grad())?;
+            }
+            Ok(copy)
+        })
+    }
+
+    /// The settings as they are now.
+    pub fn config(&self) -> Config {
+        Config {
+            weights: None,
+            strict: true,
+            dtype: config::kind_name(self.kind()),
+            device: config::device_name(self.device()),
+            freeze_at: self.frozen_parts.load(Relaxed) as i64,
+            norm_eval: self.norm_eval.load(Relaxed),
+            training: self.training.load(Relaxed),
+            ..self.config.clone()
+        }
+    }
+
+    /// Stage number and shape of each map that forward puts out.
+    pub fn levels(&self) -> Vec<(usize, Stage)> {
+        self.out_indices.iter().map(|&index| (index, self.network.stages()[index])).collect()
+    }
+
+    /// The maps of `input`, one a level.
+    ///
+    /// # Errors
+    /// An input of another type, device or shape than the backbone takes.
+    pub fn forward(&self, input: &Tensor) -> Result<Vec<Tensor>> {
+        self.check_input(input)?;
+        let deepest = self.out_indices.last().map_or(0, |index| index + 1);
+        let mode = if self.training.load(Relaxed) { Mode::train() } else { Mode::eval() };
+        let mode = mode
+            .with_norm_eval(self.norm_eval.load(Relaxed))
+            .with_frozen_parts(self.frozen_parts.load(Relaxed))
+            .with_stages(deepest);
+        let maps = self.network.forward(&FeatureMap::Grid(input.shallow_clone()), &mode)?;
+        Ok(self.out_indices.iter().map(|&index| maps[index].to_grid()).collect())
+    }
+
+    /// What libtorch's operators would otherwise refuse in words of their own.
+    fn check_input(&self, input: &Tensor) -> Result<()> {
+        if !input.defined() {
+            return Err(Error::invalid("input", "undefined", "it must be a tensor of images"));
+        }
+        if !bridge::is_strided(input) {
+            return Err(Error::invalid("input", "sparse or opaque", "it must be a dense tensor"));
+        }
+        if !input.is_floating_point() {
+            // The backbone's own check words it.
+            return Ok(());
+        }
+        let (kind, device) = (self.kind(), self.device());
+        if input.device() != device {
+            let value = bridge::device_name(input);
+            let rule = format!("the backbone is on {}", config::device_name(device));
+            return Err(Error::invalid("input's device", value, rule + ": move one of them"));
+        }
+        if input.kind() != kind && !bridge::autocasts(input) {
+            let value = config::kind_name(input.kind());
+            let rule = format!("the backbone's type is {}", config::kind_name(kind));
+            return Err(Error::invalid(
+                "input's type",
+                value,
+                rule + ": convert one of them, or run under autocast",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Training or evaluation.
+    pub fn set_training(&self, training: bool) {
+        self.training.store(training, Relaxed);
+    }
+
+    /// Whether batch norms use their running statistics in training, too.
+    pub fn set_norm_eval(&self, norm_eval: bool) {
+        self.norm_eval.store(norm_eval, Relaxed);
+    }
+
+    /// Freezes the first `parts` parts and thaws the others.
+    ///
+    /// # Errors
+    /// More parts than there are.
+    pub fn freeze(&self, parts: i64) -> Result<()> {
+        let most = self.network.stages().len() + 1;
+        let parts =
+            usize::try_from(parts).ok().filter(|&parts| parts <= most).ok_or_else(|| {
+                let rule = format!("it must be 0 (nothing) to {most} (the stem and every stage)");
+                Error::invalid("freeze_at", parts, rule)
+            })?;
+        for Named { name, tensor } in &self.parameters {
+            let part = self.network.part(&name.to_string_lossy());
+            let frozen = part.is_some_and(|part| part < parts);
+            let _ = tensor.f_set_requires_grad(!frozen)?;
+        }
+        self.frozen_parts.store(parts, Relaxed);
+        Ok(())
+    }
+
+    /// Converts floating-point tensors and moves all of them, in place, with
+    /// their gradients.
+    ///
+    /// # Errors
+    /// No memory on the device; then nothing has changed.
+    pub fn to(&self, kind: Option<Kind>, device: Option<Device>) -> Result<()> {
+        let (kind, device) = (kind.unwrap_or(self.kind()), device.unwrap_or(self.device()));
+        if (kind, device) == (self.kind(), self.device()) {
+            return Ok(());
+        }
+        tch::no_grad(|| {
+            // All copies first, so that a failure leaves everything as it was.
+            let mut ready = Vec::new();
+            for Named { tensor, .. } in self.tensors() {
+                let gradient = Some(tensor.f_grad()?).filter(Tensor::defined);
+                for tensor in [Some(tensor.shallow_clone()), gradient].into_iter().flatten() {
+                    let kind = if tensor.is_floating_point() { kind } else { tensor.kind() };
+                    let moved = tensor.f_detach()?.f_to_device_(device, kind, false, false)?;
+                    ready.push((tensor, moved));
+                }
+            }
+            ready.into_iter().try_for_each(|(mut tensor, moved)| Ok(tensor.f_set_data(&moved)?))
+        })
+    }
+
+    /// Tensors that are trained, in the order of their names.
+    pub fn parameters(&self) -> &[Named] {
+        &self.parameters
+    }
+
+    /// Tensors that are saved but not trained, in the order of their names.
+    pub fn buffers(&self) -> &[Named] {
+        &self.buffers
+    }
+
+    /// Loads a weight file of any framework.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not fit; then nothing has changed.
+    pub fn load(&self, path: impl AsRef<std::path::Path>, strict: bool) -> Result<LoadReport> {
+        let file = weights::read(path)?;
+        let options = LoadOptions { strict, ..LoadOptions::default() };
+        weights::load(&self.state(), self.model.family(), &file, &options)
+    }
+
+    /// Writes the encoder; `None` keeps the model's own names.
+    ///
+    /// # Errors
+    /// A framework without this model, an unknown ending, or a file that cannot
+    /// be written.
+    pub fn save(&self, path: impl AsRef<std::path::Path>, naming: Option<Naming>) -> Result<()> {
+        let naming = naming.unwrap_or(Naming::Official);
+        let mut state = self.state();
+        for (name, tensor) in &mut state {
+            // C++'s Module::to(dtype) converts counters, too.
+            if name.ends_with("num_batches_tracked") {
+                *tensor = tensor.f_to_kind(Kind::Int64)?;
+            }
+        }
+        weights::save(path, self.model.family(), naming, &state)
+    }
+
+    fn state(&self) -> StateDict {
+        self.tensors()
+            .map(|named| (named.name.to_string_lossy().into_owned(), named.tensor.shallow_clone()))
+            .collect()
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Named> {
+        self.parameters.iter().chain(&self.buffers)
+    }
+
+    /// The parameters' type: of the first, since a host changes all at once.
+    fn kind(&self) -> Kind {
+        self.parameters.first().map_or(Kind::Float, |named| named.tensor.kind())
+    }
+
+    fn device(&self) -> Device {
+        self.parameters.first().map_or(Device::Cpu, |named| named.tensor.device())
+    }
+}
+
+fn named(variables: Vec<(String, Tensor)>) -> Result<Vec<Named>> {
+    variables
+        .into_iter()
+        .map(|(name, tensor)| {
+            let name = CString::new(name).map_err(|error: NulError| {
+                Error::invalid("a parameter's name", format!("{error}"), "C ends strings at NUL")
+            })?;
+            Ok(Named { name, tensor })
+        })
+        .collect()
+}

@@ -1,0 +1,201 @@
+"""Builds Mask R-CNN in detection frameworks from the configs of spark_backbone,
+and runs one forward and one training step.
+
+    frameworks_check.py FOLDER mmdet|detectron2 ...
+
+FOLDER is for the weights that the backbones start from. Prints a line a check.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import spark_backbone
+
+SIDE = 128
+# Two objects: boxes as (x1, y1, x2, y2) in pixels, their classes, and masks that
+# fill them.
+BOXES = torch.tensor([[16.0, 24.0, 80.0, 88.0], [60.0, 40.0, 120.0, 116.0]])
+CLASSES = torch.tensor([0, 7])
+
+
+def masks() -> np.ndarray:
+    filled = np.zeros((len(BOXES), SIDE, SIDE), dtype=np.uint8)
+    for mask, (x1, y1, x2, y2) in zip(filled, BOXES.int().tolist(), strict=True):
+        mask[y1:y2, x1:x2] = 1
+    return filled
+
+
+def weights_of(model: str, folder: Path) -> Path:
+    """A file of weights to start from. Not as initialised: there the last norm of
+    each residual block is 0, and with it the gradients before it."""
+    path = folder / f"{model}.safetensors"
+    backbone = spark_backbone.Backbone(model)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    backbone.save_weights(path)
+    return path
+
+
+def check_step(what: str, model: torch.nn.Module, backbone: Any, losses: Any) -> None:
+    """One training step: finite losses, gradients in every part that is not frozen,
+    and other features after it."""
+    total = sum(losses.values())
+    assert torch.isfinite(total), f"{what}: losses {losses}"
+    total.backward()
+    lacking = [
+        name
+        for name, parameter in backbone.named_parameters()
+        if parameter.requires_grad
+        and (parameter.grad is None or not parameter.grad.any())
+        # ConvNeXt's last norm belongs to its classifier.
+        and not name.startswith("norm.")
+    ]
+    assert not lacking, f"{what}: no gradient for {lacking}"
+    frozen = [name for name, p in backbone.named_parameters() if not p.requires_grad]
+    image = torch.randn(1, 3, SIDE, SIDE)
+
+    def coarsest() -> torch.Tensor:
+        with torch.no_grad():
+            maps = backbone(image)
+        return (list(maps.values()) if isinstance(maps, dict) else maps)[-1]
+
+    before = coarsest()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    torch.optim.SGD(trained, lr=0.01).step()
+    assert not torch.equal(coarsest(), before), f"{what}: the step changed nothing"
+    shown = ", ".join(f"{name} {value.item():.3f}" for name, value in sorted(losses.items()))
+    print(f"ok  {what}: one training step, {len(frozen)} frozen tensors; {shown}", flush=True)
+
+
+def registers_where_imported() -> None:
+    """A framework imported before the package needs no further import."""
+    program = (
+        "from mmengine.registry import MODELS; import spark_backbone; "
+        "assert MODELS.get('SparKBackbone') is not None"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    print("ok  registered with mmengine, which was imported first", flush=True)
+
+
+def mmdet(folder: Path) -> None:
+    registers_where_imported()
+    for name in ("resnet50", "convnext_tiny"):
+        mmdet_model(name, folder)
+
+
+def mmdet_model(name: str, folder: Path) -> None:
+    from mmdet.registry import MODELS
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+    from mmengine.structures import InstanceData
+
+    register_all_modules()
+    # Config runs custom_imports, which registers the backbone.
+    config = Config.fromfile(spark_backbone.config_file(f"mmdet/mask_rcnn_{name}_fpn.py"))
+    config.model.backbone.weights = str(weights_of(name, folder))
+    # A block that is dropped for the only image has no gradient.
+    config.model.backbone.drop_path_rate = 0.0
+    # Heads that have learnt nothing are sure of nothing.
+    config.model.test_cfg.rcnn.score_thr = 0.0
+    model = MODELS.build(config.model)
+    model.init_weights()
+    assert isinstance(model.backbone, spark_backbone.Backbone)
+
+    def batch() -> dict[str, Any]:
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=1,
+                img_shape=(SIDE, SIDE),
+                ori_shape=(SIDE, SIDE),
+                batch_input_shape=(SIDE, SIDE),
+                scale_factor=(1.0, 1.0),
+            )
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=BOXES.clone(),
+            labels=CLASSES.clone(),
+            masks=BitmapMasks(masks(), SIDE, SIDE),
+        )
+        image = torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8)
+        return dict(inputs=[image], data_samples=[sample])
+
+    model.eval()
+    with torch.no_grad():
+        (found,) = model.test_step(batch())
+    count = len(found.pred_instances)
+    assert count > 0 and found.pred_instances.masks.shape[1:] == (SIDE, SIDE)
+    print(f"ok  mmdet {name}: forward, {count} boxes with masks", flush=True)
+
+    model.train()
+    data = model.data_preprocessor(batch(), training=True)
+    losses = model(**data, mode="loss")
+    _, values = model.parse_losses(losses)
+    total = model.parse_losses(losses)[0]
+    parts = {key: value for key, value in values.items() if "loss_" in key}
+    assert abs(sum(parts.values()) - total) <= 1e-5 * total, (parts, total)
+    flat = {
+        key: sum(value) if isinstance(value, list) else value
+        for key, value in losses.items()
+        if "loss" in key
+    }
+    check_step(f"mmdet {name}", model, model.backbone, flat)
+
+
+def detectron2(folder: Path) -> None:
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+    from detectron2.structures import BitMasks, Boxes, Instances
+
+    from spark_backbone.detectron2 import add_spark_config
+
+    config = get_cfg()
+    add_spark_config(config)
+    config.merge_from_file(spark_backbone.config_file("detectron2/mask_rcnn_resnet50_fpn.yaml"))
+    config.MODEL.SPARK.WEIGHTS = str(weights_of("resnet50", folder))
+    config.MODEL.DEVICE = "cpu"
+    config.INPUT.MASK_FORMAT = "bitmask"
+    model = build_model(config)
+    bottom_up = model.backbone.bottom_up
+    assert isinstance(bottom_up, spark_backbone.Backbone)
+    shapes = {name: (s.channels, s.stride) for name, s in bottom_up.output_shape().items()}
+    expected = {"res2": (256, 4), "res3": (512, 8), "res4": (1024, 16), "res5": (2048, 32)}
+    assert shapes == expected, shapes
+    assert bottom_up.size_divisibility == 32 and model.backbone.size_divisibility == 32
+
+    image = torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8)
+    model.eval()
+    with torch.no_grad():
+        (found,) = model([dict(image=image, height=SIDE, width=SIDE)])
+    print(f"ok  detectron2 resnet50: forward, {len(found['instances'])} boxes", flush=True)
+
+    instances = Instances((SIDE, SIDE))
+    instances.gt_boxes = Boxes(BOXES)
+    instances.gt_classes = CLASSES
+    instances.gt_masks = BitMasks(torch.from_numpy(masks()).bool())
+    model.train()
+    from detectron2.utils.events import EventStorage
+
+    with EventStorage():
+        losses = model([dict(image=image, instances=instances, height=SIDE, width=SIDE)])
+    check_step("detectron2 resnet50", model, bottom_up, losses)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    folder = Path(sys.argv[1])
+    for framework in sys.argv[2:]:
+        {"mmdet": mmdet, "detectron2": detectron2}[framework](folder)
+
+
+if __name__ == "__main__":
+    main()

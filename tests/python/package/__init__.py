@@ -1,0 +1,1 @@
+"""Checks of the Python package, run by `package_check.py`."""

@@ -1,0 +1,211 @@
+//! The Python package: its wheel, built and installed as a user does, against
+//! the crate and against timm.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use backbone::models::{self, BuildOptions};
+use backbone::weights::{StateDict, write_safetensors};
+use backbone::{FeatureMap, Mode};
+use spark_tests::{python, rule};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// What the tests here share, in cargo's folder for tests' files: other tests
+/// find the TorchScript file there.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("python_package")
+}
+
+/// The folder that the wheel is installed into, built on the first call.
+fn installed() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let (wheels, site) = (folder().join("wheels"), folder().join("site"));
+        for old in [&wheels, &site] {
+            let _ = fs::remove_dir_all(old);
+        }
+        let mut xtask = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        xtask.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+        // The library that cargo built beside this test.
+        let library = env::current_exe().unwrap().with_file_name("libspark_backbone.so");
+        xtask.args(["xtask", "wheel", "--library"]).arg(library).arg("--output").arg(&wheels);
+        succeed(&mut xtask);
+        let wheel = fs::read_dir(&wheels).unwrap().next().expect("a wheel").unwrap().path();
+        let name = wheel.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(name.starts_with("spark_backbone-") && name.contains("-py3-none-linux"), "{name}");
+        let mut pip = Command::new(python());
+        pip.args(["-I", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]);
+        succeed(pip.arg(&site).arg(&wheel));
+        site
+    })
+}
+
+/// Python with the package, and nothing in its environment that could help it to
+/// find libtorch.
+fn python_with_package() -> Command {
+    let mut command = Command::new(python());
+    command.env("PYTHONPATH", installed()).env_remove("LD_LIBRARY_PATH").current_dir("/");
+    command.env("OMP_NUM_THREADS", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
+}
+
+/// Runs a command to its good end; what it printed.
+fn succeed(command: &mut Command) -> String {
+    let output = run(command);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?} failed ({}):\n{printed}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    printed
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Weights of `name` by rule into `folder`, and its features of `images`.
+fn reference(name: &str, images: &Tensor, folder: &Path, features: &mut StateDict) {
+    let store = VarStore::new(Device::Cpu);
+    let options = BuildOptions { uninitialised: true, ..BuildOptions::default() };
+    let network = models::find(name).unwrap().build(&store.root(), &options).unwrap();
+    let tensors: StateDict = store.variables().into_iter().collect();
+    tch::no_grad(|| {
+        for (name, tensor) in &tensors {
+            if tensor.is_floating_point() {
+                tensor.shallow_clone().copy_(&rule::weight(name, &tensor.size()));
+            }
+        }
+        let maps =
+            network.forward(&FeatureMap::Grid(images.shallow_clone()), &Mode::eval()).unwrap();
+        for (level, map) in maps.iter().enumerate() {
+            features.insert(format!("{name}/{level}"), map.to_grid().contiguous());
+        }
+    });
+    write_safetensors(folder.join(format!("{name}.safetensors")), &tensors, &BTreeMap::new())
+        .unwrap();
+}
+
+#[test]
+fn the_module_is_rusts_and_behaves_as_pytorchs() {
+    // As many as the Python side has: sums split among threads round otherwise.
+    tch::set_num_threads(1);
+    let folder = folder().join("checks");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let images = Tensor::randn([2, 3, 64, 96], (Kind::Float, Device::Cpu));
+    let mut features = StateDict::from([("images".to_owned(), images.shallow_clone())]);
+    for name in ["resnet50", "convnext_tiny"] {
+        reference(name, &images, &folder, &mut features);
+    }
+    write_safetensors(folder.join("features.safetensors"), &features, &BTreeMap::new()).unwrap();
+
+    let printed = succeed(python_with_package().arg(script("package_check.py")).arg(&folder));
+    println!("{printed}");
+    for check in [
+        "features_equal_rusts_bit_for_bit",
+        "gradients_equal_timms",
+        "torchscript_saves_and_loads",
+        "bad_images_are_refused",
+        "conversions_keep_sharing",
+    ] {
+        assert!(printed.contains(&format!("ok  {check}")), "{check} did not run:\n{printed}");
+    }
+    assert!(folder.join("scripted.pt").is_file());
+}
+
+#[test]
+fn two_processes_train_as_one() {
+    let printed = succeed(python_with_package().arg(script("package_parallel.py")));
+    for rank in 0..2 {
+        assert!(printed.contains(&format!("ok  rank {rank}: ")), "{printed}");
+    }
+}
+
+#[test]
+fn autocast_runs_in_bfloat16() {
+    let mut command = python_with_package();
+    if env::var_os("ONEDNN_MAX_CPU_ISA").is_none() {
+        // Some virtual machines announce AMX and stop programs that use it.
+        command.env("ONEDNN_MAX_CPU_ISA", "AVX10_1_512");
+    }
+    let printed = succeed(command.arg(script("package_autocast.py")));
+    assert!(printed.contains("ok  autocast"), "{printed}");
+}
+
+/// What a Python that cannot import the package says.
+fn import_error(command: &mut Command) -> String {
+    let output = run(command.args(["-c", "import spark_backbone"]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_import_that_cannot_work_says_why() {
+    let scratch = tempfile::tempdir().unwrap();
+    let torch = scratch.path().join("torch");
+    fs::create_dir(&torch).unwrap();
+    let path = env::join_paths([scratch.path(), installed()]).unwrap();
+
+    fs::write(torch.join("__init__.py"), "__version__ = '2.12.1+cpu'\n").unwrap();
+    let said = import_error(python_with_package().env("PYTHONPATH", &path));
+    for part in ["ImportError: torch 2.12.1+cpu is installed", "built against torch 2.13.0"] {
+        assert!(said.contains(part), "{said}");
+    }
+
+    fs::write(torch.join("__init__.py"), "raise ImportError('libcudart is missing')\n").unwrap();
+    let said = import_error(python_with_package().env("PYTHONPATH", &path));
+    assert!(
+        said.contains("ImportError: spark_backbone needs torch") && said.contains("libcudart"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_package_without_its_library_says_so() {
+    let scratch = tempfile::tempdir().unwrap();
+    let package = scratch.path().join("spark_backbone");
+    fs::create_dir(&package).unwrap();
+    for entry in fs::read_dir(installed().join("spark_backbone")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            fs::copy(&path, package.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let without = |command: &mut Command| import_error(command.env("PYTHONPATH", scratch.path()));
+    let said = without(&mut python_with_package());
+    assert!(said.contains("libspark_backbone.so is missing"), "{said}");
+
+    fs::write(package.join("libspark_backbone.so"), "not a library").unwrap();
+    let said = without(&mut python_with_package());
+    assert!(said.contains("libspark_backbone.so cannot be loaded"), "{said}");
+}
+
+#[test]
+fn the_torchvision_example_learns() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../ffi/examples/python/torchvision_mask_rcnn.py")
+        .canonicalize()
+        .unwrap();
+    let picture = folder().join("mask_rcnn.png");
+    let _ = fs::remove_file(&picture);
+    let mut command = python_with_package();
+    command.env_remove("OMP_NUM_THREADS").arg(&example).arg("--output").arg(&picture);
+    // It fails by itself unless its loss falls by 30 %.
+    let printed = succeed(&mut command);
+    println!("{printed}");
+    let png = fs::read(&picture).unwrap();
+    assert!(png.starts_with(b"\x89PNG"), "no PNG: {printed}");
+}

@@ -1,0 +1,86 @@
+//! `libspark_backbone.so`: built, or given by the user.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::{places, process};
+
+/// The library's file, wherever it is put.
+pub const LIBRARY: &str = "libspark_backbone.so";
+
+/// How cargo builds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Optimised.
+    Release,
+    /// As the tests are built: sooner ready, with line numbers.
+    Dev,
+}
+
+impl Profile {
+    /// Cargo's name for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "dev",
+        }
+    }
+
+    /// The folder in cargo's target folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        }
+    }
+}
+
+/// Where the library comes from.
+#[derive(Debug, Clone, Args)]
+pub struct Source {
+    /// How the library is built
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    pub profile: Profile,
+    /// Take this libspark_backbone.so instead of building one
+    #[arg(long, value_name = "FILE")]
+    pub library: Option<PathBuf>,
+}
+
+impl Source {
+    /// The library, built in the checkout at `root` unless one is given; where
+    /// it lies.
+    ///
+    /// # Errors
+    /// When the build fails or the file given is not there.
+    pub fn provide(&self, root: &Path) -> Result<PathBuf> {
+        if let Some(library) = &self.library {
+            if !library.is_file() {
+                bail!("--library is {}, but there is no such file", library.display());
+            }
+            return Ok(library.clone());
+        }
+        let mut cargo = process::cargo(root);
+        let profile = self.profile;
+        process::run(cargo.args(["build", "--package", "spark-ffi", "--profile", profile.name()]))?;
+        let library = places::target()?.join(profile.folder()).join(LIBRARY);
+        if !library.is_file() {
+            bail!("cargo built no {}: the shared library is for Linux", library.display());
+        }
+        Ok(library)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_not_there_is_refused() {
+        let library = Some(PathBuf::from("/nowhere/libspark_backbone.so"));
+        let source = Source { profile: Profile::Release, library };
+        let error = source.provide(Path::new("/")).unwrap_err().to_string();
+        assert_eq!(error, "--library is /nowhere/libspark_backbone.so, but there is no such file");
+    }
+}
