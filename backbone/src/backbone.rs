@@ -117,8 +117,9 @@ fn check_mask(x: &FeatureMap, mask: &PatchMask, stride: i64) -> Result<()> {
         return Err(Error::invalid("masked input", format!("{:?}", x.tensor().size()), rule));
     }
     if height % stride != 0 || width % stride != 0 {
+        let value = format!("{height}×{width} pixels");
         let rule = format!("its sides must be multiples of the total stride {stride}");
-        return Err(Error::invalid("masked input", format!("{:?}", x.tensor().size()), rule));
+        return Err(Error::invalid("masked input", value, rule));
     }
     let patch = (height / rows, width / cols);
     if patch.0 % stride != 0 || patch.1 % stride != 0 {

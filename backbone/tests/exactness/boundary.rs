@@ -64,7 +64,7 @@ fn masked_backbone_inputs() {
     let thirds = FeatureMap::Masked { grid: zeros(&[1, 3, 63, 63]), mask: mask(1, 3, 3, &[0]) };
     assert_eq!(
         refusal(&thirds),
-        "masked input is [1, 3, 63, 63], but its sides must be multiples of the total stride 32"
+        "masked input is 63×63 pixels, but its sides must be multiples of the total stride 32"
     );
     let packed = FeatureMap::Patches { packed: zeros(&[3, 3, 32, 32]), mask: Rc::clone(&fine) };
     assert_eq!(
