@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <torch/torch.h>
@@ -146,12 +147,19 @@ void check_threads() {
   }
 }
 
-// Memory that the process holds, in kilobytes.
-long resident() {
+// Memory of the process, in bytes.
+struct Memory {
+  long allocated;  // asked for and not given back
+  long resident;   // held, with what the allocator keeps for later
+};
+
+Memory memory() {
+  // Tensors come from this allocator, too.
+  const struct mallinfo2 heap = mallinfo2();
   std::ifstream file("/proc/self/statm");
   long whole = 0, pages = 0;
   file >> whole >> pages;
-  return pages * (sysconf(_SC_PAGESIZE) / 1024);
+  return {static_cast<long>(heap.uordblks + heap.hblkhd), pages * sysconf(_SC_PAGESIZE)};
 }
 
 void run_round(const std::string& weights, const torch::Tensor& image) {
@@ -159,22 +167,23 @@ void run_round(const std::string& weights, const torch::Tensor& image) {
   EXPECT(backbone.forward(image).size() == 4);
 }
 
-// Prints what memory grew by, in kilobytes, from the end of the first rounds,
-// in which caches fill, to the end of the last.
+// Prints what allocated and resident memory grew by, in bytes, from the end of
+// the first rounds, in which caches fill, to the end of the last.
 void measure_rounds(const std::string& weights, int rounds) {
   const auto image = torch::rand({1, 3, 32, 32});
   const int first = rounds / 4;
-  long before = 0;
-  for (int round = 0; round < rounds; ++round) {
+  Memory before{};
+  for (int round = 1; round <= rounds; ++round) {
     run_round(weights, image);
-    if (round + 1 == first) {
-      before = resident();
+    if (round == first) {
+      before = memory();
     }
     if (round % 1000 == 0) {
-      std::fprintf(stderr, "round %d: %ld kB\n", round, resident());
+      std::fprintf(stderr, "round %d: %ld kB\n", round, memory().resident / 1024);
     }
   }
-  std::printf("%ld\n", resident() - before);
+  const Memory after = memory();
+  std::printf("%ld %ld\n", after.allocated - before.allocated, after.resident - before.resident);
 }
 
 void write_features(const std::vector<std::string>& words) {
