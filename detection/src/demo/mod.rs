@@ -1,0 +1,1 @@
+//! A small data set with known masks, made out of photographs.

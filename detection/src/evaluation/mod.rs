@@ -1,0 +1,1 @@
+//! COCO evaluation: the twelve figures, results files, error analysis.

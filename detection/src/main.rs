@@ -1,0 +1,3 @@
+//! `detect`: Mask R-CNN on the command line.
+
+fn main() {}
