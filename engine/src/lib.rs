@@ -1,5 +1,5 @@
 //! What every trainer needs, and no more: data, random streams, optimizers,
-//! schedules, checkpoints, metrics and progress.
+//! schedules, checkpoints, metrics, pictures and progress.
 //!
 //! The crate supplies parts. The training loop that calls them is a function
 //! of each binary, to be read there from top to bottom.
@@ -9,6 +9,7 @@ pub mod data;
 pub mod error;
 pub mod metrics;
 pub mod optim;
+pub mod picture;
 pub mod progress;
 pub mod rng;
 pub mod run_dir;
