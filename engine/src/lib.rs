@@ -1,6 +1,6 @@
 //! What every trainer needs, and no more: data, random streams, optimizers,
-//! schedules, checkpoints, metrics and progress, and what their command lines
-//! share.
+//! schedules, checkpoints, metrics, pictures and progress, and what their command
+//! lines share.
 //!
 //! The crate supplies parts. The training loop that calls them is a function
 //! of each binary, to be read there from top to bottom.
@@ -12,6 +12,7 @@ pub mod error;
 pub mod interrupt;
 pub mod metrics;
 pub mod optim;
+pub mod picture;
 pub mod precision;
 pub mod processor;
 pub mod progress;

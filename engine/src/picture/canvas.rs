@@ -12,18 +12,18 @@ use embedded_graphics::text::{Alignment, Baseline, Text, TextStyleBuilder};
 use image::{Rgb, RgbImage};
 
 /// Bold face of titles and headings.
-pub(super) const HEADING: Face = Face(&FONT_9X18_BOLD);
+pub const HEADING: Face = Face(&FONT_9X18_BOLD);
 /// Face of everything else.
-pub(super) const BODY: Face = Face(&FONT_8X13);
+pub const BODY: Face = Face(&FONT_8X13);
 
 /// Paper.
-pub(super) const WHITE: Rgb888 = Rgb888::WHITE;
+pub const WHITE: Rgb888 = Rgb888::WHITE;
 /// Text and axes: dark, but not harsh.
-pub(super) const INK: Rgb888 = Rgb888::new(40, 40, 40);
+pub const INK: Rgb888 = Rgb888::new(40, 40, 40);
 
 /// A fixed-width bitmap font of Latin-1; other characters become `?`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Face(&'static MonoFont<'static>);
+pub struct Face(&'static MonoFont<'static>);
 
 impl Face {
     /// Height of a line in pixels.
@@ -63,7 +63,7 @@ impl Face {
 
 /// An image to draw on. What lies outside is cut off.
 #[derive(Debug)]
-pub(super) struct Canvas(RgbImage);
+pub struct Canvas(RgbImage);
 
 impl Canvas {
     /// White, of this size in pixels.
