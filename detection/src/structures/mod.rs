@@ -4,6 +4,7 @@
 mod boxes;
 mod detections;
 mod mask;
+mod mask_geometry;
 mod targets;
 
 pub use boxes::Boxes;
