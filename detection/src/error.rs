@@ -27,6 +27,9 @@ pub enum Error {
     /// A backbone or its weights.
     #[error(transparent)]
     Backbone(#[from] backbone::Error),
+    /// A picture that cannot be drawn.
+    #[error(transparent)]
+    Picture(#[from] engine::picture::Error),
     /// Data, optimizers or checkpoints.
     #[error(transparent)]
     Engine(#[from] engine::Error),
