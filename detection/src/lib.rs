@@ -7,11 +7,14 @@
 pub mod cli;
 pub mod data;
 pub mod demo;
+pub mod detector;
 pub mod error;
 pub mod evaluation;
+pub mod inference;
 pub mod modeling;
 pub mod ops;
 pub mod picture;
+pub mod saved;
 pub mod structures;
 pub mod train;
 

@@ -10,7 +10,8 @@ use toml::Table;
 
 use crate::{Error, Result};
 
-/// The defaults of `T` with `layers` laid over them, later ones on top.
+/// The defaults of `T` with `layers` laid over them, later ones on top; tables
+/// within are laid over each other in the same way.
 ///
 /// # Errors
 /// [`Error::Data`]: a layer has a key that is no setting, or a value of another
@@ -18,11 +19,23 @@ use crate::{Error, Result};
 pub fn from_layers<T: DeserializeOwned>(layers: impl IntoIterator<Item = Table>) -> Result<T> {
     let mut merged = Table::new();
     for layer in layers {
-        merged.extend(layer);
+        lay_over(&mut merged, layer);
     }
     merged
         .try_into()
         .map_err(|e| Error::Data(format!("these settings do not make a configuration: {e}")))
+}
+
+/// `upper` over `lower`, key by key and table by table.
+pub fn lay_over(lower: &mut Table, upper: Table) {
+    for (key, value) in upper {
+        match (lower.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
+            (_, value) => {
+                lower.insert(key, value);
+            }
+        }
+    }
 }
 
 /// The settings in the TOML file at `path`.
@@ -70,5 +83,24 @@ pub fn within(name: &str, value: f64, inside: bool, range: &str) -> Result<()> {
     match inside {
         true => Ok(()),
         false => Err(Error::invalid(name, value, format!("it must be in {range}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_laid_over_each_other_key_by_key() {
+        let mut lower: Table = "a = 1\n[t]\nx = 1\ny = [1, 2]".parse().unwrap();
+        lay_over(&mut lower, "b = 2\n[t]\ny = [3]".parse().unwrap());
+        assert_eq!(lower, "a = 1\nb = 2\n[t]\nx = 1\ny = [3]".parse().unwrap());
+    }
+
+    #[test]
+    fn what_differs_is_told_by_name() {
+        let table = |text: &str| text.parse::<Table>().unwrap();
+        let told = differences(&table("a = 1\nb = 2\nc = 3"), &table("a = 1\nb = 4\nd = 5"));
+        assert_eq!(told, ["b: 2 → 4", "c: 3 → none", "d: none → 5"]);
     }
 }

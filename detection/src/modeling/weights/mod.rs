@@ -29,6 +29,12 @@ const PREDICTORS: [&str; 3] = [
     "roi_heads.mask_head.predictor.",
 ];
 
+/// Whether the variable `name` (in memory) is of a layer whose outputs are
+/// classes.
+pub fn is_predictor(name: &str) -> bool {
+    PREDICTORS.iter().any(|predictor| name.starts_with(predictor))
+}
+
 /// How to load a detector.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
@@ -133,7 +139,7 @@ pub fn read_detector(
         let predictors: Vec<String> = store
             .variables()
             .into_keys()
-            .filter(|name| PREDICTORS.iter().any(|predictor| name.starts_with(predictor)))
+            .filter(|name| is_predictor(name))
             .filter_map(|name| match found {
                 Naming::Torchvision => torchvision::to(config.family(), config, &name),
                 _ => detectron2::to(config.family(), &name),
