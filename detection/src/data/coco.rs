@@ -214,17 +214,7 @@ impl CocoDataset {
     /// # Errors
     /// [`Error::Engine`] when it can't be read or has another size than its record.
     pub fn image(&self, index: usize) -> Result<Image> {
-        let path = self.path(index);
-        let bytes = std::fs::read(&path).map_err(|e| engine::Error::io(&path, e))?;
-        let image = engine::data::decode(&path, &bytes, 3)?;
-        let record = self.record(index);
-        let (width, height) = (record.width as usize, record.height as usize);
-        if (image.width(), image.height()) != (width, height) {
-            let (w, h) = (image.width(), image.height());
-            let problem = format!("it has {w}×{h} pixels, but its record says {width}×{height}");
-            return Err(engine::Error::image(path, problem).into());
-        }
-        Ok(image)
+        decode(&self.folder, self.record(index))
     }
 
     /// Checks that `other` has the same classes in the same order: what was trained on one can
@@ -257,6 +247,20 @@ pub(super) fn read(path: &Path) -> Result<COCO> {
         };
         Error::format(path, problem)
     })
+}
+
+/// The image of `record`, if it has the size that the record says.
+pub(super) fn decode(folder: &Path, record: &hotcoco::Image) -> Result<Image> {
+    let path = folder.join(&record.file_name);
+    let bytes = std::fs::read(&path).map_err(|e| engine::Error::io(&path, e))?;
+    let image = engine::data::decode(&path, &bytes, 3)?;
+    let (width, height) = (record.width as usize, record.height as usize);
+    if (image.width(), image.height()) != (width, height) {
+        let (w, h) = (image.width(), image.height());
+        let problem = format!("it has {w}×{h} pixels, but its record says {width}×{height}");
+        return Err(engine::Error::image(path, problem).into());
+    }
+    Ok(image)
 }
 
 /// The folder of the images: the one given, or the first likely one that has the first image.
