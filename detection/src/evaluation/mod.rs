@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use analysis::{Analysis, AnalysisOptions, Confusion, ErrorKind, ErrorShare, analyse};
 pub use curves::{PrecisionRecall, RECALLS};
 pub use detection::{Detection, ImageDetections};
-pub use evaluator::{CocoEvaluator, EvaluatorOptions, Evaluation};
+pub use evaluator::{CocoEvaluator, Evaluation, EvaluatorOptions};
 pub use mask::RleMask;
 pub use report::{ClassFigures, Figures, Report, Section};
 

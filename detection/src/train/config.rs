@@ -245,8 +245,9 @@ impl TrainConfig {
 
     /// The detector's preset with `[model]` laid over it.
     fn detector_config(&self) -> Result<ModelConfig> {
-        let mut preset = ModelConfig::preset(&self.detector)
-            .map_err(|error| anyhow::anyhow!("{}", error.to_string().replacen("preset", "detector", 1)))?;
+        let mut preset = ModelConfig::preset(&self.detector).map_err(|error| {
+            anyhow::anyhow!("{}", error.to_string().replacen("preset", "detector", 1))
+        })?;
         if self.small {
             preset = preset.small();
         }

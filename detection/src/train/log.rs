@@ -231,11 +231,6 @@ impl Log {
         Ok(())
     }
 
-    /// Says something without tearing the progress bar.
-    pub fn note(&mut self, text: &str) {
-        self.progress.note(text);
-    }
-
     /// Names files that newly proved unreadable, and lists all in the run.
     pub fn corrupt(&mut self, corrupt: &CorruptFiles) -> Result<()> {
         if corrupt.len() <= self.reported_corrupt.len() {

@@ -82,8 +82,7 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
 
         // The host waits for the device here, and only when it must: a CPU has
         // the numbers at hand, a GPU is otherwise read one step behind.
-        let settled =
-            log.measure(measured, must_know || trainer.detector.device() == Device::Cpu);
+        let settled = log.measure(measured, must_know || trainer.detector.device() == Device::Cpu);
         for settled in &settled {
             outputs::refuse_non_finite(settled, &run, &loader, &checkpoints)?;
         }
@@ -94,8 +93,7 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
             log.corrupt(loader.corrupt_files())?;
         }
         if evaluation_due {
-            let figures =
-                validate(&mut trainer, &loader, &validation, &run, state.step, &mut log)?;
+            let figures = validate(&mut trainer, &loader, &validation, &run, state.step, &mut log)?;
             let section = figures.segm.as_ref().or(figures.bbox.as_ref());
             names.best = section.is_some_and(|section| state.is_best(section.figures.ap));
             report = Some(figures);

@@ -10,7 +10,9 @@ use backbone::weights::LoadOptions;
 use engine::checkpoint::{self, CheckpointDir, CheckpointFile, write_file};
 use engine::data::LoaderOptions;
 use engine::device::parse_device;
-use engine::optim::{AdamW, AdamWConfig, Ema, GradScaler, Place, layered_param_groups, usual_decay};
+use engine::optim::{
+    AdamW, AdamWConfig, Ema, GradScaler, Place, layered_param_groups, usual_decay,
+};
 use engine::precision::Precision;
 use engine::run_dir::{LAST_CHECKPOINT, RunDir, shown};
 use engine::settings::differences;
@@ -116,7 +118,8 @@ fn validation_loader(config: &TrainConfig, dataset: Arc<CocoDataset>) -> Result<
 fn trainer(config: TrainConfig, classes: i64, device: Device) -> Result<Trainer> {
     let detector = Detector::build(&config, classes, device)?;
     let optimizer = optimizer(&config, &detector)?;
-    let ema = (config.ema > 0.0).then(|| Ema::new(&detector.variables(), config.ema)).transpose()?;
+    let ema =
+        (config.ema > 0.0).then(|| Ema::new(&detector.variables(), config.ema)).transpose()?;
     Ok(Trainer { config, detector, optimizer: Box::new(optimizer), ema })
 }
 

@@ -62,9 +62,9 @@ fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
             trainer.losses(samples, batch.epoch)?;
         } else {
             let images: Vec<_> = samples.into_iter().map(|sample| sample.image).collect();
-            let mode = trainer.detector.train_mode(&trainer.config, images.len(), |blocks| {
-                vec![1.0; blocks]
-            });
+            let mode = trainer
+                .detector
+                .train_mode(&trainer.config, images.len(), |blocks| vec![1.0; blocks]);
             trainer.detector.model.maps(&images, &mode)?;
         }
         Ok(true)
@@ -86,11 +86,7 @@ fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Report> {
 }
 
 /// The sheet of labelled and found objects in the first images with any, as PNG.
-fn pictures(
-    trainer: &Trainer,
-    validation: &DetectionLoader,
-    step: u64,
-) -> Result<Option<Vec<u8>>> {
+fn pictures(trainer: &Trainer, validation: &DetectionLoader, step: u64) -> Result<Option<Vec<u8>>> {
     let dataset = validation.dataset();
     let with_objects = (0..dataset.len()).filter(|&index| dataset.object_count(index) > 0);
     let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
