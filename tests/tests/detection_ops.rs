@@ -199,7 +199,7 @@ impl Case {
         assert_eq!(ours.size(), theirs.size(), "{}.{name}", self.name);
         assert_eq!(ours.kind(), theirs.kind(), "{}.{name}", self.name);
         let same = ours.eq_tensor(&theirs).logical_or(&ours.isnan().logical_and(&theirs.isnan()));
-        assert!(bool::try_from(same.all()).unwrap(), "{}.{name}: {ours} {theirs}", self.name);
+        assert!(bool::try_from(same.all()).unwrap(), "{}.{name}", self.name);
     }
 
     /// The same shapes and kinds, values to within `tolerance`.
