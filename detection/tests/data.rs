@@ -141,7 +141,11 @@ fn objects_that_cannot_be_used_are_counted_and_left_out() {
         (|a| a["image_id"] = 99.into(), "unknown_image", 1),
         (|a| a["segmentation"] = json!([[5, 5, 15, 5]]), "broken_mask", 1),
         (|a| a["segmentation"] = json!({ "size": [9, 9], "counts": [0, 81] }), "broken_mask", 1),
-        (|a| a["segmentation"] = json!({ "size": [30, 40], "counts": [0, 9999] }), "broken_mask", 1),
+        (
+            |a| a["segmentation"] = json!({ "size": [30, 40], "counts": [0, 9999] }),
+            "broken_mask",
+            1,
+        ),
         (|a| a["segmentation"] = json!({ "size": [30, 40], "counts": [1200] }), "broken_mask", 1),
         (|a| drop(a.as_object_mut().unwrap().remove("segmentation")), "no_mask", 1),
         (|a| a["bbox"] = json!([5, 5, 0, 10]), "degenerate_box", 1),
@@ -255,7 +259,10 @@ fn samples_hold_what_the_model_takes() {
             assert!(height.min(width) == 60 || height.min(width) == 72);
             let record = dataset.record(sample.index);
             assert_eq!(sample.size, (record.height as usize, record.width as usize));
-            assert_eq!((sample.image_id, record.width > record.height), (record.id, width > height));
+            assert_eq!(
+                (sample.image_id, record.width > record.height),
+                (record.id, width > height)
+            );
             let targets = &sample.targets;
             assert_eq!(targets.boxes.len() as usize, dataset.object_count(sample.index));
             assert_eq!(targets.boxes.tensor().kind(), tch::Kind::Float);
@@ -303,7 +310,7 @@ fn files_that_cannot_be_read_are_replaced_listed_and_limited() {
     let report = loader.corrupt_files().report();
     let names: Vec<&str> = report.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["000003.jpg", "000004.jpg", "000008.jpg"]);
-    assert!(report[1].1.contains("96×72 pixels, but its record says 72×96"), "{report:?}");
+    assert!(report[1].1.contains("72×96 pixels, but its record says 96×72"), "{report:?}");
 
     let options = LoaderOptions { threads: 2, prefetch: 2, max_corrupt: 0.2 };
     let transform = EvalTransform { short: 48, max: 80 };
@@ -333,9 +340,10 @@ fn a_report_counts_and_finds() {
         v["images"][1]["width"] = 31.into();
         let crowd = v["annotations"][2].clone();
         v["annotations"].as_array_mut().unwrap().push(crowd);
-        v["images"].as_array_mut().unwrap().push(
-            json!({ "id": 11, "file_name": "gone.png", "width": 20, "height": 20 }),
-        );
+        v["images"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "id": 11, "file_name": "gone.png", "width": 20, "height": 20 }));
         v["annotations"][0]["category_id"] = 5.into();
     }));
     let report = check(&path, None, &CheckOptions { read_images: true, threads: 2 }).unwrap();
@@ -390,9 +398,7 @@ fn the_demo_is_deterministic_and_uses_the_whole_format() {
 fn the_demo_refuses_what_it_cannot_make() {
     let folder = tempfile::tempdir().unwrap();
     let photos = photographs(folder.path());
-    let refused = |options| {
-        demo::make(&photos, folder.path(), &options).unwrap_err().to_string()
-    };
+    let refused = |options| demo::make(&photos, folder.path(), &options).unwrap_err().to_string();
     let normal = DemoOptions::default();
     assert!(refused(DemoOptions { classes: 7, ..normal.clone() }).contains("classes is 7"));
     assert!(refused(DemoOptions { size: 10, ..normal.clone() }).contains("picture size is 10"));

@@ -263,7 +263,8 @@ fn further(coco: &COCO) -> Vec<Finding> {
         .map(|finding| {
             let count = finding.affected_ids.len();
             // Its messages begin with the number.
-            let problem = finding.message.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+            let problem =
+                finding.message.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
             Finding {
                 severity: Severity::Warning,
                 code: finding.code.to_owned(),

@@ -151,7 +151,8 @@ impl CocoDataset {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.findings.iter().map(Finding::to_string).collect();
         if !self.missing.is_empty() {
-            let names: Vec<&str> = self.missing.iter().take(LISTED).map(|&i| self.name(i)).collect();
+            let names: Vec<&str> =
+                self.missing.iter().take(LISTED).map(|&i| self.name(i)).collect();
             let more = if self.missing.len() > LISTED { ", …" } else { "" };
             let (missing, all) = (self.missing.len(), self.len());
             let folder = self.folder.display();
@@ -200,7 +201,8 @@ impl CocoDataset {
             let problem = format!("the mask of annotation {}: {why}", annotation.id);
             Error::format(&self.annotations, problem)
         };
-        let mask = annotation.segmentation.as_ref().ok_or_else(|| broken("there is none".into()))?;
+        let mask =
+            annotation.segmentation.as_ref().ok_or_else(|| broken("there is none".into()))?;
         if let Some(polygons) = mask.polygons() {
             let polygons = polygons.iter().filter(|polygon| findings::is_polygon(polygon));
             return Ok(InstanceMask::Polygons(polygons.cloned().collect()));
@@ -242,7 +244,9 @@ pub(super) fn read(path: &Path) -> Result<COCO> {
     COCO::new(path).map_err(|error| {
         let problem = match error {
             hotcoco::Error::Io(error) => return engine::Error::io(path, error).into(),
-            hotcoco::Error::Json(error) => format!("not an annotation file in COCO's format: {error}"),
+            hotcoco::Error::Json(error) => {
+                format!("not an annotation file in COCO's format: {error}")
+            }
             other => other.to_string(),
         };
         Error::format(path, problem)

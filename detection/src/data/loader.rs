@@ -209,12 +209,7 @@ impl Source for CocoSource {
         }
     }
 
-    fn make(
-        &self,
-        index: usize,
-        rng: &mut Rng,
-        sample: &mut Option<Sample>,
-    ) -> engine::Result<()> {
+    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Option<Sample>) -> engine::Result<()> {
         let made = self.sample(index, rng).map_err(|error| match error {
             Error::Engine(error) => error,
             other => engine::Error::image(self.dataset.path(index), other.to_string()),

@@ -126,8 +126,8 @@ impl Augmentation {
             Self::ScaleJitter { low, high, height, width } => {
                 let factor = rng.between(*low, *high);
                 let (rows, columns) = scene.size();
-                let scale = factor
-                    * (*height as f64 / rows as f64).min(*width as f64 / columns as f64);
+                let scale =
+                    factor * (*height as f64 / rows as f64).min(*width as f64 / columns as f64);
                 let scaled = |side: usize| ((side as f64 * scale).round() as usize).max(1);
                 scene.resize((scaled(rows), scaled(columns)))?;
                 let (rows, columns) = scene.size();

@@ -139,7 +139,8 @@ fn settings_are_read_and_checked() {
     let transform = TrainTransform::mmdet();
     let text = serde_json::to_string(&transform).unwrap();
     assert_eq!(serde_json::from_str::<TrainTransform>(&text).unwrap(), transform);
-    let refused = |text: &str| serde_json::from_str::<TrainTransform>(text).unwrap_err().to_string();
+    let refused =
+        |text: &str| serde_json::from_str::<TrainTransform>(text).unwrap_err().to_string();
     assert!(refused(r#"[{"flip": {"probability": 1.5}}]"#).contains("flip probability is 1.5"));
     let message = refused(r#"[{"resize_shortest_edge": {"short": [], "max": 9}}]"#);
     assert!(message.contains("short sides is []"), "{message}");

@@ -19,9 +19,7 @@ pub(super) struct Annotations {
 
 impl Annotations {
     pub(super) fn new(classes: &[Shape]) -> Self {
-        let category = |shape: &Shape| {
-            json!({ "id": shape.id(), "name": shape.name(), "supercategory": "shape" })
-        };
+        let category = |shape: &Shape| json!({ "id": shape.id(), "name": shape.name(), "supercategory": "shape" });
         Self {
             images: Vec::new(),
             annotations: Vec::new(),
@@ -74,14 +72,11 @@ impl Annotations {
 
 /// Segmentation, area and box: a polygon where one is the whole truth, else run lengths, of an
 /// object in either of their spellings and of a crowd as numbers, as COCO has them.
-fn describe(
-    object: &Visible,
-    id: usize,
-    size: (usize, usize),
-) -> Result<(Value, f64, [f64; 4])> {
+fn describe(object: &Visible, id: usize, size: (usize, usize)) -> Result<(Value, f64, [f64; 4])> {
     if let Some(outline) = &object.outline {
         let corners = outline.outer.iter();
-        let polygon: Vec<f64> = corners.flat_map(|&(x, y)| [hundredths(x), hundredths(y)]).collect();
+        let polygon: Vec<f64> =
+            corners.flat_map(|&(x, y)| [hundredths(x), hundredths(y)]).collect();
         let mask = InstanceMask::Polygons(vec![polygon.clone()]);
         let [x1, y1, x2, y2] = mask.bounding_box().unwrap_or_default();
         let bounds = [x1, y1, hundredths(x2 - x1), hundredths(y2 - y1)];

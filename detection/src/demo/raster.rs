@@ -70,8 +70,8 @@ impl Coverage {
 
 /// The whole pixels that `values` reach over, of those in 0..`most`.
 fn span(values: impl Iterator<Item = f64>, most: usize) -> Option<(usize, usize)> {
-    let (low, high) = values
-        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) =
+        values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     let (low, high) = (low.floor().max(0.0) as usize, (high.ceil().max(0.0) as usize).min(most));
     (low < high).then_some((low, high))
 }

@@ -150,12 +150,7 @@ fn quarter_turns((x, y): (f64, f64), turns: usize) -> (f64, f64) {
     (0..turns).fold((x, y), |(x, y), _| (-y, x))
 }
 
-fn place(
-    corners: &[(f64, f64)],
-    centre: (f64, f64),
-    radius: f64,
-    angle: f64,
-) -> Vec<(f64, f64)> {
+fn place(corners: &[(f64, f64)], centre: (f64, f64), radius: f64, angle: f64) -> Vec<(f64, f64)> {
     let (sin, cos) = angle.sin_cos();
     corners
         .iter()
