@@ -48,7 +48,7 @@ impl fmt::Display for Finding {
 }
 
 /// The kinds of problem: code, severity, and what is wrong.
-const KINDS: [(&str, Severity, &str); 17] = [
+const KINDS: [(&str, Severity, &str); 18] = [
     ("no_images", Severity::Error, "file without a record in `images`"),
     ("no_categories", Severity::Error, "file without a record in `categories`"),
     ("duplicate_image_id", Severity::Error, "image ids are used twice"),
@@ -61,6 +61,7 @@ const KINDS: [(&str, Severity, &str); 17] = [
         "annotations have a category_id that is not in `categories`",
     ),
     ("duplicate_category_name", Severity::Warning, "category names are used twice"),
+    ("duplicate_file_name", Severity::Warning, "images have a file_name that another has too"),
     (
         "unknown_image",
         Severity::Warning,
@@ -165,6 +166,11 @@ fn inspect_records(dataset: &Dataset, notes: &mut Notes) {
     }
     for id in repeated(dataset.annotations.iter().map(|annotation| annotation.id)) {
         notes.add("duplicate_annotation_id", || format!("annotation {id}"));
+    }
+    for name in repeated(dataset.images.iter().map(|image| &image.file_name)) {
+        if !name.is_empty() {
+            notes.add("duplicate_file_name", || name.clone());
+        }
     }
     for image in &dataset.images {
         if image.width == 0 || image.height == 0 {

@@ -51,9 +51,9 @@ pub struct DemoOptions {
 }
 
 impl Default for DemoOptions {
-    /// 300 and 60 pictures of 224 × 168 pixels with up to 5 objects of 6 classes.
+    /// 500 and 80 pictures of 224 × 168 pixels with up to 5 objects of 6 classes.
     fn default() -> Self {
-        Self { train: 300, val: 60, size: 224, objects: 5, classes: 6, seed: 0 }
+        Self { train: 500, val: 80, size: 224, objects: 5, classes: 6, seed: 0 }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::structures::Bitmap;
 
 /// At least this share of every object stays visible.
-const VISIBLE: f64 = 0.45;
+const VISIBLE: f64 = 0.55;
 /// Places tried for a thing before it is left out.
 const TRIES: usize = 30;
 /// An object's radius as a share of the picture's short side.
