@@ -121,9 +121,14 @@ impl MaskRcnn {
         let proposals = self.rpn.proposals(&output, &batch.sizes, mode.training);
         let (objectness, location) = self.rpn.losses(&output, &targets, rngs);
         let mut losses = vec![("loss_rpn_cls", objectness), ("loss_rpn_loc", location)];
-        losses.extend(
-            self.roi_heads.losses(&maps, &proposals, &targets, &batch.sizes, mode, rngs)?,
-        );
+        losses.extend(self.roi_heads.losses(
+            &maps,
+            &proposals,
+            &targets,
+            &batch.sizes,
+            mode,
+            rngs,
+        )?);
         Ok(Losses::new(losses))
     }
 
@@ -180,9 +185,8 @@ impl MaskRcnn {
             }
             let classes = Vec::<i64>::try_from(targets.classes.to_kind(Kind::Int64))
                 .map_err(|_| Error::invalid(of("classes"), "no vector", "it must be [N]"))?;
-            let masks = self.config.mask_head.as_ref().map_or(boxes[0], |_| {
-                targets.masks.len() as i64
-            });
+            let masks =
+                self.config.mask_head.as_ref().map_or(boxes[0], |_| targets.masks.len() as i64);
             if classes.len() as i64 != boxes[0] || masks != boxes[0] {
                 let value = format!("{} boxes, {} classes, {masks} masks", boxes[0], classes.len());
                 return Err(Error::invalid(of("objects"), value, "there must be equally many"));

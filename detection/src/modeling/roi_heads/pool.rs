@@ -43,14 +43,7 @@ impl Pooler {
                 let PoolConfig { size, sampling_ratio, aligned } = self.config;
                 let regions = regions.index_select(0, &index);
                 let scale = 1.0 / *stride as f64;
-                pooled.push(roi_align(
-                    map,
-                    &regions,
-                    (size, size),
-                    scale,
-                    sampling_ratio,
-                    aligned,
-                ));
+                pooled.push(roi_align(map, &regions, (size, size), scale, sampling_ratio, aligned));
                 order.push(index);
             }
         }

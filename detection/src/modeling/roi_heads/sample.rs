@@ -39,7 +39,8 @@ impl RoiHeads {
         // The first proposals are bad: the objects' boxes give the heads
         // something to learn from the start.
         let boxes = Tensor::cat(&[proposals, &objects], 0);
-        let matches = self.matcher.match_(&Boxes(objects.shallow_clone()).iou(&Boxes(boxes.shallow_clone())));
+        let matches =
+            self.matcher.match_(&Boxes(objects.shallow_clone()).iou(&Boxes(boxes.shallow_clone())));
         let background = self.background();
         let columns = if targets.boxes.is_empty() {
             matches.label.full_like(background)
@@ -51,10 +52,9 @@ impl RoiHeads {
         let (positive, negative) =
             subsample(&columns, roi.batch, roi.positive_fraction, background, rng);
         let matched = matches.object.index_select(0, &positive);
-        let goals = self.coder.encode(
-            &boxes.index_select(0, &positive),
-            &objects.index_select(0, &matched),
-        );
+        let goals = self
+            .coder
+            .encode(&boxes.index_select(0, &positive), &objects.index_select(0, &matched));
         let sampled = Tensor::cat(&[&positive, &negative], 0);
         Sample {
             boxes: boxes.index_select(0, &sampled),

@@ -16,7 +16,6 @@ pub use select::Proposals;
 
 use self::head::RpnHead;
 use super::config::{AnchorRule, LossNormalizer, ModelConfig, RpnConfig};
-use super::images::ImageBatch;
 use super::losses::smooth_l1_sum;
 use crate::Result;
 use crate::ops::{AnchorGenerator, AnchorStyle, BoxCoder, Matcher, subsample};
@@ -135,8 +134,7 @@ impl Rpn {
         let (mut scores, mut labels) = (Vec::new(), Vec::new());
         let (mut moves, mut goals) = (Vec::new(), Vec::new());
         for (image, (targets, rng)) in (0..).zip(targets.iter().zip(rngs)) {
-            let (positive, negative, goal) =
-                tch::no_grad(|| self.sample(&anchors, targets, rng));
+            let (positive, negative, goal) = tch::no_grad(|| self.sample(&anchors, targets, rng));
             let sampled = Tensor::cat(&[&positive, &negative], 0);
             scores.push(logits.get(image).index_select(0, &sampled));
             labels.push(positive.ones_like());
@@ -150,12 +148,8 @@ impl Rpn {
             LossNormalizer::Budget => self.config.batch * targets.len() as i64,
             LossNormalizer::Sampled => labels.size()[0].max(1),
         };
-        let cross_entropy = scores.binary_cross_entropy_with_logits::<Tensor>(
-            &labels,
-            None,
-            None,
-            Reduction::Sum,
-        );
+        let cross_entropy =
+            scores.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum);
         let distance = smooth_l1_sum(
             &Tensor::cat(&moves, 0),
             &Tensor::cat(&goals, 0),
@@ -174,7 +168,9 @@ impl Rpn {
         rng: &mut Rng,
     ) -> (Tensor, Tensor, Tensor) {
         let objects = targets.boxes.tensor().to_kind(anchors.kind());
-        let matches = self.matcher.match_(&Boxes(objects.shallow_clone()).iou(&Boxes(anchors.shallow_clone())));
+        let matches = self
+            .matcher
+            .match_(&Boxes(objects.shallow_clone()).iou(&Boxes(anchors.shallow_clone())));
         let RpnConfig { batch, positive_fraction, .. } = self.config;
         let (positive, negative) = subsample(&matches.label, batch, positive_fraction, 0, rng);
         let matched = objects.index_select(0, &matches.object.index_select(0, &positive));
