@@ -16,7 +16,6 @@ pub use select::Proposals;
 
 use self::head::RpnHead;
 use super::config::{AnchorRule, LossNormalizer, ModelConfig, RpnConfig};
-use super::images::ImageBatch;
 use super::losses::smooth_l1_sum;
 use crate::Result;
 use crate::ops::{AnchorGenerator, AnchorStyle, BoxCoder, Matcher, subsample};
