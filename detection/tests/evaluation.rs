@@ -136,7 +136,10 @@ fn reports_survive_json_and_print() {
     assert!(text.starts_with("bbox\n") && text.contains(line), "{text}");
     let table = report.class_table();
     let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
-    assert_eq!(rows[1], ["cat", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0"]);
+    assert_eq!(
+        rows[1],
+        ["cat", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0"]
+    );
     assert_eq!(rows[2][..3], ["dog", "50.5", "50.5"]);
 }
 
@@ -230,8 +233,7 @@ fn ground_truth_that_cannot_be_scored_is_refused() {
 
 #[test]
 fn errors_are_told_apart() {
-    let cats: Vec<[f64; 4]> =
-        (0..5).map(|at| [20.0 * f64::from(at), 0.0, 10.0, 10.0]).collect();
+    let cats: Vec<[f64; 4]> = (0..5).map(|at| [20.0 * f64::from(at), 0.0, 10.0, 10.0]).collect();
     let objects: Vec<Value> = (1..).zip(&cats).map(|(id, bbox)| object(id, 1, 4, *bbox)).collect();
     let truth = coco(dataset(&[1], &objects));
     let detections = vec![
@@ -248,8 +250,7 @@ fn errors_are_told_apart() {
     ];
     let images = [ImageDetections { image_id: 1, detections }];
     for kind in [Kind::Bbox, Kind::Segm] {
-        let analysis =
-            analyse(truth.clone(), &images, kind, &AnalysisOptions::default()).unwrap();
+        let analysis = analyse(truth.clone(), &images, kind, &AnalysisOptions::default()).unwrap();
         let count = |kind| analysis.errors.iter().find(|error| error.kind == kind).unwrap().count;
         assert_eq!(count(ErrorKind::Duplicate), Some(1), "{kind:?}");
         assert_eq!(count(ErrorKind::Location), Some(1), "{kind:?}");
@@ -290,10 +291,7 @@ fn files_come_back_as_they_were_written() {
     boxes[0].detections.iter_mut().for_each(|detection| detection.mask = None);
     assert_eq!(read.images, boxes);
     let json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    assert_eq!(
-        json[0],
-        json!({"image_id": 2, "category_id": 9, "bbox": bbox, "score": 1.0 / 3.0})
-    );
+    assert_eq!(json[0], json!({"image_id": 2, "category_id": 9, "bbox": bbox, "score": 1.0 / 3.0}));
 
     results::write(&path, Kind::Segm, &images, &ids).unwrap();
     let read = results::read(&path, &truth).unwrap();
@@ -309,7 +307,9 @@ fn files_come_back_as_they_were_written() {
     assert!(results::write(&path, Kind::Segm, &boxes, &ids).is_err());
     assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    assert!(results::write(&folder.path().join("no/such.json"), Kind::Bbox, &images, &ids).is_err());
+    assert!(
+        results::write(&folder.path().join("no/such.json"), Kind::Bbox, &images, &ids).is_err()
+    );
 }
 
 #[test]

@@ -153,8 +153,10 @@ fn bars_of_errors() {
     let gains = [0.031, 0.064, 0.008, 0.002, 0.042, 0.071, 0.163, 0.112];
     let counts = [120, 310, 44, 18, 1204, 260];
     let errors = ErrorKind::ALL.into_iter().zip(gains).enumerate();
-    let errors = errors.map(|(at, (kind, delta_ap))| {
-        ErrorShare { kind, delta_ap, count: counts.get(at).copied() }
+    let errors = errors.map(|(at, (kind, delta_ap))| ErrorShare {
+        kind,
+        delta_ap,
+        count: counts.get(at).copied(),
     });
     let analysis = Analysis {
         kind: Kind::Bbox,

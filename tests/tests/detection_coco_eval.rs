@@ -100,7 +100,10 @@ fn assert_equal(what: &str, ours: &[f64], reference: &[f64]) {
     assert_eq!(ours.len(), reference.len(), "{what}");
     for (at, (ours, reference)) in ours.iter().zip(reference).enumerate() {
         let apart = (ours - reference).abs();
-        assert!(apart <= TOLERANCE, "{what}, value {at}: {ours}, but pycocotools gives {reference}");
+        assert!(
+            apart <= TOLERANCE,
+            "{what}, value {at}: {ours}, but pycocotools gives {reference}"
+        );
     }
 }
 

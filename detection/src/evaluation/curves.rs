@@ -30,7 +30,8 @@ impl PrecisionRecall {
     /// Mean over the classes that have objects; none if none has.
     pub fn mean(&self) -> Option<Vec<f64>> {
         let curves: Vec<&Vec<f64>> = self.classes.iter().flatten().collect();
-        let mean = |r: usize| curves.iter().map(|curve| curve[r]).sum::<f64>() / curves.len() as f64;
+        let mean =
+            |r: usize| curves.iter().map(|curve| curve[r]).sum::<f64>() / curves.len() as f64;
         (!curves.is_empty()).then(|| (0..RECALLS).map(mean).collect())
     }
 

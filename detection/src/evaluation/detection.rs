@@ -99,9 +99,7 @@ impl Detection {
             return Err(Error::invalid(at("box"), format!("{:?}", self.bbox), rule));
         }
         match &self.mask {
-            None if masks => {
-                Err(Error::invalid(at("mask"), "missing", "masks are evaluated, too"))
-            }
+            None if masks => Err(Error::invalid(at("mask"), "missing", "masks are evaluated, too")),
             Some(mask) if masks && mask.size() != size => {
                 let rule = format!("the image has {}×{}", size.0, size.1);
                 let value = format!("{}×{}", mask.size().0, mask.size().1);

@@ -49,13 +49,17 @@ impl RleMask {
     ///
     /// # Errors
     /// Polygons, runs that do not fill the mask, or a string that is none.
-    pub(super) fn from_segmentation(segmentation: &Segmentation) -> std::result::Result<Self, String> {
+    pub(super) fn from_segmentation(
+        segmentation: &Segmentation,
+    ) -> std::result::Result<Self, String> {
         let Some(runs) = segmentation.rle_ref() else {
             return Err("is no run-length encoding".to_owned());
         };
         let rle = runs.to_rle().map_err(|error| error.to_string())?;
-        let (pixels, expected): (u64, u64) =
-            (rle.counts.iter().map(|&run| u64::from(run)).sum(), u64::from(rle.h) * u64::from(rle.w));
+        let (pixels, expected): (u64, u64) = (
+            rle.counts.iter().map(|&run| u64::from(run)).sum(),
+            u64::from(rle.h) * u64::from(rle.w),
+        );
         if pixels != expected {
             return Err(format!("has runs of {pixels} pixels for {}×{}", rle.h, rle.w));
         }
@@ -118,12 +122,15 @@ mod tests {
 
     #[test]
     fn bitmaps_survive_and_know_their_box() {
-        let shape = bitmap(7, 5, |y, x| (2..5).contains(&y) && (1..3).contains(&x) || (y, x) == (5, 1));
+        let shape =
+            bitmap(7, 5, |y, x| (2..5).contains(&y) && (1..3).contains(&x) || (y, x) == (5, 1));
         let mask = RleMask::encode(&shape).unwrap();
         assert_eq!(mask.decode(), shape);
         assert_eq!(mask.size(), (7, 5));
         assert_eq!((mask.area(), mask.bounding_box()), (7, [1.0, 2.0, 2.0, 4.0]));
-        for shape in [bitmap(3, 4, |_, _| false), bitmap(3, 4, |_, _| true), bitmap(0, 0, |_, _| true)] {
+        for shape in
+            [bitmap(3, 4, |_, _| false), bitmap(3, 4, |_, _| true), bitmap(0, 0, |_, _| true)]
+        {
             assert_eq!(RleMask::encode(&shape).unwrap().decode(), shape);
         }
         let empty = RleMask::encode(&bitmap(3, 4, |_, _| false)).unwrap();
@@ -140,9 +147,6 @@ mod tests {
             "mask is 3×4 with 11 pixels, but it must hold a pixel for each position"
         );
         let runs = Segmentation::UncompressedRle { size: [3, 4], counts: vec![3, 4] };
-        assert_eq!(
-            RleMask::from_segmentation(&runs).unwrap_err(),
-            "has runs of 7 pixels for 3×4"
-        );
+        assert_eq!(RleMask::from_segmentation(&runs).unwrap_err(), "has runs of 7 pixels for 3×4");
     }
 }

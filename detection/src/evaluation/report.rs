@@ -109,9 +109,8 @@ const ROWS: [(&str, &str, &str, u32); 12] = [
     ("Recall", "0.50:0.95", "large", 100),
 ];
 
-const NAMES: [&str; 12] = [
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-];
+const NAMES: [&str; 12] =
+    ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
 
 impl Figures {
     /// From the values in COCO's order.
@@ -168,7 +167,8 @@ impl Report {
     pub fn scalars(&self) -> Vec<(String, f64)> {
         let named = |(kind, section): (Kind, &Section)| {
             let values = NAMES.into_iter().zip(section.figures.to_array());
-            values.map(move |(name, value)| (format!("{}/{name}", kind.name()), value))
+            values
+                .map(move |(name, value)| (format!("{}/{name}", kind.name()), value))
                 .collect::<Vec<_>>()
         };
         self.sections().flat_map(named).collect()
@@ -193,7 +193,8 @@ impl Report {
             for (_, section) in &sections {
                 let class = &section.classes[at];
                 for value in [class.ap, class.ap50, class.ap75, class.ar100] {
-                    let text = if value < 0.0 { "-".into() } else { format!("{:.1}", 100.0 * value) };
+                    let text =
+                        if value < 0.0 { "-".into() } else { format!("{:.1}", 100.0 * value) };
                     table += &format!("  {text:>10}");
                 }
             }

@@ -6,8 +6,8 @@
 //! which shifts masks between small, medium and large.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use engine::checkpoint::write_atomically;
@@ -87,13 +87,12 @@ pub fn write(
 /// category that the ground truth has not; a mask that is not run lengths of
 /// the image's size; entries of which some have boxes or masks and some not.
 pub fn read(path: &Path, ground_truth: &COCO) -> Result<Results> {
-    let file = File::open(path).map_err(|error| engine::Error::io(path, error))?;
-    let entries: Vec<Entry> = serde_json::from_reader(BufReader::new(file)).map_err(|error| {
+    let file = fs::read(path).map_err(|error| engine::Error::io(path, error))?;
+    let entries: Vec<Entry> = serde_json::from_slice(&file).map_err(|error| {
         let problem = format!("it is not a list of COCO results: {error}");
         Error::format(path, problem)
     })?;
-    let classes: BTreeMap<u64, usize> =
-        category_ids(ground_truth).into_iter().zip(0..).collect();
+    let classes: BTreeMap<u64, usize> = category_ids(ground_truth).into_iter().zip(0..).collect();
     let mut images: BTreeMap<u64, Vec<Detection>> = BTreeMap::new();
     let (mut boxes, mut masks) = (0, 0);
     for (at, entry) in entries.iter().enumerate() {
@@ -105,7 +104,8 @@ pub fn read(path: &Path, ground_truth: &COCO) -> Result<Results> {
     }
     for (count, what) in [(boxes, "a bbox"), (masks, "a segmentation")] {
         if count != 0 && count != entries.len() {
-            let problem = format!("{count} of {} entries have {what}, the others not", entries.len());
+            let problem =
+                format!("{count} of {} entries have {what}, the others not", entries.len());
             return Err(Error::format(path, problem));
         }
     }
@@ -129,7 +129,10 @@ fn detection(
         return Err(format!("is of image {}, which the ground truth has not", entry.image_id));
     };
     let Some(class) = classes.get(&entry.category_id) else {
-        return Err(format!("is of category {}, which the ground truth has not", entry.category_id));
+        return Err(format!(
+            "is of category {}, which the ground truth has not",
+            entry.category_id
+        ));
     };
     let mask = match &entry.segmentation {
         None => None,

@@ -166,7 +166,9 @@ mod tests {
             let layout = Layout::new(&matrix);
             let widest = matrix.counts.iter().map(|count| layout.numbers.width(&count.to_string()));
             assert!(widest.max().unwrap() < layout.cell.0);
-            assert!(layout.numbers.height() < layout.cell.1 && layout.names.height() <= layout.cell.1);
+            assert!(
+                layout.numbers.height() < layout.cell.1 && layout.names.height() <= layout.cell.1
+            );
         }
     }
 }

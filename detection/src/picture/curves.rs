@@ -77,7 +77,8 @@ pub fn pr_curves(title: &str, curves: &PrecisionRecall, names: &[String]) -> Res
 
 /// Best ones from blue to green, worst ones from red to yellow.
 fn extreme_color((rank, worst): (usize, bool)) -> Rgb888 {
-    let (from, to) = if worst { ([190, 20, 40], [250, 180, 60]) } else { ([20, 60, 170], [90, 200, 150]) };
+    let (from, to) =
+        if worst { ([190, 20, 40], [250, 180, 60]) } else { ([20, 60, 170], [90, 200, 150]) };
     let share = rank as f64 / (EXTREMES - 1) as f64;
     let [r, g, b] = std::array::from_fn(|at| {
         let (from, to): (i32, i32) = (from[at], to[at]);

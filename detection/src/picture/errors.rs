@@ -94,7 +94,8 @@ mod tests {
             min_score: 0.3,
         };
         let image = error_bars("t", &analysis);
-        let pixels = |color: [u8; 3]| image.pixels().filter(|pixel| pixel.0 == color).count() as u32;
+        let pixels =
+            |color: [u8; 3]| image.pixels().filter(|pixel| pixel.0 == color).count() as u32;
         // Lengths in pixels; bars of nothing are a line.
         let blue = 90 + 180 + 1 + 45 + 1 + 135;
         assert_eq!(pixels([31, 100, 170]), blue * BAR.0);

@@ -16,5 +16,7 @@ pub use confusion::confusion_matrix;
 pub use curves::pr_curves;
 pub use engine::picture::png;
 pub use errors::error_bars;
-pub use objects::{Object, draw_objects, draw_predictions, ground_truth_objects, predicted_objects};
+pub use objects::{
+    Object, draw_objects, draw_predictions, ground_truth_objects, predicted_objects,
+};
 pub use palette::class_color;

@@ -62,7 +62,8 @@ pub fn ground_truth_objects(ground_truth: &COCO, image_id: u64) -> Vec<Object> {
     let object = |id: &u64| {
         let annotation = ground_truth.get_ann(*id)?;
         let class = ids.binary_search(&annotation.category_id).ok()?;
-        let rle = annotation.segmentation.as_ref().and_then(|_| ground_truth.ann_to_rle(annotation));
+        let rle =
+            annotation.segmentation.as_ref().and_then(|_| ground_truth.ann_to_rle(annotation));
         let bbox = annotation.bbox.or_else(|| rle.as_ref().map(mask::to_bbox))?;
         let crowd = if annotation.iscrowd { " (crowd)" } else { "" };
         let caption = format!("{}{crowd}", names[class]);
@@ -213,20 +214,25 @@ mod tests {
         assert_eq!(drawn.get_pixel(39, 59).0, color);
         assert_eq!(drawn.get_pixel(40, 60).0, [200; 3]);
         for bbox in [[-1e9, -50.0, 2e9, 1e4], [200.0, 10.0, 5.0, 5.0], [5.0, 5.0, 0.0, 0.0]] {
-            assert_eq!(draw_objects(&image, &[object(1, bbox, "a")]).unwrap().dimensions(), (100, 80));
+            assert_eq!(
+                draw_objects(&image, &[object(1, bbox, "a")]).unwrap().dimensions(),
+                (100, 80)
+            );
         }
     }
 
     #[test]
     fn masks_shine_through_and_have_an_edge() {
         let image = RgbImage::from_pixel(20, 20, Rgb([100; 3]));
-        let inside = |at: usize| u8::from((5..15).contains(&(at % 20)) && (5..15).contains(&(at / 20)));
+        let inside =
+            |at: usize| u8::from((5..15).contains(&(at % 20)) && (5..15).contains(&(at / 20)));
         let mask = Bitmap { height: 20, width: 20, pixels: (0..400).map(inside).collect() };
         let bbox = [0.0, 0.0, 0.0, 0.0];
         let marked = Object { mask: Some(mask), ..object(2, bbox, "") };
         let drawn = draw_objects(&image, &[marked]).unwrap();
         let mixed = |alpha: f64| {
-            rgb(class_color(2)).map(|new| (100.0 * (1.0 - alpha) + f64::from(new) * alpha).round() as u8)
+            rgb(class_color(2))
+                .map(|new| (100.0 * (1.0 - alpha) + f64::from(new) * alpha).round() as u8)
         };
         assert_eq!(drawn.get_pixel(10, 10).0, mixed(0.45));
         assert_eq!(drawn.get_pixel(5, 12).0, mixed(0.9));

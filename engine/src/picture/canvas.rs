@@ -117,13 +117,7 @@ impl Canvas {
 
     /// A line of text that runs upwards from (`x`, `bottom`), its left edge
     /// (the tops of its letters) at `x`.
-    pub fn rising_text(
-        &mut self,
-        text: &str,
-        (x, bottom): (i32, i32),
-        face: Face,
-        color: Rgb888,
-    ) {
+    pub fn rising_text(&mut self, text: &str, (x, bottom): (i32, i32), face: Face, color: Rgb888) {
         let dots = dots(text, face);
         for (dx, dy, _) in dots.enumerate_pixels().filter(|(.., dot)| dot.0 == [0; 3]) {
             self.fill((x + dy as i32, bottom - 1 - dx as i32), (1, 1), color);
