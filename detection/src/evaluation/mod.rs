@@ -10,6 +10,7 @@
 
 mod analysis;
 mod curves;
+mod dataset;
 mod detection;
 mod evaluator;
 mod mask;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use analysis::{Analysis, AnalysisOptions, Confusion, ErrorKind, ErrorShare, analyse};
 pub use curves::{PrecisionRecall, RECALLS};
+pub use dataset::{DatasetCheck, Problem, check_dataset};
 pub use detection::{Detection, ImageDetections};
 pub use evaluator::{CocoEvaluator, Evaluation, EvaluatorOptions};
 pub use mask::RleMask;

@@ -6,8 +6,8 @@
 //! which shifts masks between small, medium and large.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use engine::checkpoint::write_atomically;
@@ -87,8 +87,8 @@ pub fn write(
 /// category that the ground truth has not; a mask that is not run lengths of
 /// the image's size; entries of which some have boxes or masks and some not.
 pub fn read(path: &Path, ground_truth: &COCO) -> Result<Results> {
-    let file = File::open(path).map_err(|error| engine::Error::io(path, error))?;
-    let entries: Vec<Entry> = serde_json::from_reader(BufReader::new(file)).map_err(|error| {
+    let file = fs::read(path).map_err(|error| engine::Error::io(path, error))?;
+    let entries: Vec<Entry> = serde_json::from_slice(&file).map_err(|error| {
         let problem = format!("it is not a list of COCO results: {error}");
         Error::format(path, problem)
     })?;
