@@ -73,3 +73,17 @@ impl Error {
         Error::Checkpoint { path: path.as_ref().to_owned(), problem: problem.into() }
     }
 }
+
+/// The error and its causes in one sentence; a cause that is already part of
+/// the text before it is not repeated.
+pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match text.is_empty() {
+            true => cause,
+            false if text.contains(&cause) => text,
+            false => format!("{text}: {cause}"),
+        }
+    })
+}

@@ -1,17 +1,24 @@
 //! What every trainer needs, and no more: data, random streams, optimizers,
-//! schedules, checkpoints, metrics and progress.
+//! schedules, checkpoints, metrics, pictures and progress, and what their command
+//! lines share.
 //!
 //! The crate supplies parts. The training loop that calls them is a function
 //! of each binary, to be read there from top to bottom.
 
 pub mod checkpoint;
 pub mod data;
+pub mod device;
 pub mod error;
+pub mod interrupt;
 pub mod metrics;
 pub mod optim;
+pub mod picture;
+pub mod precision;
+pub mod processor;
 pub mod progress;
 pub mod rng;
 pub mod run_dir;
 pub mod schedule;
+pub mod settings;
 
 pub use error::{Error, Result};

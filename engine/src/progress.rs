@@ -150,6 +150,68 @@ impl Progress {
     }
 }
 
+/// Shows how many of a known number of things are done.
+pub struct Counter {
+    what: String,
+    total: u64,
+    done: u64,
+    started: Instant,
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+}
+
+impl Counter {
+    /// None of `total` done; `what` names them ("images"). A bar if standard
+    /// error is a terminal, else lines of text every few seconds.
+    pub fn new(what: impl Into<String>, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:24} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+                .with_style(style)
+        });
+        let now = Instant::now();
+        Self { what: what.into(), total, done: 0, started: now, bar, last_line: now }
+    }
+
+    /// Counts `more`.
+    pub fn add(&mut self, more: u64) {
+        self.done += more;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(self.done);
+                bar.set_message(self.describe());
+            }
+            None if self.last_line.elapsed() >= LINE_EVERY => {
+                eprintln!("{}", self.describe());
+                self.last_line = Instant::now();
+            }
+            None => {}
+        }
+    }
+
+    /// Says something without tearing the bar.
+    pub fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Leaves a line with the number and the rate.
+    pub fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        eprintln!("{}", self.describe());
+    }
+
+    fn describe(&self) -> String {
+        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what)
+    }
+}
+
 /// Whoever closed standard error does not want to read it.
 fn write_line(to: &mut Box<dyn Write + Send>, text: &str) {
     let _ = writeln!(to, "{text}");

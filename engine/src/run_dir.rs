@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// The run's settings, in its folder.
+pub const CONFIG_FILE: &str = "config.toml";
+/// The newest checkpoint, in the run's folder.
+pub const LAST_CHECKPOINT: &str = "checkpoints/last.safetensors";
 /// The file that says that a folder belongs to a run.
 const MARKER: &str = "run.json";
 /// The file that the writing process holds a lock on.
@@ -72,7 +76,7 @@ impl RunDir {
 
     /// The resolved configuration, `config.toml`.
     pub fn config(&self) -> PathBuf {
-        self.path.join("config.toml")
+        self.path.join(CONFIG_FILE)
     }
 
     /// The metrics of every step, `metrics.jsonl`.
@@ -89,6 +93,12 @@ impl RunDir {
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
+}
+
+/// A path as messages name it: whole, so that it can be pasted elsewhere.
+pub fn shown(path: &Path) -> String {
+    let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    full.display().to_string()
 }
 
 /// Whether the rules of [`RunDir::create`] let a run begin here.

@@ -1,7 +1,8 @@
 //! Schedules as pure functions of the iteration: learning rate and weight
 //! decay follow from (it, total) alone, so a resumed run needs no state.
 //!
-//! Both are those of SparK's pretraining (arXiv 2301.03580).
+//! The cosines are those of SparK's pretraining (arXiv 2301.03580), the steps
+//! those of detectron2 and mmdet.
 
 use std::f64::consts::PI;
 
@@ -29,6 +30,25 @@ pub fn cosine_lr(peak: f64, it: u64, total_iters: u64, warmup_iters: u64) -> f64
 /// `end`, which the last iteration, `total_iters` − 1, reaches exactly.
 pub fn cosine_weight_decay(start: f64, end: f64, it: u64, total_iters: u64) -> f64 {
     end + (start - end) * half_cosine(progress(it, total_iters))
+}
+
+/// Learning rate at iteration `it` (0-based): `peak`, multiplied by `gamma` at
+/// each of the `milestones` that has been reached. Over the first
+/// `warmup_iters` iterations it is further multiplied by a factor that rises
+/// linearly from `warmup_factor` to 1 (detectron2's `WarmupMultiStepLR`).
+pub fn step_lr(
+    peak: f64,
+    it: u64,
+    milestones: &[u64],
+    gamma: f64,
+    (warmup_iters, warmup_factor): (u64, f64),
+) -> f64 {
+    let reached = milestones.iter().filter(|&&milestone| it >= milestone).count();
+    let warmup = match it < warmup_iters {
+        true => warmup_factor + (1.0 - warmup_factor) * it as f64 / warmup_iters as f64,
+        false => 1.0,
+    };
+    peak * gamma.powi(reached as i32) * warmup
 }
 
 /// `it` / (`total` − 1), held within 0 and 1; 0 where there is no way to go.
@@ -88,6 +108,20 @@ mod tests {
         close(cosine_weight_decay(0.04, 0.2, 10, 11), 0.2);
         close(cosine_weight_decay(0.04, 0.2, 0, 1), 0.04);
         close(cosine_weight_decay(0.05, 0.05, 7, 11), 0.05);
+    }
+
+    #[test]
+    fn steps_fall_at_their_milestones_after_a_linear_warm_up() {
+        let lr = |it| step_lr(2.5e-4, it, &[60_000, 80_000], 0.25, (1000, 0.01));
+        close(lr(0), 2.5e-6);
+        close(lr(500), 2.5e-4 * 0.505);
+        close(lr(1000), 2.5e-4);
+        close(lr(59_999), 2.5e-4);
+        close(lr(60_000), 2.5e-4 * 0.25);
+        close(lr(89_999), 2.5e-4 * 0.0625);
+        close(step_lr(1.0, 0, &[], 0.1, (0, 0.001)), 1.0);
+        // A milestone within the warm-up counts as well.
+        close(step_lr(1.0, 5, &[3], 0.5, (10, 0.0)), 0.25);
     }
 
     /// Values from an evaluation of the published formulas with 30 digits.

@@ -8,13 +8,15 @@ mod types;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use backbone::models::{self, Family, Model};
 use engine::data::{IMAGENET_MEAN, IMAGENET_STD};
+use engine::settings::{at_least, within};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-pub use types::{InputSize, OptimizerKind, Precision, Preset};
+pub use engine::precision::Precision;
+pub use types::{InputSize, OptimizerKind, Preset};
 
 /// A run's settings; every field is an option of `pretrain train` and a key of
 /// its configuration file. Defaults are those of the paper and official code.
@@ -156,11 +158,7 @@ impl TrainConfig {
     /// # Errors
     /// A layer has a key that is no setting, or a value of another type.
     pub fn from_layers(layers: impl IntoIterator<Item = Table>) -> Result<Self> {
-        let mut merged = Table::new();
-        for layer in layers {
-            merged.extend(layer);
-        }
-        merged.try_into().context("these settings do not make a configuration")
+        Ok(engine::settings::from_layers(layers)?)
     }
 
     /// Fills what depends on other settings and refuses what cannot be run.
@@ -316,29 +314,4 @@ impl TrainConfig {
     pub fn beta2(&self) -> f64 {
         self.beta2.unwrap_or(0.95)
     }
-
-    /// Settings that differ, as `name: old → new`.
-    pub fn differences(&self, newer: &Self) -> Vec<String> {
-        let table = |config: &Self| Table::try_from(config).unwrap_or_default();
-        let (old, new) = (table(self), table(newer));
-        let text = |value: Option<&toml::Value>| value.map_or("none".into(), |v| v.to_string());
-        let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
-        names.sort();
-        names.dedup();
-        names
-            .into_iter()
-            .filter(|name| old.get(*name) != new.get(*name))
-            .map(|name| format!("{name}: {} → {}", text(old.get(name)), text(new.get(name))))
-            .collect()
-    }
-}
-
-fn at_least<T: PartialOrd + std::fmt::Display>(name: &str, value: T, least: T) -> Result<()> {
-    ensure!(value >= least, "{name} is {value}, but it must be at least {least}");
-    Ok(())
-}
-
-fn within(name: &str, value: f64, inside: bool, range: &str) -> Result<()> {
-    ensure!(inside, "{name} is {value}, but it must be in {range}");
-    Ok(())
 }

@@ -6,10 +6,8 @@
 
 pub mod cli;
 pub mod config;
-pub mod device;
 pub mod mask;
 pub mod picture;
-pub mod processor;
 pub mod reconstruct;
 pub mod saved;
 pub mod spark;

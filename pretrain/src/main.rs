@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use engine::error::sentence;
 use pretrain::cli::Cli;
 use tracing_subscriber::EnvFilter;
 
@@ -15,25 +16,12 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    pretrain::processor::avoid_broken_amx();
+    engine::processor::avoid_broken_amx();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", sentence(&error));
+            eprintln!("error: {}", sentence(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and its causes; a cause that is already part of the text before
-/// it is not repeated.
-fn sentence(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |text, cause| {
-        let cause = cause.to_string();
-        match text.is_empty() {
-            true => cause,
-            false if text.contains(&cause) => text,
-            false => format!("{text}: {cause}"),
-        }
-    })
 }

@@ -1,17 +1,18 @@
 //! A SparK model, or just its encoder, out of whatever file people have.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use backbone::models::{self, BuildOptions, Family, MODELS, Model};
 use backbone::weights::{self, Candidate, LoadOptions, LoadReport, Naming, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
+use engine::run_dir::{CONFIG_FILE, LAST_CHECKPOINT};
 use tch::{Device, Kind, nn};
 
 use crate::config::TrainConfig;
 use crate::spark::{ENCODER_PREFIX, Spark};
-use crate::train::{LAST_CHECKPOINT, TrainState};
+use crate::train::TrainState;
 
 /// Weights, and the settings they were trained with if they tell.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Saved {
         let checkpoint = path.join(LAST_CHECKPOINT);
         let path = if checkpoint.exists() { &checkpoint } else { path };
         ensure!(
-            !(path.is_dir() && path.join(crate::train::CONFIG_FILE).exists()),
+            !(path.is_dir() && path.join(CONFIG_FILE).exists()),
             "{} is a run that has no checkpoint yet",
             path.display()
         );
@@ -199,10 +200,4 @@ pub fn candidates(in_chans: i64) -> Result<Vec<Candidate>> {
         Ok((model.name.to_owned(), model.family(), shapes))
     };
     MODELS.iter().map(candidate).collect()
-}
-
-/// A path and what to do about it, for messages.
-pub fn shown(path: &Path) -> String {
-    let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    full.display().to_string()
 }

@@ -1,5 +1,6 @@
 //! What the cross-crate tests share.
 
+pub mod coco_cases;
 mod python;
 pub mod rule;
 

@@ -19,6 +19,16 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     temporary.rename(path)
 }
 
+/// Writes `bytes` to `path`, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(path, |temporary| {
+        fs::write(temporary, bytes).map_err(|error| Error::io(path, error))
+    })
+}
+
 /// A file under a name that [`is_temporary`] knows, removed when dropped.
 pub(super) struct Temporary(pub PathBuf);
 

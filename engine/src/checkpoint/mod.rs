@@ -4,7 +4,9 @@
 mod atomic;
 mod dir;
 mod file;
+mod restore;
 
-pub use atomic::write_atomically;
+pub use atomic::{write_atomically, write_file};
 pub use dir::{CheckpointDir, Names, Saved, retention};
 pub use file::{CheckpointFile, write_checkpoint};
+pub use restore::restore;

@@ -120,6 +120,22 @@ impl Image {
         Ok(Image { width: area.width, height: area.height, channels: self.channels, pixels })
     }
 
+    /// The image with left and right changed.
+    pub fn flip_horizontal(&self) -> Image {
+        let pixels = match &self.pixels {
+            Pixels::U8(samples) => {
+                let rows = samples.chunks_exact(self.width * self.channels);
+                let mirrored = rows.flat_map(|row| row.rchunks_exact(self.channels).flatten());
+                Pixels::U8(mirrored.copied().collect())
+            }
+            Pixels::F32(samples) => {
+                let rows = samples.chunks_exact(self.width);
+                Pixels::F32(rows.flat_map(|row| row.iter().rev()).copied().collect())
+            }
+        };
+        Image { pixels, ..*self }
+    }
+
     /// The part inside `area`, resized to `size` = (height, width).
     ///
     /// The crop is copied before it is resized: pixels just outside it have no say, as in
@@ -242,6 +258,16 @@ mod tests {
             .flat_map(|c| samples[c..].iter().step_by(channels).map(|&v| f32::from(v)))
             .collect();
         Image::new(image.width(), image.height(), channels, Pixels::F32(planes)).unwrap()
+    }
+
+    #[test]
+    fn a_flip_turns_rows_around_and_leaves_colours() {
+        let image = Image::new(2, 2, 3, Pixels::U8((0..12).collect())).unwrap();
+        let Pixels::U8(flipped) = image.flip_horizontal().pixels else { unreachable!() };
+        assert_eq!(flipped, [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8]);
+        let image = gradient(3);
+        assert_eq!(planar(&image).flip_horizontal(), planar(&image.flip_horizontal()));
+        assert_eq!(image.flip_horizontal().flip_horizontal(), image);
     }
 
     #[test]

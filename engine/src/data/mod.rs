@@ -2,7 +2,8 @@
 //!
 //! A [`Dataset`] is an index of images in folders, lists or tar shards. A [`Transform`]
 //! turns one decoded [`Image`] into normalised floats. An [`EpochSampler`] says which
-//! image comes when, and a [`Loader`] runs both on threads ahead of the training step.
+//! image comes when, and a [`Loader`] runs both on threads ahead of the training step; a
+//! [`Source`] of one's own makes it load other things.
 //! Every batch is a pure function of (seed, epoch, position), for any number of threads
 //! and from any step on.
 
@@ -18,7 +19,7 @@ pub use corrupt::CorruptFiles;
 pub use dataset::{Dataset, DatasetOptions};
 pub use decode::{MAX_PIXELS, decode};
 pub use image::{CropBox, Image, Interpolation, Pixels};
-pub use loader::{Batch, Batches, Loader, LoaderOptions};
+pub use loader::{Batch, Batches, ImageSource, Loader, LoaderOptions, Slot, Source};
 pub use sampler::EpochSampler;
 pub use transforms::{
     Augment, Evaluate, IMAGENET_MEAN, IMAGENET_STD, Normalize, RandomHorizontalFlip,

@@ -9,8 +9,10 @@
 mod adamw;
 mod bucket;
 mod clip;
+mod ema;
 mod group;
 mod lamb;
+mod layer_decay;
 mod scaler;
 mod sgd;
 
@@ -21,8 +23,10 @@ use tch::Tensor;
 use crate::Result;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use ema::Ema;
 pub use group::{ParamGroup, no_decay, param_groups};
 pub use lamb::{Lamb, LambConfig};
+pub use layer_decay::{Place, layer_ids, layered_param_groups, usual_decay};
 pub use scaler::GradScaler;
 pub use sgd::{Sgd, SgdConfig};
 

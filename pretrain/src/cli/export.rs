@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use backbone::models::Model;
 use backbone::weights::{self, Naming, StateDict, TimmConfig};
 use clap::{Args, ValueEnum};
+use engine::run_dir::shown;
 
 use crate::config::TrainConfig;
-use crate::saved::{Saved, shown};
+use crate::saved::Saved;
 
 const EXAMPLES: &str = "\
 Examples:

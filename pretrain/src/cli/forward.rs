@@ -9,9 +9,10 @@ use backbone::{DropPathDraws, Mode, PatchMask};
 use clap::{Args, ValueEnum};
 use tch::{Kind, Tensor};
 
-use crate::device::parse_device;
-use crate::saved::{Saved, shown};
+use crate::saved::Saved;
 use crate::spark::{Execution, denormalise};
+use engine::device::parse_device;
+use engine::run_dir::shown;
 
 const EXAMPLES: &str = "\
 The batch holds `input` [N, C, H, W] (normalised) and bool `active` [N, 1, H/32, W/32], true where

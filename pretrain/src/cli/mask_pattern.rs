@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use backbone::models::{self, BuildOptions};
 use clap::Args;
+use engine::checkpoint::write_file;
 use engine::rng::Rng;
+use engine::run_dir::shown;
 use tch::Device;
 
 use crate::config::InputSize;
 use crate::mask;
 use crate::picture::{png, reach_figure};
-use crate::saved::shown;
 use crate::sparsity;
-use crate::train::write_file;
 
 const EXAMPLES: &str = "\
 Dense convolution lets the visible pixels leak into masked regions, a little further with every

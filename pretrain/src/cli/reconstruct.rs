@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use backbone::weights::{self, StateDict};
 use clap::Args;
+use engine::checkpoint::write_file;
 use engine::data::{Evaluate, Image, Interpolation, Transform, decode};
+use engine::device::parse_device;
 use engine::rng::Rng;
+use engine::run_dir::shown;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
-use crate::device::parse_device;
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
-use crate::saved::{Saved, shown};
-use crate::train::{normalize, write_file};
+use crate::saved::Saved;
+use crate::train::normalize;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use engine::checkpoint::CheckpointFile;
+use engine::run_dir::CONFIG_FILE;
+use engine::settings::read_table;
 use serde::Serialize;
 use toml::Table;
 
@@ -218,7 +220,7 @@ fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
     let saved = match (&args.resume, output) {
         (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
         (Some(None), Some(output)) => {
-            let saved = Path::new(output).join(train::CONFIG_FILE);
+            let saved = Path::new(output).join(CONFIG_FILE);
             if saved.exists() { read_table(&saved)? } else { Table::new() }
         }
         _ => Table::new(),
@@ -233,10 +235,4 @@ fn settings_of(checkpoint: &Path) -> Result<Table> {
     settings.remove("output");
     settings.remove("name");
     Ok(settings)
-}
-
-fn read_table(path: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read settings from {}", path.display()))?;
-    text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
 }

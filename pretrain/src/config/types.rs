@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tch::Kind;
 
 /// Height and width in pixels; written `224` or `192x256` (height first).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,32 +85,6 @@ pub enum OptimizerKind {
     Adamw,
     /// SGD with Nesterov momentum.
     Sgd,
-}
-
-/// Arithmetic of convolutions and linear layers; parameters stay float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// Single precision: the paper's.
-    #[value(alias = "fp32")]
-    Float32,
-    /// Half the memory traffic, same range as float32.
-    #[value(alias = "bf16")]
-    Bfloat16,
-    /// Half precision with dynamic loss scaling.
-    #[value(alias = "fp16")]
-    Float16,
-}
-
-impl Precision {
-    /// The element type to cast to, if any.
-    pub fn compute(self) -> Option<Kind> {
-        match self {
-            Self::Float32 => None,
-            Self::Bfloat16 => Some(Kind::BFloat16),
-            Self::Float16 => Some(Kind::Half),
-        }
-    }
 }
 
 /// Settings that belong together.

@@ -1,67 +1,9 @@
 //! Pictures of a run: reconstructions, loss curves, and what masks become
 //! layer by layer.
-//!
-//! All are drawn on 8-bit RGB images with bitmap fonts that are part of the
-//! binary, so that they look the same on every machine.
 
-mod canvas;
-mod chart;
-mod chart_backend;
-mod pixels;
 mod reach;
 mod sheet;
 
-use std::io::Cursor;
-
-use image::{ImageFormat, RgbImage};
-
-pub use chart::LineChart;
-pub use pixels::{Pixels, to_rgb};
+pub use engine::picture::{Error, LineChart, Pixels, Result, png, to_rgb};
 pub use reach::reach_figure;
 pub use sheet::Sheet;
-
-/// Why a picture could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// What was to be drawn breaks a rule.
-    #[error(transparent)]
-    Invalid(#[from] backbone::Error),
-    /// The chart library refused.
-    #[error("chart: {0}")]
-    Chart(String),
-    /// The picture could not be encoded.
-    #[error("PNG: {0}")]
-    Png(#[from] image::ImageError),
-}
-
-/// A result with this module's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
-
-/// The picture as the bytes of a PNG file.
-///
-/// # Errors
-/// The encoder refuses, as for a picture without pixels.
-pub fn png(picture: &RgbImage) -> Result<Vec<u8>> {
-    let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png)?;
-    Ok(bytes.into_inner())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn png_bytes_decode_to_the_same_pixels() {
-        let picture = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8 * 50, y as u8 * 80, 200]));
-        let bytes = png(&picture).unwrap();
-        assert_eq!(image::load_from_memory(&bytes).unwrap().to_rgb8(), picture);
-    }
-
-    #[test]
-    fn a_picture_without_pixels_is_refused() {
-        let error = png(&RgbImage::new(0, 3)).unwrap_err();
-        assert!(error.to_string().starts_with("PNG: "), "{error}");
-    }
-}

@@ -4,9 +4,9 @@ use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
 use embedded_graphics::primitives::Rectangle;
 use embedded_graphics::text::Alignment;
+use engine::picture::canvas::{BODY, Canvas, HEADING, INK, WHITE};
 use image::RgbImage;
 
-use super::canvas::{BODY, Canvas, HEADING, INK, WHITE};
 use crate::sparsity::{PositionMap, Reach};
 
 /// A position that depends on visible pixels.

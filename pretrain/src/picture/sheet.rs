@@ -3,10 +3,10 @@
 use backbone::{Error, PatchMask};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::text::Alignment;
+use engine::picture::canvas::{BODY, Canvas, HEADING, INK};
 use image::RgbImage;
 use tch::{Device, Tensor};
 
-use super::canvas::{BODY, Canvas, HEADING, INK};
 use super::{Result, to_rgb};
 
 /// A masked patch.

@@ -8,21 +8,20 @@ mod state;
 mod step;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use engine::checkpoint::Names;
+use engine::interrupt::watch_for_interrupts;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
 use tch::Device;
 
 use crate::config::TrainConfig;
 use log::Log;
 use outputs::Outputs;
-pub(crate) use outputs::write_file;
 use setup::Setup;
 pub use setup::normalize;
-pub use state::{CONFIG_FILE, LAST_CHECKPOINT, TrainState};
+pub use state::TrainState;
 
 /// Where a run begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,18 +108,4 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
     }
     log.finish();
     outputs.finish(&trainer, &state)
-}
-
-/// A flag that the first Ctrl-C or SIGTERM raises; the second ends the process.
-fn watch_for_interrupts() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&flag);
-    ctrlc::set_handler(move || {
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\ninterrupted: finishing this step and saving a checkpoint (again to stop now)");
-    })
-    .context("cannot watch for interrupts")?;
-    Ok(flag)
 }

@@ -1,14 +1,14 @@
 //! What a run leaves behind besides numbers: pictures, exported weights, and
 //! a word about what went wrong.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use backbone::weights::{self, Naming, StateDict};
-use engine::checkpoint::{CheckpointDir, write_atomically};
+use engine::checkpoint::{CheckpointDir, write_file};
 use engine::data::{Evaluate, Interpolation, Loader, Transform};
 use engine::rng::Rng;
-use engine::run_dir::RunDir;
+use engine::run_dir::{RunDir, shown};
 use tch::Tensor;
 
 use super::curve::loss_curve;
@@ -20,7 +20,6 @@ use crate::cli::ExportFormat;
 use crate::config::TrainConfig;
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
-use crate::saved::shown;
 use crate::spark::ENCODER_PREFIX;
 
 /// Images that pictures show.
@@ -159,12 +158,4 @@ fn encoder(trainer: &Trainer) -> StateDict {
         Some((name.strip_prefix(&prefix)?.to_owned(), tensor.detach().to_device(tch::Device::Cpu)))
     });
     own.collect()
-}
-
-/// Writes a file whole or not at all.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = |temporary: &Path| {
-        std::fs::write(temporary, bytes).map_err(|error| engine::Error::io(path, error))
-    };
-    write_atomically(path, write).with_context(|| format!("cannot write {}", path.display()))
 }

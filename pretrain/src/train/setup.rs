@@ -4,25 +4,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use backbone::models::BuildOptions;
-use engine::checkpoint::{CheckpointDir, CheckpointFile};
+use engine::checkpoint::{self, CheckpointDir, CheckpointFile, write_file};
 use engine::data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
+use engine::device::parse_device;
 use engine::optim::{
     AdamW, AdamWConfig, GradScaler, Lamb, LambConfig, Optimizer, Sgd, SgdConfig, param_groups,
 };
-use engine::run_dir::RunDir;
+use engine::run_dir::{LAST_CHECKPOINT, RunDir, shown};
+use engine::settings::differences;
 use tch::{Device, nn};
 
 use super::Start;
-use super::outputs::write_file;
-use super::state::{LAST_CHECKPOINT, TrainState};
+use super::state::TrainState;
 use super::step::Trainer;
 use crate::config::{OptimizerKind, Precision, TrainConfig};
-use crate::device::parse_device;
 use crate::saved;
 use crate::spark::Spark;
 
@@ -164,24 +164,9 @@ fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result
             TrainState::VERSION
         );
     }
-    let model = file.section("model")?;
-    let variables = trainer.variables();
-    for (name, variable) in &variables {
-        let found = model.get(name).map(|tensor| (tensor.size(), tensor.kind()));
-        let wanted = (variable.size(), variable.kind());
-        ensure!(
-            found.as_ref() == Some(&wanted),
-            "{} does not fit these settings: {name} is {found:?} there, {wanted:?} here",
-            path.display()
-        );
-    }
+    checkpoint::restore(path, &file.section("model")?, &trainer.variables())?;
     trainer.optimizer.load_state(&file.section("optimizer")?)?;
-    tch::no_grad(|| {
-        for (name, variable) in variables {
-            variable.shallow_clone().copy_(&model[&name]);
-        }
-    });
-    let mut changed = saved.config.differences(&trainer.config);
+    let mut changed = differences(&saved.config, &trainer.config);
     changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
     if !changed.is_empty() {
         eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
@@ -235,7 +220,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         config.optimizer,
         config.weight_decay,
         config.weight_decay_end,
-        saved::shown(&config.output),
+        shown(&config.output),
     );
     if loader.dataset().len() < config.batch_size {
         eprintln!(

@@ -5,11 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
 
-/// The run's settings, in its folder.
-pub const CONFIG_FILE: &str = "config.toml";
-/// The newest checkpoint, in the run's folder.
-pub const LAST_CHECKPOINT: &str = "checkpoints/last.safetensors";
-
 /// The state of a run between two steps. Random draws need no state: each
 /// comes from the seed, the epoch and the sample's number.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 
 mod pipeline;
 mod sample;
+mod source;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use ndarray::Array4;
 
 use self::pipeline::Pipeline;
 use self::sample::SampleMaker;
+pub use self::source::{ImageSource, Slot, Source};
 use super::corrupt::CorruptFiles;
 use super::dataset::Dataset;
 use super::sampler::EpochSampler;
@@ -42,13 +44,14 @@ impl Default for LoaderOptions {
 
 /// One batch.
 #[derive(Debug)]
-pub struct Batch {
+pub struct Batch<I = Array4<f32>> {
     /// The epoch it belongs to.
     pub epoch: u64,
     /// Its number in the epoch.
     pub step: u64,
-    /// Normalised images, `[N, C, H, W]`.
-    pub images: Array4<f32>,
+    /// What the source made of its samples: normalised images, `[N, C, H, W]`, unless told
+    /// otherwise.
+    pub images: I,
     /// Data set index of each image, after the replacement of corrupt ones.
     pub indices: Vec<usize>,
     /// Number of each sample in the epoch (over all ranks), which its randomness depends on.
@@ -57,13 +60,14 @@ pub struct Batch {
     pub waited: Duration,
 }
 
-/// Makes batches out of a data set, a transform and a sampler.
+/// Makes batches of what its [`Source`] supplies: a data set's images through a transform, in a
+/// sampler's order, unless told otherwise.
 ///
-/// What it yields depends on the data set, the sampler's seed, the epoch and the step alone.
-/// A file that can't be used is replaced by another, drawn by (seed, epoch, position, attempt),
-/// and noted in [`Loader::corrupt_files`].
-pub struct Loader {
-    maker: Arc<SampleMaker>,
+/// What it yields depends on the source, its seed, the epoch and the step alone. A file that can't
+/// be used is replaced by another, drawn by (seed, epoch, position, attempt), and noted in
+/// [`Loader::corrupt_files`].
+pub struct Loader<S: Source = ImageSource> {
+    maker: Arc<SampleMaker<S>>,
     options: LoaderOptions,
 }
 
@@ -88,6 +92,21 @@ impl Loader {
             let operand = "number of channels of the transform (its mean and std)";
             return Err(Error::invalid(operand, transform.channels(), rule));
         }
+        Loader::of(ImageSource { dataset, transform, sampler }, options)
+    }
+
+    /// The data set that is read.
+    pub fn dataset(&self) -> &Dataset {
+        &self.maker.source.dataset
+    }
+}
+
+impl<S: Source> Loader<S> {
+    /// A loader of what `source` supplies.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `threads` or `prefetch` is 0, or `max_corrupt` is outside 0..=1.
+    pub fn of(source: S, options: LoaderOptions) -> Result<Self> {
         for (name, value) in
             [("loader threads", options.threads), ("prefetched batches", options.prefetch)]
         {
@@ -99,19 +118,27 @@ impl Loader {
             let rule = "it is a fraction of the data set, 0 to 1";
             return Err(Error::invalid("max-corrupt", options.max_corrupt, rule));
         }
-        let corrupt = CorruptFiles::new(dataset.len(), options.max_corrupt);
-        let maker = Arc::new(SampleMaker { dataset, transform, sampler, corrupt });
+        let corrupt = CorruptFiles::new(source.image_count(), options.max_corrupt);
+        let maker = Arc::new(SampleMaker { source, corrupt });
         Ok(Loader { maker, options })
     }
 
-    /// The data set that is read.
-    pub fn dataset(&self) -> &Dataset {
-        &self.maker.dataset
+    /// What is loaded.
+    pub fn source(&self) -> &S {
+        &self.maker.source
+    }
+
+    /// Notes, before any is read, that image `index` can't be used.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when that makes too many.
+    pub fn exclude(&self, index: usize, reason: &str) -> Result<()> {
+        self.maker.corrupt.add(index, self.maker.source.name(index), reason.to_owned())
     }
 
     /// Steps in an epoch.
     pub fn steps(&self) -> u64 {
-        self.maker.sampler.steps()
+        self.maker.source.steps()
     }
 
     /// Files skipped so far, by all iterators of this loader.
@@ -120,27 +147,27 @@ impl Loader {
     }
 
     /// The batches of one epoch from `start_step` on.
-    pub fn epoch(&self, epoch: u64, start_step: u64) -> Batches {
+    pub fn epoch(&self, epoch: u64, start_step: u64) -> Batches<S> {
         self.batches(epoch..epoch + 1, start_step)
     }
 
     /// The batches of several epochs on end, from `start_step` of the first on. The threads go on
     /// into the next epoch while the last steps of one are taken, so small data sets don't stall.
-    pub fn batches(&self, epochs: Range<u64>, start_step: u64) -> Batches {
+    pub fn batches(&self, epochs: Range<u64>, start_step: u64) -> Batches<S> {
         Batches { pipeline: Pipeline::start(&self.maker, &self.options, epochs, start_step) }
     }
 }
 
 /// Batches in order. After an error there are no more. Dropping it stops the threads; each
 /// finishes the image it is at.
-pub struct Batches {
-    pipeline: Pipeline,
+pub struct Batches<S: Source = ImageSource> {
+    pipeline: Pipeline<S>,
 }
 
-impl Iterator for Batches {
-    type Item = Result<Batch>;
+impl<S: Source> Iterator for Batches<S> {
+    type Item = Result<Batch<S::Images>>;
 
-    fn next(&mut self) -> Option<Result<Batch>> {
+    fn next(&mut self) -> Option<Self::Item> {
         self.pipeline.next_batch()
     }
 }

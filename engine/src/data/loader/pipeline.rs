@@ -7,31 +7,30 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ndarray::Array4;
-
 use super::sample::SampleMaker;
+use super::source::{Slot, Source};
 use super::{Batch, LoaderOptions};
 use crate::{Error, Result};
 
 /// Threads filling a queue of batches.
-pub(super) struct Pipeline {
-    shared: Arc<Shared>,
+pub(super) struct Pipeline<S: Source> {
+    shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
-    maker: Arc<SampleMaker>,
+struct Shared<S: Source> {
+    maker: Arc<SampleMaker<S>>,
     prefetch: usize,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<S>>,
     /// There may be something to do for a worker.
     work: Condvar,
     /// The first batch may be complete, or there is an error.
     ready: Condvar,
 }
 
-struct Queue {
+struct Queue<S: Source> {
     /// Opened and not handed out, the next to be handed out first.
-    open: VecDeque<Arc<Assembly>>,
+    open: VecDeque<Arc<Assembly<S>>>,
     /// First sample of the last open batch that no worker has taken yet.
     next_sample: usize,
     /// (epoch, step) of batches still to be opened.
@@ -42,29 +41,29 @@ struct Queue {
 }
 
 /// A batch in the making.
-struct Assembly {
+struct Assembly<S: Source> {
     epoch: u64,
     step: u64,
-    planned: Vec<usize>,
-    positions: Vec<u64>,
+    planned: Vec<Slot>,
     missing: AtomicUsize,
-    filled: Mutex<Filled>,
+    filled: Mutex<Filled<S>>,
 }
 
-#[derive(Default)]
-struct Filled {
-    images: Array4<f32>,
-    indices: Vec<usize>,
+struct Filled<S: Source> {
+    /// Taken when the batch is handed out.
+    images: Option<S::Images>,
+    /// The slots whose sample was made, with the index of the image taken.
+    slots: Vec<Option<Slot>>,
 }
 
-impl Pipeline {
+impl<S: Source> Pipeline<S> {
     pub(super) fn start(
-        maker: &Arc<SampleMaker>,
+        maker: &Arc<SampleMaker<S>>,
         options: &LoaderOptions,
         epochs: Range<u64>,
         start_step: u64,
     ) -> Self {
-        let steps = maker.sampler.steps();
+        let steps = maker.source.steps();
         let queue = Queue {
             open: VecDeque::new(),
             next_sample: 0,
@@ -102,7 +101,7 @@ impl Pipeline {
         Pipeline { shared, threads }
     }
 
-    pub(super) fn next_batch(&mut self) -> Option<Result<Batch>> {
+    pub(super) fn next_batch(&mut self) -> Option<Result<Batch<S::Images>>> {
         let asked = Instant::now();
         let mut queue = self.shared.lock();
         loop {
@@ -123,7 +122,7 @@ impl Pipeline {
     }
 }
 
-impl Drop for Pipeline {
+impl<S: Source> Drop for Pipeline<S> {
     fn drop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.work.notify_all();
@@ -134,18 +133,17 @@ impl Drop for Pipeline {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl<S: Source> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, Queue<S>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) {
-        let mut sample = vec![0.0; self.maker.shape().iter().product()];
+        let mut sample = S::Sample::default();
         while let Some((assembly, place)) = self.next_task() {
-            let (index, position) = (assembly.planned[place], assembly.positions[place]);
-            match self.maker.make(index, assembly.epoch, position, &mut sample) {
+            match self.maker.make(assembly.planned[place], assembly.epoch, &mut sample) {
                 Ok(index) => {
-                    if assembly.fill(place, index, &sample) {
+                    if assembly.fill(&self.maker.source, place, index, &mut sample) {
                         // Taking the lock orders this after a check that found it incomplete.
                         drop(self.lock());
                         self.ready.notify_all();
@@ -163,7 +161,7 @@ impl Shared {
     }
 
     /// The next sample to make and its batch, once there is room for it; none when all is done.
-    fn next_task(&self) -> Option<(Arc<Assembly>, usize)> {
+    fn next_task(&self) -> Option<(Arc<Assembly<S>>, usize)> {
         let mut queue = self.lock();
         loop {
             if queue.stopped || queue.failure.is_some() {
@@ -177,9 +175,9 @@ impl Shared {
                 return None;
             }
             if queue.open.len() < self.prefetch {
-                queue.open.push_back(Arc::new(Assembly::new(&self.maker, epoch, step)));
+                queue.open.push_back(Arc::new(Assembly::new(&self.maker.source, epoch, step)));
                 queue.next_sample = 0;
-                let last = step + 1 == self.maker.sampler.steps();
+                let last = step + 1 == self.maker.source.steps();
                 queue.next_step = if last { (epoch + 1, 0) } else { (epoch, step + 1) };
                 // One worker opens a batch; the others have samples of it to take.
                 self.work.notify_all();
@@ -190,8 +188,8 @@ impl Shared {
     }
 }
 
-impl Queue {
-    fn take_sample(&mut self) -> Option<(Arc<Assembly>, usize)> {
+impl<S: Source> Queue<S> {
+    fn take_sample(&mut self) -> Option<(Arc<Assembly<S>>, usize)> {
         let last = self.open.back()?;
         let place = self.next_sample;
         if place == last.planned.len() {
@@ -201,7 +199,7 @@ impl Queue {
         Some((Arc::clone(last), place))
     }
 
-    fn pop_complete(&mut self) -> Option<Arc<Assembly>> {
+    fn pop_complete(&mut self) -> Option<Arc<Assembly<S>>> {
         let complete = self.open.front()?.missing.load(Ordering::Acquire) == 0;
         if complete { self.open.pop_front() } else { None }
     }
@@ -211,43 +209,47 @@ impl Queue {
     }
 }
 
-impl Assembly {
-    fn new(maker: &SampleMaker, epoch: u64, step: u64) -> Self {
-        let planned = maker.sampler.batch(epoch, step);
-        let [channels, height, width] = maker.shape();
-        let images = Array4::zeros((planned.len(), channels, height, width));
+impl<S: Source> Assembly<S> {
+    fn new(source: &S, epoch: u64, step: u64) -> Self {
+        let planned = source.plan(epoch, step);
+        let images = Some(source.open(planned.len()));
         Assembly {
             epoch,
             step,
-            positions: maker.sampler.positions(step).collect(),
             missing: AtomicUsize::new(planned.len()),
-            filled: Mutex::new(Filled { images, indices: planned.clone() }),
+            filled: Mutex::new(Filled { images, slots: vec![None; planned.len()] }),
             planned,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Filled> {
+    fn lock(&self) -> MutexGuard<'_, Filled<S>> {
         self.filled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a sample in its place; true when it was the last one missing.
-    fn fill(&self, place: usize, index: usize, sample: &[f32]) -> bool {
+    /// Puts a sample, made of image `index` if any, in its place; true when it was the last one
+    /// missing.
+    fn fill(&self, source: &S, place: usize, index: Option<usize>, sample: &mut S::Sample) -> bool {
         let mut filled = self.lock();
-        filled.indices[place] = index;
-        let images = filled.images.as_slice_mut().expect("made contiguous");
-        images[place * sample.len()..][..sample.len()].copy_from_slice(sample);
+        let Filled { images, slots } = &mut *filled;
+        if let (Some(index), Some(images)) = (index, images) {
+            let slot = Slot { index, ..self.planned[place] };
+            source.put(images, place, slot, sample);
+            slots[place] = Some(slot);
+        }
         drop(filled);
         self.missing.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    fn finish(&self, waited: Duration) -> Batch {
-        let Filled { images, indices } = std::mem::take(&mut *self.lock());
+    fn finish(&self, waited: Duration) -> Batch<S::Images> {
+        let mut filled = self.lock();
+        let images = filled.images.take().expect("a batch is handed out once");
+        let made = || filled.slots.iter().flatten();
         Batch {
             epoch: self.epoch,
             step: self.step,
             images,
-            indices,
-            positions: self.positions.clone(),
+            indices: made().map(|slot| slot.index).collect(),
+            positions: made().map(|slot| slot.position).collect(),
             waited,
         }
     }

@@ -1,60 +1,52 @@
 //! One sample, whatever state its file is in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use super::super::corrupt::CorruptFiles;
-use super::super::dataset::Dataset;
-use super::super::sampler::EpochSampler;
-use super::super::transforms::Transform;
+use super::source::{Slot, Source};
 use crate::rng::{Rng, purpose};
 use crate::{Error, Result};
 
 /// Everything a sample depends on.
-pub(super) struct SampleMaker {
-    pub dataset: Arc<Dataset>,
-    pub transform: Arc<dyn Transform>,
-    pub sampler: EpochSampler,
+pub(super) struct SampleMaker<S> {
+    pub source: S,
     pub corrupt: CorruptFiles,
 }
 
-impl SampleMaker {
-    /// `[C, H, W]` of a sample.
-    pub(super) fn shape(&self) -> [usize; 3] {
-        let (height, width) = self.transform.size();
-        [self.transform.channels(), height, width]
-    }
-
-    /// Writes the sample at `position` of `epoch` into `out`: image `index`, or a substitute if
-    /// that is corrupt. Returns the index of the one taken.
+impl<S: Source> SampleMaker<S> {
+    /// Makes the sample for `slot` of `epoch`: of its image, or of a substitute if that is
+    /// corrupt. Returns the index of the one taken; none where there is no substitute.
     ///
     /// # Errors
     /// [`Error::Data`] when too many files are corrupt.
     pub(super) fn make(
         &self,
-        mut index: usize,
+        slot: Slot,
         epoch: u64,
-        position: u64,
-        out: &mut [f32],
-    ) -> Result<usize> {
-        let seed = self.sampler.seed();
+        sample: &mut S::Sample,
+    ) -> Result<Option<usize>> {
+        let (seed, position) = (self.source.seed(), slot.position);
+        let mut index = slot.index;
         // This ends: each attempt finds a good image or a new corrupt one, or goes by a known
         // one, and a data set whose every image is corrupt is an error of `corrupt.add`.
         for attempt in 0.. {
             if attempt > 0 {
                 let stream = [purpose::SUBSTITUTE, epoch, position, attempt];
-                index = Rng::new(seed, &stream).below(self.dataset.len());
+                match self.source.substitute(&mut Rng::new(seed, &stream)) {
+                    Some(other) => index = other,
+                    None => return Ok(None),
+                }
             }
             if self.corrupt.contains(index) {
                 continue;
             }
             let mut rng = Rng::new(seed, &[purpose::AUGMENT, epoch, position]);
-            match self.attempt(index, &mut rng, out) {
+            match self.attempt(index, &mut rng, sample) {
                 Ok(()) => break,
-                Err(reason) => self.corrupt.add(index, self.dataset.name(index), reason)?,
+                Err(reason) => self.corrupt.add(index, self.source.name(index), reason)?,
             }
         }
-        Ok(index)
+        Ok(Some(index))
     }
 
     /// Reads, decodes and transforms image `index`, or says why that can't be done. Decoders meet
@@ -63,11 +55,9 @@ impl SampleMaker {
         &self,
         index: usize,
         rng: &mut Rng,
-        out: &mut [f32],
+        sample: &mut S::Sample,
     ) -> std::result::Result<(), String> {
-        let made = catch_unwind(AssertUnwindSafe(|| {
-            self.transform.apply(&self.dataset.image(index)?, rng, out)
-        }));
+        let made = catch_unwind(AssertUnwindSafe(|| self.source.make(index, rng, sample)));
         match made {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Error::Image { problem, .. })) => Err(problem),

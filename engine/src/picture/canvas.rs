@@ -3,7 +3,9 @@
 
 use std::convert::Infallible;
 
-use embedded_graphics::mono_font::iso_8859_1::{FONT_8X13, FONT_9X18_BOLD};
+use embedded_graphics::mono_font::iso_8859_1::{
+    FONT_4X6, FONT_5X8, FONT_6X10, FONT_8X13, FONT_9X18_BOLD,
+};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
@@ -12,18 +14,25 @@ use embedded_graphics::text::{Alignment, Baseline, Text, TextStyleBuilder};
 use image::{Rgb, RgbImage};
 
 /// Bold face of titles and headings.
-pub(super) const HEADING: Face = Face(&FONT_9X18_BOLD);
+pub const HEADING: Face = Face(&FONT_9X18_BOLD);
 /// Face of everything else.
-pub(super) const BODY: Face = Face(&FONT_8X13);
+pub const BODY: Face = Face(&FONT_8X13);
+
+/// Small face, for numbers in cells and labels on small images.
+pub const SMALL: Face = Face(&FONT_6X10);
+/// Smaller.
+pub const SMALLER: Face = Face(&FONT_5X8);
+/// As small as can be read.
+pub const TINY: Face = Face(&FONT_4X6);
 
 /// Paper.
-pub(super) const WHITE: Rgb888 = Rgb888::WHITE;
+pub const WHITE: Rgb888 = Rgb888::WHITE;
 /// Text and axes: dark, but not harsh.
-pub(super) const INK: Rgb888 = Rgb888::new(40, 40, 40);
+pub const INK: Rgb888 = Rgb888::new(40, 40, 40);
 
 /// A fixed-width bitmap font of Latin-1; other characters become `?`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Face(&'static MonoFont<'static>);
+pub struct Face(&'static MonoFont<'static>);
 
 impl Face {
     /// Height of a line in pixels.
@@ -63,7 +72,7 @@ impl Face {
 
 /// An image to draw on. What lies outside is cut off.
 #[derive(Debug)]
-pub(super) struct Canvas(RgbImage);
+pub struct Canvas(RgbImage);
 
 impl Canvas {
     /// White, of this size in pixels.
@@ -88,6 +97,31 @@ impl Canvas {
         let layout = TextStyleBuilder::new().alignment(align).baseline(Baseline::Top).build();
         let style = MonoTextStyle::new(face.0, color);
         let Ok(_) = Text::with_text_style(text, Point::new(x, y), style, layout).draw(self);
+    }
+
+    /// A line of text as [`text`](Self::text) has it, every dot `factor` pixels
+    /// wide and high, its left edge at `x`.
+    pub fn large_text(
+        &mut self,
+        text: &str,
+        (x, y): (i32, i32),
+        (face, factor): (Face, u32),
+        color: Rgb888,
+    ) {
+        let dots = dots(text, face);
+        for (dx, dy, _) in dots.enumerate_pixels().filter(|(.., dot)| dot.0 == [0; 3]) {
+            let corner = (x + (dx * factor) as i32, y + (dy * factor) as i32);
+            self.fill(corner, (factor, factor), color);
+        }
+    }
+
+    /// A line of text that runs upwards from (`x`, `bottom`), its left edge
+    /// (the tops of its letters) at `x`.
+    pub fn rising_text(&mut self, text: &str, (x, bottom): (i32, i32), face: Face, color: Rgb888) {
+        let dots = dots(text, face);
+        for (dx, dy, _) in dots.enumerate_pixels().filter(|(.., dot)| dot.0 == [0; 3]) {
+            self.fill((x + dy as i32, bottom - 1 - dx as i32), (1, 1), color);
+        }
     }
 
     /// A filled rectangle.
@@ -124,6 +158,13 @@ impl Canvas {
             self.fill(corner, (factor, factor), Rgb888::new(r, g, b));
         }
     }
+}
+
+/// Text black on white, as large as itself.
+fn dots(text: &str, face: Face) -> RgbImage {
+    let mut canvas = Canvas::new(face.width(text), face.height());
+    canvas.text(text, (0, 0), face, Alignment::Left, Rgb888::BLACK);
+    canvas.into_image()
 }
 
 impl From<RgbImage> for Canvas {
@@ -178,6 +219,26 @@ mod tests {
         let image = canvas.into_image();
         assert_eq!(image.get_pixel(1, 1).0, [40; 3]);
         assert_eq!(image.get_pixel(3, 0).0, [255; 3]);
+    }
+
+    #[test]
+    fn text_can_be_enlarged_and_turned() {
+        let ink = |canvas: Canvas| -> Vec<(u32, u32)> {
+            let image = canvas.into_image();
+            let ink = image.enumerate_pixels().filter(|(.., c)| c.0 == [40; 3]);
+            ink.map(|(x, y, _)| (x, y)).collect()
+        };
+        let mut plain = Canvas::new(40, 40);
+        plain.text("Fa", (0, 0), BODY, Alignment::Left, INK);
+        let mut large = Canvas::new(80, 80);
+        large.large_text("Fa", (2, 4), (BODY, 2), INK);
+        let mut rising = Canvas::new(40, 40);
+        rising.rising_text("Fa", (0, 40), BODY, INK);
+        let (plain, large, rising) = (ink(plain), ink(large), ink(rising));
+        assert_eq!(large.len(), 4 * plain.len());
+        assert!(plain.iter().all(|(x, y)| large.contains(&(2 * x + 3, 2 * y + 5))));
+        assert_eq!(rising.len(), plain.len());
+        assert!(plain.iter().all(|(x, y)| rising.contains(&(*y, 39 - x))));
     }
 
     #[test]

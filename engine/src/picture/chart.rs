@@ -40,6 +40,8 @@ pub struct LineChart {
     x_label: String,
     y_label: String,
     series: Vec<Series>,
+    /// (x, y), where not as wide as the data.
+    bounds: Option<[(f64, f64); 2]>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +62,7 @@ impl LineChart {
             x_label: x_label.to_owned(),
             y_label: y_label.to_owned(),
             series: Vec::new(),
+            bounds: None,
         }
     }
 
@@ -79,17 +82,34 @@ impl LineChart {
         self.add(name, points, color, THIN)
     }
 
+    /// Adds a line of a given colour and width in pixels that the legend does
+    /// not name.
+    pub fn line(mut self, points: &[(f64, f64)], color: Rgb888, width: u32) -> Self {
+        self.push("", points, color, width);
+        self
+    }
+
+    /// Axes from the first to the second value, whatever the data: x, then y.
+    pub fn within(mut self, x: (f64, f64), y: (f64, f64)) -> Self {
+        self.bounds = Some([x, y]);
+        self
+    }
+
     fn next_color(&self) -> Rgb888 {
         COLORS[self.series.iter().filter(|series| series.width == BOLD).count() % COLORS.len()]
     }
 
     fn add(mut self, name: &str, points: &[(f64, f64)], color: Rgb888, width: u32) -> Self {
+        self.push(name, points, color, width);
+        self
+    }
+
+    fn push(&mut self, name: &str, points: &[(f64, f64)], color: Rgb888, width: u32) {
         // Beyond float32 lies no loss, and the range of two such values might
         // not be finite itself.
         let finite = |(x, y): &(f64, f64)| (*x as f32).is_finite() && (*y as f32).is_finite();
         let points = points.iter().copied().filter(finite).collect();
         self.series.push(Series { name: name.to_owned(), points, color, width });
-        self
     }
 
     /// The chart as a picture of `width × height` pixels.
@@ -108,8 +128,13 @@ impl LineChart {
             let rule = "it needs at least one point that is finite";
             return Err(backbone::Error::invalid("chart", value, rule).into());
         }
-        let x = Axis::around(points().map(|point| point.0), 0.0);
-        let y = Axis::around(points().map(|point| point.1), 0.05);
+        let (x, y) = match self.bounds {
+            Some([x, y]) => (Axis::between(x.0, x.1), Axis::between(y.0, y.1)),
+            None => (
+                Axis::around(points().map(|point| point.0), 0.0),
+                Axis::around(points().map(|point| point.1), 0.05),
+            ),
+        };
         let mut sketch = Sketch::new(width, height);
         self.plot(&mut sketch, &x, &y).map_err(|error| Error::Chart(error.to_string()))?;
         let mut canvas = sketch.into_canvas();
@@ -165,7 +190,7 @@ impl LineChart {
         canvas.text(&self.title, (margin, margin), HEADING, Alignment::Left, INK);
         canvas.text(&self.y_label, (margin, second_line), BODY, Alignment::Left, INK);
         let mut right = canvas.size().width as i32 - margin;
-        for series in self.series.iter().rev() {
+        for series in self.series.iter().rev().filter(|series| !series.name.is_empty()) {
             canvas.text(&series.name, (right, second_line), BODY, Alignment::Right, INK);
             right -= (BODY.width(&series.name) + 6 + LEGEND_LINE) as i32;
             let middle = second_line + BODY.height() as i32 / 2;
@@ -205,7 +230,12 @@ impl Axis {
             _ if largest > 0.0 => 0.1 * largest,
             _ => 1.0,
         };
-        let (low, high) = (low - pad, high + pad);
+        Self::between(low - pad, high + pad)
+    }
+
+    /// From `low` to `high`.
+    fn between(low: f64, high: f64) -> Self {
+        let largest = low.abs().max(high.abs());
         let ticks = RangedCoordf64::from(low..high).key_points(BoldPoints(TICKS));
         let exact = |decimals: &usize| {
             let scale = 10f64.powi(*decimals as i32);

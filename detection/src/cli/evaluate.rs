@@ -1,0 +1,246 @@
+//! `detect evaluate`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{ArgGroup, Args};
+use engine::checkpoint::write_file;
+use engine::precision::Precision;
+use engine::progress::Counter;
+use engine::run_dir::shown;
+use hotcoco::COCO;
+use tch::Kind as TensorKind;
+use toml::Table;
+
+use super::model_flags::ModelFlags;
+use crate::data::{CocoDataset, DetectionLoader};
+use crate::evaluation::{
+    AnalysisOptions, CocoEvaluator, Evaluation, EvaluatorOptions, ImageDetections, Kind, analyse,
+    category_ids, category_names, results,
+};
+use crate::inference;
+use crate::modeling::config::ClassLayout;
+use crate::picture::{confusion_matrix, error_bars, png, pr_curves};
+use crate::saved::Loaded;
+use crate::train::loader_options;
+
+const EXAMPLES: &str = "\
+--output gets report.json, results.bbox.json and results.segm.json (which pycocotools scores), and
+for boxes and masks each the precision-recall curves, the confusion matrix and the errors by kind
+(TIDE) as pictures.
+
+Examples:
+  # A run, on its own validation data
+  detect evaluate --weights runs/first --output evaluation
+
+  # detectron2's weights on COCO
+  detect evaluate --weights model_final.pth --preset mask_rcnn_resnet50_1x \\
+      --annotations coco/annotations/instances_val2017.json --output evaluation
+
+  # A file of results, of whatever program
+  detect evaluate --results results.segm.json --annotations labels.json --output evaluation";
+
+/// Flags of `detect evaluate`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("what").required(true).args(["weights", "results"]))]
+pub struct EvaluateArgs {
+    /// A run folder, a checkpoint, or a weight file.
+    #[arg(long, value_name = "PATH")]
+    weights: Option<PathBuf>,
+    /// Score these results instead, in COCO's format.
+    #[arg(long, value_name = "FILE", requires = "annotations")]
+    results: Option<PathBuf>,
+    /// The objects there are, in COCO's format [default: the run's validation data].
+    #[arg(long, value_name = "FILE")]
+    annotations: Option<PathBuf>,
+    /// Folder of the images [default: where COCO has them].
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Folder for report, results and pictures.
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// The detector that a weight file is of.
+    #[arg(long, value_enum)]
+    preset: Option<crate::train::Preset>,
+    /// TOML file with settings of the detector, see `detect train --dump-config`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Short side of the images as they are fed [default: the detector's].
+    #[arg(long, value_name = "PIXELS")]
+    short_side: Option<usize>,
+    /// Longest long side [default: the detector's].
+    #[arg(long, value_name = "PIXELS")]
+    max_side: Option<usize>,
+    /// Arithmetic of convolutions and linear layers [default: the run's].
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads of CPU arithmetic [default: every core].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Scores and reports.
+///
+/// # Errors
+/// Files that cannot be read or do not fit together.
+pub fn run(args: EvaluateArgs) -> Result<()> {
+    let (ground_truth, evaluation) = match (&args.weights, &args.results, &args.annotations) {
+        (Some(weights), _, _) => of_weights(&args, weights)?,
+        (None, Some(results), Some(annotations)) => of_results(results, annotations)?,
+        _ => bail!("nothing to score: give --weights, or --results and --annotations"),
+    };
+    print!("{}\n{}", evaluation.report, evaluation.report.class_table());
+    if let Some(folder) = &args.output {
+        write(folder, &ground_truth, &evaluation)?;
+    }
+    Ok(())
+}
+
+fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation)> {
+    let flags = ModelFlags {
+        weights: path.to_owned(),
+        preset: args.preset,
+        config: args.config.clone(),
+        device: args.device.clone(),
+        threads: args.threads,
+    };
+    let mut more = Table::new();
+    for (key, value) in [("eval-short-side", args.short_side), ("eval-max-side", args.max_side)] {
+        if let Some(value) = value {
+            more.insert(key.into(), (value as i64).into());
+        }
+    }
+    if let Some(precision) = args.precision {
+        more.insert("precision".into(), toml::Value::try_from(precision)?);
+    }
+    let loaded = flags.load(TensorKind::Float, more)?;
+    let dataset = dataset(args, &loaded)?;
+    let renumber = renumbering(&loaded, &dataset)?;
+
+    let config = &loaded.config;
+    let options = loader_options(config);
+    let dataset = Arc::new(dataset);
+    let transform = config.eval_transform();
+    let loader = DetectionLoader::evaluation(Arc::clone(&dataset), transform, 1, &options)?;
+    let mut kinds = vec![Kind::Bbox];
+    if config.masks {
+        kinds.push(Kind::Segm);
+    }
+    let ground_truth = Arc::clone(dataset.coco());
+    let options = EvaluatorOptions { kinds, keep_detections: true, images: None };
+    let mut evaluator = CocoEvaluator::new(Arc::clone(&ground_truth), options)?;
+    let mut counter = Counter::new("images", dataset.len() as u64);
+    let detector = &loaded.detector;
+    let mode = detector.eval_mode(config.precision.compute());
+    let done = |images: usize| counter.add(images as u64);
+    inference::evaluate(&detector.model, &mode, &loader, &mut evaluator, &*renumber, done)?;
+    counter.finish();
+    Ok((ground_truth, evaluator.finish()?))
+}
+
+/// The images to detect in: those named, or the run's validation data.
+fn dataset(args: &EvaluateArgs, loaded: &Loaded) -> Result<CocoDataset> {
+    let own = loaded.classes.is_some();
+    let dataset = match &args.annotations {
+        Some(file) => CocoDataset::open(file, args.images.as_deref())?,
+        None if own => {
+            let [_, (file, images)] = loaded.config.files()?;
+            CocoDataset::open(file, args.images.as_deref().or(images))?
+        }
+        None => bail!("a weight file comes without data: name some with --annotations"),
+    };
+    for warning in dataset.warnings() {
+        eprintln!("note: {warning}");
+    }
+    Ok(dataset)
+}
+
+/// What gives the data set's class for the model's.
+type Renumbering = Box<dyn Fn(usize) -> Option<usize>>;
+
+/// The same classes in the same order; or, of a detector with torchvision's
+/// outputs, category ids themselves.
+fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
+    let settings = loaded.detector.model.config();
+    let (classes, there) = (settings.num_classes as usize, dataset.categories());
+    if let Some(own) = &loaded.classes {
+        for (class, (ours, theirs)) in own.iter().zip(there).enumerate() {
+            ensure!(
+                ours.name == theirs.name,
+                "class {class} is {:?} for the detector, but {:?} in {}",
+                ours.name,
+                theirs.name,
+                dataset.annotations().display()
+            );
+        }
+    }
+    if classes == there.len() {
+        return Ok(Box::new(Some));
+    }
+    let largest = there.iter().map(|category| category.id).max().unwrap_or(0) as usize;
+    if settings.classes == ClassLayout::BackgroundFirst && classes == largest {
+        let ids: Vec<u64> = there.iter().map(|category| category.id).collect();
+        return Ok(Box::new(move |class| ids.binary_search(&(class as u64 + 1)).ok()));
+    }
+    bail!(
+        "the detector has {classes} classes, but {} has {} categories",
+        dataset.annotations().display(),
+        there.len()
+    )
+}
+
+fn of_results(path: &Path, annotations: &Path) -> Result<(Arc<COCO>, Evaluation)> {
+    let ground_truth = COCO::new(annotations)
+        .with_context(|| format!("cannot read annotations from {}", annotations.display()))?;
+    let ground_truth = Arc::new(ground_truth);
+    let read = results::read(path, &ground_truth)?;
+    let options = EvaluatorOptions { kinds: read.kinds, keep_detections: true, images: None };
+    let mut evaluator = CocoEvaluator::new(Arc::clone(&ground_truth), options)?;
+    for ImageDetections { image_id, detections } in read.images {
+        evaluator.add(image_id, detections)?;
+    }
+    Ok((ground_truth, evaluator.finish()?))
+}
+
+/// Writes everything into `folder`, and says so.
+fn write(folder: &Path, ground_truth: &Arc<COCO>, evaluation: &Evaluation) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut written = vec![folder.join("report.json")];
+    write_file(&written[0], serde_json::to_string_pretty(&evaluation.report)?.as_bytes())?;
+    let found = evaluation.detections.as_deref().unwrap_or_default();
+    let (ids, names) = (category_ids(ground_truth), category_names(ground_truth));
+    for (kind, _) in evaluation.report.sections() {
+        let kind_name = kind.name();
+        let file = |name: &str| folder.join(format!("{name}.{kind_name}.png"));
+        let path = folder.join(format!("results.{kind_name}.json"));
+        results::write(&path, kind, found, &ids)?;
+        written.push(path);
+        if let Some(curves) = evaluation.precision_recall(kind, 0)
+            && curves.mean().is_some()
+        {
+            let picture = pr_curves(&format!("{kind_name}, IoU 0.50"), &curves, &names)?;
+            written.push(file("precision-recall"));
+            write_file(&file("precision-recall"), &png(&picture)?)?;
+        }
+        let analysis = analyse(Arc::clone(ground_truth), found, kind, &AnalysisOptions::default())?;
+        let picture = confusion_matrix(&format!("{kind_name} confusion"), &analysis.confusion);
+        written.push(file("confusion"));
+        write_file(&file("confusion"), &png(&picture)?)?;
+        let picture = error_bars(&format!("{kind_name} errors"), &analysis);
+        written.push(file("errors"));
+        write_file(&file("errors"), &png(&picture)?)?;
+        let path = folder.join(format!("errors.{kind_name}.json"));
+        write_file(&path, serde_json::to_string_pretty(&analysis)?.as_bytes())?;
+        written.push(path);
+    }
+    println!();
+    for path in written {
+        println!("{}", shown(&path));
+    }
+    Ok(())
+}

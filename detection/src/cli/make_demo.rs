@@ -1,0 +1,84 @@
+//! `detect make-demo`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use engine::run_dir::shown;
+
+use crate::demo::{self, DemoOptions};
+
+const EXAMPLES: &str = "\
+Shapes of a few classes, turned, scaled and hiding each other, are pasted on parts of the
+photographs; their masks are what can be seen of them. Training and validation images share no
+pixel of a photograph.
+
+Examples:
+  detect make-demo --photos photos --output demo
+  detect train --data demo --output runs/demo --preset demo
+
+  # More and larger images of three classes
+  detect make-demo --photos photos --output demo3 --train 1000 --val 200 --size 320 --classes 3";
+
+/// Flags of `detect make-demo`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct MakeDemoArgs {
+    /// Folder of photographs.
+    #[arg(long, value_name = "DIR")]
+    photos: PathBuf,
+    /// Folder to make the data set in; new or empty.
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// Training images.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().train)]
+    train: usize,
+    /// Validation images.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().val)]
+    val: usize,
+    /// Long side of an image in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = DemoOptions::default().size)]
+    size: usize,
+    /// Most objects in an image.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().objects)]
+    objects: usize,
+    /// Classes, 1 to 6.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().classes)]
+    classes: usize,
+    /// The same seed makes the same files.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write into a folder that has files already.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Makes the data set.
+///
+/// # Errors
+/// Options out of range, photographs that cannot be read, a folder with files.
+pub fn run(args: MakeDemoArgs) -> Result<()> {
+    let empty = std::fs::read_dir(&args.output).map_or(true, |mut found| found.next().is_none());
+    ensure!(
+        empty || args.overwrite,
+        "{} is not empty; give a new folder, or --overwrite to write into it",
+        args.output.display()
+    );
+    let options = DemoOptions {
+        train: args.train,
+        val: args.val,
+        size: args.size,
+        objects: args.objects,
+        classes: args.classes,
+        seed: args.seed,
+    };
+    let made = demo::make(&args.photos, &args.output, &options)?;
+    for (name, count, split) in [("train", args.train, &made.train), ("val", args.val, &made.val)] {
+        println!(
+            "{name:<6} {count} images, {} objects  {}",
+            split.objects,
+            shown(&split.annotations)
+        );
+    }
+    Ok(())
+}

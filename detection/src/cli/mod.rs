@@ -1,0 +1,62 @@
+//! The `detect` command line: flags become settings, settings become objects;
+//! `main` only turns errors into an exit code.
+
+mod check_data;
+mod evaluate;
+mod forward;
+mod make_demo;
+mod model_flags;
+mod predict;
+mod presets;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Train, evaluate and use Mask R-CNN on data in COCO's format.
+#[derive(Debug, Parser)]
+#[command(name = "detect", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fine-tune a detector from a pretrained backbone.
+    Train(Box<train::TrainArgs>),
+    /// Score a detector, or a file of its results, as COCO does.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Detect objects in images and draw them.
+    Predict(predict::PredictArgs),
+    /// Run one pass on a given image tensor and write what it computes, to check
+    /// against other implementations.
+    Forward(forward::ForwardArgs),
+    /// Make a small data set with known masks out of photographs.
+    MakeDemo(make_demo::MakeDemoArgs),
+    /// Look through a data set: what it holds, and what is wrong with it.
+    CheckData(check_data::CheckDataArgs),
+    /// List the presets, or print one.
+    Presets(presets::PresetsArgs),
+}
+
+impl Cli {
+    /// Runs the chosen command.
+    ///
+    /// # Errors
+    /// Whatever went wrong, as a sentence for the user.
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Train(args) => train::run(*args)?,
+            Command::Evaluate(args) => evaluate::run(args)?,
+            Command::Predict(args) => predict::run(args)?,
+            Command::Forward(args) => forward::run(args)?,
+            Command::MakeDemo(args) => make_demo::run(args)?,
+            Command::CheckData(args) => return check_data::run(args),
+            Command::Presets(args) => presets::run(args)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

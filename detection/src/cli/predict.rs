@@ -1,0 +1,344 @@
+//! `detect predict`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use engine::checkpoint::write_file;
+use engine::data::{Image, decode};
+use engine::precision::Precision;
+use engine::progress::Counter;
+use engine::run_dir::shown;
+use image::{ImageFormat, RgbImage};
+use serde_json::{Value, json};
+use tch::Kind;
+use toml::Table;
+
+use super::model_flags::ModelFlags;
+use crate::evaluation::Detection;
+use crate::inference::{in_original, side_lengths, to_bytes, to_tensor};
+use crate::picture::draw_predictions;
+use crate::saved::Loaded;
+
+/// Endings of the files that are taken out of folders.
+const ENDINGS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
+
+const EXAMPLES: &str = "\
+--output gets every image with what was found drawn on it (JPEG stays JPEG, all else becomes PNG),
+and predictions.json: images, categories, and annotations with boxes, masks and scores in COCO's
+format.
+
+Examples:
+  detect predict --weights runs/first --output found photo.jpg
+  detect predict --weights runs/first --output found photos/
+  detect predict --weights runs/first --output found 'photos/**/*.png' --score-threshold 0.7
+
+  # torchvision's weights; classes are numbered as in COCO
+  detect predict --weights maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth --preset mask_rcnn_torchvision \\
+      --output found photo.jpg";
+
+/// Flags of `detect predict`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// Images: files, folders (with all in them), or quoted patterns.
+    #[arg(required = true, value_name = "PATH")]
+    images: Vec<PathBuf>,
+    /// Folder for the drawn images and predictions.json.
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// Least score of what is drawn and written.
+    #[arg(long, value_name = "SCORE", default_value_t = 0.5)]
+    score_threshold: f64,
+    /// Annotation file in COCO's format to take the classes' names from, where the weights do
+    /// not tell.
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    /// Write predictions.json alone.
+    #[arg(long)]
+    no_pictures: bool,
+    /// Short side of the images as they are fed [default: the detector's].
+    #[arg(long, value_name = "PIXELS")]
+    short_side: Option<usize>,
+    /// Longest long side [default: the detector's].
+    #[arg(long, value_name = "PIXELS")]
+    max_side: Option<usize>,
+    /// Arithmetic of convolutions and linear layers [default: the run's].
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
+}
+
+/// Detects, draws and writes.
+///
+/// # Errors
+/// No images, weights that do not fit, a file that cannot be written. An image
+/// that cannot be read is named and left out; if none can, that is an error.
+pub fn run(args: PredictArgs) -> Result<()> {
+    ensure!(
+        (0.0..=1.0).contains(&args.score_threshold),
+        "score-threshold is {}, but it must be in [0, 1]",
+        args.score_threshold
+    );
+    let files = files(&args.images)?;
+    let loaded = args.model.load(Kind::Float, settings(&args)?)?;
+    let classes = classes(&loaded, args.classes.as_deref())?;
+    let names: Vec<String> = classes.iter().map(|(_, name)| name.clone()).collect();
+    std::fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot make {}", args.output.display()))?;
+
+    let mut written = Predictions::new(&classes);
+    let mut counter = Counter::new("images", files.len() as u64);
+    for file in &files {
+        counter.add(1);
+        let image = match read(&file.path) {
+            Ok(image) => image,
+            Err(error) => {
+                counter.note(&format!("skipped {}: {error:#}", file.path.display()));
+                continue;
+            }
+        };
+        let picture = to_bytes(&image)?;
+        let mut found = detect(&loaded, image)?;
+        found.retain(|detection| detection.score >= args.score_threshold);
+        if !args.no_pictures {
+            let drawn = draw_predictions(&picture, &found, &names, args.score_threshold)?;
+            save(&drawn, &args.output, &file.name)?;
+        }
+        written.add(&file.name, picture.dimensions(), &found);
+    }
+    counter.finish();
+    ensure!(written.images > 0, "none of the {} images can be read", files.len());
+    let path = args.output.join("predictions.json");
+    write_file(&path, serde_json::to_string(&written.json)?.as_bytes())?;
+    println!(
+        "{} objects in {} images; {} and drawn images in {}",
+        written.objects,
+        written.images,
+        shown(&path),
+        shown(&args.output)
+    );
+    Ok(())
+}
+
+/// What the flags say about the detector's settings.
+fn settings(args: &PredictArgs) -> Result<Table> {
+    let mut settings = Table::new();
+    for (key, value) in [("eval-short-side", args.short_side), ("eval-max-side", args.max_side)] {
+        if let Some(value) = value {
+            settings.insert(key.into(), (value as i64).into());
+        }
+    }
+    if let Some(precision) = args.precision {
+        settings.insert("precision".into(), toml::Value::try_from(precision)?);
+    }
+    Ok(settings)
+}
+
+/// Id and name of every class.
+fn classes(loaded: &Loaded, file: Option<&Path>) -> Result<Vec<(u64, String)>> {
+    let count = loaded.detector.model.config().num_classes as usize;
+    if let Some(file) = file {
+        let coco = hotcoco::COCO::new(file)
+            .with_context(|| format!("cannot read classes from {}", file.display()))?;
+        let ids = crate::evaluation::category_ids(&coco);
+        ensure!(
+            ids.len() == count,
+            "{} has {} categories, but the detector tells {count} classes apart",
+            file.display(),
+            ids.len()
+        );
+        return Ok(ids.into_iter().zip(crate::evaluation::category_names(&coco)).collect());
+    }
+    let ids: Vec<u64> = match &loaded.classes {
+        Some(classes) => classes.iter().map(|class| class.id).collect(),
+        None => (1..=count as u64).collect(),
+    };
+    Ok(ids.into_iter().zip(loaded.names()).collect())
+}
+
+/// An image to detect in, and what its drawn copy is called.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ImageFile {
+    path: PathBuf,
+    /// Relative to the folder that was named.
+    name: PathBuf,
+}
+
+/// The images that the arguments name, each once.
+fn files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
+    let mut found = BTreeSet::new();
+    for argument in arguments {
+        let before = found.len();
+        if argument.is_dir() {
+            in_folder(argument, argument, &mut found)?;
+            ensure!(
+                found.len() > before,
+                "{} holds no images ({})",
+                argument.display(),
+                ENDINGS.join(", ")
+            );
+        } else if argument.exists() {
+            found.insert(image_file(argument));
+        } else {
+            let pattern = argument.to_string_lossy();
+            ensure!(
+                pattern.contains(['*', '?', '[']),
+                "{} is not there: name an image, a folder, or a pattern such as 'photos/*.jpg'",
+                argument.display()
+            );
+            let matches = glob::glob(&pattern)
+                .with_context(|| format!("{pattern} is no pattern of file names"))?;
+            for path in matches {
+                let path = path?;
+                if path.is_file() {
+                    found.insert(image_file(&path));
+                }
+            }
+            ensure!(found.len() > before, "no file matches {pattern}");
+        }
+    }
+    // Of two files of one name in different folders each keeps its own picture.
+    let mut names = BTreeSet::new();
+    let mut files: Vec<ImageFile> = found.into_iter().collect();
+    for file in &mut files {
+        let wanted = file.name.clone();
+        let mut number = 1;
+        while !names.insert(file.name.clone()) {
+            number += 1;
+            let stem = wanted.file_stem().unwrap_or_default().to_string_lossy();
+            let ending = wanted.extension().unwrap_or_default().to_string_lossy();
+            file.name = wanted.with_file_name(format!("{stem}-{number}.{ending}"));
+        }
+    }
+    Ok(files)
+}
+
+fn image_file(path: &Path) -> ImageFile {
+    ImageFile { path: path.to_owned(), name: path.file_name().unwrap_or_default().into() }
+}
+
+/// All images in `folder`, at any depth.
+fn in_folder(folder: &Path, root: &Path, found: &mut BTreeSet<ImageFile>) -> Result<()> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            in_folder(&path, root, found)?;
+        } else if ENDINGS.contains(&ending.to_ascii_lowercase().as_str()) {
+            let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
+            found.insert(ImageFile { path, name });
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Image> {
+    let bytes = std::fs::read(path)?;
+    Ok(decode(path, &bytes, 3)?)
+}
+
+fn detect(loaded: &Loaded, image: Image) -> Result<Vec<Detection>> {
+    let size = (image.height(), image.width());
+    let fed = to_tensor(&loaded.config.eval_transform().apply(image)?)?;
+    let detector = &loaded.detector;
+    let mode = detector.eval_mode(loaded.config.precision.compute());
+    let found = detector.model.infer(std::slice::from_ref(&fed), &mode)?;
+    let Some(found) = found.first() else { bail!("the detector says nothing of an image") };
+    in_original(found, side_lengths(&fed), size, detector.model.config().classes)
+}
+
+/// Writes a drawn image under its own name; what is no JPEG becomes PNG.
+fn save(picture: &RgbImage, folder: &Path, name: &Path) -> Result<()> {
+    let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let jpeg = matches!(ending.to_ascii_lowercase().as_str(), "jpg" | "jpeg");
+    let path = if jpeg { folder.join(name) } else { folder.join(name).with_extension("png") };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let format = if jpeg { ImageFormat::Jpeg } else { ImageFormat::Png };
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, format)?;
+    Ok(write_file(&path, bytes.get_ref())?)
+}
+
+/// The file in COCO's format, as it grows.
+struct Predictions {
+    json: Value,
+    images: u64,
+    objects: u64,
+}
+
+impl Predictions {
+    fn new(classes: &[(u64, String)]) -> Self {
+        let categories: Vec<Value> =
+            classes.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
+        let json = json!({ "images": [], "annotations": [], "categories": categories });
+        Self { json, images: 0, objects: 0 }
+    }
+
+    fn add(&mut self, name: &Path, (width, height): (u32, u32), found: &[Detection]) {
+        self.images += 1;
+        let image = json!({
+            "id": self.images, "file_name": name.to_string_lossy(), "width": width, "height": height,
+        });
+        push(&mut self.json["images"], image);
+        for detection in found {
+            self.objects += 1;
+            let [_, _, w, h] = detection.bbox;
+            let category = self.json["categories"][detection.class]["id"].clone();
+            let mut annotation = json!({
+                "id": self.objects, "image_id": self.images, "category_id": category,
+                "bbox": detection.bbox, "area": w * h, "iscrowd": 0, "score": detection.score,
+            });
+            if let Some(mask) = &detection.mask {
+                annotation["area"] = mask.area().into();
+                annotation["segmentation"] = json!(mask.segmentation());
+            }
+            push(&mut self.json["annotations"], annotation);
+        }
+    }
+}
+
+fn push(list: &mut Value, value: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_folders_and_patterns_name_images_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("deep")).unwrap();
+        for name in ["a.jpg", "b.PNG", "notes.txt", "deep/a.jpg"] {
+            std::fs::write(path(name), b"").unwrap();
+        }
+        let names = |arguments: &[PathBuf]| -> Vec<String> {
+            let found = files(arguments).unwrap();
+            found.iter().map(|file| file.name.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(&[folder.path().to_owned()]), ["a.jpg", "b.PNG", "deep/a.jpg"]);
+        assert_eq!(names(&[path("notes.txt")]), ["notes.txt"], "a file that is named is taken");
+        assert_eq!(names(&[path("*.jpg"), path("a.jpg")]), ["a.jpg"]);
+        assert_eq!(names(&[path("**/a.jpg")]), ["a.jpg", "a-2.jpg"]);
+        for (argument, problem) in
+            [("c.jpg", "is not there"), ("*.webp", "no file matches"), ("[", "is no pattern")]
+        {
+            let error = format!("{:#}", files(&[path(argument)]).unwrap_err());
+            assert!(error.contains(problem), "{argument}: {error}");
+        }
+        std::fs::remove_file(path("deep/a.jpg")).unwrap();
+        let error = files(&[path("deep")]).unwrap_err().to_string();
+        assert!(error.contains("holds no images"), "{error}");
+    }
+}

@@ -1,0 +1,23 @@
+//! COCO-format data sets: reading, augmenting, batching.
+//!
+//! A [`CocoDataset`] is an annotation file, checked, and the folder of its images. A
+//! [`TrainTransform`] or [`EvalTransform`] changes an image and its objects together, and a
+//! [`DetectionLoader`] does both on threads ahead of the step. Everything random depends on
+//! (seed, epoch, position) alone.
+
+mod check;
+mod coco;
+mod findings;
+mod loader;
+mod objects;
+mod plan;
+mod sample;
+mod transform;
+
+pub use check::{CheckOptions, ClassRow, Distribution, Report, check};
+pub use coco::{Category, CocoDataset};
+pub use findings::{Finding, Severity};
+pub use loader::{CocoSource, DetectionLoader, TrainLoaderOptions};
+pub use objects::Objects;
+pub use sample::Sample;
+pub use transform::{Augmentation, EvalTransform, TrainTransform};

@@ -1,0 +1,55 @@
+//! The one error type of the crate.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong at the crate's public boundary.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument breaks a rule: which one, its value, and the rule.
+    #[error("{operand} is {value}, but {rule}")]
+    Invalid {
+        /// The argument's name, as a reader of the call knows it.
+        operand: String,
+        /// What was given.
+        value: String,
+        /// What is required, as the end of a sentence.
+        rule: String,
+    },
+    /// A file was read, but is not what it should be.
+    #[error("{path}: {problem}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A backbone or its weights.
+    #[error(transparent)]
+    Backbone(#[from] backbone::Error),
+    /// A picture that cannot be drawn.
+    #[error(transparent)]
+    Picture(#[from] engine::picture::Error),
+    /// Data, optimizers or checkpoints.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+}
+
+/// A result with the crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// `operand` is `value`, but `rule`.
+    pub fn invalid(
+        operand: impl Into<String>,
+        value: impl std::fmt::Display,
+        rule: impl Into<String>,
+    ) -> Self {
+        Error::Invalid { operand: operand.into(), value: value.to_string(), rule: rule.into() }
+    }
+
+    /// A malformed file at `path`.
+    pub fn format(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Error::Format { path: path.as_ref().to_owned(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,211 @@
+//! Mask R-CNN put together.
+
+use backbone::models::{self, BuildOptions};
+use backbone::{Backbone, Mode};
+use engine::rng::Rng;
+use tch::nn::{Path, VarStore};
+use tch::{Kind, Tensor};
+
+use super::config::{BackboneNorm, ModelConfig};
+use super::{Fpn, ImageBatch, Losses, Proposals, RoiHeads, Rpn};
+use crate::structures::{Detections, InstanceMask, Targets};
+use crate::{Error, Result};
+
+/// Mask R-CNN on a feature pyramid over any backbone.
+#[derive(Debug)]
+pub struct MaskRcnn {
+    fpn: Fpn,
+    rpn: Rpn,
+    roi_heads: RoiHeads,
+    config: ModelConfig,
+}
+
+/// Everything that a pass in evaluation computes.
+#[derive(Debug)]
+pub struct Dump {
+    /// The pyramid's maps, finest first, each `[N, C, h, w]`.
+    pub maps: Vec<Tensor>,
+    /// Of every image.
+    pub proposals: Vec<Proposals>,
+    /// Of every image.
+    pub detections: Vec<Detections>,
+}
+
+impl MaskRcnn {
+    /// The detector around `bottom_up`, whose variables lie under
+    /// `path / "backbone" / "bottom_up"`. Other variables are made with
+    /// detectron2's names and initial values.
+    ///
+    /// # Errors
+    /// Settings out of range, or a backbone that a pyramid can't be built on.
+    pub fn new(path: &Path, config: &ModelConfig, bottom_up: Box<dyn Backbone>) -> Result<Self> {
+        config.check()?;
+        let channels = bottom_up.in_chans();
+        if channels != 3 {
+            let rule = "the detector is fed red, green and blue";
+            return Err(Error::invalid("the backbone's channels", channels, rule));
+        }
+        let fpn = Fpn::new(&(path / "backbone"), config, bottom_up)?;
+        let rpn = Rpn::new(&(path / "proposal_generator"), config, fpn.strides())?;
+        // The pooled map serves proposals alone.
+        let strides = &fpn.strides()[..fpn.strides().len() - 1];
+        let roi_heads = RoiHeads::new(&(path / "roi_heads"), config, strides)?;
+        Ok(Self { fpn, rpn, roi_heads, config: config.clone() })
+    }
+
+    /// The detector of `config` with randomly initialised parameters in
+    /// `store`; those of frozen batch norms need no gradient.
+    ///
+    /// # Errors
+    /// As [`MaskRcnn::new`], and a backbone that isn't registered.
+    pub fn build(store: &VarStore, config: &ModelConfig) -> Result<Self> {
+        let root = store.root();
+        let path = &root / "backbone" / "bottom_up";
+        let options = BuildOptions { drop_path_rate: config.drop_path, ..BuildOptions::default() };
+        let bottom_up = models::find(&config.backbone)?.build(&path, &options)?;
+        let model = Self::new(&root, config, bottom_up)?;
+        let variables = store.variables();
+        tch::no_grad(|| {
+            for (name, variable) in &variables {
+                let of_backbone = name.starts_with("backbone.bottom_up.");
+                if let (true, true, Some(scale)) =
+                    (of_backbone, name.ends_with(".gamma"), config.layer_scale)
+                {
+                    let _ = variable.shallow_clone().fill_(scale);
+                }
+                let norm = name.rsplit_once('.').map_or("", |(norm, _)| norm);
+                let frozen = config.backbone_norm == BackboneNorm::Frozen
+                    && variables.contains_key(&format!("{norm}.running_mean"));
+                if of_backbone && frozen {
+                    let _ = variable.set_requires_grad(false);
+                }
+            }
+        });
+        Ok(model)
+    }
+
+    /// What it was built by.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The network under the pyramid.
+    pub fn bottom_up(&self) -> &dyn Backbone {
+        self.fpn.bottom_up()
+    }
+
+    /// The losses on `images`, each `[3, H, W]` of any type and size, RGB in
+    /// 0–255. Which anchors and regions are learned from is drawn from `rngs`,
+    /// one an image.
+    ///
+    /// # Errors
+    /// Images of another shape, or targets that don't fit them.
+    pub fn losses(
+        &self,
+        images: &[Tensor],
+        targets: &[Targets],
+        mode: &Mode,
+        rngs: &mut [Rng],
+    ) -> Result<Losses> {
+        let batch = self.batch(images)?;
+        self.check_targets(targets, &batch.sizes)?;
+        if rngs.len() != images.len() {
+            let rule = format!("there are {} images, and each needs one", images.len());
+            return Err(Error::invalid("random generators", rngs.len(), rule));
+        }
+        let device = batch.tensor.device();
+        let targets: Vec<Targets> =
+            targets.iter().map(|targets| targets.to_device(device)).collect();
+        let maps = self.fpn.forward(&batch.tensor, mode)?;
+        let output = self.rpn.forward(&maps, batch.padded_size(), mode);
+        let proposals = self.rpn.proposals(&output, &batch.sizes, mode.training);
+        let (objectness, location) = self.rpn.losses(&output, &targets, rngs);
+        let mut losses = vec![("loss_rpn_cls", objectness), ("loss_rpn_loc", location)];
+        losses.extend(self.roi_heads.losses(
+            &maps,
+            &proposals,
+            &targets,
+            &batch.sizes,
+            mode,
+            rngs,
+        )?);
+        Ok(Losses::new(losses))
+    }
+
+    /// The objects in `images`, each `[3, H, W]` of any type and size, RGB in
+    /// 0–255: boxes in that image's pixels, masks in the cells of their boxes.
+    ///
+    /// # Errors
+    /// Images of another shape.
+    pub fn infer(&self, images: &[Tensor], mode: &Mode) -> Result<Vec<Detections>> {
+        Ok(self.dump(images, mode)?.detections)
+    }
+
+    /// [`MaskRcnn::infer`] with what it computes on the way.
+    ///
+    /// # Errors
+    /// Images of another shape.
+    pub fn dump(&self, images: &[Tensor], mode: &Mode) -> Result<Dump> {
+        tch::no_grad(|| {
+            let batch = self.batch(images)?;
+            let maps = self.fpn.forward(&batch.tensor, mode)?;
+            let output = self.rpn.forward(&maps, batch.padded_size(), mode);
+            let proposals = self.rpn.proposals(&output, &batch.sizes, false);
+            drop(output);
+            let detections = self.roi_heads.detect(&maps, &proposals, &batch.sizes, mode);
+            Ok(Dump { maps, proposals, detections })
+        })
+    }
+
+    /// The maps of the pyramid alone, finest first: to renew the statistics of
+    /// batch norms in backbone and pyramid, for example.
+    ///
+    /// # Errors
+    /// Images of another shape.
+    pub fn maps(&self, images: &[Tensor], mode: &Mode) -> Result<Vec<Tensor>> {
+        self.fpn.forward(&self.batch(images)?.tensor, mode)
+    }
+
+    /// The images in the parameters' type, normalised and padded.
+    fn batch(&self, images: &[Tensor]) -> Result<ImageBatch> {
+        let statistics = (self.config.pixel_mean, self.config.pixel_std);
+        ImageBatch::new(images, statistics, self.fpn.divisor(), self.rpn.options())
+    }
+
+    fn check_targets(&self, targets: &[Targets], sizes: &[(i64, i64)]) -> Result<()> {
+        if targets.len() != sizes.len() {
+            let rule = format!("there are {} images, and each needs its own", sizes.len());
+            return Err(Error::invalid("targets", targets.len(), rule));
+        }
+        for (index, (targets, size)) in targets.iter().zip(sizes).enumerate() {
+            let boxes = targets.boxes.tensor().size();
+            let of = |what: &str| format!("{what} of image {index}");
+            if boxes.len() != 2 || boxes[1] != 4 {
+                return Err(Error::invalid(of("boxes"), format!("{boxes:?}"), "it must be [N, 4]"));
+            }
+            let classes = Vec::<i64>::try_from(targets.classes.to_kind(Kind::Int64))
+                .map_err(|_| Error::invalid(of("classes"), "no vector", "it must be [N]"))?;
+            let masks =
+                self.config.mask_head.as_ref().map_or(boxes[0], |_| targets.masks.len() as i64);
+            if classes.len() as i64 != boxes[0] || masks != boxes[0] {
+                let value = format!("{} boxes, {} classes, {masks} masks", boxes[0], classes.len());
+                return Err(Error::invalid(of("objects"), value, "there must be equally many"));
+            }
+            let known = 0..self.config.num_classes;
+            if let Some(class) = classes.iter().find(|class| !known.contains(class)) {
+                let rule = format!("the model has classes 0 to {}", known.end - 1);
+                return Err(Error::invalid(of("a class"), class, rule));
+            }
+            for mask in &targets.masks {
+                if let InstanceMask::Bitmap(bitmap) = mask
+                    && (bitmap.height as i64, bitmap.width as i64) != *size
+                {
+                    let value = format!("{}×{}", bitmap.height, bitmap.width);
+                    let rule = format!("the image has {}×{} pixels", size.0, size.1);
+                    return Err(Error::invalid(of("a mask"), value, rule));
+                }
+            }
+        }
+        Ok(())
+    }
+}

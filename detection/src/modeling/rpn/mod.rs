@@ -1,0 +1,180 @@
+//! Region proposals: which anchors hold an object, and how they are moved onto
+//! it.
+//!
+//! "Faster R-CNN" (Ren et al. 2015). Reference: detectron2
+//! `modeling/proposal_generator/rpn.py`, torchvision `models/detection/rpn.py`.
+
+mod head;
+mod select;
+
+use backbone::Mode;
+use engine::rng::Rng;
+use tch::nn::Path;
+use tch::{Kind, Reduction, Tensor};
+
+pub use select::Proposals;
+
+use self::head::RpnHead;
+use super::config::{AnchorRule, LossNormalizer, ModelConfig, RpnConfig};
+use super::losses::smooth_l1_sum;
+use crate::Result;
+use crate::ops::{AnchorGenerator, AnchorStyle, BoxCoder, Matcher, subsample};
+use crate::structures::{Boxes, Targets};
+
+/// The proposal generator.
+#[derive(Debug)]
+pub struct Rpn {
+    head: RpnHead,
+    anchors: AnchorGenerator,
+    coder: BoxCoder,
+    matcher: Matcher,
+    config: RpnConfig,
+}
+
+/// What the head predicts for the anchors of one level.
+#[derive(Debug)]
+struct LevelOutput {
+    /// `[A, 4]`.
+    anchors: Tensor,
+    /// `[N, A]`.
+    logits: Tensor,
+    /// `[N, A, 4]`.
+    deltas: Tensor,
+}
+
+/// What the head predicts for a batch, level by level.
+#[derive(Debug)]
+pub struct RpnOutput(Vec<LevelOutput>);
+
+impl Rpn {
+    /// `rpn_head` under `path`, for maps of these strides.
+    ///
+    /// # Errors
+    /// Sizes of anchors for another number of levels, or thresholds that don't
+    /// rise.
+    pub fn new(path: &Path, config: &ModelConfig, strides: &[i64]) -> Result<Self> {
+        let anchors = &config.anchors;
+        if anchors.sizes.len() != strides.len() {
+            let rule = format!(
+                "the pyramid has {} levels: one list of sizes for each stage of the backbone and \
+                 one for the pooled level",
+                strides.len()
+            );
+            let value = format!("{:?}", anchors.sizes);
+            return Err(crate::Error::invalid("anchors.sizes", value, rule));
+        }
+        Ok(Self {
+            head: RpnHead::new(&(path / "rpn_head"), config.fpn_channels, anchors.per_position()),
+            anchors: AnchorGenerator {
+                sizes: anchors.sizes.clone(),
+                aspect_ratios: anchors.aspect_ratios.clone(),
+                strides: strides.to_vec(),
+                offset: 0.0,
+                style: match anchors.rule {
+                    AnchorRule::Detectron2 => AnchorStyle::Detectron2,
+                    AnchorRule::Torchvision => AnchorStyle::Torchvision,
+                },
+            },
+            coder: BoxCoder::new([1.0; 4]),
+            matcher: Matcher::new(&config.rpn.iou, &[0, -1, 1], true)?,
+            config: config.rpn.clone(),
+        })
+    }
+
+    /// Element type and device of the parameters.
+    pub(crate) fn options(&self) -> (Kind, tch::Device) {
+        self.head.options()
+    }
+
+    /// What the head predicts for `maps`, finest first, of images padded to
+    /// `padded` (height, width).
+    pub fn forward(&self, maps: &[Tensor], padded: (i64, i64), mode: &Mode) -> RpnOutput {
+        let output = |(level, map): (usize, &Tensor)| {
+            let (logits, deltas) = self.head.forward(map, mode);
+            let size = map.size();
+            let (height, width) = (size[2], size[3]);
+            let (kind, device) = (logits.kind(), logits.device());
+            let anchors = match self.anchors.style {
+                AnchorStyle::Detectron2 => self.anchors.grid(level, (height, width), kind, device),
+                AnchorStyle::Torchvision => {
+                    let strides = (padded.0 / height, padded.1 / width);
+                    self.anchors.grid_with_strides(level, (height, width), strides, kind, device)
+                }
+            };
+            LevelOutput { anchors, logits, deltas }
+        };
+        RpnOutput(maps.iter().enumerate().map(output).collect())
+    }
+
+    /// The best proposals of every image, best first; `training` decides how
+    /// many.
+    pub fn proposals(
+        &self,
+        output: &RpnOutput,
+        sizes: &[(i64, i64)],
+        training: bool,
+    ) -> Vec<Proposals> {
+        tch::no_grad(|| select::select(output, &self.coder, &self.config, sizes, training))
+    }
+
+    /// (`loss_rpn_cls`, `loss_rpn_loc`): cross entropy of the sampled anchors,
+    /// and the distance of those that stand for an object from it.
+    pub fn losses(
+        &self,
+        output: &RpnOutput,
+        targets: &[Targets],
+        rngs: &mut [Rng],
+    ) -> (Tensor, Tensor) {
+        let all = |field: fn(&LevelOutput) -> &Tensor, dim: i64| {
+            Tensor::cat(&output.0.iter().map(field).collect::<Vec<_>>(), dim)
+        };
+        let anchors = all(|level| &level.anchors, 0);
+        let logits = all(|level| &level.logits, 1);
+        let deltas = all(|level| &level.deltas, 1);
+        let (mut scores, mut labels) = (Vec::new(), Vec::new());
+        let (mut moves, mut goals) = (Vec::new(), Vec::new());
+        for (image, (targets, rng)) in (0..).zip(targets.iter().zip(rngs)) {
+            let (positive, negative, goal) = tch::no_grad(|| self.sample(&anchors, targets, rng));
+            let sampled = Tensor::cat(&[&positive, &negative], 0);
+            scores.push(logits.get(image).index_select(0, &sampled));
+            labels.push(positive.ones_like());
+            labels.push(negative.zeros_like());
+            moves.push(deltas.get(image).index_select(0, &positive));
+            goals.push(goal);
+        }
+        let scores = Tensor::cat(&scores, 0);
+        let labels = Tensor::cat(&labels, 0).to_kind(scores.kind());
+        let normalizer = match self.config.normalizer {
+            LossNormalizer::Budget => self.config.batch * targets.len() as i64,
+            LossNormalizer::Sampled => labels.size()[0].max(1),
+        };
+        let cross_entropy =
+            scores.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum);
+        let distance = smooth_l1_sum(
+            &Tensor::cat(&moves, 0),
+            &Tensor::cat(&goals, 0),
+            self.config.smooth_l1_beta,
+        );
+        (cross_entropy / normalizer, distance / normalizer)
+    }
+
+    /// Which anchors of an image are learned from: indices of those that stand
+    /// for an object, of background, and the moves `[P, 4]` of the former onto
+    /// their objects.
+    fn sample(
+        &self,
+        anchors: &Tensor,
+        targets: &Targets,
+        rng: &mut Rng,
+    ) -> (Tensor, Tensor, Tensor) {
+        let objects = targets.boxes.tensor().to_kind(anchors.kind());
+        let matches = self
+            .matcher
+            .match_(&Boxes(objects.shallow_clone()).iou(&Boxes(anchors.shallow_clone())));
+        let RpnConfig { batch, positive_fraction, .. } = self.config;
+        let (positive, negative) = subsample(&matches.label, batch, positive_fraction, 0, rng);
+        let matched = objects.index_select(0, &matches.object.index_select(0, &positive));
+        let goals = self.coder.encode(&anchors.index_select(0, &positive), &matched);
+        (positive, negative, goals)
+    }
+}

@@ -1,0 +1,76 @@
+//! Colours of classes.
+
+use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
+
+/// Hues step by the golden ratio, so that any number of classes in sequence
+/// spread over the circle.
+const STEP: f64 = 0.618_033_988_749_895;
+/// (saturation, value) in turn: neighbours in hue differ in lightness.
+const SHADES: [(f64, f64); 3] = [(0.85, 0.97), (0.55, 1.0), (0.95, 0.72)];
+
+/// The colour of a class; always the same, and strong enough to be seen on a
+/// photograph.
+pub fn class_color(class: usize) -> Rgb888 {
+    let hue = (0.58 + class as f64 * STEP).fract();
+    let (saturation, value) = SHADES[class % SHADES.len()];
+    hsv(hue, saturation, value)
+}
+
+fn hsv(hue: f64, saturation: f64, value: f64) -> Rgb888 {
+    // Each channel is a trapezoid over the circle of hues.
+    let channel = |shift: f64| {
+        let k = (shift + hue * 6.0) % 6.0;
+        let dip = k.min(4.0 - k).clamp(0.0, 1.0);
+        (255.0 * (value - value * saturation * dip)).round() as u8
+    };
+    Rgb888::new(channel(5.0), channel(3.0), channel(1.0))
+}
+
+/// Black or white, whichever is easier to read on `background`.
+pub(super) fn text_color(background: Rgb888) -> Rgb888 {
+    // Perceived lightness (Rec. 601).
+    let [r, g, b] = [background.r(), background.g(), background.b()].map(f64::from);
+    if 0.299 * r + 0.587 * g + 0.114 * b > 140.0 { Rgb888::BLACK } else { Rgb888::WHITE }
+}
+
+/// `color` moved towards white by `share`.
+pub(super) fn pale(color: Rgb888, share: f64) -> Rgb888 {
+    let mix = |value: u8| (f64::from(value) * (1.0 - share) + 255.0 * share).round() as u8;
+    Rgb888::new(mix(color.r()), mix(color.g()), mix(color.b()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hues_are_where_they_belong() {
+        assert_eq!(hsv(0.0, 1.0, 1.0), Rgb888::new(255, 0, 0));
+        assert_eq!(hsv(1.0 / 3.0, 1.0, 1.0), Rgb888::new(0, 255, 0));
+        assert_eq!(hsv(2.0 / 3.0, 1.0, 0.5), Rgb888::new(0, 0, 128));
+        assert_eq!(hsv(0.2, 0.0, 0.5), Rgb888::new(128, 128, 128));
+    }
+
+    #[test]
+    fn eighty_classes_have_colours_of_their_own() {
+        let colors: Vec<Rgb888> = (0..80).map(class_color).collect();
+        let apart = |a: Rgb888, b: Rgb888| {
+            let [r, g, b] = [(a.r(), b.r()), (a.g(), b.g()), (a.b(), b.b())]
+                .map(|(a, b)| i32::from(a) - i32::from(b));
+            r.abs() + g.abs() + b.abs()
+        };
+        for (at, a) in colors.iter().enumerate() {
+            // Among the first ten, at least a strong difference.
+            let least = if at < 10 { 60 } else { 8 };
+            for b in &colors[..at] {
+                assert!(apart(*a, *b) >= least, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_contrasts() {
+        assert_eq!(text_color(Rgb888::new(255, 230, 90)), Rgb888::BLACK);
+        assert_eq!(text_color(Rgb888::new(20, 40, 160)), Rgb888::WHITE);
+    }
+}

@@ -1,0 +1,177 @@
+//! A detector out of whatever file people have.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use backbone::weights;
+use engine::checkpoint::{self, CheckpointFile};
+use engine::run_dir::{CONFIG_FILE, LAST_CHECKPOINT};
+use engine::settings::from_layers;
+use tch::{Device, Kind, Tensor};
+use toml::Table;
+
+use crate::detector::Detector;
+use crate::modeling::weights::{ReadOptions, is_predictor, read_detector};
+use crate::train::{Class, Preset, TrainConfig, TrainState};
+
+/// A checkpoint of `detect train`.
+#[derive(Debug)]
+pub struct OwnCheckpoint {
+    path: PathBuf,
+    /// What it was trained with.
+    pub state: TrainState,
+    /// The averaged weights where there are any, by names in memory.
+    tensors: BTreeMap<String, Tensor>,
+}
+
+/// The run folder's last checkpoint, or the checkpoint itself; none if `path` is
+/// another file.
+///
+/// # Errors
+/// A run without checkpoint yet, or a checkpoint of another program.
+pub fn own_checkpoint(path: &Path) -> Result<Option<OwnCheckpoint>> {
+    let path = in_run(path)?;
+    let Ok(file) = CheckpointFile::open(&path) else { return Ok(None) };
+    let state: TrainState = file
+        .state()
+        .with_context(|| format!("{} is no checkpoint of `detect train`", path.display()))?;
+    let averaged = state.config.ema > 0.0 && file.sections().contains("ema");
+    let tensors = file.section(if averaged { "ema" } else { "model" })?;
+    Ok(Some(OwnCheckpoint { path, state, tensors }))
+}
+
+/// The last checkpoint of the run (of any of our programs) in the folder `path`,
+/// or `path` itself.
+///
+/// # Errors
+/// A run without checkpoint yet.
+pub fn in_run(path: &Path) -> Result<PathBuf> {
+    let last = path.join(LAST_CHECKPOINT);
+    if last.exists() {
+        return Ok(last);
+    }
+    ensure!(
+        !(path.is_dir() && path.join(CONFIG_FILE).exists()),
+        "{} is a run that has no checkpoint yet",
+        path.display()
+    );
+    Ok(path.to_owned())
+}
+
+impl OwnCheckpoint {
+    /// Takes its weights over into `detector`; the layers whose outputs are
+    /// classes are left as they are for `new_classes`.
+    ///
+    /// # Errors
+    /// Another detector, or other classes.
+    pub fn load(&self, detector: &Detector, new_classes: bool) -> Result<()> {
+        let (own, wanted) = (self.state.classes.len(), detector.model.config().num_classes);
+        ensure!(
+            new_classes || own as i64 == wanted,
+            "{} has {own} classes, but the data has {wanted}; --new-classes learns these anew",
+            self.path.display()
+        );
+        let mut target = detector.variables();
+        target.retain(|name, _| !(new_classes && is_predictor(name)));
+        Ok(checkpoint::restore(&self.path, &self.tensors, &target)?)
+    }
+}
+
+/// Which detector to load, and how.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// A run folder, one of our checkpoints, or a weight file.
+    pub path: &'a Path,
+    /// The settings of a weight file, which does not tell them.
+    pub preset: Option<Preset>,
+    /// Settings over those of the checkpoint or preset.
+    pub settings: Table,
+    /// Where to compute.
+    pub device: Device,
+    /// In float64 if that, else in float32.
+    pub kind: Kind,
+}
+
+/// A detector and how it is to be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Ready for evaluation.
+    pub detector: Detector,
+    /// Its settings.
+    pub config: TrainConfig,
+    /// What it tells apart, where that is known.
+    pub classes: Option<Vec<Class>>,
+}
+
+impl Wanted<'_> {
+    /// Builds the detector and reads its weights.
+    ///
+    /// # Errors
+    /// A file that cannot be read, settings missing or wrong, weights that fit
+    /// only in part.
+    pub fn load(self) -> Result<Loaded> {
+        match own_checkpoint(self.path)? {
+            Some(own) => self.from_checkpoint(&own),
+            None => self.from_weights(),
+        }
+    }
+
+    fn from_checkpoint(self, own: &OwnCheckpoint) -> Result<Loaded> {
+        ensure!(
+            self.preset.is_none(),
+            "--preset is given, but {} has its own settings",
+            own.path.display()
+        );
+        let saved = Table::try_from(&own.state.config)?;
+        let config: TrainConfig = from_layers([saved, self.settings.clone()])?;
+        let config = config.resolve()?;
+        let classes = own.state.classes.clone();
+        let mut detector = Detector::build(&config, classes.len() as i64, self.device)?;
+        own.load(&detector, false)?;
+        detector.use_kind(self.kind)?;
+        Ok(Loaded { detector, config, classes: Some(classes) })
+    }
+
+    fn from_weights(self) -> Result<Loaded> {
+        let Some(preset) = self.preset else {
+            bail!(
+                "{} does not tell which detector it is of: name one with --preset, and what was \
+                 changed in it with --config",
+                self.path.display()
+            );
+        };
+        let own: Table = preset.toml().parse()?;
+        let anywhere: Table = "data = \"-\"\noutput = \"-\"".parse()?;
+        let config: TrainConfig = from_layers([own, anywhere, self.settings.clone()])?;
+        let config = config.resolve()?;
+        let mut detector = Detector::build(&config, classes_in(self.path)?, self.device)?;
+        // Before loading: the file may hold more digits than float32.
+        detector.use_kind(self.kind)?;
+        let settings = detector.model.config().clone();
+        read_detector(self.path, &detector.store, &settings, &ReadOptions::default())?;
+        Ok(Loaded { detector, config, classes: None })
+    }
+}
+
+/// How many classes the detector in a weight file tells apart.
+fn classes_in(path: &Path) -> Result<i64> {
+    let file = weights::read(path)?;
+    let scores = file.tensors.iter().find(|(name, _)| name.ends_with("cls_score.weight"));
+    let Some((_, weight)) = scores else {
+        bail!("{} is no detector: it has no cls_score.weight", path.display());
+    };
+    Ok(weight.size()[0] - 1)
+}
+
+impl Loaded {
+    /// Names by class; `class 7` where they are not known.
+    pub fn names(&self) -> Vec<String> {
+        match &self.classes {
+            Some(classes) => classes.iter().map(|class| class.name.clone()).collect(),
+            None => (0..self.detector.model.config().num_classes)
+                .map(|class| format!("class {class}"))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What passes between data, model and evaluation: boxes, masks, targets and
+//! detections.
+
+mod boxes;
+mod detections;
+mod mask;
+mod mask_geometry;
+mod polygon;
+mod targets;
+
+pub use boxes::Boxes;
+pub use detections::Detections;
+pub use mask::{Bitmap, InstanceMask};
+pub use targets::Targets;

@@ -1,0 +1,54 @@
+use clap::ValueEnum;
+use engine::settings::from_layers;
+
+use super::*;
+
+fn preset(preset: Preset, more: &str) -> Result<TrainConfig> {
+    let paths = "data = \"d\"\noutput = \"o\"".parse().unwrap();
+    let layers = [preset.toml().parse().unwrap(), paths, more.parse::<Table>().unwrap()];
+    from_layers::<TrainConfig>(layers)?.resolve()
+}
+
+#[test]
+fn presets_are_valid_and_survive_a_file() {
+    for choice in Preset::value_variants() {
+        let config = preset(*choice, "").unwrap();
+        let text = toml::to_string_pretty(&config).unwrap();
+        let again: TrainConfig = from_layers([text.parse().unwrap()]).unwrap();
+        assert_eq!(again, config, "{text}");
+        assert_eq!(again.resolve().unwrap(), config);
+    }
+}
+
+#[test]
+fn recipes_are_the_published_ones() {
+    let resnet = preset(Preset::MaskRcnnResnet50_1x, "").unwrap();
+    let model = resnet.model(80).unwrap();
+    assert_eq!(model, ModelConfig::mask_rcnn_resnet50());
+    assert_eq!(resnet.total_steps(7330), 90_000);
+    for (step, lr) in [(0, 2.5e-6), (1000, 2.5e-4), (60_000, 6.25e-5), (89_999, 1.5625e-5)] {
+        assert!((resnet.lr(step, 7330) / lr - 1.0).abs() < 1e-12, "step {step}");
+    }
+    let convnext = preset(Preset::MaskRcnnConvnextBase3x, "").unwrap();
+    assert_eq!(convnext.model(80).unwrap(), ModelConfig::mask_rcnn_convnext_base());
+    assert_eq!(convnext.augmentation, TrainTransform::mmdet());
+    assert_eq!(convnext.total_steps(100), 3600);
+    assert!((convnext.lr(2700, 100) / 4e-5 - 1.0).abs() < 1e-12);
+    let half = preset(Preset::MaskRcnnResnet50_1x, "batch-size = 8").unwrap();
+    assert_eq!(half.peak_lr(), 1.25e-4);
+}
+
+#[test]
+fn the_model_table_is_laid_over_the_detectors_preset() {
+    let config = preset(Preset::Demo, "[model.rpn]\nbatch = 64").unwrap();
+    let model = config.model(3).unwrap();
+    assert_eq!((model.rpn.batch, model.rpn.pre_nms_train, model.num_classes), (64, 300, 3));
+    assert_eq!((model.backbone.as_str(), model.fpn_channels), ("resnet18", 128));
+    assert!(preset(Preset::Demo, "masks = false").unwrap().model(3).unwrap().mask_head.is_none());
+
+    let error = |more| format!("{:#}", preset(Preset::Demo, more).unwrap_err());
+    assert!(error("[model]\nnum-classes = 3").contains("num-classes"));
+    assert!(error("[model.rpn]\nbatches = 3").contains("batches"));
+    assert!(error("detector = \"yolo\"").contains("detector is \"yolo\", but it must be one of"));
+    assert!(error("[model.rpn]\nbatch = 0").contains("rpn.batch is 0"));
+}

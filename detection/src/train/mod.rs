@@ -1,0 +1,121 @@
+//! The training loop of `detect train`.
+
+mod config;
+mod log;
+mod outputs;
+mod precise_bn;
+mod setup;
+mod state;
+mod step;
+mod validate;
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, bail};
+use engine::checkpoint::Names;
+use engine::interrupt::watch_for_interrupts;
+use tch::Device;
+
+pub use config::{Preset, Schedule, TrainConfig};
+use log::{Log, Taken};
+use setup::Setup;
+pub use setup::{loader_options, use_threads};
+pub use state::{Class, TrainState};
+use validate::validate;
+
+use crate::evaluation::Report;
+
+/// Where a run begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// At step 0, in a new folder or, if told so, in place of an old run.
+    New {
+        /// Delete the run that the folder holds.
+        overwrite: bool,
+    },
+    /// Where the last checkpoint in the run's folder left off.
+    Resume,
+    /// Where this checkpoint left off, in a new folder.
+    From(PathBuf),
+}
+
+/// Trains as `config` says and leaves weights, pictures and metrics in its
+/// output folder. An interrupt (Ctrl-C, SIGTERM) saves a checkpoint and ends
+/// the run in order.
+///
+/// # Errors
+/// Anything that keeps the run from starting, unreadable images beyond the
+/// configured share, a loss or gradient that is not finite, a full disk.
+pub fn train(config: TrainConfig, start: Start) -> Result<()> {
+    let interrupted = watch_for_interrupts()?;
+    let Setup { run, loader, validation, mut trainer, mut state, checkpoints } =
+        Setup::new(config, &start)?;
+    let config = trainer.config.clone();
+    let steps_per_epoch = loader.steps();
+    let total = config.total_steps(steps_per_epoch);
+    let mut log = Log::new(&run, &config, steps_per_epoch, &state, start == Start::Resume)?;
+    let mut report: Option<Report> = None;
+
+    let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
+    let left = total.saturating_sub(state.step) as usize;
+    let epochs = epoch..total.div_ceil(steps_per_epoch).max(epoch);
+    for batch in loader.batches(epochs, step_in_epoch).take(left) {
+        let batch = batch?;
+        let lr = config.lr(state.step, steps_per_epoch);
+        let images = batch.images.len() as u64;
+        let taken = Taken { epoch: batch.epoch + 1, images, waited: batch.waited, lr };
+        let measured = trainer.step(batch, lr, &mut state)?;
+
+        state.step += 1;
+        let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
+        let stop = interrupted.load(Ordering::Relaxed);
+        let last = state.step == total;
+        let due = |every_epochs: u64, every_steps: u64| {
+            last || ended_epoch.is_some_and(|e| every_epochs > 0 && e % every_epochs == 0)
+                || every_steps > 0 && state.step % every_steps == 0
+        };
+        let evaluation_due = due(config.eval_epochs, config.eval_steps);
+        let checkpoint_due =
+            stop || evaluation_due || due(config.checkpoint_epochs, config.checkpoint_steps);
+        let must_know = checkpoint_due || ended_epoch.is_some() || log.is_due(state.step);
+
+        // The host waits for the device here, and only when it must: a CPU has
+        // the numbers at hand, a GPU is otherwise read one step behind.
+        let settled = log.measure(measured, must_know || trainer.detector.device() == Device::Cpu);
+        for settled in &settled {
+            outputs::refuse_non_finite(settled, &run, &loader, &checkpoints)?;
+        }
+        log.step(state.step, &taken, &settled)?;
+
+        let mut names = Names::default();
+        if ended_epoch.is_some() || evaluation_due {
+            log.corrupt(loader.corrupt_files())?;
+        }
+        if evaluation_due {
+            let figures = validate(&mut trainer, &loader, &validation, &run, state.step, &mut log)?;
+            let section = figures.segm.as_ref().or(figures.bbox.as_ref());
+            names.best = section.is_some_and(|section| state.is_best(section.figures.ap));
+            report = Some(figures);
+        }
+        if checkpoint_due {
+            names.epoch = ended_epoch.filter(|_| config.keep > 0);
+            checkpoints
+                .save(names, &trainer.sections().named(), &state)
+                .context("cannot save a checkpoint")?;
+            checkpoints.prune(config.keep, None)?;
+        }
+        if stop && !last {
+            log.finish();
+            bail!(
+                "interrupted after step {} of {total}; continue with: detect train --output {} \
+                 --resume",
+                state.step,
+                config.output.display()
+            );
+        }
+        log.skip_time();
+    }
+    log.finish();
+    outputs::finish(&mut trainer, &run, report.as_ref())
+}

@@ -1,0 +1,304 @@
+//! From settings to objects: device, data, detector, optimizer, and where the
+//! run left off.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use backbone::weights::LoadOptions;
+use engine::checkpoint::{self, CheckpointDir, CheckpointFile, write_file};
+use engine::data::LoaderOptions;
+use engine::device::parse_device;
+use engine::optim::{
+    AdamW, AdamWConfig, Ema, GradScaler, Place, layered_param_groups, usual_decay,
+};
+use engine::precision::Precision;
+use engine::run_dir::{LAST_CHECKPOINT, RunDir, shown};
+use engine::settings::differences;
+use tch::{Device, Tensor};
+
+use super::Start;
+use super::config::{BASE_BATCH, TrainConfig};
+use super::state::TrainState;
+use super::step::Trainer;
+use crate::data::{CocoDataset, DetectionLoader, TrainLoaderOptions};
+use crate::detector::Detector;
+use crate::modeling::weights::{BOTTOM_UP, ReadOptions, read_backbone, read_detector};
+use crate::saved;
+
+/// Most reading threads that are started unasked.
+const MAX_WORKERS: usize = 16;
+/// Batches made ahead of the one in use.
+const PREFETCH: usize = 2;
+
+/// Everything a run works with.
+pub struct Setup {
+    pub run: RunDir,
+    pub loader: DetectionLoader,
+    pub validation: DetectionLoader,
+    pub trainer: Trainer,
+    pub state: TrainState,
+    pub checkpoints: CheckpointDir,
+}
+
+impl Setup {
+    /// Builds everything, prints what will happen, and only then touches the
+    /// run's folder.
+    pub fn new(config: TrainConfig, start: &Start) -> Result<Self> {
+        let threads = use_threads(config.threads);
+        let device = parse_device(&config.device)?;
+
+        let [training, validation] = datasets(&config)?;
+        let loader = training_loader(&config, Arc::clone(&training))?;
+        let validation = validation_loader(&config, validation)?;
+        let mut trainer = trainer(config, training.categories().len() as i64, device)?;
+        let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
+        let mut state = TrainState::new(trainer.config.clone(), &training, scaler);
+        begin(start, &mut trainer, &mut state)?;
+
+        let overwrite = *start == Start::New { overwrite: true };
+        let run = RunDir::create(&trainer.config.output, overwrite, *start == Start::Resume)?;
+        let checkpoints = CheckpointDir::open(&run.checkpoints())?;
+        let text = toml::to_string_pretty(&trainer.config)?;
+        write_file(&run.config(), text.as_bytes())?;
+        announce(&trainer, &loader, &validation, &state, threads);
+        Ok(Self { run, loader, validation, trainer, state, checkpoints })
+    }
+}
+
+/// Gives CPU arithmetic so many threads, every core if 0.
+pub fn use_threads(threads: usize) -> usize {
+    let threads = if threads == 0 { cores() } else { threads };
+    tch::set_num_threads(threads as i32);
+    threads
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn datasets(config: &TrainConfig) -> Result<[Arc<CocoDataset>; 2]> {
+    let [training, validation] = config.files()?;
+    let open = |(file, images): (std::path::PathBuf, Option<&Path>)| -> Result<Arc<CocoDataset>> {
+        let dataset = CocoDataset::open(&file, images)?;
+        for warning in dataset.warnings() {
+            eprintln!("note: {}: {warning}", file.display());
+        }
+        Ok(Arc::new(dataset))
+    };
+    let (training, validation) = (open(training)?, open(validation)?);
+    training.require_same_classes(&validation)?;
+    Ok([training, validation])
+}
+
+/// How data is read.
+pub fn loader_options(config: &TrainConfig) -> LoaderOptions {
+    let workers = if config.workers == 0 { cores().min(MAX_WORKERS) } else { config.workers };
+    LoaderOptions { threads: workers, prefetch: PREFETCH, max_corrupt: config.max_corrupt }
+}
+
+fn training_loader(config: &TrainConfig, dataset: Arc<CocoDataset>) -> Result<DetectionLoader> {
+    let options = TrainLoaderOptions {
+        batch_size: config.batch_size,
+        seed: config.seed,
+        keep_empty: config.keep_empty,
+        loader: loader_options(config),
+    };
+    Ok(DetectionLoader::training(dataset, config.augmentation.clone(), &options)?)
+}
+
+/// Images one by one: padding to a batch's largest would cost more than it saves
+/// on a CPU, and results do not depend on the neighbours.
+fn validation_loader(config: &TrainConfig, dataset: Arc<CocoDataset>) -> Result<DetectionLoader> {
+    let options = loader_options(config);
+    Ok(DetectionLoader::evaluation(dataset, config.eval_transform(), 1, &options)?)
+}
+
+fn trainer(config: TrainConfig, classes: i64, device: Device) -> Result<Trainer> {
+    let detector = Detector::build(&config, classes, device)?;
+    let optimizer = optimizer(&config, &detector)?;
+    let ema =
+        (config.ema > 0.0).then(|| Ema::new(&detector.variables(), config.ema)).transpose()?;
+    Ok(Trainer { config, detector, optimizer: Box::new(optimizer), ema })
+}
+
+fn optimizer(config: &TrainConfig, detector: &Detector) -> Result<AdamW> {
+    let variables = detector.variables();
+    let bottom_up = detector.model.bottom_up();
+    let learned: Vec<(String, Tensor, Place)> = variables
+        .iter()
+        .filter(|(_, tensor)| tensor.requires_grad())
+        .map(|(name, tensor)| {
+            let canonical = name.strip_prefix(BOTTOM_UP).unwrap_or_default();
+            let place = Place::of(canonical, bottom_up.part(canonical));
+            (name.clone(), tensor.shallow_clone(), place)
+        })
+        .collect();
+    let decays = |name: &str, shape: &[i64]| {
+        usual_decay(name, shape) || config.decay_biases && is_bias_of_layer(name, &variables)
+    };
+    let groups = layered_param_groups(learned, config.layer_decay, decays);
+    let options = AdamWConfig {
+        betas: (config.beta1, config.beta2),
+        max_grad_norm: (config.clip_grad > 0.0).then_some(config.clip_grad),
+        ..AdamWConfig::default()
+    };
+    Ok(AdamW::new(groups, options)?)
+}
+
+/// Whether `name` is the bias of a convolution or linear layer: beside a weight
+/// of several dimensions, which norms have not.
+fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
+    let weight = name.strip_suffix(".bias").map(|layer| format!("{layer}.weight"));
+    weight.and_then(|name| variables.get(&name)).is_some_and(|weight| weight.dim() > 1)
+}
+
+/// Weights and state to begin with: a checkpoint's, weight files', or random
+/// ones.
+fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
+    let checkpoint = match start {
+        Start::New { .. } => None,
+        Start::Resume => Some(trainer.config.output.join(LAST_CHECKPOINT)).filter(|p| p.exists()),
+        Start::From(path) => Some(path.clone()),
+    };
+    if let Some(path) = checkpoint {
+        return restore(&path, trainer, state);
+    }
+    if *start == Start::Resume {
+        eprintln!("no checkpoint yet: beginning at step 0");
+    }
+    initial_weights(trainer)?;
+    if trainer.config.ema > 0.0 {
+        trainer.ema = Some(Ema::new(&trainer.detector.variables(), trainer.config.ema)?);
+    }
+    Ok(())
+}
+
+/// Takes in the weight files that the settings name.
+fn initial_weights(trainer: &Trainer) -> Result<()> {
+    let (config, detector) = (&trainer.config, &trainer.detector);
+    let settings = detector.model.config();
+    if let Some(path) = &config.backbone_weights {
+        let path = saved::in_run(path)?;
+        let report = read_backbone(&path, &detector.store, settings, &LoadOptions::default())?;
+        eprintln!("backbone from {}:\n{report}", path.display());
+    }
+    if let Some(path) = &config.weights {
+        match saved::own_checkpoint(path)? {
+            Some(own) => {
+                own.load(detector, config.new_classes)?;
+                eprintln!("initial weights from {}", path.display());
+            }
+            None => {
+                let without_predictors = config.new_classes;
+                let options = ReadOptions { without_predictors, ..Default::default() };
+                let report = read_detector(path, &detector.store, settings, &options)?;
+                eprintln!("initial weights from {}:\n{report}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes model, optimizer, averages and state from a checkpoint.
+fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
+    let file = CheckpointFile::open(path)?;
+    let saved: TrainState = file.state()?;
+    if saved.version != TrainState::VERSION {
+        bail!(
+            "{} is a checkpoint of version {}, but this program continues version {}",
+            path.display(),
+            saved.version,
+            TrainState::VERSION
+        );
+    }
+    ensure!(
+        saved.classes == state.classes,
+        "{} was trained on other classes ({}) than the data has ({}); to learn these from it, \
+         begin a new run with --weights {0} --new-classes",
+        path.display(),
+        names(&saved.classes),
+        names(&state.classes)
+    );
+    checkpoint::restore(path, &file.section("model")?, &trainer.detector.variables())?;
+    trainer.optimizer.load_state(&file.section("optimizer")?).with_context(|| {
+        format!("the optimizer's state in {} does not fit these settings", path.display())
+    })?;
+    if let Some(ema) = &trainer.ema {
+        ensure!(
+            file.sections().contains("ema"),
+            "{} does not fit these settings: it has no averaged weights; continue with --ema 0",
+            path.display()
+        );
+        checkpoint::restore(path, &file.section("ema")?, ema.averages())?;
+    }
+    let mut changed = differences(&saved.config, &trainer.config);
+    changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
+    if !changed.is_empty() {
+        eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
+    }
+    state.continue_from(saved);
+    Ok(())
+}
+
+/// The first classes' names.
+fn names(classes: &[super::Class]) -> String {
+    let shown: Vec<&str> = classes.iter().take(4).map(|class| class.name.as_str()).collect();
+    let more = if classes.len() > shown.len() { ", …" } else { "" };
+    format!("{}: {}{more}", classes.len(), shown.join(", "))
+}
+
+/// Says what is about to run.
+fn announce(
+    trainer: &Trainer,
+    loader: &DetectionLoader,
+    validation: &DetectionLoader,
+    state: &TrainState,
+    threads: usize,
+) {
+    let config = &trainer.config;
+    let (steps, detector) = (loader.steps(), &trainer.detector);
+    let count = |prefix: &str| -> f64 {
+        let variables = detector.variables();
+        let learned = variables.iter().filter(|(n, t)| n.starts_with(prefix) && t.requires_grad());
+        learned.map(|(_, tensor)| tensor.numel()).sum::<usize>() as f64 / 1e6
+    };
+    let (backbone, all) = (count(BOTTOM_UP), count(""));
+    let parts = match config.accum_steps {
+        1 => String::new(),
+        parts => format!(" in {parts} parts of {}", config.batch_size / parts),
+    };
+    let device = match detector.device() {
+        Device::Cpu => format!("cpu, {threads} threads"),
+        other => format!("{other:?}"),
+    };
+    let total = config.total_steps(steps);
+    eprintln!(
+        "{}: {} on {}, {device}, {:?}\n\
+         images   {} of {} with objects to train on, {} for validation, {} classes\n\
+         model    backbone {backbone:.1} M learned parameters, the rest {:.1} M\n\
+         batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
+         lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
+         output   {}",
+        config.name,
+        config.detector,
+        config.backbone(),
+        config.precision,
+        loader.image_count(),
+        loader.dataset().len(),
+        validation.image_count(),
+        state.classes.len(),
+        all - backbone,
+        config.batch_size,
+        config.peak_lr(),
+        config.base_lr,
+        config.batch_size,
+        config.layer_decay,
+        config.weight_decay,
+        shown(&config.output),
+    );
+    if state.step > 0 {
+        eprintln!("resuming after step {} of {total}", state.step);
+    }
+}

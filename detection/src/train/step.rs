@@ -1,0 +1,158 @@
+//! One optimizer step.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use engine::data::Batch;
+use engine::optim::{Ema, GradScaler, Optimizer};
+use engine::rng::Rng;
+use tch::Tensor;
+
+use super::config::TrainConfig;
+use super::state::TrainState;
+use crate::data::Sample;
+use crate::detector::Detector;
+use crate::modeling::Losses;
+
+/// Streams of random draws, apart from the data's.
+const SAMPLING_STREAM: u64 = 0x726f_6973;
+const DROP_PATH_STREAM: u64 = 0x6472_6f70;
+const PLUGIN_STREAM: u64 = 0x706c_7567;
+
+/// The detector and what updates it.
+pub struct Trainer {
+    pub config: TrainConfig,
+    pub detector: Detector,
+    pub optimizer: Box<dyn Optimizer>,
+    pub ema: Option<Ema>,
+}
+
+/// What a step computed, still on the device.
+#[derive(Debug)]
+pub struct Measured {
+    /// Scalars by name.
+    pub losses: Vec<(&'static str, Tensor)>,
+    /// Scalar, before clipping; none if float16 gradients overflowed and the
+    /// step was left out.
+    pub grad_norm: Option<Tensor>,
+    /// Step number, from 1.
+    pub step: u64,
+    /// Data set indices of the batch.
+    pub indices: Vec<usize>,
+}
+
+impl Trainer {
+    /// Forward, backward and update on one batch.
+    pub fn step(
+        &mut self,
+        batch: Batch<Vec<Sample>>,
+        lr: f64,
+        state: &mut TrainState,
+    ) -> Result<Measured> {
+        let parts = self.config.accum_steps;
+        let part_size = self.config.batch_size / parts;
+        let mut samples = batch.images;
+        self.optimizer.zero_grad();
+        let mut sums: Vec<(&'static str, Tensor)> = Vec::new();
+        while !samples.is_empty() {
+            let rest = samples.split_off(part_size.min(samples.len()));
+            let losses = self.losses(std::mem::replace(&mut samples, rest), batch.epoch)?;
+            let total = losses.total() / parts as f64;
+            match &state.scaler {
+                Some(scaler) => scaler.scale(&total).backward(),
+                None => total.backward(),
+            }
+            add(&mut sums, &losses, parts);
+        }
+        let grad_norm = self.update(lr, state.scaler.as_mut());
+        let step = state.step + 1;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.detector.variables(), step);
+        }
+        Ok(Measured { losses: sums, grad_norm, step, indices: batch.indices })
+    }
+
+    /// The losses of a part of a batch. All draws depend on the sample alone, so
+    /// that neither the batch's parts nor a restart change them.
+    pub fn losses(&self, samples: Vec<Sample>, epoch: u64) -> Result<Losses> {
+        let seed = self.config.seed;
+        let positions: Vec<u64> = samples.iter().map(|sample| sample.position).collect();
+        let mut rngs: Vec<Rng> =
+            positions.iter().map(|&p| Rng::new(seed, &[SAMPLING_STREAM, epoch, p])).collect();
+        let mut images = positions.iter();
+        let mode = self.detector.train_mode(&self.config, positions.len(), |blocks| {
+            let position = images.next().copied().unwrap_or_default();
+            let mut rng = Rng::new(seed, &[DROP_PATH_STREAM, epoch, position]);
+            (0..blocks).map(|_| rng.uniform() as f32).collect()
+        });
+        if self.detector.plugin {
+            // A plugin draws from libtorch's generator.
+            let first = positions.first().copied().unwrap_or_default();
+            let draw = Rng::new(seed, &[PLUGIN_STREAM, epoch, first]).next_u64();
+            tch::manual_seed(draw as i64);
+        }
+        let (images, targets): (Vec<_>, Vec<_>) =
+            samples.into_iter().map(|sample| (sample.image, sample.targets)).unzip();
+        Ok(self.detector.model.losses(&images, &targets, &mode, &mut rngs)?)
+    }
+
+    fn update(&mut self, lr: f64, scaler: Option<&mut GradScaler>) -> Option<Tensor> {
+        let finite = scaler.is_none_or(|scaler| {
+            let finite = scaler.unscale(self.optimizer.as_ref());
+            scaler.update(finite);
+            finite
+        });
+        finite.then(|| self.optimizer.step(lr, self.config.weight_decay).grad_norm)
+    }
+
+    /// What a checkpoint holds: model, optimizer, and averages if there are any.
+    pub fn sections(&self) -> Sections {
+        let averages = self.ema.as_ref().map(|ema| shared(ema.averages()));
+        Sections { model: self.detector.variables(), optimizer: self.optimizer.state(), averages }
+    }
+
+    /// Runs `body` with the averaged weights in the model's place, if there are
+    /// any.
+    pub fn with_averages<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let variables = self.detector.variables();
+        if let Some(ema) = &mut self.ema {
+            ema.exchange(&variables);
+        }
+        let result = body(self);
+        if let Some(ema) = &mut self.ema {
+            ema.exchange(&variables);
+        }
+        result
+    }
+}
+
+fn shared(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
+/// Adds a part's losses to the batch's means.
+fn add(sums: &mut Vec<(&'static str, Tensor)>, losses: &Losses, parts: usize) {
+    for (at, (name, loss)) in losses.iter().enumerate() {
+        let loss = loss.detach() / parts as f64;
+        match sums.get_mut(at) {
+            Some((_, sum)) => *sum = &*sum + loss,
+            None => sums.push((name, loss)),
+        }
+    }
+}
+
+/// Tensors of a checkpoint.
+pub struct Sections {
+    model: BTreeMap<String, Tensor>,
+    optimizer: BTreeMap<String, Tensor>,
+    averages: Option<BTreeMap<String, Tensor>>,
+}
+
+impl Sections {
+    /// By section name.
+    pub fn named(&self) -> Vec<(&str, &BTreeMap<String, Tensor>)> {
+        let mut named = vec![("model", &self.model), ("optimizer", &self.optimizer)];
+        named.extend(self.averages.as_ref().map(|averages| ("ema", averages)));
+        named
+    }
+}

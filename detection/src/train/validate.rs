@@ -1,0 +1,118 @@
+//! Evaluation within a run: figures, and pictures of what was found.
+
+use anyhow::Result;
+use engine::checkpoint::write_file;
+use engine::run_dir::RunDir;
+
+use super::log::Log;
+use super::precise_bn;
+use super::step::Trainer;
+use crate::data::DetectionLoader;
+use crate::evaluation::{CocoEvaluator, EvaluatorOptions, Kind, Report};
+use crate::inference::{self, in_original, side_lengths, to_bytes, to_tensor};
+use crate::picture::{Comparison, comparison_sheet, ground_truth_objects, png, predicted_objects};
+
+/// Epochs from which batch norms' statistics are renewed; none of training's.
+const PRECISE_EPOCH: u64 = 1 << 40;
+/// Least score of a detection that is drawn.
+const DRAWN_SCORE: f64 = 0.5;
+
+/// Renews the batch norms' statistics, scores the validation images and draws
+/// some, all with the averaged weights if there are any.
+pub fn validate(
+    trainer: &mut Trainer,
+    loader: &DetectionLoader,
+    validation: &DetectionLoader,
+    run: &RunDir,
+    step: u64,
+    log: &mut Log,
+) -> Result<Report> {
+    trainer.with_averages(|trainer| {
+        renew_statistics(trainer, loader)?;
+        let report = score(trainer, validation)?;
+        log.evaluation(step, &report)?;
+        if let Some(sheet) = pictures(trainer, validation, step)? {
+            write_file(&run.path().join("predictions.png"), &sheet)?;
+            log.picture("predictions", step, &sheet)?;
+        }
+        Ok(report)
+    })
+}
+
+/// Precise batch norm over as many training batches as the settings say.
+fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
+    let batches = trainer.config.precise_bn;
+    let variables = trainer.detector.variables();
+    let any = variables.keys().any(|name| name.ends_with("running_mean"));
+    if batches == 0 || !any || trainer.detector.plugin {
+        return Ok(());
+    }
+    let heads = precise_bn::has_head_norms(&variables);
+    let epochs = batches.div_ceil(loader.steps());
+    let source = loader.batches(PRECISE_EPOCH..PRECISE_EPOCH + epochs, 0);
+    let mut source = source.take(batches as usize);
+    precise_bn::renew(&variables, || {
+        let Some(batch) = source.next() else { return Ok(false) };
+        let batch = batch?;
+        let part = trainer.config.batch_size / trainer.config.accum_steps;
+        let mut samples = batch.images;
+        // What one part has is what the norms see in training.
+        samples.truncate(part);
+        if heads {
+            trainer.losses(samples, batch.epoch)?;
+        } else {
+            let images: Vec<_> = samples.into_iter().map(|sample| sample.image).collect();
+            let mode = trainer
+                .detector
+                .train_mode(&trainer.config, images.len(), |blocks| vec![1.0; blocks]);
+            trainer.detector.model.maps(&images, &mode)?;
+        }
+        Ok(true)
+    })
+}
+
+fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Report> {
+    let mut kinds = vec![Kind::Bbox];
+    if trainer.config.masks {
+        kinds.push(Kind::Segm);
+    }
+    let options = EvaluatorOptions { kinds, ..EvaluatorOptions::default() };
+    let ground_truth = std::sync::Arc::clone(validation.dataset().coco());
+    let mut evaluator = CocoEvaluator::new(ground_truth, options)?;
+    let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
+    let model = &trainer.detector.model;
+    inference::evaluate(model, &mode, validation, &mut evaluator, Some, |_| {})?;
+    Ok(evaluator.finish()?.report)
+}
+
+/// The sheet of labelled and found objects in the first images with any, as PNG.
+fn pictures(trainer: &Trainer, validation: &DetectionLoader, step: u64) -> Result<Option<Vec<u8>>> {
+    let dataset = validation.dataset();
+    let with_objects = (0..dataset.len()).filter(|&index| dataset.object_count(index) > 0);
+    let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
+    let names = dataset.names();
+    let mut rows = Vec::new();
+    for index in with_objects {
+        if rows.len() >= trainer.config.pictures {
+            break;
+        }
+        let Ok(image) = dataset.image(index) else { continue };
+        let size = (image.height(), image.width());
+        let bytes = to_bytes(&image)?;
+        let fed = to_tensor(&trainer.config.eval_transform().apply(image)?)?;
+        let model = &trainer.detector.model;
+        let found = model.infer(std::slice::from_ref(&fed), &mode)?;
+        let layout = model.config().classes;
+        let found = in_original(&found[0], side_lengths(&fed), size, layout)?;
+        rows.push(Comparison {
+            image: bytes,
+            truth: ground_truth_objects(dataset.coco(), dataset.record(index).id),
+            found: predicted_objects(&found, &names, DRAWN_SCORE)?,
+        });
+    }
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let caption = format!("{} after {step} steps", trainer.config.name);
+    Ok(Some(png(&comparison_sheet(&caption, &rows)?)?))
+}

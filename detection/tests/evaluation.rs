@@ -1,0 +1,351 @@
+//! Evaluation on cases that can be reckoned by hand, and its errors.
+
+use std::fs;
+use std::sync::Arc;
+
+use detection::evaluation::{
+    AnalysisOptions, CocoEvaluator, Detection, ErrorKind, Evaluation, EvaluatorOptions,
+    ImageDetections, Kind, Report, RleMask, analyse, category_ids, category_names, results,
+};
+use detection::structures::Bitmap;
+use hotcoco::COCO;
+use serde_json::{Value, json};
+
+const SIDE: usize = 100;
+
+fn mask([x, y, w, h]: [f64; 4]) -> RleMask {
+    let inside = |at: usize| {
+        let (px, py) = ((at % SIDE) as f64 + 0.5, (at / SIDE) as f64 + 0.5);
+        u8::from(px > x && px < x + w && py > y && py < y + h)
+    };
+    let pixels = (0..SIDE * SIDE).map(inside).collect();
+    RleMask::encode(&Bitmap { height: SIDE, width: SIDE, pixels }).unwrap()
+}
+
+fn found(class: usize, score: f64, bbox: [f64; 4]) -> Detection {
+    Detection { class, score, bbox, mask: Some(mask(bbox)) }
+}
+
+fn object(id: u64, image_id: u64, category_id: u64, [x, y, w, h]: [f64; 4]) -> Value {
+    json!({
+        "id": id, "image_id": image_id, "category_id": category_id, "iscrowd": 0, "area": w * h,
+        "bbox": [x, y, w, h], "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+    })
+}
+
+fn dataset(images: &[u64], objects: &[Value]) -> Value {
+    let image = |id: &u64| json!({"id": id, "file_name": "", "height": SIDE, "width": SIDE});
+    json!({
+        "images": images.iter().map(image).collect::<Vec<_>>(),
+        "annotations": objects,
+        "categories": [{"id": 9, "name": "dog"}, {"id": 4, "name": "cat"}],
+    })
+}
+
+fn coco(dataset: Value) -> Arc<COCO> {
+    Arc::new(COCO::from_dataset(serde_json::from_value(dataset).unwrap()))
+}
+
+/// A cat at the left of image 1, a dog in the middle of images 1 and 2.
+const CAT: [f64; 4] = [0.0, 0.0, 20.0, 20.0];
+const DOG: [f64; 4] = [40.0, 40.0, 40.0, 40.0];
+
+fn two_images() -> Arc<COCO> {
+    let objects = [object(1, 1, 4, CAT), object(2, 1, 9, DOG), object(3, 2, 9, DOG)];
+    coco(dataset(&[1, 2], &objects))
+}
+
+fn evaluate(
+    truth: &Arc<COCO>,
+    options: EvaluatorOptions,
+    images: Vec<(u64, Vec<Detection>)>,
+) -> Evaluation {
+    let mut evaluator = CocoEvaluator::new(truth.clone(), options).unwrap();
+    for (image, detections) in images {
+        evaluator.add(image, detections).unwrap();
+    }
+    evaluator.finish().unwrap()
+}
+
+#[test]
+fn classes_are_numbered_by_category_id() {
+    let truth = two_images();
+    assert_eq!(category_ids(&truth), [4, 9]);
+    assert_eq!(category_names(&truth), ["cat", "dog"]);
+}
+
+#[test]
+fn figures_are_those_reckoned_by_hand() {
+    // The cat is found; of the dogs the one in image 1, after a dog where
+    // nothing is, with an IoU of 30 of 40 columns: .75.
+    let truth = two_images();
+    let first = vec![
+        found(0, 0.9, CAT),
+        found(1, 0.8, [0.0, 60.0, 30.0, 30.0]),
+        found(1, 0.7, [40.0, 40.0, 30.0, 40.0]),
+    ];
+    let evaluation = evaluate(&truth, EvaluatorOptions::default(), vec![(1, first)]);
+    let report = &evaluation.report;
+    assert_eq!(report.images, 2);
+    for (kind, section) in report.sections() {
+        // Dogs: precision 1/2 up to recall 1/2 (51 of 101 points) at the six
+        // IoUs up to .75. Cats: all right.
+        let dog = 0.5 * 51.0 / 101.0;
+        let figures = section.figures;
+        let near = |value: f64, expected: f64| {
+            assert!((value - expected).abs() < 1e-12, "{kind:?}: {value}, not {expected}");
+        };
+        near(figures.ap50, (1.0 + dog) / 2.0);
+        near(figures.ap75, (1.0 + dog) / 2.0);
+        near(figures.ap, (1.0 + 0.6 * dog) / 2.0);
+        near(figures.ap_small, 1.0);
+        near(figures.ap_medium, 0.6 * dog);
+        near(figures.ap_large, -1.0);
+        // With one detection a class, the dog where nothing is takes the place.
+        near(figures.ar1, 0.5);
+        near(figures.ar100, (1.0 + 0.5 * 0.6) / 2.0);
+        near(section.classes[0].ap, 1.0);
+        near(section.classes[1].ap, 0.6 * dog);
+        near(section.classes[1].ap50, dog);
+        near(section.classes[1].ar100, 0.3);
+        let curves = evaluation.precision_recall(kind, 0).unwrap();
+        near(curves.average_precision(1).unwrap(), dog);
+        near(curves.mean().unwrap()[50], 0.75);
+        near(curves.mean().unwrap()[51], 0.5);
+        let strict = evaluation.precision_recall(kind, 6).unwrap();
+        near(strict.average_precision(1).unwrap(), 0.0);
+    }
+}
+
+#[test]
+fn reports_survive_json_and_print() {
+    let truth = two_images();
+    let perfect = vec![(1, vec![found(0, 0.9, CAT), found(1, 0.8, DOG)])];
+    let report = evaluate(&truth, EvaluatorOptions::default(), perfect).report;
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["bbox"]["classes"][0]["name"], "cat");
+    assert_eq!(json["segm"]["APs"], json!(1.0));
+    assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+    let scalars = report.scalars();
+    assert_eq!(scalars.len(), 24);
+    assert_eq!((scalars[3].0.as_str(), scalars[3].1), ("bbox/APs", 1.0));
+    assert_eq!(scalars[23].0, "segm/ARl");
+    let text = report.to_string();
+    let line = " Average Precision  (AP) @[ IoU=0.50:0.95 | area= small | maxDets=100 ] = 1.000";
+    assert_eq!(text.lines().count(), 26);
+    assert!(text.starts_with("bbox\n") && text.contains(line), "{text}");
+    let table = report.class_table();
+    let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(
+        rows[1],
+        ["cat", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0"]
+    );
+    assert_eq!(rows[2][..3], ["dog", "50.5", "50.5"]);
+}
+
+#[test]
+fn only_the_images_asked_for_count() {
+    let truth = two_images();
+    let options = EvaluatorOptions { images: Some(vec![1]), ..EvaluatorOptions::default() };
+    let perfect = vec![found(0, 0.9, CAT), found(1, 0.8, DOG)];
+    let report = evaluate(&truth, options.clone(), vec![(1, perfect)]).report;
+    assert_eq!((report.images, report.bbox.unwrap().figures.ap), (1, 1.0));
+    let mut evaluator = CocoEvaluator::new(truth.clone(), options).unwrap();
+    let message = evaluator.add(2, Vec::new()).unwrap_err().to_string();
+    assert!(message.contains("image is 2, but it was added before, or is not"), "{message}");
+    let options = EvaluatorOptions { images: Some(vec![3]), ..EvaluatorOptions::default() };
+    let message = CocoEvaluator::new(truth, options).err().unwrap().to_string();
+    assert_eq!(message, "image to evaluate is 3, but the ground truth has no such id");
+}
+
+#[test]
+fn many_images_in_any_order_are_kept_in_order() {
+    // More than two batches of images.
+    let ids: Vec<u64> = (1..=300).collect();
+    let objects: Vec<Value> = ids.iter().map(|id| object(*id, *id, 4, CAT)).collect();
+    let truth = coco(dataset(&ids, &objects));
+    let options = EvaluatorOptions { keep_detections: true, ..EvaluatorOptions::default() };
+    let images: Vec<_> =
+        ids.iter().rev().step_by(2).map(|id| (*id, vec![found(0, 0.5, CAT)])).collect();
+    let evaluation = evaluate(&truth, options, images);
+    let figures = evaluation.report.segm.unwrap().figures;
+    assert_eq!((evaluation.report.images, figures.ar100), (300, 0.5));
+    let kept = evaluation.detections.unwrap();
+    assert_eq!(kept.len(), 150);
+    assert!(kept.is_sorted_by_key(|image| image.image_id));
+}
+
+#[test]
+fn what_cannot_be_scored_is_refused() {
+    let truth = two_images();
+    let mut evaluator = CocoEvaluator::new(truth, EvaluatorOptions::default()).unwrap();
+    let mut refuse = |image: u64, detection: Detection| {
+        evaluator.add(image, vec![detection]).unwrap_err().to_string()
+    };
+    let good = found(0, 0.5, CAT);
+    assert_eq!(refuse(7, good.clone()), "image is 7, but the ground truth has no such id");
+    let message = refuse(1, Detection { class: 2, ..good.clone() });
+    assert_eq!(
+        message,
+        "class of a detection in image 1 is 2, but the data set has 2 classes, the first with \
+         number 0"
+    );
+    let message = refuse(1, Detection { score: f64::NAN, ..good.clone() });
+    assert!(message.contains("score of a detection in image 1 is NaN"), "{message}");
+    for bbox in [[0.0, 0.0, -1.0, 1.0], [0.0, f64::INFINITY, 1.0, 1.0]] {
+        let message = refuse(1, Detection { bbox, ..good.clone() });
+        assert!(message.starts_with("box of a detection in image 1 is ["), "{message}");
+    }
+    let message = refuse(1, Detection { mask: None, ..good.clone() });
+    assert!(message.contains("mask of a detection in image 1 is missing"), "{message}");
+    let other = Bitmap { height: 2, width: 3, pixels: vec![1; 6] };
+    let mask = Some(RleMask::encode(&other).unwrap());
+    let message = refuse(1, Detection { mask, ..good.clone() });
+    assert!(message.ends_with("is 2×3, but the image has 100×100"), "{message}");
+    // None of these has used up the image.
+    evaluator.add(1, vec![good.clone()]).unwrap();
+    assert!(evaluator.add(1, vec![good]).unwrap_err().to_string().contains("added before"));
+}
+
+#[test]
+fn ground_truth_that_cannot_be_scored_is_refused() {
+    let refuse = |dataset: Value| {
+        let evaluator = CocoEvaluator::new(coco(dataset), EvaluatorOptions::default());
+        evaluator.err().unwrap().to_string()
+    };
+    let mut boxes = dataset(&[1], &[object(5, 1, 4, CAT)]);
+    boxes["annotations"][0]["segmentation"] = Value::Null;
+    let message = refuse(boxes.clone());
+    assert!(message.contains("segmentation of annotation 5 is missing"), "{message}");
+    let options = EvaluatorOptions { kinds: vec![Kind::Bbox], ..EvaluatorOptions::default() };
+    let found = vec![(1, vec![Detection { mask: None, ..found(0, 0.5, CAT) }])];
+    let report = evaluate(&coco(boxes), options, found).report;
+    assert_eq!((report.bbox.unwrap().figures.ap, report.segm), (1.0, None));
+
+    let mut unsized_image = dataset(&[1], &[]);
+    unsized_image["images"][0]["height"] = json!(0);
+    let message = refuse(unsized_image);
+    assert!(message.contains("size of image 1 is 0×100"), "{message}");
+    let mut nameless = dataset(&[1], &[]);
+    nameless["categories"] = json!([]);
+    assert!(refuse(nameless).contains("number of categories in the ground truth is 0"));
+}
+
+#[test]
+fn errors_are_told_apart() {
+    let cats: Vec<[f64; 4]> = (0..5).map(|at| [20.0 * f64::from(at), 0.0, 10.0, 10.0]).collect();
+    let objects: Vec<Value> = (1..).zip(&cats).map(|(id, bbox)| object(id, 1, 4, *bbox)).collect();
+    let truth = coco(dataset(&[1], &objects));
+    let detections = vec![
+        found(0, 0.9, cats[0]),
+        // The first again; the second by 4 of 16 columns; the third as a dog;
+        // the fourth as a dog by 4 of 16; something where nothing is.
+        found(0, 0.8, cats[0]),
+        found(0, 0.7, [26.0, 0.0, 10.0, 10.0]),
+        found(1, 0.6, cats[2]),
+        found(1, 0.5, [66.0, 0.0, 10.0, 10.0]),
+        found(0, 0.4, [0.0, 80.0, 10.0, 10.0]),
+        // Too weak for the matrix.
+        found(1, 0.1, cats[0]),
+    ];
+    let images = [ImageDetections { image_id: 1, detections }];
+    for kind in [Kind::Bbox, Kind::Segm] {
+        let analysis = analyse(truth.clone(), &images, kind, &AnalysisOptions::default()).unwrap();
+        let count = |kind| analysis.errors.iter().find(|error| error.kind == kind).unwrap().count;
+        assert_eq!(count(ErrorKind::Duplicate), Some(1), "{kind:?}");
+        assert_eq!(count(ErrorKind::Location), Some(1), "{kind:?}");
+        // With the weak one.
+        assert_eq!(count(ErrorKind::Class), Some(2), "{kind:?}");
+        assert_eq!(count(ErrorKind::Both), Some(1), "{kind:?}");
+        assert_eq!(count(ErrorKind::Background), Some(1), "{kind:?}");
+        // The third could be had by its class, the second by its place.
+        assert_eq!(count(ErrorKind::Missed), Some(2), "{kind:?}");
+        assert_eq!(count(ErrorKind::FalsePositive), None);
+        // One of five found, first of all: precision 1 up to recall .2.
+        assert!((analysis.ap - 21.0 / 101.0).abs() < 1e-12, "{}", analysis.ap);
+
+        let confusion = &analysis.confusion;
+        assert_eq!(confusion.names, ["cat", "dog"]);
+        assert_eq!(confusion.counts, [1, 1, 3, 0, 0, 0, 3, 1, 0], "{kind:?}");
+        let table = analysis.to_string();
+        assert!(table.starts_with(&format!("{} AP50 20.8; ", kind.name())), "{table}");
+        assert_eq!(table.lines().count(), 10);
+    }
+}
+
+#[test]
+fn files_come_back_as_they_were_written() {
+    let truth = two_images();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("results.json");
+    // Numbers that a corner cannot give back.
+    let bbox = [0.1, 0.2, 0.3, 0.7];
+    let detections = vec![found(1, 1.0 / 3.0, bbox), found(0, 0.5, CAT)];
+    let images = vec![ImageDetections { image_id: 2, detections }];
+    let ids = category_ids(&truth);
+
+    results::write(&path, Kind::Bbox, &images, &ids).unwrap();
+    let read = results::read(&path, &truth).unwrap();
+    assert_eq!(read.kinds, [Kind::Bbox]);
+    let mut boxes = images.clone();
+    boxes[0].detections.iter_mut().for_each(|detection| detection.mask = None);
+    assert_eq!(read.images, boxes);
+    let json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(json[0], json!({"image_id": 2, "category_id": 9, "bbox": bbox, "score": 1.0 / 3.0}));
+
+    results::write(&path, Kind::Segm, &images, &ids).unwrap();
+    let read = results::read(&path, &truth).unwrap();
+    assert_eq!(read.kinds, [Kind::Segm]);
+    assert_eq!(read.images[0].detections[1], found(0, 0.5, CAT));
+    let json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(json[1]["segmentation"]["size"], json!([100, 100]));
+    assert!(json[1]["segmentation"]["counts"].is_string() && json[1].get("bbox").is_none());
+
+    // A failure leaves the file as it was.
+    let before = fs::read(&path).unwrap();
+    assert!(results::write(&path, Kind::Bbox, &images, &ids[..1]).is_err());
+    assert!(results::write(&path, Kind::Segm, &boxes, &ids).is_err());
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(
+        results::write(&folder.path().join("no/such.json"), Kind::Bbox, &images, &ids).is_err()
+    );
+}
+
+#[test]
+fn broken_files_are_refused_by_entry() {
+    let truth = two_images();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("results.json");
+    let refuse = |content: String| {
+        fs::write(&path, content).unwrap();
+        let message = results::read(&path, &truth).unwrap_err().to_string();
+        message.strip_prefix(&format!("{}: ", path.display())).expect(&message).to_owned()
+    };
+    let entry = json!({"image_id": 1, "category_id": 4, "bbox": [0, 0, 1, 1], "score": 0.5});
+    let with = |key: &str, value: Value| {
+        let mut bad = entry.clone();
+        bad[key] = value;
+        json!([entry, bad]).to_string()
+    };
+    assert!(refuse("[{".into()).starts_with("it is not a list of COCO results: EOF"));
+    assert!(refuse("{}".into()).starts_with("it is not a list of COCO results: "));
+    assert!(refuse(with("score", json!("high"))).contains("not a list of COCO results"));
+    let message = refuse(with("image_id", json!(3)));
+    assert_eq!(message, "entry 1 is of image 3, which the ground truth has not");
+    let message = refuse(with("category_id", json!(5)));
+    assert_eq!(message, "entry 1 is of category 5, which the ground truth has not");
+    let message = refuse(with("bbox", Value::Null));
+    assert_eq!(message, "entry 1 has neither bbox nor segmentation");
+    let message = refuse(with("segmentation", json!({"size": [1, 2], "counts": [2]})));
+    assert_eq!(message, "entry 1 has a mask of 1×2, but image 1 has 100×100");
+    let message = refuse(with("segmentation", json!([[0, 0, 1, 0, 1, 1]])));
+    assert_eq!(message, "entry 1 has a segmentation that is no run-length encoding");
+    let message = refuse(with("segmentation", json!({"size": [100, 100], "counts": [3, 4]})));
+    assert_eq!(message, "entry 1 has a segmentation that has runs of 7 pixels for 100×100");
+    let message = refuse(with("segmentation", json!({"size": [100, 100], "counts": [10000]})));
+    assert_eq!(message, "1 of 2 entries have a segmentation, the others not");
+    fs::write(&path, "[]").unwrap();
+    assert!(results::read(&path, &truth).unwrap().images.is_empty());
+    assert!(results::read(&folder.path().join("none.json"), &truth).is_err());
+}

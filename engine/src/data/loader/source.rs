@@ -1,0 +1,124 @@
+//! What differs between kinds of training data: how a sample is made, and how samples become a
+//! batch.
+
+use std::sync::Arc;
+
+use ndarray::Array4;
+
+use super::super::dataset::Dataset;
+use super::super::sampler::EpochSampler;
+use super::super::transforms::Transform;
+use crate::Result;
+use crate::rng::Rng;
+
+/// A sample that an epoch's plan asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Its image's index in the data set.
+    pub index: usize,
+    /// Its number in the epoch, which its randomness depends on.
+    pub position: u64,
+}
+
+/// What a [`Loader`](super::Loader) loads.
+///
+/// The loader adds the threads, the random streams and the replacement of files that can't be
+/// used. Everything here is a pure function of its arguments, so that a run can be resumed at any
+/// step.
+pub trait Source: Send + Sync + 'static {
+    /// A sample on the way from its thread to its batch. A thread makes all its samples in one.
+    type Sample: Default + Send;
+    /// The samples of a batch together.
+    type Images: Send;
+
+    /// Number of images in the data set, not 0.
+    fn image_count(&self) -> usize;
+
+    /// The name of image `index`, for reports.
+    fn name(&self, index: usize) -> String;
+
+    /// The seed of every random stream.
+    fn seed(&self) -> u64;
+
+    /// Steps in an epoch, not 0.
+    fn steps(&self) -> u64;
+
+    /// The samples of the batch at `step` of `epoch`.
+    fn plan(&self, epoch: u64, step: u64) -> Vec<Slot>;
+
+    /// The image that takes the place of one that can't be used; none to leave the place empty.
+    fn substitute(&self, rng: &mut Rng) -> Option<usize> {
+        Some(rng.below(self.image_count()))
+    }
+
+    /// Makes `sample`, whatever it held, out of image `index`, with all randomness from `rng`.
+    ///
+    /// # Errors
+    /// Those of an image that can't be used.
+    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Self::Sample) -> Result<()>;
+
+    /// A batch with room for `samples`.
+    fn open(&self, samples: usize) -> Self::Images;
+
+    /// Puts the `place`th sample, made for `slot`, into its batch. They come in any order.
+    fn put(&self, images: &mut Self::Images, place: usize, slot: Slot, sample: &mut Self::Sample);
+}
+
+/// Images of one size in one array: what pretraining and classification load.
+pub struct ImageSource {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) transform: Arc<dyn Transform>,
+    pub(super) sampler: EpochSampler,
+}
+
+impl ImageSource {
+    /// `[C, H, W]` of a sample.
+    fn shape(&self) -> [usize; 3] {
+        let (height, width) = self.transform.size();
+        [self.transform.channels(), height, width]
+    }
+}
+
+impl Source for ImageSource {
+    type Sample = Vec<f32>;
+    type Images = Array4<f32>;
+
+    fn image_count(&self) -> usize {
+        self.dataset.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.dataset.name(index)
+    }
+
+    fn seed(&self) -> u64 {
+        self.sampler.seed()
+    }
+
+    fn steps(&self) -> u64 {
+        self.sampler.steps()
+    }
+
+    fn plan(&self, epoch: u64, step: u64) -> Vec<Slot> {
+        let indices = self.sampler.batch(epoch, step).into_iter();
+        indices
+            .zip(self.sampler.positions(step))
+            .map(|(index, position)| Slot { index, position })
+            .collect()
+    }
+
+    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
+        sample.resize(self.shape().iter().product(), 0.0);
+        self.transform.apply(&self.dataset.image(index)?, rng, sample)
+    }
+
+    fn open(&self, samples: usize) -> Array4<f32> {
+        let [channels, height, width] = self.shape();
+        Array4::zeros((samples, channels, height, width))
+    }
+
+    fn put(&self, images: &mut Array4<f32>, place: usize, _: Slot, sample: &mut Vec<f32>) {
+        let images = images.as_slice_mut().expect("made contiguous");
+        images[place * sample.len()..][..sample.len()].copy_from_slice(sample);
+    }
+}

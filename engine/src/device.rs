@@ -1,0 +1,32 @@
+//! Devices by name.
+
+use tch::{Cuda, Device};
+
+use crate::{Error, Result};
+
+/// `auto` (CUDA if it can be used, else the CPU), `cpu`, `cuda` or `cuda:N`.
+///
+/// # Errors
+/// [`Error::Invalid`] for another name, or a CUDA device that is not there.
+pub fn parse_device(name: &str) -> Result<Device> {
+    let index = match name {
+        "auto" => return Ok(Device::cuda_if_available()),
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => Some(0),
+        other => other.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok()),
+    };
+    let Some(index) = index else {
+        let value = format!("{name:?}");
+        return Err(Error::invalid("device", value, "it must be auto, cpu, cuda or cuda:N"));
+    };
+    if !Cuda::is_available() {
+        let rule = "libtorch finds no CUDA device here; `cargo xtask doctor` says why";
+        return Err(Error::invalid("device", name, rule));
+    }
+    let count = Cuda::device_count() as usize;
+    if index >= count {
+        let rule = format!("there are {count} CUDA devices, counted from 0");
+        return Err(Error::invalid("device", name, rule));
+    }
+    Ok(Device::Cuda(index))
+}

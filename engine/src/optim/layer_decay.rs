@@ -1,0 +1,154 @@
+//! Layer-wise learning rates: the deeper below the head a parameter lies, the
+//! smaller its share of the learning rate (arXiv 2003.10555, for convnets as in
+//! ConvNeXt's and SparK's fine-tuning).
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::{ParamGroup, no_decay};
+
+/// Blocks of a long third stage that share a layer.
+const BLOCKS_PER_LAYER: usize = 3;
+/// The layer that the third stage begins with: after stem, first and second.
+const THIRD_STAGE: usize = 3;
+
+/// Where a parameter stands: the part of the network it belongs to (0 the stem,
+/// 1 the first stage, …; `None` behind the backbone) and its block in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// As `Backbone::part` numbers it.
+    pub part: Option<usize>,
+    /// From 0; only the third stage's matter.
+    pub block: usize,
+}
+
+impl Place {
+    /// The place of the backbone's parameter `name`, the block being the last
+    /// of the numbers that stand together first in it: `layer3.5.conv1.weight`,
+    /// `stages.2.5.gamma`.
+    pub fn of(name: &str, part: Option<usize>) -> Self {
+        let words = name.split('.').skip_while(|word| word.parse::<usize>().is_err());
+        let block = words.map_while(|word| word.parse().ok()).last().unwrap_or(0);
+        Self { part, block }
+    }
+}
+
+/// The layer of every place, and the layer of the last stage: the stem is 0,
+/// the first two stages are 1 and 2, every three blocks of the third one more,
+/// the fourth is the last (5 in ResNet-50, 12 in ConvNeXt-B), and what stands
+/// behind the backbone is one above that.
+pub fn layer_ids(places: &[Place]) -> (Vec<usize>, usize) {
+    let third = places.iter().filter(|place| place.part == Some(THIRD_STAGE));
+    let blocks = third.map(|place| place.block + 1).max().unwrap_or(1);
+    let last = THIRD_STAGE + blocks.div_ceil(BLOCKS_PER_LAYER);
+    let id = |place: &Place| match place.part {
+        None => last + 1,
+        Some(THIRD_STAGE) => THIRD_STAGE + place.block / BLOCKS_PER_LAYER,
+        Some(part) if part < THIRD_STAGE => part,
+        Some(_) => last,
+    };
+    (places.iter().map(id).collect(), last)
+}
+
+/// Groups of parameters whose learning rate is `decay` to the power of the
+/// number of layers above theirs; `decays` says which have weight decay. In
+/// the order given within a group, groups from the first layer up.
+pub fn layered_param_groups(
+    params: Vec<(String, Tensor, Place)>,
+    decay: f64,
+    decays: impl Fn(&str, &[i64]) -> bool,
+) -> Vec<ParamGroup> {
+    let places: Vec<Place> = params.iter().map(|(_, _, place)| *place).collect();
+    let (ids, last) = layer_ids(&places);
+    let mut groups: BTreeMap<(usize, bool), Vec<(String, Tensor)>> = BTreeMap::new();
+    for ((name, tensor, _), id) in params.into_iter().zip(ids) {
+        let decayed = decays(&name, &tensor.size());
+        groups.entry((id, decayed)).or_default().push((name, tensor));
+    }
+    groups
+        .into_iter()
+        .map(|((id, decayed), params)| ParamGroup {
+            params,
+            lr_scale: decay.powi((last + 1 - id) as i32),
+            weight_decay_scale: f64::from(u8::from(decayed)),
+        })
+        .collect()
+}
+
+/// The usual rule of [`layered_param_groups`]: all but what [`no_decay`] names.
+pub fn usual_decay(name: &str, shape: &[i64]) -> bool {
+    !no_decay(name, shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    fn ids(names: &[(&str, Option<usize>)]) -> (Vec<usize>, usize) {
+        layer_ids(&names.iter().map(|(name, part)| Place::of(name, *part)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn layers_of_a_resnet50_are_those_of_the_official_recipe() {
+        let names = [
+            ("conv1.weight", Some(0)),
+            ("layer1.2.conv1.weight", Some(1)),
+            ("layer2.3.bn1.bias", Some(2)),
+            ("layer3.0.downsample.0.weight", Some(3)),
+            ("layer3.2.conv1.weight", Some(3)),
+            ("layer3.3.conv1.weight", Some(3)),
+            ("layer3.5.conv1.weight", Some(3)),
+            ("layer4.1.conv1.weight", Some(4)),
+            ("fpn_lateral2.weight", None),
+        ];
+        assert_eq!(ids(&names), (vec![0, 1, 2, 3, 3, 4, 4, 5, 6], 5));
+    }
+
+    #[test]
+    fn layers_of_a_convnext_base_are_those_of_the_official_recipe() {
+        let names = [
+            ("downsample_layers.0.0.weight", Some(0)),
+            ("stages.0.2.gamma", Some(1)),
+            ("downsample_layers.1.1.weight", Some(2)),
+            ("stages.1.0.dwconv.weight", Some(2)),
+            ("downsample_layers.2.1.weight", Some(3)),
+            ("stages.2.2.dwconv.weight", Some(3)),
+            ("stages.2.3.dwconv.weight", Some(3)),
+            ("stages.2.26.norm.weight", Some(3)),
+            ("downsample_layers.3.0.weight", Some(4)),
+            ("stages.3.2.gamma", Some(4)),
+            ("norm0.weight", None),
+        ];
+        assert_eq!(ids(&names), (vec![0, 1, 2, 2, 3, 3, 4, 11, 12, 12, 13], 12));
+    }
+
+    #[test]
+    fn groups_have_the_powers_of_the_decay() {
+        let params = [
+            ("conv1.weight", Some(0), vec![2, 2]),
+            ("layer3.5.conv1.weight", Some(3), vec![2, 2]),
+            ("layer4.0.bn1.weight", Some(4), vec![2]),
+            ("head.weight", None, vec![2, 2]),
+            ("head.bias", None, vec![2]),
+        ]
+        .map(|(name, part, shape)| {
+            let tensor = Tensor::zeros(&shape, (Kind::Float, Device::Cpu));
+            (name.to_owned(), tensor, Place::of(name, part))
+        });
+        let groups = layered_param_groups(params.into_iter().collect(), 0.5, usual_decay);
+        let found: Vec<(&str, f64, f64)> = groups
+            .iter()
+            .map(|group| (group.params[0].0.as_str(), group.lr_scale, group.weight_decay_scale))
+            .collect();
+        let expected = [
+            ("conv1.weight", 0.5f64.powi(6), 1.0),
+            ("layer3.5.conv1.weight", 0.25, 1.0),
+            ("layer4.0.bn1.weight", 0.5, 0.0),
+            ("head.bias", 1.0, 0.0),
+            ("head.weight", 1.0, 1.0),
+        ];
+        assert_eq!(found, expected);
+    }
+}

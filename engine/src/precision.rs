@@ -1,0 +1,31 @@
+//! The arithmetic of a run.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+/// Arithmetic of convolutions and linear layers; parameters stay float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision.
+    #[value(alias = "fp32")]
+    Float32,
+    /// Half the memory traffic, same range as float32.
+    #[value(alias = "bf16")]
+    Bfloat16,
+    /// Half precision with dynamic loss scaling.
+    #[value(alias = "fp16")]
+    Float16,
+}
+
+impl Precision {
+    /// The element type to cast to, if any.
+    pub fn compute(self) -> Option<Kind> {
+        match self {
+            Self::Float32 => None,
+            Self::Bfloat16 => Some(Kind::BFloat16),
+            Self::Float16 => Some(Kind::Half),
+        }
+    }
+}
