@@ -105,3 +105,69 @@ fn largest_float_up_to(value: f64) -> f32 {
     let rounded = value as f32;
     if f64::from(rounded) > value { rounded.next_down() } else { rounded }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run(boxes: &[[f32; 4]], scores: &[f32], threshold: f64) -> Vec<i64> {
+        let boxes = Tensor::from_slice(&boxes.concat()).view([-1, 4]);
+        nms(&boxes, &Tensor::from_slice(scores), threshold).try_into().unwrap()
+    }
+
+    #[test]
+    fn an_overlap_on_the_threshold_stays() {
+        // 2 of 4 pixels: one half, exactly.
+        let boxes = [[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.0]];
+        assert_eq!(run(&boxes, &[0.5, 0.75], 0.5), [1, 0]);
+        assert_eq!(run(&boxes, &[0.5, 0.75], 0.5 - 1e-12), [1]);
+        // 0.7 lies between two float32 numbers, and so does an overlap of 7 in 10.
+        let boxes = [[0.0, 0.0, 10.0, 1.0], [0.0, 0.0, 7.0, 1.0]];
+        let overlap = f64::from(7.0f32 / 10.0);
+        assert_eq!(run(&boxes, &[0.5, 0.75], 0.7).len(), if overlap > 0.7 { 1 } else { 2 });
+    }
+
+    #[test]
+    fn equal_scores_keep_their_order_and_classes_do_not_meet() {
+        let one = [0.0, 0.0, 4.0, 4.0];
+        assert_eq!(run(&[one; 3], &[0.5; 3], 0.5), [0]);
+        let boxes = Tensor::from_slice(&[one; 3].concat()).view([-1, 4]);
+        let scores = Tensor::from_slice(&[0.5f32, 0.5, 0.9]);
+        let kept = batched_nms(&boxes, &scores, &Tensor::from_slice(&[3i64, 1, 3]), 0.5);
+        assert_eq!(Vec::<i64>::try_from(kept).unwrap(), [2, 1]);
+        assert!(run(&[], &[], 0.5).is_empty());
+    }
+
+    proptest! {
+        /// Against the definition, with enough boxes for whole blocks of comparisons.
+        #[test]
+        fn as_defined(
+            rows in prop::collection::vec((0u8..60, 0u8..60, 0u8..20, 0u8..20, 0u8..30), 0..150),
+            threshold in 0.05f64..0.95,
+        ) {
+            let boxes: Vec<[f32; 4]> = rows
+                .iter()
+                .map(|&(x, y, w, h, _)| [x, y, x + w, y + h].map(f32::from))
+                .collect();
+            let scores: Vec<f32> = rows.iter().map(|row| f32::from(row.4)).collect();
+            let mut order: Vec<usize> = (0..rows.len()).collect();
+            order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+            let iou = |a: [f32; 4], b: [f32; 4]| {
+                let side = |at: usize| (a[at + 2].min(b[at + 2]) - a[at].max(b[at])).max(0.0);
+                let area = |c: [f32; 4]| (c[2] - c[0]) * (c[3] - c[1]);
+                let shared = side(0) * side(1);
+                shared / (area(a) + area(b) - shared)
+            };
+            let mut kept: Vec<usize> = Vec::new();
+            for at in order {
+                if !kept.iter().any(|&k| f64::from(iou(boxes[k], boxes[at])) > threshold) {
+                    kept.push(at);
+                }
+            }
+            let kept: Vec<i64> = kept.into_iter().map(|at| at as i64).collect();
+            prop_assert_eq!(run(&boxes, &scores, threshold), kept);
+        }
+    }
+}

@@ -1,12 +1,21 @@
 //! Masks of cells pasted into the boxes they were predicted for.
+//!
+//! detectron2 `layers/mask_ops.py`, torchvision `models/detection/roi_heads.py`.
+//! Interpolation is separable and confined to the box, so a mask costs what its
+//! box covers.
+
+use std::ops::Range;
 
 use tch::Tensor;
 
 use crate::structures::Bitmap;
 
 /// Pastes each of `masks` (`[N, 1, M, M]`, probabilities) into its box (`[N, 4]`)
-/// in an image of `(height, width)`; a pixel belongs to the object where the
-/// interpolated probability is at least `threshold`.
+/// in an image of `(height, width)`: every pixel's centre is looked up in the
+/// mask, which is surrounded by zeros. A pixel belongs to the object where the
+/// interpolated probability is at least `threshold` (detectron2).
+///
+/// `N` whole bitmaps: where images are large, [`paste_mask`] makes one at a time.
 pub fn paste_masks(
     masks: &Tensor,
     boxes: &Tensor,
@@ -16,7 +25,9 @@ pub fn paste_masks(
     each(masks, boxes, |mask, side, area| paste_mask(mask, side, area, size, threshold))
 }
 
-/// [`paste_masks`] as torchvision does it.
+/// [`paste_masks`] as torchvision does it: the mask, with a border of zeros, is
+/// resized to whole pixels. A pixel belongs to the object where the probability is
+/// above `threshold`.
 pub fn paste_masks_torchvision(
     masks: &Tensor,
     boxes: &Tensor,
@@ -26,28 +37,121 @@ pub fn paste_masks_torchvision(
     each(masks, boxes, |mask, side, area| paste_mask_torchvision(mask, side, area, size, threshold))
 }
 
-/// One mask.
+/// [`paste_masks`] of one mask of `side` × `side` cells into `area` (x1, y1, x2, y2).
 pub fn paste_mask(
-    _mask: &[f32],
-    _side: usize,
-    _area: [f32; 4],
-    _size: (usize, usize),
-    _threshold: f32,
+    mask: &[f32],
+    side: usize,
+    area: [f32; 4],
+    (height, width): (usize, usize),
+    threshold: f32,
 ) -> Bitmap {
-    todo!()
+    let [x1, y1, x2, y2] = area;
+    let rows = Line::looked_up(y1, y2, height, side);
+    let columns = Line::looked_up(x1, x2, width, side);
+    let inside = |probability: f32| probability >= threshold;
+    interpolate(mask, side, &rows, &columns, (height, width), inside)
 }
 
-/// One mask.
+/// [`paste_masks_torchvision`] of one mask of `side` × `side` cells into `area`
+/// (x1, y1, x2, y2).
 pub fn paste_mask_torchvision(
-    _mask: &[f32],
-    _side: usize,
-    _area: [f32; 4],
-    _size: (usize, usize),
-    _threshold: f32,
+    mask: &[f32],
+    side: usize,
+    area: [f32; 4],
+    (height, width): (usize, usize),
+    threshold: f32,
 ) -> Bitmap {
-    todo!()
+    let [x1, y1, x2, y2] = area;
+    let rows = Line::resized(y1, y2, height, side);
+    let columns = Line::resized(x1, x2, width, side);
+    let inside = |probability: f32| probability > threshold;
+    interpolate(mask, side, &rows, &columns, (height, width), inside)
 }
 
+/// The pixels of an image's row or column that a mask reaches.
+struct Line {
+    pixels: Range<usize>,
+    /// For each of them: two neighbouring cells, counted from the cell before the
+    /// mask's first, and the share of the second.
+    samples: Vec<(usize, f32)>,
+}
+
+impl Line {
+    /// Pixel centres of an image of `size` looked up in a mask of `side` cells from
+    /// `low` to `high`; in float32, operation by operation as detectron2 does.
+    fn looked_up(low: f32, high: f32, size: usize, side: usize) -> Self {
+        let (first, last) = (low.floor() - 1.0, high.ceil() + 1.0);
+        let pixels = within(first as i64, last as i64, size);
+        let sample = |pixel: usize| {
+            let centre = pixel as f32 + 0.5;
+            let normalised = (centre - low) / (high - low) * 2.0 - 1.0;
+            let position = ((normalised + 1.0) * side as f32 - 1.0) / 2.0;
+            // Beyond the border (or no number) all is zero, at any distance.
+            let position = position.max(-1.0).min(side as f32);
+            (position.floor(), position - position.floor())
+        };
+        let samples = pixels.clone().map(sample);
+        let samples = samples.map(|(cell, share)| ((cell + 1.0) as usize, share)).collect();
+        Self { pixels, samples }
+    }
+
+    /// A mask of `side` cells and a border of one, resized bilinearly to the whole
+    /// pixels of the box that was enlarged with it.
+    fn resized(low: f32, high: f32, size: usize, side: usize) -> Self {
+        let bordered = side + 2;
+        let scale = (bordered as f64 / side as f64) as f32;
+        let half = (high - low) * 0.5 * scale;
+        let centre = (high + low) * 0.5;
+        // Truncated towards zero; saturates.
+        let (first, last) = ((centre - half) as i64, (centre + half) as i64);
+        let length = last.saturating_sub(first).saturating_add(1).max(1);
+        let pixels = within(first, last.saturating_add(1), size);
+        let ratio = bordered as f32 / length as f32;
+        let sample = |pixel: usize| {
+            let position = (ratio * ((pixel as i64 - first) as f32 + 0.5) - 0.5).max(0.0);
+            let cell = (position as usize).min(bordered - 1);
+            (cell, (position - cell as f32).min(1.0))
+        };
+        Self { samples: pixels.clone().map(sample).collect(), pixels }
+    }
+}
+
+/// The pixels from `first` to before `last` that an image of `size` has.
+fn within(first: i64, last: i64, size: usize) -> Range<usize> {
+    let last = last.clamp(0, size as i64) as usize;
+    (first.max(0) as usize).min(last)..last
+}
+
+/// Sets the pixels whose interpolated probability lies `inside`.
+fn interpolate(
+    mask: &[f32],
+    side: usize,
+    rows: &Line,
+    columns: &Line,
+    (height, width): (usize, usize),
+    inside: impl Fn(f32) -> bool,
+) -> Bitmap {
+    let mut bitmap = Bitmap::empty(height, width);
+    // A row of the mask between zeros: before its first cell, after its last, and
+    // once more for the neighbour of the one after.
+    let mut line = vec![0.0f32; side + 3];
+    let cells = |row: usize| (1..=side).contains(&row).then(|| &mask[(row - 1) * side..][..side]);
+    for (y, &(row, share)) in rows.pixels.clone().zip(&rows.samples) {
+        line.fill(0.0);
+        for (cells, weight) in [(cells(row), 1.0 - share), (cells(row + 1), share)] {
+            let Some(cells) = cells else { continue };
+            line[1..=side].iter_mut().zip(cells).for_each(|(sum, cell)| *sum += weight * cell);
+        }
+        let pixels = &mut bitmap.pixels[y * width..][columns.pixels.clone()];
+        for (pixel, &(cell, share)) in pixels.iter_mut().zip(&columns.samples) {
+            let probability = line[cell] * (1.0 - share) + line[cell + 1] * share;
+            *pixel = u8::from(inside(probability));
+        }
+    }
+    bitmap
+}
+
+/// Copies masks and boxes to the CPU once, and pastes them one by one.
 fn each(
     masks: &Tensor,
     boxes: &Tensor,
@@ -61,4 +165,45 @@ fn each(
         .zip(boxes.chunks_exact(4))
         .map(|(mask, row)| paste(mask, side, [row[0], row[1], row[2], row[3]]))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mask_fills_its_box() {
+        let mask = [1.0; 4];
+        let pasted = paste_mask(&mask, 2, [1.0, 2.0, 4.0, 4.0], (6, 5), 0.5);
+        assert_eq!(pasted.bounding_box(), Some([1.0, 2.0, 4.0, 4.0]));
+        assert_eq!(pasted.area(), 6);
+    }
+
+    #[test]
+    fn boxes_beyond_the_image_paste_what_is_inside() {
+        let mask = [1.0; 9];
+        let pasted = paste_mask(&mask, 3, [-10.0, -10.0, 2.0, 3.0], (4, 4), 0.5);
+        assert_eq!(pasted.bounding_box(), Some([0.0, 0.0, 2.0, 3.0]));
+        for area in [[9.0, 9.0, 12.0, 12.0], [-9.0, -9.0, -5.0, -5.0], [f32::NAN; 4]] {
+            assert_eq!(paste_mask(&mask, 3, area, (4, 4), 0.5).area(), 0, "{area:?}");
+            let torchvision = paste_mask_torchvision(&mask, 3, area, (4, 4), 0.5);
+            // A box that is no number is truncated to the first pixel.
+            assert!(torchvision.area() <= 1, "{area:?}");
+        }
+    }
+
+    #[test]
+    fn a_box_without_area_holds_nothing() {
+        let pasted = paste_mask(&[1.0; 4], 2, [1.0, 1.0, 1.0, 3.0], (4, 4), 0.5);
+        assert_eq!(pasted.area(), 0);
+    }
+
+    #[test]
+    fn halves_by_hand() {
+        // The left half is certain, the right impossible: between the two cells'
+        // centres at x = 2 and 6 the probability falls from 1 to 0.
+        let pasted = paste_mask(&[1.0, 0.0, 1.0, 0.0], 2, [0.0, 0.0, 8.0, 4.0], (4, 8), 0.5);
+        let row: Vec<u8> = pasted.pixels[8..16].to_vec();
+        assert_eq!(row, [1, 1, 1, 1, 0, 0, 0, 0]);
+    }
 }

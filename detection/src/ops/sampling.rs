@@ -50,7 +50,7 @@ fn choose(mut items: Vec<i64>, count: usize, rng: &mut Rng) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
 

@@ -5,6 +5,7 @@ mod boxes;
 mod detections;
 mod mask;
 mod mask_geometry;
+mod polygon;
 mod targets;
 
 pub use boxes::Boxes;

@@ -158,11 +158,12 @@ mod tests {
 
     #[test]
     fn outside_counts_as_nothing_and_the_border_is_repeated() {
-        // Samples at −3.5, −2.5, −1.5 and −0.5: the last is clamped to cell 0.
-        let axis = Axis::new(-3.0, 1.0, 1, 4, &DOUBLE);
-        assert_eq!(axis.bin(0), [(0, 0.25)]);
-        // Samples at 2.5, 3.5, 4.5: the second is clamped to cell 3.
-        let axis = Axis::new(3.0, 6.0, 1, 4, &DOUBLE);
+        // Samples at −3.25, −2.25, −1.25 and −0.25: the last is clamped to cell 0.
+        assert_eq!(Axis::new(-3.25, 0.75, 1, 4, &DOUBLE).bin(0), [(0, 0.25)]);
+        // One at −1 exactly counts too.
+        assert_eq!(Axis::new(-3.0, 1.0, 1, 4, &DOUBLE).bin(0), [(0, 0.5)]);
+        // Samples at 2.5, 3.5 and 4.5: the second is clamped to cell 3.
+        let axis = Axis::new(2.5, 5.5, 1, 4, &DOUBLE);
         assert_eq!(sorted(&axis, 0), [(2, 0.5 / 3.0), (3, 0.5 / 3.0 + 1.0 / 3.0)]);
     }
 

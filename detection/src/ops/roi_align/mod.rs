@@ -125,3 +125,86 @@ impl Bags {
         Tensor::embedding_bag(map, &cells, &starts, false, SUM, false, Some(weights), true).0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+    /// A map that rises by 1 a column and by 10 a row, in two channels of which the
+    /// second is the negative.
+    fn slope() -> Tensor {
+        let rows = Tensor::arange(6, OPTIONS).view([6, 1]) * 10.0;
+        let map = rows + Tensor::arange(8, OPTIONS).view([1, 8]);
+        Tensor::stack(&[&map, &-&map], 0).unsqueeze(0)
+    }
+
+    fn pool(features: &Tensor, roi: [f64; 5]) -> Tensor {
+        let rois = Tensor::from_slice(&roi).view([1, 5]);
+        roi_align(features, &rois, (1, 2), 1.0, 0, true)
+    }
+
+    #[test]
+    fn a_slope_is_averaged_to_its_value_at_the_bins_centres() {
+        // Columns 1 to 5, rows 2 to 4; bins are centred at x = 2 and 4, y = 3, and
+        // cell (y, x) has its centre half a cell further.
+        let pooled = pool(&slope(), [0.0, 1.0, 2.0, 5.0, 4.0]);
+        assert_eq!(pooled.size(), [1, 2, 1, 2]);
+        let values = Vec::<f64>::try_from(pooled.flatten(0, -1)).unwrap();
+        let exact = [26.5, 28.5, -26.5, -28.5];
+        // A few roundings of weights that are quarters.
+        assert!(values.iter().zip(exact).all(|(a, b)| (a - b).abs() < 1e-12), "{values:?}");
+    }
+
+    #[test]
+    fn the_gradient_is_the_weights() {
+        let features = slope().set_requires_grad(true);
+        pool(&features, [0.0, 1.0, 2.0, 5.0, 4.0]).sum(Kind::Double).backward();
+        let gradient = features.grad();
+        // Eight samples a channel at cells' centres, each a quarter of its bin.
+        let expected = gradient.zeros_like();
+        let _ = expected.slice(2, 2, 4, 1).slice(3, 1, 5, 1).fill_(0.25);
+        assert!(gradient.allclose(&expected, 0.0, 1e-12, false), "{gradient}");
+    }
+
+    #[test]
+    fn regions_without_cells_are_zero_and_have_no_gradient() {
+        let features = slope().set_requires_grad(true);
+        for roi in [
+            [0.0, 2.0, 2.0, 2.0, 2.0],
+            [0.0, 30.0, 30.0, 40.0, 40.0],
+            [0.0, f64::NAN, 0.0, 1.0, 1.0],
+        ] {
+            let pooled = pool(&features, roi);
+            assert_eq!(f64::try_from(pooled.abs().sum(Kind::Double)).unwrap(), 0.0);
+            pooled.sum(Kind::Double).backward();
+        }
+        assert_eq!(f64::try_from(features.grad().abs().sum(Kind::Double)).unwrap(), 0.0);
+    }
+
+    #[test]
+    fn no_regions_are_part_of_the_graph() {
+        let features = slope().set_requires_grad(true);
+        let pooled = roi_align(&features, &Tensor::zeros([0, 5], OPTIONS), (7, 7), 0.25, 0, true);
+        assert_eq!(pooled.size(), [0, 2, 7, 7]);
+        pooled.sum(Kind::Double).backward();
+        assert_eq!(features.grad().size(), features.size());
+    }
+
+    #[test]
+    fn half_precision_pools_in_float32() {
+        let features = slope().to_kind(Kind::BFloat16);
+        let roi = [0.0, 1.3, 2.1, 5.2, 4.9];
+        let pooled = pool(&features, roi);
+        assert_eq!(pooled.kind(), Kind::BFloat16);
+        let exact = pool(&features.to_kind(Kind::Float), roi).to_kind(Kind::BFloat16);
+        assert!(pooled.equal(&exact));
+    }
+
+    #[test]
+    #[should_panic(expected = "image 1 of a batch of 1")]
+    fn an_image_that_is_not_there() {
+        pool(&slope(), [1.0, 0.0, 0.0, 2.0, 2.0]);
+    }
+}
