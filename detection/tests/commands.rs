@@ -23,7 +23,10 @@ fn png_size(work: &Workplace, name: &str) -> (u32, u32) {
 fn what_a_run_leaves_can_be_used() {
     let work = Workplace::with_data(6);
     let finished = work.train("run", &["--eval-epochs", "1"]).succeeded();
-    assert_says(&finished.err, &["resnet18 on cpu", "6 of 6 with objects", "2 classes", "bbox AP"]);
+    assert_says(
+        &finished.err,
+        &["on resnet18, cpu", "6 of 6 with objects", "2 classes", "bbox AP"],
+    );
     assert_says(&finished.out, &["Average Precision", "report.json", "predictions.png"]);
     records(&work);
     evaluates(&work);

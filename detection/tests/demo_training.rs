@@ -18,9 +18,8 @@ const TIME: Duration = Duration::from_secs(20 * 60);
             -- --ignored --nocapture"]
 fn half_of_box_ap_within_twenty_minutes_on_two_cores() {
     let work = Workplace::empty();
-    let photos = std::env::var("SPARK_DEMO_PHOTOS").unwrap_or_else(|_| {
-        format!("{}/../target/demo/photos", env!("CARGO_MANIFEST_DIR"))
-    });
+    let photos = std::env::var("SPARK_DEMO_PHOTOS")
+        .unwrap_or_else(|_| format!("{}/../target/demo/photos", env!("CARGO_MANIFEST_DIR")));
     assert!(
         std::path::Path::new(&photos).is_dir(),
         "{photos} is not there: `cargo xtask photos` makes it, SPARK_DEMO_PHOTOS names another"

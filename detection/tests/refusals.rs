@@ -177,8 +177,7 @@ fn a_loss_that_is_not_finite() {
 fn results_that_cannot_be_scored() {
     let work = Workplace::with_data(2);
     let annotations = "demo/annotations/instances_val.json";
-    let evaluate =
-        || work.run(&["evaluate", "--results", "r.json", "--annotations", annotations]);
+    let evaluate = || work.run(&["evaluate", "--results", "r.json", "--annotations", annotations]);
     evaluate().refused(&["r.json"]);
     std::fs::write(work.path("r.json"), "{}").unwrap();
     evaluate().refused(&["r.json", "not a list of COCO results"]);

@@ -13,8 +13,20 @@ use engine::checkpoint::CheckpointFile;
 /// Everything that randomness or state touches is on: accumulation, averages,
 /// renewed statistics, checkpoints within an epoch.
 const SETTINGS: &[&str] = &[
-    "--accum-steps", "2", "--checkpoint-steps", "2", "--seed", "5", "--ema", "0.9", "--epochs", "3",
-    "--eval-epochs", "2", "--drop-path", "0.3",
+    "--accum-steps",
+    "2",
+    "--checkpoint-steps",
+    "2",
+    "--seed",
+    "5",
+    "--ema",
+    "0.9",
+    "--epochs",
+    "3",
+    "--eval-epochs",
+    "2",
+    "--drop-path",
+    "0.3",
 ];
 
 /// Every tensor's bytes of the last checkpoint, and the exported detector.

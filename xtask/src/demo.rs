@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{photos, places, process};
 use crate::setup::{self, Purpose};
+use crate::{photos, places, process};
 
 /// What is pretrained, besides where the photographs and the run lie.
 const PRETRAIN: [&str; 3] = ["--preset", "demo", "--overwrite"];
