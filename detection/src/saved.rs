@@ -112,12 +112,12 @@ impl Wanted<'_> {
     /// only in part.
     pub fn load(self) -> Result<Loaded> {
         match own_checkpoint(self.path)? {
-            Some(own) => self.from_checkpoint(&own),
-            None => self.from_weights(),
+            Some(own) => self.load_checkpoint(&own),
+            None => self.load_weights(),
         }
     }
 
-    fn from_checkpoint(self, own: &OwnCheckpoint) -> Result<Loaded> {
+    fn load_checkpoint(self, own: &OwnCheckpoint) -> Result<Loaded> {
         ensure!(
             self.preset.is_none(),
             "--preset is given, but {} has its own settings",
@@ -133,7 +133,7 @@ impl Wanted<'_> {
         Ok(Loaded { detector, config, classes: Some(classes) })
     }
 
-    fn from_weights(self) -> Result<Loaded> {
+    fn load_weights(self) -> Result<Loaded> {
         let Some(preset) = self.preset else {
             bail!(
                 "{} does not tell which detector it is of: name one with --preset, and what was \

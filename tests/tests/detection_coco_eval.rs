@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use detection::evaluation::{
-    CocoEvaluator, Evaluation, EvaluatorOptions, ImageDetections, Kind, category_ids, results,
+    CocoEvaluator, Detection, Evaluation, EvaluatorOptions, ImageDetections, Kind, category_ids,
+    results,
 };
 use hotcoco::{AccumulatedEval, COCO};
 use serde_json::json;
-use spark_tests::coco_cases::{Case, Recipe};
+use spark_tests::coco_cases::{CATEGORIES, Case, Recipe};
 use spark_tests::run_python;
 use tch::Tensor;
 
@@ -143,13 +144,32 @@ fn figures_arrays_and_table_equal_pycocotools() {
     assert!(counted > 200, "only {counted} figures above .05");
 }
 
+/// Makes the first object no crowd, and found before all else.
+fn find_first_object(case: &mut Case) {
+    let object = &mut case.truth["annotations"][0];
+    object["iscrowd"] = json!(0);
+    let (image_id, category) = (object["image_id"].as_u64(), object["category_id"].as_u64());
+    let class = CATEGORIES.iter().filter(|id| Some(**id) < category).count();
+    let bbox = serde_json::from_value(object["bbox"].clone()).unwrap();
+    let mask = case.found[0].detections[0].mask.clone();
+    let detection = Detection { class, score: 2.0, bbox, mask };
+    match case.found.iter_mut().find(|image| Some(image.image_id) == image_id) {
+        Some(image) => image.detections.push(detection),
+        None => case
+            .found
+            .push(ImageDetections { image_id: image_id.unwrap(), detections: vec![detection] }),
+    }
+}
+
 /// pycocotools keeps a match as the object's annotation id and takes id 0 for
 /// none. We score such an object like any other: a file whose ids begin with 0
 /// scores like one whose ids begin with 1.
 #[test]
 fn an_object_with_annotation_id_0_counts() {
-    let case = Recipe::default().draw("ids from 0", 20);
-    let mut shifted = Case { name: "shifted".into(), ..Recipe::default().draw("", 20) };
+    let mut case = Recipe::default().draw("ids from 1", 20);
+    find_first_object(&mut case);
+    let mut shifted =
+        Case { name: "ids from 0".into(), truth: case.truth.clone(), found: case.found.clone() };
     for annotation in shifted.truth["annotations"].as_array_mut().unwrap() {
         annotation["id"] = json!(annotation["id"].as_u64().unwrap() - 1);
     }
@@ -159,7 +179,7 @@ fn an_object_with_annotation_id_0_counts() {
         evaluate(&truth, &KINDS, &case.found)
     });
     assert_eq!(from_0.report, from_1.report);
-    let path = folder.path().join("shifted");
+    let path = folder.path().join(&shifted.name);
     run_python("coco_eval_reference.py", &[&path]);
     let [figures, ..] = reference(&path, Kind::Bbox);
     let ours = from_0.report.bbox.unwrap().figures.to_array();

@@ -98,9 +98,9 @@ Examples:
         #[arg(long)]
         output: Option<PathBuf>,
     },
-    /// Pretrain a small encoder on real photographs, setting up first
+    /// Pretrain a small encoder on real photographs and a detector on it, setting up first
     #[command(after_help = "\
-Takes a few minutes on two cores, after the build.
+Takes some ten minutes on two cores, after the build.
 
 Examples:
   cargo xtask demo

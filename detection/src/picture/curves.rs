@@ -6,7 +6,7 @@ use engine::picture::canvas::{BODY, INK};
 use engine::picture::{Canvas, LineChart};
 use image::RgbImage;
 
-use super::palette::{class_color, pale};
+use super::palette::{class_color, on_paper, pale};
 use crate::evaluation::{PrecisionRecall, RECALLS};
 use crate::{Error, Result};
 
@@ -31,7 +31,7 @@ struct Entry {
     width: u32,
 }
 
-/// Precision against recall: each class thin, their mean bold. Of more than 20
+/// Precision against recall: each class in its colour, their mean in bold ink. Of more than 20
 /// classes the best and the worst eight are coloured, the others grey. `names`
 /// by class.
 ///
@@ -63,8 +63,8 @@ pub fn pr_curves(title: &str, curves: &PrecisionRecall, names: &[String]) -> Res
             continue;
         }
         let shown = (rank.min(ranked.len() - 1 - rank), rank >= middle.end);
-        let color = if many { extreme_color(shown) } else { class_color(class) };
-        chart = chart.line(&points(curves, class), color, 1);
+        let color = if many { extreme_color(shown) } else { on_paper(class_color(class)) };
+        chart = chart.line(&points(curves, class), color, if many { 1 } else { 2 });
         legend.push(Entry { name: shorten(&names[class]), ap, color, width: 2 });
     }
     let ap = mean.iter().sum::<f64>() / mean.len() as f64;
@@ -171,8 +171,9 @@ mod tests {
         let curves = PrecisionRecall { iou: 0.5, classes };
         let image = pr_curves("t", &curves, &names(3)).unwrap();
         // The legend's sample alone has 24×2 pixels.
-        assert!(count(&image, class_color(0)) > 300 && count(&image, class_color(2)) > 150);
-        assert_eq!(count(&image, class_color(1)), 0);
+        assert!(count(&image, on_paper(class_color(0))) > 250);
+        assert!(count(&image, on_paper(class_color(2))) > 150);
+        assert_eq!(count(&image, on_paper(class_color(1))), 0);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use super::palette::text_color;
 /// A rectangle in pixels: left, top, width, height.
 type Area = (i32, i32, i32, i32);
 
+/// How many captions below and above each other are tried along an edge.
+const STEPS: i32 = 8;
+
 /// Caption sizes that suit an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
@@ -27,7 +30,7 @@ impl Style {
             200..=399 => (SMALL, 1),
             400..=899 => (BODY, 1),
             // From here on text keeps about 1/70 of the side.
-            _ => (HEADING, (side / 1300).max(1)),
+            _ => (HEADING, (side / 1000).max(1)),
         };
         Self { face, factor, padding: if side < 400 { 1 } else { 2 * factor as i32 } }
     }
@@ -54,8 +57,8 @@ impl Labels {
     }
 
     /// Finds a place for `text` at the box (left, top, right, bottom): above
-    /// it, in its corners, below it, wherever no other caption is; within the
-    /// image in any case.
+    /// it, in its corners, below it, along its edges, wherever no other caption
+    /// is; within the image in any case.
     pub fn place(&mut self, text: &str, (left, top, right, bottom): Area, color: Rgb888) {
         let text = self.shorten(text);
         let (width, height) = self.style.size(&text);
@@ -69,6 +72,10 @@ impl Labels {
             (right - width, bottom - height),
             (right - width, bottom),
         ];
+        let edges = (1..STEPS).flat_map(|step| {
+            let y = top + step * height;
+            [(left, y), (right - width, y), (left, top - (step + 1) * height)]
+        });
         let within = |(x, y): (i32, i32)| {
             let x = x.clamp(0, (self.image.0 - width).max(0));
             let y = y.clamp(0, (self.image.1 - height).max(0));
@@ -77,7 +84,7 @@ impl Labels {
         let covered = |area: &Area| -> i64 {
             self.placed.iter().map(|(other, ..)| overlap(*area, *other)).sum()
         };
-        let places = corners.into_iter().map(within);
+        let places = corners.into_iter().chain(edges).map(within);
         // The first of equals, so the first that covers nothing.
         if let Some(area) = places.min_by_key(covered) {
             self.placed.push((area, text, color));

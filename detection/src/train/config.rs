@@ -3,11 +3,12 @@
 //! Settings are laid over one another: the defaults, a preset, a file, the
 //! command line. The result is validated once and saved with the run.
 
+mod files;
 mod types;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use engine::precision::Precision;
 use engine::settings::{at_least, lay_over, within};
 use serde::{Deserialize, Serialize};
@@ -245,9 +246,8 @@ impl TrainConfig {
 
     /// The detector's preset with `[model]` laid over it.
     fn detector_config(&self) -> Result<ModelConfig> {
-        let mut preset = ModelConfig::preset(&self.detector).map_err(|error| {
-            anyhow::anyhow!("{}", error.to_string().replacen("preset", "detector", 1))
-        })?;
+        let mut preset = ModelConfig::preset(&self.detector)
+            .map_err(|error| anyhow!("{}", error.to_string().replacen("preset", "detector", 1)))?;
         if self.small {
             preset = preset.small();
         }
@@ -306,10 +306,9 @@ impl TrainConfig {
             0 => ("epochs", self.epochs),
             iterations => ("iterations", iterations),
         };
-        if self.schedule == Schedule::Step {
-            if let Some(late) = self.milestones.iter().find(|at| **at >= length) {
-                anyhow::bail!("milestones has {late}, but the run has {length} {unit}");
-            }
+        let late = self.milestones.iter().find(|at| **at >= length);
+        if let (Schedule::Step, Some(late)) = (self.schedule, late) {
+            bail!("milestones has {late}, but the run has {length} {unit}");
         }
         for (name, value) in [
             ("warmup-factor", self.warmup_factor),
@@ -391,62 +390,6 @@ impl TrainConfig {
     /// What images go through in evaluation.
     pub fn eval_transform(&self) -> EvalTransform {
         EvalTransform { short: self.eval_short_side, max: self.eval_max_side }
-    }
-
-    /// The annotation files for training and validation, and their images'
-    /// folders where they are named.
-    ///
-    /// # Errors
-    /// The data folder has none, or several.
-    pub fn files(&self) -> Result<[(PathBuf, Option<&Path>); 2]> {
-        let named = |file: &Option<PathBuf>, split: &str| match file {
-            Some(file) => Ok(file.clone()),
-            None => annotation_file(&self.data, split),
-        };
-        Ok([
-            (named(&self.train_annotations, "train")?, self.train_images.as_deref()),
-            (named(&self.val_annotations, "val")?, self.val_images.as_deref()),
-        ])
-    }
-}
-
-/// `annotations/instances_{split}*.json` in `folder`: the only one, or the one
-/// without a suffix.
-fn annotation_file(folder: &Path, split: &str) -> Result<PathBuf> {
-    let annotations = folder.join("annotations");
-    let exact = annotations.join(format!("instances_{split}.json"));
-    if exact.exists() {
-        return Ok(exact);
-    }
-    let shown = annotations.display();
-    ensure!(
-        !folder.as_os_str().is_empty(),
-        "no {split} annotations: name a file with --{split}-annotations, or a folder with --data"
-    );
-    let entries = std::fs::read_dir(&annotations).with_context(|| {
-        format!(
-            "{} is not laid out as COCO is: cannot read {shown}; name files with \
-             --train-annotations and --val-annotations",
-            folder.display()
-        )
-    })?;
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(&format!("instances_{split}")) && name.ends_with(".json")
-        })
-        .collect();
-    found.sort();
-    match found.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => anyhow::bail!(
-            "{shown} has no instances_{split}*.json; name a file with --{split}-annotations"
-        ),
-        several => anyhow::bail!(
-            "{shown} has {} files instances_{split}*.json; name one with --{split}-annotations",
-            several.len()
-        ),
     }
 }
 

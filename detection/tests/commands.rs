@@ -1,0 +1,232 @@
+//! Every command of the program on what a short run leaves behind.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use backbone::weights;
+use common::{Workplace, assert_says, read};
+use detection::data::CocoDataset;
+use detection::evaluation::Report;
+use serde_json::Value;
+use tch::Tensor;
+
+fn json(work: &Workplace, name: &str) -> Value {
+    serde_json::from_slice(&read(work.path(name))).unwrap()
+}
+
+fn png_size(work: &Workplace, name: &str) -> (u32, u32) {
+    image::load_from_memory(&read(work.path(name))).unwrap().to_rgb8().dimensions()
+}
+
+#[test]
+fn what_a_run_leaves_can_be_used() {
+    let work = Workplace::with_data(6);
+    let finished = work.train("run", &["--eval-epochs", "1"]).succeeded();
+    assert_says(
+        &finished.err,
+        &["on resnet18, cpu", "6 of 6 with objects", "2 classes", "bbox AP"],
+    );
+    assert_says(&finished.out, &["Average Precision", "report.json", "predictions.png"]);
+    records(&work);
+    evaluates(&work);
+    predicts(&work);
+    runs_forward(&work);
+    starts_from_weights(&work);
+}
+
+fn records(work: &Workplace) {
+    let text = String::from_utf8(read(work.path("run/metrics.jsonl"))).unwrap();
+    let records: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps: Vec<&Value> = records.iter().filter(|r| r.get("loss").is_some()).collect();
+    assert_eq!(steps.len(), 6);
+    for record in steps {
+        let parts = ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"];
+        let sum: f64 = parts.iter().map(|name| record[*name].as_f64().unwrap()).sum();
+        // Sums of the same numbers in another order.
+        assert!((record["loss"].as_f64().unwrap() - sum).abs() < 1e-9, "{record}");
+    }
+    assert_eq!(records.iter().filter(|r| r.get("segm/AP50").is_some()).count(), 2);
+    assert!(png_size(work, "run/predictions.png").0 > 100);
+    let report: Report = serde_json::from_value(json(work, "run/report.json")).unwrap();
+    assert_eq!((report.images, report.segm.unwrap().classes.len()), (3, 2));
+    for file in ["config.toml", "checkpoints/best.safetensors", "export/mask_rcnn_resnet50.pth"] {
+        assert!(work.path("run").join(file).exists(), "{file}");
+    }
+}
+
+fn evaluates(work: &Workplace) {
+    let told = work.run(&["evaluate", "--weights", "run", "--output", "scores"]).succeeded();
+    assert_says(&told.out, &["bbox", "segm", "maxDets=100", "class", "AR100", "results.segm.json"]);
+    // The last evaluation of the run again.
+    assert_eq!(json(work, "scores/report.json"), json(work, "run/report.json"));
+    for kind in ["bbox", "segm"] {
+        for picture in ["precision-recall", "confusion", "errors"] {
+            assert!(png_size(work, &format!("scores/{picture}.{kind}.png")).0 > 50);
+        }
+        // Its own results, scored from the file, give the same figures.
+        let results = format!("scores/results.{kind}.json");
+        let annotations = "demo/annotations/instances_val.json";
+        let arguments = ["evaluate", "--results", &results, "--annotations", annotations];
+        work.run(&[arguments.as_slice(), &["--output", "again"]].concat()).succeeded();
+        assert_eq!(json(work, "again/report.json")[kind], json(work, "scores/report.json")[kind]);
+    }
+    // The exported weights are the run's.
+    let export = "run/export/mask_rcnn_resnet50.pth";
+    let arguments = ["evaluate", "--weights", export, "--preset", "mask_rcnn_resnet50_1x"];
+    let more = ["--config", "short.toml", "--output", "exported", "--annotations"];
+    let annotations = ["demo/annotations/instances_val.json"];
+    work.run(&[arguments.as_slice(), &more, &annotations].concat()).succeeded();
+    assert_eq!(json(work, "exported/report.json"), json(work, "run/report.json"));
+}
+
+fn predicts(work: &Workplace) {
+    let predict = |output: &str, images: &[&str]| {
+        let arguments = ["predict", "--weights", "run", "--output", output];
+        // So that there is something to draw after a few steps.
+        let threshold = ["--score-threshold", "0.06"];
+        work.run(&[arguments.as_slice(), &threshold, images].concat()).succeeded()
+    };
+    let told = predict("folder", &["demo/val"]);
+    assert_says(&told.out, &["3 images", "predictions.json"]);
+    let file = "demo/val/000001.jpg";
+    predict("file", &[file]);
+    predict("glob", &["demo/val/*1.jpg"]);
+    assert!(read(work.path("file/000001.jpg")) == read(work.path("folder/000001.jpg")));
+    assert_eq!(json(work, "glob/predictions.json"), json(work, "file/predictions.json"));
+    assert_eq!(png_size(work, "file/000001.jpg"), png_size(work, file));
+
+    let found = json(work, "folder/predictions.json");
+    assert_eq!(found["images"].as_array().unwrap().len(), 3);
+    assert_eq!(found["categories"].as_array().unwrap().len(), 2);
+    for annotation in found["annotations"].as_array().unwrap() {
+        assert!(annotation["score"].as_f64().unwrap() >= 0.06, "{annotation}");
+        assert!(annotation["segmentation"]["counts"].is_string(), "{annotation}");
+    }
+    // It is a data set in COCO's format.
+    let path = work.path("folder/predictions.json");
+    let dataset = CocoDataset::open(&path, Some(&work.path("demo/val"))).unwrap();
+    assert_eq!((dataset.len(), dataset.categories().len()), (3, 2));
+
+    // A PNG stays one, broken files are left out, and nothing but those is an error.
+    std::fs::write(work.path("photos/broken.jpg"), b"no picture").unwrap();
+    let told = predict("mixed", &["photos"]);
+    assert_says(&told.err, &["skipped photos/broken.jpg"]);
+    assert_eq!(png_size(work, "mixed/0.png"), (320, 240));
+    let arguments = ["predict", "--weights", "run", "--output", "none", "photos/broken.jpg"];
+    work.run(&arguments).refused(&["none of the 1 images can be read"]);
+    std::fs::remove_file(work.path("photos/broken.jpg")).unwrap();
+    let arguments = ["predict", "--weights", "run", "--output", "quiet", "--no-pictures", file];
+    work.run(&arguments).succeeded();
+    assert!(!work.path("quiet/000001.jpg").exists());
+}
+
+fn runs_forward(work: &Workplace) {
+    let image = Tensor::rand([3, 64, 96], tch::kind::FLOAT_CPU) * 255.0;
+    let batch = BTreeMap::from([("image".to_owned(), image)]);
+    weights::write_safetensors(work.path("batch.safetensors"), &batch, &BTreeMap::new()).unwrap();
+    let forward = |dtype: &str| {
+        let arguments = ["forward", "--weights", "run", "--batch", "batch.safetensors"];
+        let more = ["--out", "out.safetensors", "--dtype", dtype];
+        work.run(&[arguments.as_slice(), &more].concat()).succeeded();
+        weights::read(work.path("out.safetensors")).unwrap().tensors
+    };
+    let (single, double) = (forward("float32"), forward("float64"));
+    for (level, side) in [(2, [16, 24]), (3, [8, 12]), (4, [4, 6]), (5, [2, 3]), (6, [1, 2])] {
+        let name = format!("inference.fpn.p{level}");
+        assert_eq!(double[&name].size(), [1, 32, side[0], side[1]], "{name}");
+        assert_eq!(double[&name].kind(), tch::Kind::Double);
+        // Rounding in float32 through some twenty layers.
+        let apart = (&double[&name] - &single[&name]).abs().max().double_value(&[]);
+        let scale = double[&name].abs().max().double_value(&[]);
+        assert!(apart < 1e-4 * scale, "{name}: {apart} of {scale}");
+    }
+    let count = double["inference.proposals.logits"].size()[0];
+    assert_eq!(double["inference.proposals.boxes"].size(), [count, 4]);
+    let found = double["inference.detections.scores"].size()[0];
+    assert_eq!(double["inference.detections.masks28"].size(), [found, 28, 28]);
+    work.run(&["forward", "--weights", "run", "--batch", "out.safetensors", "--out", "x"])
+        .refused(&["no tensor `image`"]);
+}
+
+fn starts_from_weights(work: &Workplace) {
+    let more = ["--backbone-weights", "run", "--epochs", "1", "--eval-epochs", "0"];
+    let told = work.train("next", &[&more, ["--freeze", "5"].as_slice()].concat()).succeeded();
+    assert_says(&told.err, &["backbone from run"]);
+    // All of it is frozen: its weights are still the first run's.
+    let section = |run: &str| {
+        let path = work.path(run).join("checkpoints/last.safetensors");
+        engine::checkpoint::CheckpointFile::open(&path).unwrap().section("model").unwrap()
+    };
+    let (first, next) = (section("run"), section("next"));
+    let mut compared = 0;
+    for (name, tensor) in first.iter().filter(|(name, _)| name.contains("bottom_up")) {
+        assert!(tensor.equal(&next[name]), "{name}");
+        compared += 1;
+    }
+    assert!(compared > 100, "{compared}");
+    let head = "roi_heads.box_head.fc1.weight";
+    assert!(!first[head].equal(&next[head]), "the heads learn");
+    // Boxes alone, and the backbone's norms on their running statistics.
+    let more = ["--masks", "false", "--norm-eval", "--epochs", "1"];
+    let told = work.train("boxes", &more).succeeded();
+    assert!(!told.out.contains("segm"), "{}", told.out);
+    let norm = "backbone.bottom_up.bn1.running_mean";
+    assert!(section("boxes")[norm].equal(&Tensor::zeros([64], tch::kind::FLOAT_CPU)));
+}
+
+#[test]
+fn data_is_made_and_checked() {
+    let work = Workplace::with_data(3);
+    let again = "make-demo --photos photos --output demo --train 3 --val 3 --size 64 --classes 2";
+    let again: Vec<&str> = again.split_whitespace().collect();
+    work.run(&again).refused(&["demo is not empty", "--overwrite"]);
+    let again = "make-demo --photos photos --output nine --classes 9";
+    work.run(&again.split_whitespace().collect::<Vec<_>>()).refused(&["classes is 9"]);
+
+    let annotations = "demo/annotations/instances_train.json";
+    let arguments = ["check-data", annotations, "--read-images", "--report", "report.json"];
+    let told = work.run(&arguments).succeeded().out;
+    assert_says(&told, &["3 images", "objects", "report.json"]);
+    assert_eq!(json(&work, "report.json")["images"], 3);
+    let mut broken = json(&work, annotations);
+    broken["annotations"][0]["category_id"] = 55.into();
+    std::fs::write(work.path("broken.json"), broken.to_string()).unwrap();
+    let told = work.run(&["check-data", "broken.json", "--images", "demo/train"]);
+    assert!(!told.ok && told.err.is_empty(), "a finding, not an error: {}", told.err);
+    assert_says(&told.out, &["55"]);
+    work.run(&["check-data", "missing.json"]).refused(&["missing.json"]);
+}
+
+#[test]
+fn presets_and_help() {
+    let work = Workplace::empty();
+    let list = work.run(&["presets"]).succeeded().out;
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names.len(), 6, "{list}");
+    for name in names {
+        let toml = work.run(&["presets", name]).succeeded().out;
+        std::fs::write(work.path("p.toml"), &toml).unwrap();
+        let dump = |flag: &str, value: &str| {
+            let paths = ["train", "--data", "d", "--output", "o", "--dump-config"];
+            work.run(&[paths.as_slice(), &[flag, value]].concat()).succeeded().out
+        };
+        assert_eq!(dump("--config", "p.toml"), dump("--preset", name));
+    }
+    let help = work.run(&["--help"]).succeeded().out;
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert_eq!(commands.len(), 7, "{help}");
+    for command in commands {
+        let help = work.run(&[command, "--help"]).succeeded().out;
+        assert_says(&help, &["Example", &format!("  detect {command}")]);
+    }
+}
