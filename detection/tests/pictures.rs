@@ -47,7 +47,7 @@ fn detections(width: u32, height: u32, classes: usize, count: usize) -> Vec<Dete
     let one = |at: usize| {
         let (w, h) = (full_width * rng.between(0.1, 0.4), full_height * rng.between(0.15, 0.5));
         let x = rng.between(-0.1, 0.85) * full_width;
-        let y = if at % 4 == 0 { 0.0 } else { rng.between(-0.05, 0.8) * full_height };
+        let y = if at.is_multiple_of(4) { 0.0 } else { rng.between(-0.05, 0.8) * full_height };
         let inside = |at: usize| {
             let (px, py) = ((at % width as usize) as f64, (at / width as usize) as f64);
             let (u, v) = ((px - x) / w * 2.0 - 1.0, (py - y) / h * 2.0 - 1.0);
