@@ -18,6 +18,7 @@ pub use types::{Preset, Schedule};
 
 use crate::data::{EvalTransform, TrainTransform};
 use crate::modeling::ModelConfig;
+use crate::modeling::config::BackboneNorm;
 
 /// Images of a batch that [`TrainConfig::base_lr`] is for.
 pub const BASE_BATCH: f64 = 16.0;
@@ -270,6 +271,9 @@ impl TrainConfig {
         let mut model = self.detector_config()?.with_classes(num_classes);
         if !self.masks {
             model.mask_head = None;
+        }
+        if self.norm_eval {
+            model.backbone_norm = BackboneNorm::Frozen;
         }
         if let Some(backbone) = &self.backbone {
             model.backbone = backbone.clone();

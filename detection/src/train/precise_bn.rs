@@ -40,19 +40,24 @@ impl Norm {
         })
     }
 
-    /// From zero, one pass leaves the batch's statistics times the momentum.
-    fn clear(&mut self) {
-        let _ = self.mean.zero_();
-        let _ = self.var.zero_();
+    /// Puts the statistics before back, so that a pass moves them by the
+    /// momentum's share of the batch's, and a norm that runs on them finds them.
+    fn reset(&mut self) {
+        self.mean.copy_(&self.kept.0);
+        self.var.copy_(&self.kept.1);
     }
 
     fn take(&mut self) {
-        let mean = self.mean.to_kind(Kind::Double) / MOMENTUM;
-        let var = self.var.to_kind(Kind::Double) / MOMENTUM;
-        // Of one that did not run, or ran on its running statistics.
-        if var.count_nonzero(None::<i64>).int64_value(&[]) == 0 {
+        // One that did not run, or ran on its running statistics.
+        if self.mean.equal(&self.kept.0) && self.var.equal(&self.kept.1) {
             return;
         }
+        let of_batch = |now: &Tensor, before: &Tensor| {
+            let before = before.to_kind(Kind::Double) * (1.0 - MOMENTUM);
+            (now.to_kind(Kind::Double) - before) / MOMENTUM
+        };
+        let mean = of_batch(&self.mean, &self.kept.0);
+        let var = of_batch(&self.var, &self.kept.1);
         self.sums.1 += var + mean.square();
         self.sums.0 += mean;
         self.batches += 1;
@@ -64,8 +69,7 @@ impl Norm {
             counter.copy_(before);
         }
         if self.batches == 0 {
-            self.mean.copy_(&self.kept.0);
-            self.var.copy_(&self.kept.1);
+            self.reset();
             return;
         }
         let mean = &self.sums.0 / self.batches as f64;
@@ -99,7 +103,7 @@ pub fn renew(
             })
             .collect();
         let result = loop {
-            norms.iter_mut().for_each(Norm::clear);
+            norms.iter_mut().for_each(Norm::reset);
             match forward() {
                 Ok(true) => norms.iter_mut().for_each(Norm::take),
                 Ok(false) => break Ok(()),
@@ -126,16 +130,22 @@ mod tests {
     fn statistics_are_those_of_all_batches_together() {
         let store = nn::VarStore::new(Device::Cpu);
         let norm = BatchNorm2d::new(&(store.root() / "used"), 3);
-        let _idle = BatchNorm2d::new(&(store.root() / "idle"), 2);
+        let frozen = BatchNorm2d::new(&(store.root() / "idle"), 3);
         let variables: BTreeMap<_, _> = store.variables().into_iter().collect();
         let before = variables["idle.running_var"].copy();
         tch::manual_seed(1);
         let batches: Vec<Tensor> = (0..4)
             .map(|n| Tensor::randn([8, 3, 16, 16], tch::kind::FLOAT_CPU) * 2.0 + f64::from(n))
             .collect();
+        let eval = |batch: &Tensor| {
+            frozen.forward(&FeatureMap::Grid(batch.shallow_clone()), &Mode::eval()).to_grid()
+        };
+        let unchanged = eval(&batches[0]);
         let mut left = batches.iter();
         renew(&variables, || {
             let Some(batch) = left.next() else { return Ok(false) };
+            // One that runs on its statistics must find them meanwhile.
+            assert!(eval(&batches[0]).equal(&unchanged));
             norm.forward(&FeatureMap::Grid(batch.shallow_clone()), &Mode::train());
             Ok(true)
         })

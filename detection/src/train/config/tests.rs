@@ -43,7 +43,7 @@ fn the_model_table_is_laid_over_the_detectors_preset() {
     let config = preset(Preset::Demo, "[model.rpn]\nbatch = 64").unwrap();
     let model = config.model(3).unwrap();
     assert_eq!((model.rpn.batch, model.rpn.pre_nms_train, model.num_classes), (64, 300, 3));
-    assert_eq!((model.backbone.as_str(), model.fpn_channels), ("resnet18", 128));
+    assert_eq!((model.backbone.as_str(), model.fpn_channels), ("resnet18", 64));
     assert!(preset(Preset::Demo, "masks = false").unwrap().model(3).unwrap().mask_head.is_none());
 
     let error = |more| format!("{:#}", preset(Preset::Demo, more).unwrap_err());
