@@ -167,9 +167,9 @@ impl Load {
             ["boxes", "scores", "classes"].map(|name| self.operand(name));
         let run = move || {
             if batched {
-                ops::batched_nms(boxes, scores, classes, threshold);
+                let _ = ops::batched_nms(boxes, scores, classes, threshold);
             } else {
-                ops::nms(boxes, scores, threshold);
+                let _ = ops::nms(boxes, scores, threshold);
             }
         };
         vec![("", Box::new(run))]

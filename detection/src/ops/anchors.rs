@@ -125,7 +125,8 @@ mod tests {
         let anchors = rows(&anchors);
         assert_eq!(anchors.len(), 8);
         // 32² = w · w/2: w = 32·√2 = 45.2548.
-        assert_eq!(anchors[0], [-22.627417, -11.3137085, 22.627417, 11.3137085]);
+        let (w, h) = (2f32.sqrt() * 16.0, 2f32.sqrt() * 8.0);
+        assert_eq!(anchors[0], [-w, -h, w, h]);
         assert_eq!(anchors[1], [-16.0, -16.0, 16.0, 16.0]);
         assert_eq!(anchors[3], [-32.0, -32.0, 32.0, 32.0]);
         // The next position lies one stride to the right.

@@ -135,17 +135,19 @@ impl Cases {
         // torchvision treats up to 1000 boxes, and more, in different ways.
         for count in [0, 1, 7, 300, 1500] {
             for threshold in [0.3, 0.5, 0.7] {
-                let mut rows = draw.boxes(count, 100.0, 80.0);
+                // Small boxes of few whole pixels overlap by one half exactly.
+                let (side, grid) = if count == 300 { (16.0, 1.0) } else { (100.0, 0.25) };
+                let mut rows = draw.boxes(count, side, side);
                 for at in (5..count).step_by(5) {
                     rows[at] = rows[at - 1 - at % 3]; // copies
                 }
                 for at in (3..count).step_by(11) {
                     rows[at][2] = rows[at][0]; // without width
                 }
-                // Quarters: the offsets that torchvision adds to part classes stay
-                // exact in float32, as do many overlaps on a threshold.
-                let quarters = |side: &f64| (side.abs() * 4.0).round() / 4.0;
-                let rows: Vec<f64> = rows.concat().iter().map(quarters).collect();
+                // On a grid, the offsets that torchvision adds to part classes stay
+                // exact in float32.
+                let on_grid = |side: &f64| (side.abs() / grid).round() * grid;
+                let rows: Vec<f64> = rows.concat().iter().map(on_grid).collect();
                 let boxes = Tensor::from_slice(&rows).view([-1, 4]).to_kind(Kind::Float);
                 // Ten scores in all, so that there are ties.
                 let scores: Vec<f64> =
@@ -199,8 +201,9 @@ impl Cases {
         let parameters =
             json!({"sizes": sizes, "ratios": ratios, "image": [100, 136], "maps": maps});
         self.add("anchors", parameters, []);
+        // Half of 33 lies between two pixels.
         let sizes = [[16.0, 24.0, 33.0]];
-        let parameters = json!({"sizes": sizes, "ratios": [0.3, 1.7], "image": [64, 96],
+        let parameters = json!({"sizes": sizes, "ratios": [0.3, 1.0, 1.7], "image": [64, 96],
                                 "maps": [[4, 6]]});
         self.add("anchors", parameters, []);
     }

@@ -1,5 +1,8 @@
 //! Where the bins of a region take their samples along one axis.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use tch::Kind;
 
 /// The arithmetic that places samples: rounding moves a sample across the border
@@ -83,8 +86,8 @@ impl Axis {
         &self.cells[self.starts[bin]..self.starts[bin + 1]]
     }
 
-    /// Cells of all bins together.
-    pub fn len(&self) -> usize {
+    /// How many cells and weights all bins have together.
+    pub fn total(&self) -> usize {
         self.cells.len()
     }
 
@@ -119,11 +122,14 @@ impl Axis {
     }
 }
 
+/// Samples that are looked at without asking which of them can matter.
+const FEW: i64 = 64;
+
 /// The samples of a bin that can lie on a map of `size` cells, and a few beside
 /// them: a region may be much larger than the map.
-fn within_reach(start: f64, bin: f64, samples: i64, size: usize) -> std::ops::Range<i64> {
+fn within_reach(start: f64, bin: f64, samples: i64, size: usize) -> Range<i64> {
     let step = bin / samples as f64;
-    if samples <= 64 || !(step > 0.0) {
+    if samples <= FEW || step.partial_cmp(&0.0) != Some(Ordering::Greater) {
         return 0..samples;
     }
     // Conversions saturate, additions too.
@@ -169,22 +175,22 @@ mod tests {
 
     #[test]
     fn empty_and_swapped_sides() {
-        assert_eq!(Axis::new(2.0, 2.0, 3, 8, &DOUBLE).len(), 0);
-        assert_eq!(Axis::new(4.0, 2.0, 2, 8, &DOUBLE).len(), 0);
+        assert_eq!(Axis::new(2.0, 2.0, 3, 8, &DOUBLE).total(), 0);
+        assert_eq!(Axis::new(4.0, 2.0, 2, 8, &DOUBLE).total(), 0);
         let fixed = Sampling { ratio: 2, ..DOUBLE };
         let (rising, falling) =
             (Axis::new(2.0, 6.0, 2, 8, &fixed), Axis::new(6.0, 2.0, 2, 8, &fixed));
         assert_eq!(sorted(&rising, 0), sorted(&falling, 1));
         assert_eq!(sorted(&rising, 1), sorted(&falling, 0));
-        assert_eq!(Axis::new(f64::NAN, 2.0, 2, 8, &DOUBLE).len(), 0);
-        assert_eq!(Axis::new(0.0, f64::INFINITY, 2, 8, &DOUBLE).len(), 0);
+        assert_eq!(Axis::new(f64::NAN, 2.0, 2, 8, &DOUBLE).total(), 0);
+        assert_eq!(Axis::new(0.0, f64::INFINITY, 2, 8, &DOUBLE).total(), 0);
     }
 
     #[test]
     fn a_region_far_larger_than_the_map_costs_what_the_map_costs() {
         let axis = Axis::new(-1e12, 1e12, 7, 8, &DOUBLE);
         // All cells fall into the middle bin.
-        assert_eq!(axis.len(), axis.bin(3).len());
-        assert_eq!(axis.len(), 8);
+        assert_eq!(axis.total(), axis.bin(3).len());
+        assert_eq!(axis.total(), 8);
     }
 }

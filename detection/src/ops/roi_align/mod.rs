@@ -98,8 +98,8 @@ impl Bags {
         vertical: &Axis,
         horizontal: &Axis,
     ) {
-        self.cells.reserve(vertical.len() * horizontal.len());
-        self.weights.reserve(vertical.len() * horizontal.len());
+        self.cells.reserve(vertical.total() * horizontal.total());
+        self.weights.reserve(vertical.total() * horizontal.total());
         for row in 0..rows {
             for column in 0..columns {
                 for &(y, wy) in vertical.bin(row) {
@@ -205,6 +205,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "image 1 of a batch of 1")]
     fn an_image_that_is_not_there() {
-        pool(&slope(), [1.0, 0.0, 0.0, 2.0, 2.0]);
+        let _ = pool(&slope(), [1.0, 0.0, 0.0, 2.0, 2.0]);
     }
 }
