@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use detection::structures::Bitmap;
 use engine::rng::Rng;
@@ -18,7 +18,7 @@ pub struct Case {
     pub name: String,
     parameters: Value,
     operands: BTreeMap<&'static str, Tensor>,
-    results: Arc<Tensors>,
+    results: Rc<Tensors>,
 }
 
 /// All calls, with what the references returned.
@@ -75,7 +75,7 @@ impl Cases {
         fs::write(folder.path().join("cases.json"), serde_json::to_vec(&calls).unwrap()).unwrap();
         run_python("detection_ops.py", &[folder.path()]);
         let results = Tensor::read_safetensors(folder.path().join("results.safetensors")).unwrap();
-        let results: Arc<Tensors> = Arc::new(results.into_iter().collect());
+        let results: Rc<Tensors> = Rc::new(results.into_iter().collect());
         cases.all.iter_mut().for_each(|case| case.results = results.clone());
         cases
     }
@@ -90,7 +90,7 @@ impl Cases {
         parameters["name"] = json!(name);
         parameters["check"] = json!(check);
         let operands = operands.into_iter().collect();
-        self.all.push(Case { name, parameters, operands, results: Arc::default() });
+        self.all.push(Case { name, parameters, operands, results: Rc::default() });
     }
 
     fn roi_align(&mut self) {
