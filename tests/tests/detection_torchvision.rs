@@ -1,8 +1,11 @@
 //! The torchvision preset against torchvision itself, in float64: detections,
 //! losses, gradients, and state dicts both ways.
 
+use std::path::Path;
+
 use backbone::weights::{StateDict, read, write_safetensors};
 use backbone::{DropPathDraws, Mode};
+use detection::modeling::config::BackboneNorm;
 use detection::modeling::weights::{ReadOptions, read_detector, state_dict, write_detector};
 use detection::modeling::{MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
@@ -30,9 +33,8 @@ fn inputs() -> StateDict {
         let (low, high) = (image.min(), image.max());
         (image - &low) / (high - low) * 255.0
     };
-    let mut masks = Tensor::zeros([3, 250, 310], (Kind::Uint8, Device::Cpu));
-    let boxes =
-        [[20.0, 30.0, 140.0, 150.0], [100.0, 60.0, 290.0, 240.0], [5.5, 200.0, 40.0, 231.0]];
+    let mut masks = Tensor::zeros([3, 122, 170], (Kind::Uint8, Device::Cpu));
+    let boxes = [[10.0, 15.0, 70.0, 75.0], [50.0, 30.0, 165.0, 115.0], [5.5, 80.0, 40.0, 111.0]];
     for (index, [x1, y1, x2, y2]) in (0..).zip(boxes) {
         let area = masks.get(index).narrow(0, y1 as i64, (y2 - y1) as i64);
         let mut area = area.narrow(1, x1 as i64, (x2 - x1) as i64);
@@ -42,14 +44,14 @@ fn inputs() -> StateDict {
     masks = masks.contiguous();
     let boxes = Tensor::from_slice(&boxes.concat()).view([3, 4]);
     [
-        ("image0", image("image0.weight", 250, 310)),
-        ("image1", image("image1.weight", 211, 340)),
+        ("image0", image("image0.weight", 122, 170)),
+        ("image1", image("image1.weight", 90, 150)),
         ("boxes0", boxes.to_kind(Kind::Float)),
         ("boxes1", Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))),
         ("classes0", Tensor::from_slice(&[3i64, 17, 61])),
         ("classes1", Tensor::zeros([0], (Kind::Int64, Device::Cpu))),
         ("masks0", masks),
-        ("masks1", Tensor::zeros([0, 211, 340], (Kind::Uint8, Device::Cpu))),
+        ("masks1", Tensor::zeros([0, 90, 150], (Kind::Uint8, Device::Cpu))),
     ]
     .map(|(name, tensor)| (name.to_owned(), tensor))
     .into()
@@ -105,9 +107,7 @@ fn detections_losses_and_state_dicts_are_torchvisions() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let inputs = inputs();
-    let mut config = ModelConfig::mask_rcnn_torchvision();
-    (config.rpn.batch, config.rpn.positive_fraction) = (10_000_000, 1.0);
-    (config.roi.batch, config.roi.positive_fraction) = (10_000_000, 1.0);
+    let config = config(BackboneNorm::Frozen);
     let mut store = VarStore::new(Device::Cpu);
     let model = MaskRcnn::build(&store, &config).unwrap();
     fill(&state_dict(&store, &config).unwrap());
@@ -128,9 +128,39 @@ fn detections_losses_and_state_dicts_are_torchvisions() {
         assert_close("masks", found.masks.as_ref().unwrap(), theirs("masks"), SCORE);
     }
 
+    for (norm, name) in [(BackboneNorm::Frozen, "frozen"), (BackboneNorm::Batch, "batch")] {
+        let config = self::config(norm);
+        compare_training(&config, name, &path("ours.pth"), &inputs, &outputs);
+        compare_state_dicts(&config, &path(&format!("{name}.pth")));
+    }
+}
+
+fn config(norm: BackboneNorm) -> ModelConfig {
+    let mut config = ModelConfig { backbone_norm: norm, ..ModelConfig::mask_rcnn_torchvision() };
+    // Everything is sampled: nothing is left to chance.
+    (config.rpn.batch, config.rpn.positive_fraction) = (10_000_000, 1.0);
+    (config.roi.batch, config.roi.positive_fraction) = (10_000_000, 1.0);
+    config.rpn.post_nms_train = 200;
+    config
+}
+
+/// Losses, and the gradient of everything that learns.
+fn compare_training(
+    config: &ModelConfig,
+    variant: &str,
+    weights: &Path,
+    inputs: &StateDict,
+    outputs: &StateDict,
+) {
+    let theirs = |name: &str| outputs[&format!("{variant}.{name}")].double_value(&[0]);
+    let mut store = VarStore::new(Device::Cpu);
+    let model = MaskRcnn::build(&store, config).unwrap();
+    read_detector(weights, &store, config, &ReadOptions::default()).unwrap();
+    store.double();
     let mode = Mode::train().with_drop_path(DropPathDraws::Off);
     let mut rngs = [Rng::new(0, &[]), Rng::new(1, &[])];
-    let targets = [targets(&inputs, 0), targets(&inputs, 1)];
+    let images = ["image0", "image1"].map(|name| inputs[name].to_kind(Kind::Double));
+    let targets = [targets(inputs, 0), targets(inputs, 1)];
     let losses = model.losses(&images, &targets, &mode, &mut rngs).unwrap();
     let names = [
         ("loss_rpn_cls", "loss_objectness"),
@@ -139,30 +169,31 @@ fn detections_losses_and_state_dicts_are_torchvisions() {
         ("loss_box_reg", "loss_box_reg"),
         ("loss_mask", "loss_mask"),
     ];
-    for (ours, theirs) in names {
+    for (ours, name) in names {
         let got = losses.get(ours).unwrap().double_value(&[]);
-        assert_relative(ours, got, outputs[theirs].double_value(&[0]), LOSS);
+        assert_relative(&format!("{variant} {ours}"), got, theirs(name), LOSS);
     }
     losses.total().backward();
-    let tensors = state_dict(&store, &config).unwrap();
-    let trained = tensors.iter().filter(|(_, tensor)| tensor.requires_grad());
-    let mut count = 0;
-    for (name, tensor) in trained {
-        let expected = outputs[&format!("grad.{name}")].double_value(&[0]);
-        assert_relative(name, tensor.grad().norm().double_value(&[]), expected, GRADIENT);
-        count += 1;
+    let tensors = state_dict(&store, config).unwrap();
+    let learning = || tensors.iter().filter(|(_, tensor)| tensor.requires_grad());
+    for (name, tensor) in learning() {
+        let got = tensor.grad().norm().double_value(&[]);
+        assert_relative(name, got, theirs(&format!("grad.{name}")), GRADIENT);
     }
-    let theirs = outputs.keys().filter(|name| name.starts_with("grad.")).count();
-    assert_eq!(count, theirs, "what learns here learns there");
+    let start = format!("{variant}.grad.");
+    let count = outputs.keys().filter(|name| name.starts_with(&start)).count();
+    assert_eq!(learning().count(), count, "what learns here learns there");
+}
 
-    // Their own state dict, both from their file and as plain tensors.
+/// torchvision's own state dict, from its file and as plain tensors.
+fn compare_state_dicts(config: &ModelConfig, file: &Path) {
     let store = VarStore::new(Device::Cpu);
-    MaskRcnn::build(&store, &config).unwrap();
-    let report = read_detector(path("theirs.pth"), &store, &config, &ReadOptions::default());
+    MaskRcnn::build(&store, config).unwrap();
+    let report = read_detector(file, &store, config, &ReadOptions::default());
     let report = report.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((report.missing, report.unused), (vec![], vec![]));
-    let theirs = read(path("theirs.safetensors")).unwrap().tensors;
-    let ours = state_dict(&store, &config).unwrap();
+    let theirs = read(file.with_extension("safetensors")).unwrap().tensors;
+    let ours = state_dict(&store, config).unwrap();
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     assert!(theirs.iter().all(|(name, tensor)| ours[name].equal(tensor)));
 }

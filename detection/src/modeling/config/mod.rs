@@ -8,8 +8,9 @@ use backbone::models::{self, Family};
 use serde::{Deserialize, Serialize};
 
 pub use parts::{
-    AnchorConfig, AnchorRule, BackboneNorm, BoxHeadConfig, ClassLayout, HeadNorm, LevelRule,
-    LossNormalizer, MaskHeadConfig, MaskTargets, PoolConfig, ProposalScore, RoiConfig, RpnConfig,
+    AnchorConfig, AnchorRule, BackboneNorm, BoxHeadConfig, BoxPrecision, ClassLayout, HeadNorm,
+    LevelRule, LossNormalizer, MaskHeadConfig, MaskTargets, PoolConfig, ProposalScore, RoiConfig,
+    RpnConfig,
 };
 
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ pub struct ModelConfig {
     pub fpn_channels: i64,
     /// Norm behind the pyramid's convolutions, which then have no bias.
     pub fpn_norm: HeadNorm,
+    /// The type boxes are computed in.
+    pub boxes: BoxPrecision,
     /// Boxes that proposals start from.
     pub anchors: AnchorConfig,
     /// Region proposals.

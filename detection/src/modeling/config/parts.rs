@@ -1,6 +1,7 @@
 //! The parts of a [`ModelConfig`](super::ModelConfig).
 
 use serde::{Deserialize, Serialize};
+use tch::Kind;
 
 use crate::{Error, Result};
 
@@ -69,6 +70,26 @@ pub enum AnchorRule {
     /// Corners rounded to whole pixels; levels step by the padded image's side
     /// over the map's, rounded down.
     Torchvision,
+}
+
+/// The type boxes are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoxPrecision {
+    /// float32, whatever the network's is (detectron2).
+    Single,
+    /// The network's, float32 at least (torchvision).
+    Network,
+}
+
+impl BoxPrecision {
+    /// The type of boxes where the network predicts in `kind`.
+    pub fn kind(self, kind: Kind) -> Kind {
+        match (self, kind) {
+            (Self::Network, Kind::Double) => Kind::Double,
+            _ => Kind::Float,
+        }
+    }
 }
 
 /// Anchors: boxes that proposals start from.

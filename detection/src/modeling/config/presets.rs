@@ -1,9 +1,9 @@
 //! The detectors of the published recipes.
 
 use super::{
-    AnchorConfig, AnchorRule, BackboneNorm, BoxHeadConfig, ClassLayout, HeadNorm, LevelRule,
-    LossNormalizer, MaskHeadConfig, MaskTargets, ModelConfig, PoolConfig, ProposalScore, RoiConfig,
-    RpnConfig,
+    AnchorConfig, AnchorRule, BackboneNorm, BoxHeadConfig, BoxPrecision, ClassLayout, HeadNorm,
+    LevelRule, LossNormalizer, MaskHeadConfig, MaskTargets, ModelConfig, PoolConfig, ProposalScore,
+    RoiConfig, RpnConfig,
 };
 use crate::{Error, Result};
 
@@ -47,6 +47,7 @@ impl ModelConfig {
             output_norm: false,
             fpn_channels: 256,
             fpn_norm: HeadNorm::Batch,
+            boxes: BoxPrecision::Single,
             anchors: AnchorConfig {
                 sizes: [32.0, 64.0, 128.0, 256.0, 512.0].map(|size| vec![size]).to_vec(),
                 aspect_ratios: vec![0.5, 1.0, 2.0],
@@ -124,6 +125,7 @@ impl ModelConfig {
             pixel_mean: [0.485, 0.456, 0.406].map(|mean| 255.0 * mean),
             pixel_std: [0.229, 0.224, 0.225].map(|std| 255.0 * std),
             backbone_norm: BackboneNorm::Frozen,
+            boxes: BoxPrecision::Network,
             anchors: AnchorConfig { rule: AnchorRule::Torchvision, ..base.anchors },
             rpn: RpnConfig {
                 post_nms_train: 2000,

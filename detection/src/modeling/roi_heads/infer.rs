@@ -48,6 +48,7 @@ impl RoiHeads {
         let flat = &rows * self.config.num_classes + &classes;
         let scores = scores.reshape([-1]).index_select(0, &flat);
         let moves = moves.reshape([-1, 4]).index_select(0, &flat);
+        let moves = moves.to_kind(self.config.boxes.kind(moves.kind()));
         let boxes = self.coder.decode(&moves, &regions.index_select(0, &rows));
         let boxes = Boxes(boxes).clip(size).0;
 

@@ -15,7 +15,7 @@ use tch::{Kind, Reduction, Tensor};
 pub use select::Proposals;
 
 use self::head::RpnHead;
-use super::config::{AnchorRule, LossNormalizer, ModelConfig, RpnConfig};
+use super::config::{AnchorRule, BoxPrecision, LossNormalizer, ModelConfig, RpnConfig};
 use super::losses::smooth_l1_sum;
 use crate::Result;
 use crate::ops::{AnchorGenerator, AnchorStyle, BoxCoder, Matcher, subsample};
@@ -29,6 +29,7 @@ pub struct Rpn {
     coder: BoxCoder,
     matcher: Matcher,
     config: RpnConfig,
+    precision: BoxPrecision,
 }
 
 /// What the head predicts for the anchors of one level.
@@ -78,6 +79,7 @@ impl Rpn {
             coder: BoxCoder::new([1.0; 4]),
             matcher: Matcher::new(&config.rpn.iou, &[0, -1, 1], true)?,
             config: config.rpn.clone(),
+            precision: config.boxes,
         })
     }
 
@@ -93,7 +95,7 @@ impl Rpn {
             let (logits, deltas) = self.head.forward(map, mode);
             let size = map.size();
             let (height, width) = (size[2], size[3]);
-            let (kind, device) = (logits.kind(), logits.device());
+            let (kind, device) = (self.precision.kind(logits.kind()), logits.device());
             let anchors = match self.anchors.style {
                 AnchorStyle::Detectron2 => self.anchors.grid(level, (height, width), kind, device),
                 AnchorStyle::Torchvision => {
@@ -114,7 +116,16 @@ impl Rpn {
         sizes: &[(i64, i64)],
         training: bool,
     ) -> Vec<Proposals> {
-        tch::no_grad(|| select::select(output, &self.coder, &self.config, sizes, training))
+        let (before, after) = if training {
+            (self.config.pre_nms_train, self.config.post_nms_train)
+        } else {
+            (self.config.pre_nms_test, self.config.post_nms_test)
+        };
+        tch::no_grad(|| {
+            let candidates = self.candidates(output, before);
+            let images = (0..).zip(sizes);
+            images.map(|(image, size)| self.select(&candidates, image, *size, after)).collect()
+        })
     }
 
     /// (`loss_rpn_cls`, `loss_rpn_loc`): cross entropy of the sampled anchors,

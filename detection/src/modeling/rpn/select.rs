@@ -3,9 +3,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::RpnOutput;
-use crate::modeling::config::{ProposalScore, RpnConfig};
-use crate::ops::{BoxCoder, batched_nms};
+use super::{Rpn, RpnOutput};
+use crate::modeling::config::ProposalScore;
+use crate::ops::batched_nms;
 use crate::structures::Boxes;
 
 /// Regions that may hold an object, best first.
@@ -17,65 +17,62 @@ pub struct Proposals {
     pub logits: Tensor,
 }
 
-/// The candidates of all images at one level, best first: boxes `[N, k, 4]` and
-/// logits `[N, k]`.
-struct Candidates {
+/// The best of every level, one level after the other, for all images.
+pub(super) struct Candidates {
+    /// `[N, k, 4]`.
     boxes: Tensor,
+    /// `[N, k]`.
     logits: Tensor,
+    /// `[k]`: the level each is of.
+    levels: Tensor,
 }
 
-pub(super) fn select(
-    output: &RpnOutput,
-    coder: &BoxCoder,
-    config: &RpnConfig,
-    sizes: &[(i64, i64)],
-    training: bool,
-) -> Vec<Proposals> {
-    let (before, after) = if training {
-        (config.pre_nms_train, config.post_nms_train)
-    } else {
-        (config.pre_nms_test, config.post_nms_test)
-    };
-    let levels = output.0.iter().map(|level| {
-        let images = level.logits.size()[0];
-        let count = before.min(level.logits.size()[1]);
-        let (logits, index) = level.logits.topk(count, 1, true, true);
-        // Only the best are decoded.
-        let rows = index.unsqueeze(-1).expand([-1, -1, 4], false);
-        let deltas = level.deltas.gather(1, &rows, false).view([-1, 4]);
-        let anchors = level.anchors.index_select(0, &index.view([-1]));
-        Candidates { boxes: coder.decode(&deltas, &anchors).view([images, count, 4]), logits }
-    });
-    let levels: Vec<Candidates> = levels.collect();
-    let cat = |field: fn(&Candidates) -> &Tensor| {
-        Tensor::cat(&levels.iter().map(field).collect::<Vec<_>>(), 1)
-    };
-    let (boxes, logits) = (cat(|level| &level.boxes), cat(|level| &level.logits));
-    let numbers: Vec<i64> = (0..)
-        .zip(&levels)
-        .flat_map(|(number, level)| (0..level.logits.size()[1]).map(move |_| number))
-        .collect();
-    let numbers = Tensor::from_slice(&numbers).to_device(logits.device());
+impl Rpn {
+    /// The `count` best of every level, decoded.
+    pub(super) fn candidates(&self, output: &RpnOutput, count: i64) -> Candidates {
+        let (mut boxes, mut logits, mut levels) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, level) in (0i64..).zip(&output.0) {
+            let images = level.logits.size()[0];
+            let count = count.min(level.logits.size()[1]);
+            let (best, index) = level.logits.topk(count, 1, true, true);
+            let rows = index.unsqueeze(-1).expand([-1, -1, 4], false);
+            let kind = self.precision.kind(level.deltas.kind());
+            let deltas = level.deltas.gather(1, &rows, false).view([-1, 4]).to_kind(kind);
+            let anchors = level.anchors.index_select(0, &index.view([-1]));
+            boxes.push(self.coder.decode(&deltas, &anchors).view([images, count, 4]));
+            levels.push(Tensor::full([count], number, (Kind::Int64, best.device())));
+            logits.push(best);
+        }
+        Candidates {
+            boxes: Tensor::cat(&boxes, 1),
+            logits: Tensor::cat(&logits, 1),
+            levels: Tensor::cat(&levels, 0),
+        }
+    }
 
-    let of_image = |(image, size): (i64, &(i64, i64))| {
-        let boxes = Boxes(boxes.get(image)).clip(*size).0;
-        let logits = logits.get(image);
-        let kept = sound(&boxes, &logits, config.min_side);
-        let boxes = boxes.index_select(0, &kept);
-        let logits = logits.index_select(0, &kept);
-        let scores = match config.score {
+    /// The `count` best of image `image` that don't overlap, inside its `size`
+    /// (height, width).
+    pub(super) fn select(
+        &self,
+        candidates: &Candidates,
+        image: i64,
+        size: (i64, i64),
+        count: i64,
+    ) -> Proposals {
+        let boxes = Boxes(candidates.boxes.get(image)).clip(size).0;
+        let logits = candidates.logits.get(image);
+        let kept = sound(&boxes, &logits, self.config.min_side);
+        let of = |tensor: &Tensor, index: &Tensor| tensor.index_select(0, index);
+        let (boxes, logits) = (of(&boxes, &kept), of(&logits, &kept));
+        let scores = match self.config.score {
             ProposalScore::Logit => logits.shallow_clone(),
             ProposalScore::Probability => logits.sigmoid(),
         };
-        let levels = numbers.index_select(0, &kept);
-        let best = batched_nms(&boxes, &scores, &levels, config.nms_iou);
-        let best = best.narrow(0, 0, after.min(best.size()[0]));
-        Proposals {
-            boxes: Boxes(boxes.index_select(0, &best)),
-            logits: logits.index_select(0, &best),
-        }
-    };
-    (0..).zip(sizes).map(of_image).collect()
+        let levels = of(&candidates.levels, &kept);
+        let best = batched_nms(&boxes, &scores, &levels, self.config.nms_iou);
+        let best = best.narrow(0, 0, count.min(best.size()[0]));
+        Proposals { boxes: Boxes(of(&boxes, &best)), logits: of(&logits, &best) }
+    }
 }
 
 /// Indices of the boxes that are finite, not empty, and have no side shorter
