@@ -40,7 +40,7 @@ pub struct Results {
 }
 
 /// Writes the boxes or the masks of `images` to `path`, whole or not at all;
-/// `category_ids` by class, as [`category_ids`](super::category_ids) gives them.
+/// `category_ids` by class, as [`category_ids`] gives them.
 ///
 /// # Errors
 /// A class without category id, a detection without mask among masks, or a
