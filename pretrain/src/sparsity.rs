@@ -337,8 +337,8 @@ mod tests {
         let message = architecture("resnet18", (64, 48), &one).unwrap_err().to_string();
         assert!(message.starts_with("masked input is 64×48 pixels, but"), "{message}");
         let message = architecture("resnet18", (64, 63), &one).unwrap_err().to_string();
-        // 63 columns are no two equal patches: another map than the mask's.
-        assert!(message.starts_with("masked input is [1, 3, 64, 63], but"), "{message}");
+        // 63 columns are no two equal patches.
+        assert!(message.starts_with("input is [1, 3, 64, 63], but"), "{message}");
 
         let store = VarStore::new(Device::Cpu);
         let model = models::find("resnet18").unwrap();
