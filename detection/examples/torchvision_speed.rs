@@ -141,7 +141,7 @@ impl Ours {
             if self.run_inference()? == self.model.config().roi.detections {
                 return Ok(());
             }
-            tch::no_grad(|| scores.shallow_clone().g_mul_scalar_(2.0));
+            let _ = tch::no_grad(|| scores.shallow_clone().g_mul_scalar_(2.0));
         }
         bail!("these weights detect nothing")
     }
