@@ -11,13 +11,19 @@ import time
 
 import torch
 from safetensors.torch import load_file
-from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
 
 
 def main() -> None:
     weights, inputs, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    # What maskrcnn_resnet50_fpn builds when it is given weights, all of it learned.
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=5
+    )
+    model = MaskRCNN(backbone, num_classes=91)
     model.load_state_dict(torch.load(weights, weights_only=True))
     # Images are taken as they are, and masks left in their cells, as ours.
     model.transform.resize = lambda image, target=None: (image, target)

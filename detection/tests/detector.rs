@@ -91,6 +91,25 @@ fn every_preset_detects_and_learns() {
 }
 
 #[test]
+fn bfloat16_computes_the_network_and_nothing_else() {
+    let (model, store) = build(&resnet18("mask_rcnn_resnet50"));
+    let half = |mode: Mode| mode.with_compute(Kind::BFloat16);
+    let images = [image(64, 96)];
+    let losses = [Mode::train(), half(Mode::train())].map(|mode| {
+        model.losses(&images, &[two_objects()], &mode, &mut [Rng::new(0, &[])]).unwrap()
+    });
+    let [exact, rounded] = [0, 1].map(|at: usize| losses[at].total().double_value(&[]));
+    // Eight bits of significand through some thirty layers.
+    assert!((exact - rounded).abs() < 0.1 * exact && exact != rounded, "{exact}, {rounded}");
+    assert!(losses[1].iter().all(|(_, loss)| loss.kind() == Kind::Float));
+    losses[1].total().backward();
+    let gradient = store.variables()["backbone.bottom_up.conv1.weight"].grad();
+    assert_eq!(gradient.kind(), Kind::Float);
+    let found = model.infer(&images, &half(Mode::eval())).unwrap();
+    assert_eq!(found[0].boxes.tensor().kind(), Kind::Float);
+}
+
+#[test]
 fn a_batch_without_objects_gives_zero_gradients_to_the_mask_branch() {
     let (model, store) = build(&resnet18("mask_rcnn_resnet50"));
     let losses = losses(&model, &[nothing(), nothing()], 0);

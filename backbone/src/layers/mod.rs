@@ -12,6 +12,7 @@ mod norm;
 mod pool;
 mod scale;
 mod sliding;
+mod tiles;
 
 pub use activation::Activation;
 pub use conv::{Conv2d, Conv2dConfig};

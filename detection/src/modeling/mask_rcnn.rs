@@ -117,9 +117,11 @@ impl MaskRcnn {
         let targets: Vec<Targets> =
             targets.iter().map(|targets| targets.to_device(device)).collect();
         let maps = self.fpn.forward(&batch.tensor, mode)?;
-        let output = self.rpn.forward(&maps, batch.padded_size(), mode);
+        // Proposals are not learned through; the losses look at sampled anchors.
+        let unlearned = mode.frozen();
+        let output = tch::no_grad(|| self.rpn.forward(&maps, batch.padded_size(), &unlearned));
         let proposals = self.rpn.proposals(&output, &batch.sizes, mode.training);
-        let (objectness, location) = self.rpn.losses(&output, &targets, rngs);
+        let (objectness, location) = self.rpn.losses(&maps, &output, &targets, mode, rngs);
         let mut losses = vec![("loss_rpn_cls", objectness), ("loss_rpn_loc", location)];
         losses.extend(self.roi_heads.losses(
             &maps,

@@ -8,14 +8,17 @@ use tch::{Device, Kind, Tensor};
 
 use crate::modeling::layers::{in_full, normal};
 
+const NAMES: [&str; 3] = ["conv", "objectness_logits", "anchor_deltas"];
+
 /// A 3×3 convolution, then for every anchor of a position a logit and a move.
 #[derive(Debug)]
 pub(super) struct RpnHead {
     conv: Conv2d,
     objectness_logits: Conv2d,
     anchor_deltas: Conv2d,
-    /// A parameter of it, to tell type and device.
-    probe: Tensor,
+    /// Weight and bias of the three, in this order.
+    parameters: [(Tensor, Tensor); 3],
+    anchors: i64,
 }
 
 impl RpnHead {
@@ -27,15 +30,30 @@ impl RpnHead {
             Conv2d::new(&(path / name), channels, to, config)
         };
         Self {
-            conv: conv("conv", 3, channels),
-            objectness_logits: conv("objectness_logits", 1, anchors),
-            anchor_deltas: conv("anchor_deltas", 1, 4 * anchors),
-            probe: (path / "conv").get("bias").expect("the convolution has one"),
+            conv: conv(NAMES[0], 3, channels),
+            objectness_logits: conv(NAMES[1], 1, anchors),
+            anchor_deltas: conv(NAMES[2], 1, 4 * anchors),
+            parameters: NAMES.map(|name| {
+                let of = |parameter: &str| (path / name).get(parameter).expect("just made");
+                (of("weight"), of("bias"))
+            }),
+            anchors,
         }
     }
 
     pub(super) fn options(&self) -> (Kind, Device) {
-        (self.probe.kind(), self.probe.device())
+        let (weight, _) = &self.parameters[0];
+        (weight.kind(), weight.device())
+    }
+
+    /// Anchors at each position.
+    pub(super) fn anchors(&self) -> i64 {
+        self.anchors
+    }
+
+    /// Weight and bias of `conv`, `objectness_logits` and `anchor_deltas`.
+    pub(super) fn parameters(&self) -> &[(Tensor, Tensor); 3] {
+        &self.parameters
     }
 
     /// Logits `[N, H·W·A]` and moves `[N, H·W·A, 4]` of a map `[N, C, H, W]`:

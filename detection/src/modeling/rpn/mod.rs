@@ -5,6 +5,7 @@
 //! `modeling/proposal_generator/rpn.py`, torchvision `models/detection/rpn.py`.
 
 mod head;
+mod sampled;
 mod select;
 
 use backbone::Mode;
@@ -129,43 +130,47 @@ impl Rpn {
     }
 
     /// (`loss_rpn_cls`, `loss_rpn_loc`): cross entropy of the sampled anchors,
-    /// and the distance of those that stand for an object from it.
+    /// and the distance of those that stand for an object from it. `maps` are
+    /// those that `output` was predicted for.
     pub fn losses(
         &self,
+        maps: &[Tensor],
         output: &RpnOutput,
         targets: &[Targets],
+        mode: &Mode,
         rngs: &mut [Rng],
     ) -> (Tensor, Tensor) {
-        let all = |field: fn(&LevelOutput) -> &Tensor, dim: i64| {
-            Tensor::cat(&output.0.iter().map(field).collect::<Vec<_>>(), dim)
-        };
-        let anchors = all(|level| &level.anchors, 0);
-        let logits = all(|level| &level.logits, 1);
-        let deltas = all(|level| &level.deltas, 1);
-        let (mut scores, mut labels) = (Vec::new(), Vec::new());
-        let (mut moves, mut goals) = (Vec::new(), Vec::new());
+        let anchors: Vec<&Tensor> = output.0.iter().map(|level| &level.anchors).collect();
+        let anchors = Tensor::cat(&anchors, 0);
+        let (mut positives, mut negatives, mut goals) = (Vec::new(), Vec::new(), Vec::new());
         for (image, (targets, rng)) in (0..).zip(targets.iter().zip(rngs)) {
             let (positive, negative, goal) = tch::no_grad(|| self.sample(&anchors, targets, rng));
-            let sampled = Tensor::cat(&[&positive, &negative], 0);
-            scores.push(logits.get(image).index_select(0, &sampled));
-            labels.push(positive.ones_like());
-            labels.push(negative.zeros_like());
-            moves.push(deltas.get(image).index_select(0, &positive));
+            let of_image = |indices: Tensor| {
+                let indices = Vec::<i64>::try_from(&indices).expect("a vector of indices");
+                indices.into_iter().map(move |anchor| (image, anchor))
+            };
+            positives.extend(of_image(positive));
+            negatives.extend(of_image(negative));
             goals.push(goal);
         }
-        let scores = Tensor::cat(&scores, 0);
-        let labels = Tensor::cat(&labels, 0).to_kind(scores.kind());
+        let objects = positives.len() as i64;
+        let sampled = [positives, negatives].concat();
+        let (logits, moves) = self.head.at(maps, &sampled, mode);
+        let count = sampled.len() as i64;
+        let labels = Tensor::arange(count, (Kind::Int64, logits.device())).lt(objects);
+        let cross_entropy = logits.binary_cross_entropy_with_logits::<Tensor>(
+            &labels.to_kind(logits.kind()),
+            None,
+            None,
+            Reduction::Sum,
+        );
+        let moves = moves.narrow(0, 0, objects);
+        let goals = Tensor::cat(&goals, 0).to_kind(moves.kind());
+        let distance = smooth_l1_sum(&moves, &goals, self.config.smooth_l1_beta);
         let normalizer = match self.config.normalizer {
             LossNormalizer::Budget => self.config.batch * targets.len() as i64,
-            LossNormalizer::Sampled => labels.size()[0].max(1),
+            LossNormalizer::Sampled => count.max(1),
         };
-        let cross_entropy =
-            scores.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum);
-        let distance = smooth_l1_sum(
-            &Tensor::cat(&moves, 0),
-            &Tensor::cat(&goals, 0),
-            self.config.smooth_l1_beta,
-        );
         (cross_entropy / normalizer, distance / normalizer)
     }
 
