@@ -1,11 +1,10 @@
 //! A SparK model, or just its encoder, out of whatever file people have.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use backbone::models::{self, BuildOptions, Family, MODELS, Model};
-use backbone::weights::{self, Candidate, LoadOptions, LoadReport, Naming, StateDict, WeightFile};
+use backbone::models::{self, BuildOptions, Family, Model};
+use backbone::weights::{self, LoadOptions, LoadReport, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
 use engine::run_dir::{CONFIG_FILE, LAST_CHECKPOINT};
 use tch::{Device, Kind, nn};
@@ -55,26 +54,14 @@ impl Saved {
         if let Some(name) = name.or(self.config.as_ref().map(|config| config.model.as_str())) {
             return Ok(models::find(name)?);
         }
-        let found = weights::inspect(&self.file, &candidates(self.in_chans())?);
-        match found.model {
-            Some(fit) if fit.is_complete() => Ok(models::find(&fit.name)?),
-            _ => bail!(
-                "{} fits no registered model completely; name one with --model (see `pretrain \
-                 inspect {0}`)",
-                self.file.path.display()
-            ),
-        }
+        Ok(self.file.registered_model()?)
     }
 
     /// Channels of the input: the run's, else what the stem of the file takes
     /// in whichever naming, else 3.
     pub fn in_chans(&self) -> i64 {
-        let of_stem = || {
-            let stems = self.file.tensors.iter().filter(|(name, t)| t.dim() == 4 && is_stem(name));
-            // A block's `layer1.0.conv1` ends like a stem, but lies deeper.
-            stems.min_by_key(|(name, _)| name.len()).map(|(_, tensor)| tensor.size()[1])
-        };
-        self.config.as_ref().map(|config| config.in_chans).or_else(of_stem).unwrap_or(3)
+        let own = self.config.as_ref().map(|config| config.in_chans);
+        own.or_else(|| self.file.in_chans()).unwrap_or(3)
     }
 
     /// Whether the file holds a whole SparK model, decoder included.
@@ -142,19 +129,6 @@ impl Saved {
     }
 }
 
-/// Whether `name`, less any prefix, is what some framework calls the weight
-/// that images meet first.
-fn is_stem(name: &str) -> bool {
-    let stems =
-        [(Family::ResNet, "conv1.weight"), (Family::ConvNeXt, "downsample_layers.0.0.weight")];
-    let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
-    starts.map(|start| &name[start..]).any(|name| {
-        stems.iter().any(|(family, stem)| {
-            Naming::ALL.iter().any(|naming| naming.from(*family, name).as_deref() == Some(stem))
-        })
-    })
-}
-
 /// Loads `file` into a whole SparK model if it has a decoder, else into its
 /// encoder.
 ///
@@ -184,20 +158,4 @@ fn load_spark(file: &WeightFile, store: &nn::VarStore) -> Result<LoadReport> {
     let options = LoadOptions { optional, ..LoadOptions::default() };
     weights::load(&target, Family::Custom, file, &options)
         .with_context(|| format!("{} does not fit", file.path.display()))
-}
-
-/// Names and shapes of every registered model.
-///
-/// # Errors
-/// `in_chans` below 1.
-pub fn candidates(in_chans: i64) -> Result<Vec<Candidate>> {
-    let options = BuildOptions { in_chans, uninitialised: true, ..BuildOptions::default() };
-    let candidate = |model: &Model| {
-        let store = nn::VarStore::new(Device::Cpu);
-        model.build(&store.root(), &options)?;
-        let variables: BTreeMap<_, _> = store.variables().into_iter().collect();
-        let shapes = variables.iter().map(|(name, t)| (name.clone(), t.size())).collect();
-        Ok((model.name.to_owned(), model.family(), shapes))
-    };
-    MODELS.iter().map(candidate).collect()
 }

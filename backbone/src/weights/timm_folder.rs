@@ -29,10 +29,16 @@ pub struct TimmConfig {
     pub mean: Vec<f64>,
     /// Standard deviation of each input channel, of values in 0–1.
     pub std: Vec<f64>,
+    /// Share of a resized image's short side that evaluation crops from its
+    /// centre.
+    pub crop_pct: f64,
+    /// What the classifier's outputs are called; none where that is unknown.
+    pub label_names: Vec<String>,
 }
 
 impl TimmConfig {
-    /// Three channels, 224×224, ImageNet's mean and standard deviation.
+    /// Three channels, 224×224 cut out of 256, ImageNet's mean and standard
+    /// deviation.
     pub fn imagenet(architecture: impl Into<String>) -> Self {
         TimmConfig {
             architecture: architecture.into(),
@@ -40,6 +46,8 @@ impl TimmConfig {
             input_size: (224, 224),
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
+            crop_pct: 0.875,
+            label_names: Vec::new(),
         }
     }
 }
@@ -86,6 +94,13 @@ fn check(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Result<()>
         let rule = format!("{first:?} has the shape {:?}", stem.size());
         return Err(Error::invalid("in_chans", config.in_chans, rule));
     }
+    let classifier = if convnext { "head.fc.weight" } else { "fc.weight" };
+    let classes = tensors.get(classifier).map_or(0, |weight| weight.size()[0]);
+    let names = config.label_names.len() as i64;
+    if names > 0 && names != classes {
+        let rule = format!("the classifier has {classes} outputs");
+        return Err(Error::invalid("number of label_names", names, rule));
+    }
     if convnext && !tensors.contains_key("head.norm.weight") {
         let rule = "timm's ConvNeXt always has a norm behind its last stage";
         return Err(Error::invalid("tensors", "without \"head.norm.weight\"", rule));
@@ -101,7 +116,7 @@ fn config_json(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Valu
     let classifier = if convnext { "head.fc" } else { "fc" };
     let head = tensors.get(&format!("{classifier}.weight"));
     let classes = head.and_then(|weight| weight.size().first().copied()).unwrap_or(0);
-    json!({
+    let mut json = json!({
         "architecture": config.architecture,
         "num_classes": classes,
         "pretrained_cfg": {
@@ -110,10 +125,16 @@ fn config_json(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Valu
             "interpolation": "bicubic",
             "mean": config.mean,
             "std": config.std,
+            "crop_pct": config.crop_pct,
+            "crop_mode": "center",
             "first_conv": first_conv(convnext),
             "classifier": classifier,
         },
-    })
+    });
+    if !config.label_names.is_empty() {
+        json["label_names"] = json!(config.label_names);
+    }
+    json
 }
 
 /// Reads the folder at `path`.
@@ -134,8 +155,9 @@ pub(crate) fn read(path: &Path) -> Result<WeightFile> {
     if let Some(architecture) = json.get("architecture").and_then(Value::as_str) {
         file.metadata.insert("architecture".into(), architecture.into());
     }
-    for key in ["mean", "std", "input_size"] {
-        if let Some(value) = json.pointer(&format!("/pretrained_cfg/{key}")) {
+    for key in ["mean", "std", "input_size", "crop_pct", "label_names"] {
+        let places = [format!("/pretrained_cfg/{key}"), format!("/{key}")];
+        if let Some(value) = places.iter().find_map(|place| json.pointer(place)) {
             file.metadata.insert(key.into(), value.to_string());
         }
     }

@@ -228,7 +228,7 @@ fn write(folder: &Path, ground_truth: &Arc<COCO>, evaluation: &Evaluation) -> Re
             write_file(&file("precision-recall"), &png(&picture)?)?;
         }
         let analysis = analyse(Arc::clone(ground_truth), found, kind, &AnalysisOptions::default())?;
-        let picture = confusion_matrix(&format!("{kind_name} confusion"), &analysis.confusion);
+        let picture = confusion_matrix(&format!("{kind_name} confusion"), &analysis.confusion)?;
         written.push(file("confusion"));
         write_file(&file("confusion"), &png(&picture)?)?;
         let picture = error_bars(&format!("{kind_name} errors"), &analysis);

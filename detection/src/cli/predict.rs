@@ -1,12 +1,12 @@
 //! `detect predict`.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use engine::checkpoint::write_file;
 use engine::data::{Image, decode};
+use engine::files::image_files;
 use engine::precision::Precision;
 use engine::progress::Counter;
 use engine::run_dir::shown;
@@ -20,9 +20,6 @@ use crate::evaluation::Detection;
 use crate::inference::{in_original, side_lengths, to_bytes, to_tensor};
 use crate::picture::draw_predictions;
 use crate::saved::Loaded;
-
-/// Endings of the files that are taken out of folders.
-const ENDINGS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
 
 const EXAMPLES: &str = "\
 --output gets every image with what was found drawn on it (JPEG stays JPEG, all else becomes PNG),
@@ -82,7 +79,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
         "score-threshold is {}, but it must be in [0, 1]",
         args.score_threshold
     );
-    let files = files(&args.images)?;
+    let files = image_files(&args.images)?;
     let loaded = args.model.load(Kind::Float, settings(&args)?)?;
     let classes = classes(&loaded, args.classes.as_deref())?;
     let names: Vec<String> = classes.iter().map(|(_, name)| name.clone()).collect();
@@ -159,84 +156,6 @@ fn classes(loaded: &Loaded, file: Option<&Path>) -> Result<Vec<(u64, String)>> {
     Ok(ids.into_iter().zip(loaded.names()).collect())
 }
 
-/// An image to detect in, and what its drawn copy is called.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ImageFile {
-    path: PathBuf,
-    /// Relative to the folder that was named.
-    name: PathBuf,
-}
-
-/// The images that the arguments name, each once.
-fn files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
-    let mut found = BTreeSet::new();
-    for argument in arguments {
-        let before = found.len();
-        if argument.is_dir() {
-            in_folder(argument, argument, &mut found)?;
-            ensure!(
-                found.len() > before,
-                "{} holds no images ({})",
-                argument.display(),
-                ENDINGS.join(", ")
-            );
-        } else if argument.exists() {
-            found.insert(image_file(argument));
-        } else {
-            let pattern = argument.to_string_lossy();
-            ensure!(
-                pattern.contains(['*', '?', '[']),
-                "{} is not there: name an image, a folder, or a pattern such as 'photos/*.jpg'",
-                argument.display()
-            );
-            let matches = glob::glob(&pattern)
-                .with_context(|| format!("{pattern} is no pattern of file names"))?;
-            for path in matches {
-                let path = path?;
-                if path.is_file() {
-                    found.insert(image_file(&path));
-                }
-            }
-            ensure!(found.len() > before, "no file matches {pattern}");
-        }
-    }
-    // Of two files of one name in different folders each keeps its own picture.
-    let mut names = BTreeSet::new();
-    let mut files: Vec<ImageFile> = found.into_iter().collect();
-    for file in &mut files {
-        let wanted = file.name.clone();
-        let mut number = 1;
-        while !names.insert(file.name.clone()) {
-            number += 1;
-            let stem = wanted.file_stem().unwrap_or_default().to_string_lossy();
-            let ending = wanted.extension().unwrap_or_default().to_string_lossy();
-            file.name = wanted.with_file_name(format!("{stem}-{number}.{ending}"));
-        }
-    }
-    Ok(files)
-}
-
-fn image_file(path: &Path) -> ImageFile {
-    ImageFile { path: path.to_owned(), name: path.file_name().unwrap_or_default().into() }
-}
-
-/// All images in `folder`, at any depth.
-fn in_folder(folder: &Path, root: &Path, found: &mut BTreeSet<ImageFile>) -> Result<()> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        if path.is_dir() {
-            in_folder(&path, root, found)?;
-        } else if ENDINGS.contains(&ending.to_ascii_lowercase().as_str()) {
-            let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            found.insert(ImageFile { path, name });
-        }
-    }
-    Ok(())
-}
-
 fn read(path: &Path) -> Result<Image> {
     let bytes = std::fs::read(path)?;
     Ok(decode(path, &bytes, 3)?)
@@ -308,37 +227,5 @@ impl Predictions {
 fn push(list: &mut Value, value: Value) {
     if let Some(list) = list.as_array_mut() {
         list.push(value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_folders_and_patterns_name_images_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        std::fs::create_dir(path("deep")).unwrap();
-        for name in ["a.jpg", "b.PNG", "notes.txt", "deep/a.jpg"] {
-            std::fs::write(path(name), b"").unwrap();
-        }
-        let names = |arguments: &[PathBuf]| -> Vec<String> {
-            let found = files(arguments).unwrap();
-            found.iter().map(|file| file.name.to_string_lossy().into_owned()).collect()
-        };
-        assert_eq!(names(&[folder.path().to_owned()]), ["a.jpg", "b.PNG", "deep/a.jpg"]);
-        assert_eq!(names(&[path("notes.txt")]), ["notes.txt"], "a file that is named is taken");
-        assert_eq!(names(&[path("*.jpg"), path("a.jpg")]), ["a.jpg"]);
-        assert_eq!(names(&[path("**/a.jpg")]), ["a.jpg", "a-2.jpg"]);
-        for (argument, problem) in
-            [("c.jpg", "is not there"), ("*.webp", "no file matches"), ("[", "is no pattern")]
-        {
-            let error = format!("{:#}", files(&[path(argument)]).unwrap_err());
-            assert!(error.contains(problem), "{argument}: {error}");
-        }
-        std::fs::remove_file(path("deep/a.jpg")).unwrap();
-        let error = files(&[path("deep")]).unwrap_err().to_string();
-        assert!(error.contains("holds no images"), "{error}");
     }
 }

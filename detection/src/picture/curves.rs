@@ -3,10 +3,10 @@
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::text::Alignment;
 use engine::picture::canvas::{BODY, INK};
-use engine::picture::{Canvas, LineChart};
+use engine::picture::{Canvas, LineChart, pale};
 use image::RgbImage;
 
-use super::palette::{class_color, on_paper, pale};
+use super::palette::{class_color, on_paper};
 use crate::evaluation::{PrecisionRecall, RECALLS};
 use crate::{Error, Result};
 

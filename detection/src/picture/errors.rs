@@ -2,11 +2,10 @@
 
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::text::Alignment;
-use engine::picture::Canvas;
+use engine::picture::{Canvas, pale};
 use engine::picture::canvas::{BODY, HEADING, INK};
 use image::RgbImage;
 
-use super::palette::pale;
 use crate::evaluation::{Analysis, ErrorKind, ErrorShare};
 
 /// White around everything, in pixels.

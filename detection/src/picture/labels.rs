@@ -1,10 +1,9 @@
 //! Captions of boxes: how large, and where they do not cover each other.
 
 use embedded_graphics::pixelcolor::Rgb888;
-use engine::picture::Canvas;
+use engine::picture::{Canvas, text_color};
 use engine::picture::canvas::{BODY, Face, HEADING, SMALL, SMALLER};
 
-use super::palette::text_color;
 
 /// A rectangle in pixels: left, top, width, height.
 type Area = (i32, i32, i32, i32);

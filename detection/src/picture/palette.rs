@@ -1,6 +1,7 @@
 //! Colours of classes.
 
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
+use engine::picture::lightness;
 
 /// Hues step by the golden ratio, so that any number of classes in sequence
 /// spread over the circle.
@@ -26,28 +27,11 @@ fn hsv(hue: f64, saturation: f64, value: f64) -> Rgb888 {
     Rgb888::new(channel(5.0), channel(3.0), channel(1.0))
 }
 
-/// Black or white, whichever is easier to read on `background`.
-pub(super) fn text_color(background: Rgb888) -> Rgb888 {
-    if lightness(background) > 140.0 { Rgb888::BLACK } else { Rgb888::WHITE }
-}
-
 /// `color`, darkened if it would be hard to see on white.
 pub(super) fn on_paper(color: Rgb888) -> Rgb888 {
     let factor = (150.0 / lightness(color)).min(1.0);
     let scale = |value: u8| (f64::from(value) * factor).round() as u8;
     Rgb888::new(scale(color.r()), scale(color.g()), scale(color.b()))
-}
-
-/// Perceived lightness, 0 to 255 (Rec. 601).
-fn lightness(color: Rgb888) -> f64 {
-    let [r, g, b] = [color.r(), color.g(), color.b()].map(f64::from);
-    0.299 * r + 0.587 * g + 0.114 * b
-}
-
-/// `color` moved towards white by `share`.
-pub(super) fn pale(color: Rgb888, share: f64) -> Rgb888 {
-    let mix = |value: u8| (f64::from(value) * (1.0 - share) + 255.0 * share).round() as u8;
-    Rgb888::new(mix(color.r()), mix(color.g()), mix(color.b()))
 }
 
 #[cfg(test)]
@@ -80,9 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn text_contrasts() {
-        assert_eq!(text_color(Rgb888::new(255, 230, 90)), Rgb888::BLACK);
-        assert_eq!(text_color(Rgb888::new(20, 40, 160)), Rgb888::WHITE);
+    fn colours_on_paper_are_dark_enough() {
         let yellow = on_paper(Rgb888::new(255, 255, 0));
         assert!(yellow.r() == yellow.g() && yellow.r() < 180 && yellow.b() == 0, "{yellow:?}");
         assert_eq!(on_paper(Rgb888::new(20, 40, 160)), Rgb888::new(20, 40, 160));

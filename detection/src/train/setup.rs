@@ -11,7 +11,7 @@ use engine::checkpoint::{self, CheckpointDir, CheckpointFile, write_file};
 use engine::data::LoaderOptions;
 use engine::device::parse_device;
 use engine::optim::{
-    AdamW, AdamWConfig, Ema, GradScaler, Place, layered_param_groups, usual_decay,
+    AdamW, AdamWConfig, Chunks, Ema, GradScaler, Place, layered_param_groups, usual_decay,
 };
 use engine::precision::Precision;
 use engine::run_dir::{LAST_CHECKPOINT, RunDir, shown};
@@ -138,7 +138,7 @@ fn optimizer(config: &TrainConfig, detector: &Detector) -> Result<AdamW> {
     let decays = |name: &str, shape: &[i64]| {
         usual_decay(name, shape) || config.decay_biases && is_bias_of_layer(name, &variables)
     };
-    let groups = layered_param_groups(learned, config.layer_decay, decays);
+    let groups = layered_param_groups(learned, Chunks::OF_THREE, config.layer_decay, decays);
     let options = AdamWConfig {
         betas: (config.beta1, config.beta2),
         max_grad_norm: (config.clip_grad > 0.0).then_some(config.clip_grad),

@@ -1,4 +1,4 @@
-//! The folder of a run's checkpoints: `last`, `best` and `epoch-NNNN`, and
+//! The folder of a run's checkpoints: `last`, `best`, `best-ema` and `epoch-NNNN`, and
 //! the rule that says which of them may go.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub struct Names {
     pub epoch: Option<u64>,
     /// As `best`.
     pub best: bool,
+    /// As `best-ema`: the one whose averaged weights are the best.
+    pub best_ema: bool,
 }
 
 /// Which of the `existing` epochs to delete so that the newest `keep_last`
@@ -73,6 +75,11 @@ impl CheckpointDir {
         Some(self.path("best")).filter(|path| path.exists())
     }
 
+    /// The checkpoint whose averaged weights are the best, if there is one.
+    pub fn best_ema(&self) -> Option<PathBuf> {
+        Some(self.path("best-ema")).filter(|path| path.exists())
+    }
+
     /// The checkpoints of finished epochs, oldest first.
     ///
     /// # Errors
@@ -111,6 +118,9 @@ impl CheckpointDir {
         }
         if names.best {
             temporary.also_as(&self.path("best"))?;
+        }
+        if names.best_ema {
+            temporary.also_as(&self.path("best-ema"))?;
         }
         temporary.rename(&last)?;
         Ok(last)
@@ -185,11 +195,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
         assert_eq!((dir.last(), dir.best()), (None, None));
-        save(&dir, Names { epoch: Some(1), best: true }, 1);
-        save(&dir, Names { epoch: Some(2), best: false }, 2);
+        save(&dir, Names { epoch: Some(1), best: true, best_ema: true }, 1);
+        save(&dir, Names { epoch: Some(2), ..Names::default() }, 2);
         save(&dir, Names::default(), 25);
         assert_eq!(value(&dir.last().unwrap()), 25);
         assert_eq!(value(&dir.best().unwrap()), 1);
+        assert_eq!(value(&dir.best_ema().unwrap()), 1);
         let found: Vec<(u64, i64)> =
             dir.epochs().unwrap().iter().map(|s| (s.epoch, value(&s.path))).collect();
         assert_eq!(found, [(1, 1), (2, 2)]);
@@ -206,7 +217,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
-        save(&dir, Names { epoch: Some(1), best: true }, 1);
+        save(&dir, Names { epoch: Some(1), best: true, best_ema: false }, 1);
         assert_eq!(fs::metadata(dir.last().unwrap()).unwrap().nlink(), 3);
     }
 

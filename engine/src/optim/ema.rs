@@ -6,13 +6,14 @@ use tch::Tensor;
 
 use crate::{Error, Result};
 
-/// Averages of named tensors, which follow the model's from step to step. The
-/// decay rises to its full value as (1 + n) / (10 + n) over the first steps, so
-/// that short runs average over their own length.
+/// Averages of named tensors, which follow the model's from step to step. Unless
+/// told otherwise the decay rises to its full value as (1 + n) / (10 + n) over
+/// the first steps, so that short runs average over their own length.
 #[derive(Debug)]
 pub struct Ema {
     averages: BTreeMap<String, Tensor>,
     decay: f64,
+    rises: bool,
 }
 
 impl Ema {
@@ -25,13 +26,19 @@ impl Ema {
             return Err(Error::invalid("ema", decay, "it must be at least 0 and below 1"));
         }
         let copy = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.detach().copy());
-        Ok(Self { averages: model.iter().map(copy).collect(), decay })
+        Ok(Self { averages: model.iter().map(copy).collect(), decay, rises: true })
+    }
+
+    /// The same with its full decay from the first step on (timm's `ModelEmaV3`).
+    pub fn with_constant_decay(self) -> Self {
+        Self { rises: false, ..self }
     }
 
     /// Takes in the model after its `step`th step (from 1). Integers are taken
     /// over as they are.
     pub fn update(&mut self, model: &BTreeMap<String, Tensor>, step: u64) {
-        let decay = self.decay.min((1.0 + step as f64) / (10.0 + step as f64));
+        let risen = (1.0 + step as f64) / (10.0 + step as f64);
+        let decay = if self.rises { self.decay.min(risen) } else { self.decay };
         tch::no_grad(|| {
             for (name, average) in &mut self.averages {
                 let now = &model[name];
@@ -85,6 +92,13 @@ mod tests {
         ema.update(&model(1.0, 8), 50);
         let after = 0.75 * after + 0.25;
         assert!((ema.averages()["weight"].double_value(&[0]) - after).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_constant_decay_holds_from_the_first_step() {
+        let mut ema = Ema::new(&model(0.0, 0), 0.75).unwrap().with_constant_decay();
+        ema.update(&model(1.0, 7), 1);
+        assert_eq!(ema.averages()["weight"].double_value(&[0]), 0.25);
     }
 
     #[test]

@@ -8,10 +8,37 @@ use tch::Tensor;
 
 use super::{ParamGroup, no_decay};
 
-/// Blocks of a long third stage that share a layer.
-const BLOCKS_PER_LAYER: usize = 3;
-/// The layer that the third stage begins with: after stem, first and second.
+/// Part and layer of the first stage: behind the stem.
+const FIRST_STAGE: usize = 1;
+/// Part of the second stage, and its first layer.
+const SECOND_STAGE: usize = 2;
+/// Part of the third stage.
 const THIRD_STAGE: usize = 3;
+
+/// How many blocks of the two middle stages share a layer; stem, first and last
+/// stage are one layer each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// Blocks of the second stage.
+    pub second: usize,
+    /// Blocks of the third, long stage.
+    pub third: usize,
+}
+
+impl Chunks {
+    /// The second stage one layer, three blocks of the third: every ConvNeXt's
+    /// recipe, and a ResNet-50's in detection.
+    pub const OF_THREE: Self = Self { second: usize::MAX, third: 3 };
+
+    /// Of the official fine-tuning of a ResNet whose third stage has so many
+    /// blocks: (2, 3) up to ResNet-101's 23, (4, 4) for the 36 of 152 and 200.
+    pub fn of_resnet(third_stage: usize) -> Self {
+        match third_stage {
+            0..=23 => Self { second: 2, third: 3 },
+            _ => Self { second: 4, third: 4 },
+        }
+    }
+}
 
 /// Where a parameter stands: the part of the network it belongs to (0 the stem,
 /// 1 the first stage, …; `None` behind the backbone) and its block in it.
@@ -19,7 +46,7 @@ const THIRD_STAGE: usize = 3;
 pub struct Place {
     /// As `Backbone::part` numbers it.
     pub part: Option<usize>,
-    /// From 0; only the third stage's matter.
+    /// From 0; only the second and third stage's matter.
     pub block: usize,
 }
 
@@ -34,18 +61,22 @@ impl Place {
     }
 }
 
-/// The layer of every place, and the layer of the last stage: the stem is 0,
-/// the first two stages are 1 and 2, every three blocks of the third one more,
-/// the fourth is the last (5 in ResNet-50, 12 in ConvNeXt-B), and what stands
-/// behind the backbone is one above that.
-pub fn layer_ids(places: &[Place]) -> (Vec<usize>, usize) {
-    let third = places.iter().filter(|place| place.part == Some(THIRD_STAGE));
-    let blocks = third.map(|place| place.block + 1).max().unwrap_or(1);
-    let last = THIRD_STAGE + blocks.div_ceil(BLOCKS_PER_LAYER);
+/// The layer of every place, and the layer of the last stage: the stem is 0, the
+/// first stage 1, then a layer for every chunk of the second and the third,
+/// the fourth is the last (12 in ConvNeXt-B), and what stands behind the
+/// backbone is one above that.
+pub fn layer_ids(places: &[Place], chunks: Chunks) -> (Vec<usize>, usize) {
+    let layers = |stage: usize, chunk: usize| {
+        let blocks = places.iter().filter(|place| place.part == Some(stage));
+        blocks.map(|place| place.block + 1).max().unwrap_or(1).div_ceil(chunk)
+    };
+    let third = SECOND_STAGE + layers(SECOND_STAGE, chunks.second);
+    let last = third + layers(THIRD_STAGE, chunks.third);
     let id = |place: &Place| match place.part {
         None => last + 1,
-        Some(THIRD_STAGE) => THIRD_STAGE + place.block / BLOCKS_PER_LAYER,
-        Some(part) if part < THIRD_STAGE => part,
+        Some(part) if part <= FIRST_STAGE => part,
+        Some(SECOND_STAGE) => SECOND_STAGE + place.block / chunks.second,
+        Some(THIRD_STAGE) => third + place.block / chunks.third,
         Some(_) => last,
     };
     (places.iter().map(id).collect(), last)
@@ -56,11 +87,12 @@ pub fn layer_ids(places: &[Place]) -> (Vec<usize>, usize) {
 /// the order given within a group, groups from the first layer up.
 pub fn layered_param_groups(
     params: Vec<(String, Tensor, Place)>,
+    chunks: Chunks,
     decay: f64,
     decays: impl Fn(&str, &[i64]) -> bool,
 ) -> Vec<ParamGroup> {
     let places: Vec<Place> = params.iter().map(|(_, _, place)| *place).collect();
-    let (ids, last) = layer_ids(&places);
+    let (ids, last) = layer_ids(&places, chunks);
     let mut groups: BTreeMap<(usize, bool), Vec<(String, Tensor)>> = BTreeMap::new();
     for ((name, tensor, _), id) in params.into_iter().zip(ids) {
         let decayed = decays(&name, &tensor.size());
@@ -87,11 +119,12 @@ mod tests {
     use tch::{Device, Kind};
 
     fn ids(names: &[(&str, Option<usize>)]) -> (Vec<usize>, usize) {
-        layer_ids(&names.iter().map(|(name, part)| Place::of(name, *part)).collect::<Vec<_>>())
+        let places = names.iter().map(|(name, part)| Place::of(name, *part));
+        layer_ids(&places.collect::<Vec<_>>(), Chunks::OF_THREE)
     }
 
     #[test]
-    fn layers_of_a_resnet50_are_those_of_the_official_recipe() {
+    fn layers_of_a_resnet50_are_those_of_the_official_recipe_in_detection() {
         let names = [
             ("conv1.weight", Some(0)),
             ("layer1.2.conv1.weight", Some(1)),
@@ -137,7 +170,7 @@ mod tests {
             let tensor = Tensor::zeros(&shape, (Kind::Float, Device::Cpu));
             (name.to_owned(), tensor, Place::of(name, part))
         });
-        let groups = layered_param_groups(params.into_iter().collect(), 0.5, usual_decay);
+        let groups = layered_param_groups(params.into_iter().collect(), Chunks::OF_THREE, 0.5, usual_decay);
         let found: Vec<(&str, f64, f64)> = groups
             .iter()
             .map(|group| (group.params[0].0.as_str(), group.lr_scale, group.weight_decay_scale))

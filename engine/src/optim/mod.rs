@@ -26,7 +26,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use ema::Ema;
 pub use group::{ParamGroup, no_decay, param_groups};
 pub use lamb::{Lamb, LambConfig};
-pub use layer_decay::{Place, layer_ids, layered_param_groups, usual_decay};
+pub use layer_decay::{Chunks, Place, layer_ids, layered_param_groups, usual_decay};
 pub use scaler::GradScaler;
 pub use sgd::{Sgd, SgdConfig};
 

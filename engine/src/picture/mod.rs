@@ -1,5 +1,5 @@
 //! What the trainers' pictures are drawn with: a canvas with text, line charts,
-//! and tensors turned to pixels.
+//! matrices of counts, and tensors turned to pixels.
 //!
 //! All is drawn on 8-bit RGB images with bitmap fonts that are part of the
 //! binary, so that pictures look the same on every machine.
@@ -7,7 +7,9 @@
 pub mod canvas;
 mod chart;
 mod chart_backend;
+mod matrix;
 mod pixels;
+mod shade;
 
 use std::io::Cursor;
 
@@ -15,7 +17,9 @@ use image::{ImageFormat, RgbImage};
 
 pub use canvas::Canvas;
 pub use chart::LineChart;
+pub use matrix::CountMatrix;
 pub use pixels::{Pixels, to_rgb};
+pub use shade::{lightness, pale, text_color};
 
 /// Why a picture could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use backbone::weights;
 use clap::Args;
 
-use crate::saved::{Saved, candidates};
+use crate::saved::Saved;
 
 /// Flags of `pretrain inspect`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs) -> Result<()> {
     let saved = Saved::open(&args.file)?;
     println!("{}", saved.file.path.display());
-    println!("{}", weights::inspect(&saved.file, &candidates(saved.in_chans())?));
+    println!("{}", weights::inspect(&saved.file, &weights::candidates(saved.in_chans())?));
     if let Some(config) = &saved.config {
         println!("\na run of pretrain train with:\n{}", toml::to_string_pretty(config)?);
     }

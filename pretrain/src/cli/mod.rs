@@ -9,7 +9,7 @@ mod models;
 mod reconstruct;
 mod train;
 
-pub use export::ExportFormat;
+pub use export::{ExportFormat, timm_config};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

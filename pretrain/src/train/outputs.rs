@@ -16,7 +16,7 @@ use super::log::{Log, Settled};
 use super::setup::normalize;
 use super::state::TrainState;
 use super::step::Trainer;
-use crate::cli::ExportFormat;
+use crate::cli::{ExportFormat, timm_config};
 use crate::config::TrainConfig;
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
@@ -130,7 +130,8 @@ impl Outputs {
         let own = weights::export(model.family(), Naming::Official, &encoder)?;
         weights::write_safetensors(&weights_file, &own, &Default::default())?;
         let timm = export.join("timm");
-        ExportFormat::Timm.write(&timm, model, &encoder, Some(&self.config))?;
+        let config = timm_config(model, &self.config);
+        ExportFormat::Timm.write(&timm, model, &encoder, Some(config))?;
 
         let mut written =
             vec![("run", self.folder.clone()), ("encoder", weights_file), ("timm folder", timm)];

@@ -1,0 +1,110 @@
+use clap::ValueEnum;
+use engine::settings::from_layers;
+use toml::Table;
+
+use super::*;
+
+fn preset(preset: Preset, more: &str) -> Result<TrainConfig> {
+    let paths = "data = \"d\"\noutput = \"o\"".parse().unwrap();
+    let layers = [preset.toml().parse().unwrap(), paths, more.parse::<Table>().unwrap()];
+    from_layers::<TrainConfig>(layers)?.resolve()
+}
+
+#[test]
+fn presets_are_valid_and_survive_a_file() {
+    for choice in Preset::value_variants() {
+        let config = preset(*choice, "").unwrap();
+        let text = toml::to_string_pretty(&config).unwrap();
+        let again: TrainConfig = from_layers([text.parse().unwrap()]).unwrap();
+        assert_eq!(again, config, "{text}");
+        assert_eq!(again.resolve().unwrap(), config);
+    }
+}
+
+/// Model, side, batch, epochs, warm-up, base lr, layer decay, weight decay,
+/// Mixup, repeats, drop-path, EMA: the official `downstream_imagenet/arg.py`.
+type Recipe = (&'static str, usize, usize, u64, u64, f64, f64, f64, f64, usize, f64, f64);
+
+#[test]
+fn recipes_are_the_official_ones() {
+    use Preset as P;
+    let table: [(Preset, Recipe); 8] = [
+        (P::Resnet50, ("resnet50", 224, 2048, 300, 5, 2e-3, 0.7, 0.02, 0.1, 1, 0.05, 0.9999)),
+        (P::Resnet101, ("resnet101", 224, 2048, 300, 5, 1e-3, 0.8, 0.02, 0.1, 1, 0.2, 0.9999)),
+        (P::Resnet152, ("resnet152", 224, 2048, 300, 5, 1e-3, 0.8, 0.02, 0.1, 1, 0.2, 0.9999)),
+        (P::Resnet200, ("resnet200", 224, 2048, 300, 5, 1e-3, 0.8, 0.02, 0.1, 1, 0.2, 0.9999)),
+        (
+            P::ConvnextSmall,
+            ("convnext_small", 224, 4096, 400, 20, 2e-4, 0.7, 0.01, 0.8, 3, 0.3, 0.9999),
+        ),
+        (
+            P::ConvnextBase,
+            ("convnext_base", 224, 4096, 400, 20, 1e-4, 0.7, 0.01, 0.8, 3, 0.4, 0.9999),
+        ),
+        (
+            P::ConvnextLarge,
+            ("convnext_large", 224, 4096, 200, 10, 1e-4, 0.7, 0.02, 0.8, 3, 0.5, 0.9999),
+        ),
+        (
+            P::ConvnextLarge384,
+            ("convnext_large", 384, 1024, 200, 20, 6e-5, 0.7, 0.01, 0.8, 3, 0.5, 0.99995),
+        ),
+    ];
+    for (choice, expected) in table {
+        let c = preset(choice, "").unwrap();
+        let found: Recipe = (
+            models::find(&c.model).unwrap().name,
+            c.input_size,
+            c.batch_size,
+            c.epochs,
+            c.warmup_epochs,
+            c.base_lr,
+            c.layer_decay,
+            c.weight_decay,
+            c.mixup,
+            c.repeats,
+            c.drop_path,
+            c.ema,
+        );
+        assert_eq!(found, expected);
+        let (optimizer, loss) = match c.model.starts_with("resnet") {
+            true => (OptimizerKind::Lamb, Loss::Bce),
+            false => (OptimizerKind::Adamw, Loss::CrossEntropy),
+        };
+        assert_eq!((c.optimizer, c.loss()), (optimizer, loss), "{choice:?}");
+        let large = c.input_size == 384;
+        let policy = if large { Policy::AutoV0 } else { Policy::TrivialWide };
+        assert_eq!((c.augment, c.eval_crop), (policy, if large { 1.0 } else { 0.95 }));
+        let common = (c.cutmix, c.cutmix_share, c.label_smoothing, c.random_erasing, c.clip_grad);
+        assert_eq!(common, (1.0, 0.5, 0.1, 0.25, 0.0));
+        assert_eq!((c.crop_scale, c.hflip, c.ema_warmup), ([0.08, 1.0], 0.5, false));
+    }
+    let half = preset(P::Resnet50, "batch-size = 1024").unwrap();
+    assert_eq!(half.peak_lr(), 8e-3);
+}
+
+#[test]
+fn evaluations_are_rare_at_first() {
+    let config = preset(Preset::Resnet50, "").unwrap();
+    let early: Vec<u64> = (1..=30).filter(|epoch| config.evaluates_after(*epoch)).collect();
+    assert_eq!(early, [5, 10, 15, 20, 25, 30]);
+    assert!(!config.evaluates_after(99) && config.evaluates_after(100));
+    assert!((100..=300).all(|epoch| config.evaluates_after(epoch)));
+    let config = preset(Preset::Demo, "epochs = 7\neval-epochs = 3").unwrap();
+    let all: Vec<u64> = (1..=7).filter(|epoch| config.evaluates_after(*epoch)).collect();
+    assert_eq!(all, [3, 6, 7]);
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let error = |more: &str| preset(Preset::Demo, more).unwrap_err().to_string();
+    assert!(error("layer-decay = 0.0").contains("layer-decay is 0, but it must be in (0, 1]"));
+    assert!(error("label-smoothing = 1.0").contains("label-smoothing"));
+    assert!(error("accum-steps = 3").contains("accum-steps is 3, but it must divide"));
+    assert!(error("model = \"resnet51\"").contains("resnet51"));
+    assert!(error("repeats = 0").contains("repeats is 0"));
+    assert!(error("mixup = -1.0").contains("mixup is -1"));
+    assert!(error("mixups = 1.0").contains("mixups"));
+    let both = "weights = \"a\"\nbackbone-weights = \"b\"";
+    assert!(error(both).contains("both given"));
+}

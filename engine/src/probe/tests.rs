@@ -1,0 +1,83 @@
+use tch::Device;
+
+use super::*;
+
+const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+fn labelled(rows: &[[f64; 2]], classes: &[i64]) -> Labelled {
+    let flat: Vec<f64> = rows.concat();
+    Labelled::new(Tensor::from_slice(&flat).view([-1, 2]), classes, 3).unwrap()
+}
+
+#[test]
+fn neighbours_vote_by_their_cosine() {
+    // Lengths do not matter: the first query points at class 0.
+    let bank = labelled(&[[100.0, 1.0], [0.1, 0.0], [0.0, 5.0], [-1.0, 0.0]], &[0, 0, 1, 2]);
+    let queries = Tensor::from_slice(&[1.0, 0.1, 0.0, 0.1, -3.0, 0.2f64]).view([3, 2]);
+    let knn = Knn { k: 3, temperature: 0.07 };
+    let found = Vec::<i64>::try_from(knn.predict(&bank, &queries).unwrap()).unwrap();
+    assert_eq!(found, [0, 1, 2]);
+    // At a high temperature numbers count, not nearness.
+    let flat = Knn { k: 4, temperature: 1e6 };
+    let found = Vec::<i64>::try_from(flat.predict(&bank, &queries).unwrap()).unwrap();
+    assert_eq!(found, [0, 0, 0]);
+    // More neighbours than there are.
+    assert!(Knn { k: 100, ..knn }.predict(&bank, &queries).is_ok());
+}
+
+#[test]
+fn many_queries_are_worked_on_in_pieces() {
+    tch::manual_seed(1);
+    let bank = labelled(&[[1.0, 0.0], [0.0, 1.0]], &[0, 1]);
+    let queries = Tensor::randn([1300, 2], DOUBLE);
+    let found = Knn { k: 1, temperature: 1.0 }.predict(&bank, &queries).unwrap();
+    let expected = queries.argmax(1, false);
+    assert!(found.equal(&expected));
+}
+
+#[test]
+fn lbfgs_finds_the_minimum_of_a_stretched_bowl() {
+    let scales = Tensor::from_slice(&[1.0, 100.0, 1e4f64]);
+    let middle = Tensor::from_slice(&[3.0, -2.0, 0.5f64]);
+    let lbfgs = Lbfgs { iterations: 100, tolerance: 1e-10, history: 10 };
+    let found = lbfgs.minimise(Tensor::zeros([3], DOUBLE), |at| {
+        let away = at - &middle;
+        let gradient = &away * &scales;
+        ((&away * &gradient).sum(Kind::Double).double_value(&[]) / 2.0, gradient)
+    });
+    assert!((found.at - middle).abs().max().double_value(&[]) < 1e-9, "{}", found.value);
+    assert!(found.iterations < 60, "{}", found.iterations);
+}
+
+#[test]
+fn a_linear_probe_separates_what_can_be_separated() {
+    tch::manual_seed(2);
+    let classes: Vec<i64> = (0..300).map(|row| row % 3).collect();
+    let centres = Tensor::from_slice(&[4.0, 0.0, 0.0, 4.0, -4.0, -4.0f64]).view([3, 2]);
+    let rows = centres.index_select(0, &Tensor::from_slice(&classes)) + Tensor::randn([300, 2], DOUBLE);
+    // A third feature that never changes, and one of another size.
+    let rows = Tensor::cat(&[&rows * 1e4, Tensor::ones([300, 1], DOUBLE)], 1);
+    let training = Labelled::new(rows, &classes, 3).unwrap();
+    let classifier = LinearProbe::default().fit(&training).unwrap();
+    assert!(training.accuracy(&classifier.predict(training.features())) > 0.97);
+    let again = LinearProbe::default().fit(&training).unwrap();
+    assert!(again.weight.equal(&classifier.weight), "deterministic");
+}
+
+#[test]
+fn features_that_say_nothing_are_refused() {
+    let make = |size: &[i64], classes: &[i64]| {
+        Labelled::new(Tensor::zeros(size, DOUBLE), classes, 2).unwrap_err().to_string()
+    };
+    assert!(make(&[2, 3], &[0]).contains("there are 2 rows"));
+    assert!(make(&[1, 3], &[2]).contains("class is 2, but it must be in 0..2"));
+    assert!(make(&[0, 3], &[]).contains("features"));
+    let broken = Tensor::from_slice(&[f64::NAN]).view([1, 1]);
+    let error = Labelled::new(broken, &[0], 2).unwrap_err().to_string();
+    assert!(error.contains("they must be finite"), "{error}");
+    let bank = labelled(&[[1.0, 0.0]], &[0]);
+    let queries = Tensor::zeros([1, 3], DOUBLE);
+    assert!(Knn::default().predict(&bank, &queries).is_err());
+    assert!(Knn { k: 0, temperature: 1.0 }.predict(&bank, bank.features()).is_err());
+    assert!(LinearProbe { l2: Some(-1.0), iterations: 1 }.fit(&bank).is_err());
+}
