@@ -17,6 +17,8 @@ pub mod purpose {
     pub const AUGMENT: u64 = 2;
     /// The sample that takes the place of one that cannot be read.
     pub const SUBSTITUTE: u64 = 3;
+    /// How the images of a batch are mixed.
+    pub const MIX: u64 = 4;
 }
 
 /// The fractional part of the golden ratio times 2⁶⁴: SplitMix64's increment.
@@ -64,6 +66,39 @@ impl Rng {
             let product = u128::from(self.next_u64()) * u128::from(n);
             if product as u64 >= rejected {
                 return (product >> 64) as usize;
+            }
+        }
+    }
+
+    /// Normal with mean 0 and standard deviation 1 (Box–Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// Beta(`a`, `b`) for positive finite `a` and `b`: the first one's share of two gamma
+    /// variables.
+    pub fn beta(&mut self, a: f64, b: f64) -> f64 {
+        let (first, second) = (self.ln_gamma(a), self.ln_gamma(b));
+        1.0 / (1.0 + (second - first).exp())
+    }
+
+    /// The logarithm of a Gamma(`shape`, 1) variable (Marsaglia, Tsang: "A simple method for
+    /// generating gamma variables", TOMS 2000). The variables themselves are 0 in floating point
+    /// for most draws of a small shape.
+    fn ln_gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let boost = (1.0 - self.uniform()).ln() / shape;
+            return self.ln_gamma(shape + 1.0) + boost;
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            let accepted = 0.5 * x * x + d * (1.0 - v + v.ln());
+            if v > 0.0 && (1.0 - self.uniform()).ln() < accepted {
+                return d.ln() + v.ln();
             }
         }
     }
@@ -149,6 +184,41 @@ mod tests {
         let mean = draws.iter().sum::<f64>() / draws.len() as f64;
         // Standard deviation of the mean is 1/sqrt(12·100000) = 0.0009; five of them.
         assert!((mean - 0.5).abs() < 0.0046, "{mean}");
+    }
+
+    /// Mean and variance of `draws`.
+    fn moments(draws: &[f64]) -> (f64, f64) {
+        let count = draws.len() as f64;
+        let mean = draws.iter().sum::<f64>() / count;
+        (mean, draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / count)
+    }
+
+    #[test]
+    fn normal_has_its_moments_and_tails() {
+        let mut rng = Rng::new(4, &[]);
+        let draws: Vec<f64> = (0..100_000).map(|_| rng.normal()).collect();
+        let (mean, variance) = moments(&draws);
+        // Standard errors are 1/sqrt(100000) = 0.0032 and sqrt(2/100000) = 0.0045; five of each.
+        assert!(mean.abs() < 0.016 && (variance - 1.0).abs() < 0.023, "{mean} {variance}");
+        // 4.55 % lie beyond two deviations; standard error 0.066 %.
+        let tails = draws.iter().filter(|draw| draw.abs() > 2.0).count() as f64 / 1e5;
+        assert!((tails - 0.0455).abs() < 0.0033, "{tails}");
+    }
+
+    #[test]
+    fn beta_has_its_moments_for_small_and_large_parameters() {
+        let mut rng = Rng::new(5, &[]);
+        for (a, b) in [(0.1, 0.1), (0.8, 0.8), (1.0, 1.0), (2.0, 5.0), (0.001, 0.001)] {
+            let draws: Vec<f64> = (0..100_000).map(|_| rng.beta(a, b)).collect();
+            assert!(draws.iter().all(|draw| (0.0..=1.0).contains(draw)));
+            let (mean, variance) = moments(&draws);
+            let sum: f64 = a + b;
+            let expected = a * b / (sum * sum * (sum + 1.0));
+            // Deviations are at most 1/2, fourth moments at most 1/16: five standard errors of
+            // the mean and of the variance are below 5/2/316 and 5/4/316.
+            assert!((mean - a / sum).abs() < 0.008, "{a} {b}: {mean}");
+            assert!((variance - expected).abs() < 0.004, "{a} {b}: {variance}");
+        }
     }
 
     #[test]

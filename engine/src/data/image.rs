@@ -93,6 +93,11 @@ impl Image {
         &self.pixels
     }
 
+    /// The samples, without the image.
+    pub fn into_pixels(self) -> Pixels {
+        self.pixels
+    }
+
     /// The part inside `area`.
     ///
     /// # Errors

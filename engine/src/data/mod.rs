@@ -1,6 +1,7 @@
 //! From files to batches: index a data set, decode, augment, and keep the step fed.
 //!
-//! A [`Dataset`] is an index of images in folders, lists or tar shards. A [`Transform`]
+//! A [`Dataset`] is an index of images in folders, lists or tar shards, a [`LabelledDataset`]
+//! of such with one folder a class. A [`Transform`]
 //! turns one decoded [`Image`] into normalised floats. An [`EpochSampler`] says which
 //! image comes when, and a [`Loader`] runs both on threads ahead of the training step; a
 //! [`Source`] of one's own makes it load other things.
@@ -12,16 +13,22 @@ mod dataset;
 mod decode;
 mod image;
 mod loader;
+mod mixup;
 mod sampler;
 mod transforms;
 
 pub use corrupt::CorruptFiles;
-pub use dataset::{Dataset, DatasetOptions};
+pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
 pub use decode::{MAX_PIXELS, decode};
 pub use image::{CropBox, Image, Interpolation, Pixels};
-pub use loader::{Batch, Batches, ImageSource, Loader, LoaderOptions, Slot, Source};
+pub use loader::{
+    Batch, Batches, ImageSource, LabelledImages, LabelledSource, Loader, LoaderOptions, Slot,
+    Source,
+};
+pub use mixup::{MixParams, Mixup, soft_targets};
 pub use sampler::EpochSampler;
 pub use transforms::{
-    Augment, Evaluate, IMAGENET_MEAN, IMAGENET_STD, Normalize, RandomHorizontalFlip,
-    RandomResizedCrop, Transform,
+    Augment, AutoAugment, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,
+    POLICY_V0, Policy, PolicyStep, RandomErasing, RandomHorizontalFlip, RandomResizedCrop,
+    StepKind, Transform, TrivialAugmentWide,
 };

@@ -12,6 +12,10 @@ use crate::{Error, Result};
 /// multiple of the global batch (batch size · world size). Rank r has every world-size-th
 /// sample from r on, so that one step of all ranks together covers the same samples as one step
 /// of a single process with the global batch.
+///
+/// With repeats ([`EpochSampler::with_repeats`]) an epoch goes through the first r-th part of
+/// the permutation only, each sample r times in a row; in order ([`EpochSampler::in_order`]) there is
+/// no permutation and no padding.
 #[derive(Debug)]
 pub struct EpochSampler {
     len: usize,
@@ -19,8 +23,18 @@ pub struct EpochSampler {
     seed: u64,
     rank: usize,
     world_size: usize,
+    arrangement: Arrangement,
     /// The last epoch asked for and its order: it is asked for once a batch.
     order: Mutex<Option<(u64, Arc<Vec<usize>>)>>,
+}
+
+/// Which sample a position stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrangement {
+    /// `repeats` positions in a row for each sample of the permutation.
+    Shuffled { repeats: usize },
+    /// The position itself.
+    InOrder,
 }
 
 impl EpochSampler {
@@ -56,7 +70,50 @@ impl EpochSampler {
             let rule = format!("times the world size of {world_size} it must be below 2^32");
             return Err(Error::invalid("batch size", batch_size, rule));
         }
-        Ok(EpochSampler { len, batch_size, seed, rank, world_size, order: Mutex::default() })
+        let arrangement = Arrangement::Shuffled { repeats: 1 };
+        let order = Mutex::default();
+        Ok(EpochSampler { len, batch_size, seed, rank, world_size, arrangement, order })
+    }
+
+    /// The samples in their own order, each once an epoch; the last batch is what is left. For
+    /// evaluation, in a single process.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when either is 0.
+    pub fn in_order(len: usize, batch_size: usize) -> Result<Self> {
+        let shuffled = EpochSampler::new(len, batch_size, 0)?;
+        Ok(EpochSampler { arrangement: Arrangement::InOrder, ..shuffled })
+    }
+
+    /// Repeated augmentation (Berman et al.: "MultiGrain", arXiv 1902.05509; Hoffer et al.:
+    /// "Augment your batch", CVPR 2020): each sample of the permutation `repeats` times in a row,
+    /// and an epoch as long as without. So an epoch shows one in `repeats` of the samples, each in
+    /// as many augmentations, which neighbouring ranks get one each of.
+    ///
+    /// As timm's `RepeatAugSampler`, but for two things: an epoch is not cut to a multiple of 256
+    /// samples, and what fills the last batch is the continuation of the repeated permutation.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0 repeats, or for more than one of a sampler in order.
+    pub fn with_repeats(self, repeats: usize) -> Result<Self> {
+        if repeats == 0 {
+            return Err(Error::invalid("number of repeats", repeats, "at least 1 is needed"));
+        }
+        if self.is_in_order() && repeats > 1 {
+            let rule = "a sampler in order shows every sample once";
+            return Err(Error::invalid("number of repeats", repeats, rule));
+        }
+        match self.arrangement {
+            Arrangement::InOrder => Ok(self),
+            Arrangement::Shuffled { .. } => {
+                Ok(EpochSampler { arrangement: Arrangement::Shuffled { repeats }, ..self })
+            }
+        }
+    }
+
+    /// Whether this is a sampler of [`EpochSampler::in_order`].
+    pub fn is_in_order(&self) -> bool {
+        self.arrangement == Arrangement::InOrder
     }
 
     /// Number of samples in the data set.
@@ -79,7 +136,7 @@ impl EpochSampler {
         self.batch_size
     }
 
-    /// Steps in an epoch, the last one filled up.
+    /// Steps in an epoch, the last one filled up unless in order.
     pub fn steps(&self) -> u64 {
         self.len.div_ceil(self.batch_size * self.world_size) as u64
     }
@@ -89,13 +146,21 @@ impl EpochSampler {
         let (rank, world_size) = (self.rank as u64, self.world_size as u64);
         let Range { start, end } =
             step * self.batch_size as u64..(step + 1) * self.batch_size as u64;
+        let end = if self.is_in_order() { end.min(self.len as u64) } else { end };
         (start..end).map(move |place| place * world_size + rank)
     }
 
     /// Data set indices of this rank's batch at `step` < [`EpochSampler::steps`] of `epoch`.
     pub fn batch(&self, epoch: u64, step: u64) -> Vec<usize> {
-        let order = self.order(epoch);
-        self.positions(step).map(|position| order[(position % self.len as u64) as usize]).collect()
+        let positions = self.positions(step);
+        match self.arrangement {
+            Arrangement::InOrder => positions.map(|position| position as usize).collect(),
+            Arrangement::Shuffled { repeats } => {
+                let order = self.order(epoch);
+                let place = |position: u64| position / repeats as u64 % self.len as u64;
+                positions.map(|position| order[place(position) as usize]).collect()
+            }
+        }
     }
 
     fn order(&self, epoch: u64) -> Arc<Vec<usize>> {
@@ -164,11 +229,42 @@ mod tests {
     }
 
     #[test]
+    fn repeats_stand_in_a_row_and_leave_the_epoch_as_long() {
+        let plain = EpochSampler::new(10, 4, 7).unwrap();
+        let repeated = EpochSampler::new(10, 4, 7).unwrap().with_repeats(3).unwrap();
+        assert_eq!(repeated.steps(), plain.steps());
+        let (order, shown) = (epoch(&plain, 2), epoch(&repeated, 2));
+        let expected: Vec<usize> = (0..12).map(|position| order[position / 3]).collect();
+        assert_eq!(shown, expected);
+        assert_ne!(shown, epoch(&repeated, 3));
+        // Three ranks get one augmentation each.
+        for rank in 0..3 {
+            let sampler = EpochSampler::distributed(10, 4, 7, rank, 3).unwrap();
+            assert_eq!(sampler.with_repeats(3).unwrap().batch(2, 0), order[..4]);
+        }
+        // More positions than repeats have: on to the head again.
+        let round = EpochSampler::new(2, 9, 0).unwrap().with_repeats(2).unwrap().batch(0, 0);
+        assert_eq!(round[4..8], round[..4]);
+    }
+
+    #[test]
+    fn in_order_everything_comes_once() {
+        let sampler = EpochSampler::in_order(10, 4).unwrap();
+        assert_eq!(epoch(&sampler, 0), (0..10).collect::<Vec<_>>());
+        assert_eq!(sampler.batch(5, 2), [8, 9]);
+        assert_eq!(sampler.positions(2).collect::<Vec<_>>(), [8, 9]);
+        assert!(sampler.is_in_order() && sampler.with_repeats(1).unwrap().is_in_order());
+    }
+
+    #[test]
     fn refuses_numbers_that_make_no_sense() {
         let message = |sampler: Result<EpochSampler>| sampler.unwrap_err().to_string();
         assert!(message(EpochSampler::new(0, 4, 0)).contains("number of samples is 0"));
         assert!(message(EpochSampler::new(4, 0, 0)).contains("batch size is 0"));
         assert!(message(EpochSampler::distributed(4, 2, 0, 2, 2)).contains("rank is 2"));
         assert!(message(EpochSampler::new(4, usize::MAX, 0)).contains("2^32"));
+        let repeated = |sampler: Result<EpochSampler>, n| message(sampler.unwrap().with_repeats(n));
+        assert!(repeated(EpochSampler::new(4, 2, 0), 0).contains("number of repeats is 0"));
+        assert!(repeated(EpochSampler::in_order(4, 2), 3).contains("in order"));
     }
 }

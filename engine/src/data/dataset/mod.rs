@@ -6,6 +6,7 @@
 
 mod braces;
 mod index;
+mod labelled;
 mod shard;
 
 use std::ffi::OsStr;
@@ -15,6 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use self::index::Index;
+pub use self::labelled::LabelledDataset;
 use super::decode::decode;
 use super::image::Image;
 use crate::{Error, Result};

@@ -106,15 +106,15 @@ fn check_size(width: u32, height: u32) -> std::result::Result<(), Problem> {
     Ok(())
 }
 
-/// Rec. 601 luma in 16-bit fixed point, the weights and rounding of Pillow's `convert("L")`.
+/// The luma of every pixel.
 fn luma(image: &RgbImage) -> Vec<u8> {
-    image
-        .pixels()
-        .map(|pixel| {
-            let [r, g, b] = pixel.0.map(u32::from);
-            ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
-        })
-        .collect()
+    image.pixels().map(|pixel| luma_of(pixel.0)).collect()
+}
+
+/// Rec. 601 luma in 16-bit fixed point, the weights and rounding of Pillow's `convert("L")`.
+pub(super) fn luma_of(rgb: [u8; 3]) -> u8 {
+    let [r, g, b] = rgb.map(u32::from);
+    ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
 }
 
 #[cfg(test)]

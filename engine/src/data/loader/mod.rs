@@ -3,6 +3,7 @@
 //! Threads work on single samples, in order, so that the next batch is ready as early as it can
 //! be, and at most `prefetch` batches exist besides the one in use.
 
+mod labelled;
 mod pipeline;
 mod sample;
 mod source;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use ndarray::Array4;
 
+pub use self::labelled::{LabelledImages, LabelledSource};
 use self::pipeline::Pipeline;
 use self::sample::SampleMaker;
 pub use self::source::{ImageSource, Slot, Source};
@@ -83,16 +85,7 @@ impl Loader {
         sampler: EpochSampler,
         options: LoaderOptions,
     ) -> Result<Self> {
-        if sampler.len() != dataset.len() {
-            let rule = format!("the data set has {}", dataset.len());
-            return Err(Error::invalid("number of samples of the sampler", sampler.len(), rule));
-        }
-        if transform.channels() != dataset.channels() {
-            let rule = format!("the data set is read with {}", dataset.channels());
-            let operand = "number of channels of the transform (its mean and std)";
-            return Err(Error::invalid(operand, transform.channels(), rule));
-        }
-        Loader::of(ImageSource { dataset, transform, sampler }, options)
+        Loader::of(ImageSource::new(dataset, transform, sampler)?, options)
     }
 
     /// The data set that is read.

@@ -8,8 +8,8 @@ use ndarray::Array4;
 use super::super::dataset::Dataset;
 use super::super::sampler::EpochSampler;
 use super::super::transforms::Transform;
-use crate::Result;
 use crate::rng::Rng;
+use crate::{Error, Result};
 
 /// A sample that an epoch's plan asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,14 +64,36 @@ pub trait Source: Send + Sync + 'static {
     fn put(&self, images: &mut Self::Images, place: usize, slot: Slot, sample: &mut Self::Sample);
 }
 
-/// Images of one size in one array: what pretraining and classification load.
+/// Images of one size in one array: what pretraining loads.
 pub struct ImageSource {
     pub(super) dataset: Arc<Dataset>,
-    pub(super) transform: Arc<dyn Transform>,
+    transform: Arc<dyn Transform>,
     pub(super) sampler: EpochSampler,
 }
 
 impl ImageSource {
+    /// The images of `dataset`, through `transform`, in the order of `sampler`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the sampler is for another number of samples or the transform for
+    /// other channels.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        transform: Arc<dyn Transform>,
+        sampler: EpochSampler,
+    ) -> Result<Self> {
+        if sampler.len() != dataset.len() {
+            let rule = format!("the data set has {}", dataset.len());
+            return Err(Error::invalid("number of samples of the sampler", sampler.len(), rule));
+        }
+        if transform.channels() != dataset.channels() {
+            let rule = format!("the data set is read with {}", dataset.channels());
+            let operand = "number of channels of the transform (its mean and std)";
+            return Err(Error::invalid(operand, transform.channels(), rule));
+        }
+        Ok(ImageSource { dataset, transform, sampler })
+    }
+
     /// `[C, H, W]` of a sample.
     fn shape(&self) -> [usize; 3] {
         let (height, width) = self.transform.size();

@@ -16,6 +16,8 @@ pub struct RandomResizedCrop {
 impl RandomResizedCrop {
     /// SparK's range of the box's share of the image's area.
     pub const SCALE: (f64, f64) = (0.67, 1.0);
+    /// timm's and torchvision's, for training a classifier.
+    pub const IMAGENET_SCALE: (f64, f64) = (0.08, 1.0);
     /// torchvision's range of width over height.
     pub const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 

@@ -1,12 +1,26 @@
 //! From a decoded image to the normalised floats of one sample.
 
+mod auto_augment;
+mod color;
 mod crop;
+mod erasing;
+mod evaluate;
+mod fine_tune;
+mod geometry;
 mod normalize;
+mod operation;
+mod trivial_augment;
 
+pub use auto_augment::{AutoAugment, POLICY_V0, PolicyStep, StepKind};
 pub use crop::RandomResizedCrop;
+pub use erasing::RandomErasing;
+pub use evaluate::Evaluate;
+pub use fine_tune::{FineTune, Policy};
 pub use normalize::{IMAGENET_MEAN, IMAGENET_STD, Normalize};
+pub use operation::Operation;
+pub use trivial_augment::TrivialAugmentWide;
 
-use super::image::{CropBox, Image, Interpolation};
+use super::image::Image;
 use crate::rng::Rng;
 use crate::{Error, Result};
 
@@ -77,88 +91,9 @@ impl Transform for Augment {
     }
 }
 
-/// The evaluation transform: resize the short side, crop the centre, normalise.
-#[derive(Debug, Clone)]
-pub struct Evaluate {
-    short_side: usize,
-    size: (usize, usize),
-    interpolation: Interpolation,
-    normalize: Normalize,
-}
-
-impl Evaluate {
-    /// The centre of `size` = (height, width) out of an image resized to `short_side`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when the crop is empty or doesn't fit every image of that short side.
-    pub fn new(
-        short_side: usize,
-        size: (usize, usize),
-        interpolation: Interpolation,
-        normalize: Normalize,
-    ) -> Result<Self> {
-        let (height, width) = size;
-        if height == 0 || width == 0 || height.max(width) > short_side {
-            let rule = format!("both sides must be in 1..={short_side}, the short side resized to");
-            return Err(Error::invalid("crop size", format!("{height}×{width}"), rule));
-        }
-        Ok(Evaluate { short_side, size, interpolation, normalize })
-    }
-}
-
-impl Transform for Evaluate {
-    fn channels(&self) -> usize {
-        self.normalize.channels()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        self.size
-    }
-
-    fn apply(&self, image: &Image, _: &mut Rng, out: &mut [f32]) -> Result<()> {
-        let (width, height) = (image.width(), image.height());
-        let short = width.min(height);
-        // torchvision cuts the long side's fraction off.
-        let scaled = |side: usize| self.short_side * side / short;
-        let resized = image.resize((scaled(height), scaled(width)), self.interpolation)?;
-        let margin = |side: usize, crop: usize| {
-            ((side - crop) as f64 / 2.0).round_ties_even() as usize // as Python rounds
-        };
-        let centre = CropBox {
-            top: margin(resized.height(), self.size.0),
-            left: margin(resized.width(), self.size.1),
-            height: self.size.0,
-            width: self.size.1,
-        };
-        self.normalize.write(&resized.crop(centre)?, false, out)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Pixels;
-
-    #[test]
-    fn evaluation_takes_the_centre() {
-        // Columns hold their own number, so the crop's place can be read off.
-        let samples = (0..2).flat_map(|_| (0..9).map(|x| x as f32)).collect();
-        let image = Image::new(9, 2, 1, Pixels::F32(samples)).unwrap();
-        let normalize = Normalize::new(vec![0.0], vec![1.0]).unwrap();
-        let transform = Evaluate::new(2, (2, 2), Interpolation::Bicubic, normalize).unwrap();
-        let mut out = [0.0; 4];
-        transform.apply(&image, &mut Rng::new(0, &[]), &mut out).unwrap();
-        // (9 − 2) / 2 = 3.5 rounds to the even 4.
-        assert_eq!(out, [4.0, 5.0, 4.0, 5.0]);
-    }
-
-    #[test]
-    fn refuses_a_crop_larger_than_the_short_side() {
-        let normalize = Normalize::new(vec![0.0], vec![1.0]).unwrap();
-        let refused = Evaluate::new(224, (256, 192), Interpolation::Bicubic, normalize);
-        let message = refused.unwrap_err().to_string();
-        assert!(message.contains("256×192") && message.contains("1..=224"), "{message}");
-    }
 
     #[test]
     fn flips_as_often_as_told() {

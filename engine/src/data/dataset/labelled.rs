@@ -1,0 +1,280 @@
+//! Images in one folder a class.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::index::Index;
+use super::{Dataset, DatasetOptions, Place};
+use crate::{Error, Result};
+
+/// The images of a folder of class folders, torchvision's `ImageFolder`: what lies at any depth
+/// in `train/n01440764/` has that class.
+///
+/// Classes are numbered in the order of their names (by code point, as Python sorts). Hidden
+/// folders are no classes, and images beside the class folders belong to none.
+#[derive(Debug)]
+pub struct LabelledDataset {
+    images: Arc<Dataset>,
+    /// The class of each image.
+    labels: Vec<u32>,
+    classes: Vec<String>,
+}
+
+impl LabelledDataset {
+    /// Indexes `folder`, whose folders are the classes. What lies in them is found as by
+    /// [`Dataset::open`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what can't be read; [`Error::Data`] when `folder` is none, when it has
+    /// fewer than two class folders, or when one of them has no images.
+    pub fn open(folder: impl AsRef<Path>, options: &DatasetOptions) -> Result<Self> {
+        let folder = folder.as_ref();
+        let found = class_folders(folder)?;
+        if let [only] = &found[..] {
+            let only = name(only);
+            let problem = format!("only one class folder, {only:?}; at least two are needed");
+            return Err(problem_with(folder, &problem));
+        }
+        let classes = found.iter().map(name).collect();
+        Self::index(folder, options, &found, classes)
+    }
+
+    /// Indexes `folder`, whose folders are some of `classes`, with the numbers they have there:
+    /// the validation set of a training set, whose [`LabelledDataset::classes`] these are.
+    ///
+    /// # Errors
+    /// As [`LabelledDataset::open`], but one class is enough; and [`Error::Data`] for a class
+    /// folder that is none of `classes`.
+    pub fn open_as(
+        folder: impl AsRef<Path>,
+        options: &DatasetOptions,
+        classes: &[String],
+    ) -> Result<Self> {
+        let folder = folder.as_ref();
+        let found = class_folders(folder)?;
+        let unknown: Vec<String> =
+            found.iter().map(name).filter(|name| !classes.contains(name)).collect();
+        if !unknown.is_empty() {
+            let (unknowns, known, names) = (unknown.len(), classes.len(), listed(&unknown));
+            let problem =
+                format!("{unknowns} class folders are none of the {known} known classes: {names}");
+            return Err(problem_with(folder, &problem));
+        }
+        Self::index(folder, options, &found, classes.to_vec())
+    }
+
+    fn index(
+        folder: &Path,
+        options: &DatasetOptions,
+        found: &[OsString],
+        classes: Vec<String>,
+    ) -> Result<Self> {
+        if options.channels == 0 {
+            return Err(Error::invalid("channels", options.channels, "at least 1 is needed"));
+        }
+        let mut index = Index::new(folder.to_owned(), options.channels);
+        for class in found {
+            index.add(&folder.join(class))?;
+        }
+        let images = index.finish(folder)?;
+
+        let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
+        let label = |image| numbers[class_of(&images, image).as_str()];
+        let labels: Vec<u32> = (0..images.len()).map(label).collect();
+        let filled: HashSet<u32> = labels.iter().copied().collect();
+        let is_empty = |class: &String| !filled.contains(&numbers[class.as_str()]);
+        let empty: Vec<String> = found.iter().map(name).filter(is_empty).collect();
+        if !empty.is_empty() {
+            let (empties, all, names) = (empty.len(), found.len(), listed(&empty));
+            let problem = format!("{empties} of {all} class folders have no images: {names}");
+            return Err(problem_with(folder, &problem));
+        }
+        Ok(LabelledDataset { images: Arc::new(images), labels, classes })
+    }
+
+    /// The images, without their classes.
+    pub fn images(&self) -> &Arc<Dataset> {
+        &self.images
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none; [`LabelledDataset::open`] refuses that.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The class of image `index`, below the number of classes.
+    ///
+    /// # Panics
+    /// When `index` is not below [`LabelledDataset::len`].
+    pub fn label(&self, index: usize) -> usize {
+        self.labels[index] as usize
+    }
+
+    /// The classes' names by number.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Images of each class.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        self.labels.iter().for_each(|&label| counts[label as usize] += 1);
+        counts
+    }
+}
+
+/// The names of `folder`'s folders, sorted, hidden ones left out, links followed.
+fn class_folders(folder: &Path) -> Result<Vec<OsString>> {
+    let metadata = std::fs::metadata(folder).map_err(|e| Error::io(folder, e))?;
+    if !metadata.is_dir() {
+        return Err(problem_with(folder, "not a folder; images are read from one folder a class"));
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let entry = entry.map_err(|e| Error::io(folder, e))?;
+        let name = entry.file_name();
+        if !name.as_bytes().starts_with(b".") && folder.join(&name).is_dir() {
+            found.push(name);
+        }
+    }
+    if found.is_empty() {
+        let problem = "no class folders in it; images are read from one folder a class, such as \
+                       train/cat/1.jpg";
+        return Err(problem_with(folder, problem));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The name of the class folder that `image` lies in.
+fn class_of(images: &Dataset, image: usize) -> String {
+    let path: PathBuf = match images.places[image] {
+        Place::File => images.names.get(image).to_owned(),
+        Place::Member { shard, .. } => images.shards[shard as usize].clone(),
+    };
+    let first = path.components().next().map(|part| part.as_os_str().to_owned());
+    name(&first.unwrap_or_default())
+}
+
+/// A class's name, of its folder's.
+fn name(folder: &OsString) -> String {
+    folder.to_string_lossy().into_owned()
+}
+
+fn listed(names: &[String]) -> String {
+    const LISTED: usize = 5;
+    let more = if names.len() > LISTED { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(LISTED)].join(", "))
+}
+
+fn problem_with(folder: &Path, problem: &str) -> Error {
+    Error::Data(format!("{}: {problem}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of empty files and, for names that end in a slash, folders.
+    fn folder(entries: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for entry in entries {
+            let path = root.path().join(entry);
+            let parent = if entry.ends_with('/') { Some(&*path) } else { path.parent() };
+            std::fs::create_dir_all(parent.unwrap()).unwrap();
+            if !entry.ends_with('/') {
+                std::fs::write(path, b"").unwrap();
+            }
+        }
+        root
+    }
+
+    fn open(root: &Path) -> Result<LabelledDataset> {
+        LabelledDataset::open(root, &DatasetOptions::default())
+    }
+
+    fn refusal(entries: &[&str]) -> String {
+        open(folder(entries).path()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn classes_are_numbered_by_name_and_images_found_at_any_depth() {
+        let root = folder(&[
+            "b/1.png",
+            "B/2.jpg",
+            "a10/deep/er/x.webp",
+            "a2/z.png",
+            "a2/notes.txt",
+            ".cache/1.png",
+            "beside.png",
+        ]);
+        std::os::unix::fs::symlink(root.path().join("b"), root.path().join("c")).unwrap();
+        let dataset = open(root.path()).unwrap();
+        // Python's sorted(): capitals first, digit by digit.
+        assert_eq!(dataset.classes(), ["B", "a10", "a2", "b", "c"]);
+        let labelled: Vec<(String, usize)> = (0..dataset.len())
+            .map(|index| (dataset.images().name(index), dataset.label(index)))
+            .collect();
+        let expected = [
+            ("B/2.jpg", 0),
+            ("a10/deep/er/x.webp", 1),
+            ("a2/z.png", 2),
+            ("b/1.png", 3),
+            ("c/1.png", 4),
+        ];
+        assert_eq!(labelled, expected.map(|(name, label)| (name.to_owned(), label)));
+        assert_eq!(dataset.counts(), [1; 5]);
+    }
+
+    #[test]
+    fn shards_in_a_class_folder_have_its_class() {
+        let root = folder(&["cat/1.png", "dog/"]);
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        builder.append_data(&mut header, "cat/in.png", &b""[..]).unwrap();
+        std::fs::write(root.path().join("dog/0.tar"), builder.into_inner().unwrap()).unwrap();
+        let dataset = open(root.path()).unwrap();
+        assert_eq!(dataset.images().name(1), "dog/0.tar:cat/in.png");
+        assert_eq!(dataset.label(1), 1);
+    }
+
+    #[test]
+    fn a_validation_set_has_the_numbers_of_the_training_set() {
+        let classes = ["ant", "bee", "cow"].map(str::to_owned);
+        let as_known = |entries: &[&str]| {
+            let root = folder(entries);
+            LabelledDataset::open_as(root.path(), &DatasetOptions::default(), &classes)
+        };
+        let dataset = as_known(&["cow/1.png", "cow/2.png"]).unwrap();
+        assert_eq!(dataset.classes(), classes);
+        assert_eq!((dataset.label(0), dataset.counts()), (2, vec![0, 0, 2]));
+        let message = as_known(&["cow/1.png", "dog/1.png"]).unwrap_err().to_string();
+        assert!(
+            message.contains("1 class folders are none of the 3 known classes: dog"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn refuses_folders_that_label_nothing() {
+        let message = open(Path::new("/no/such/folder")).unwrap_err().to_string();
+        assert!(message.contains("/no/such/folder: No such file"), "{message}");
+        let root = folder(&["a.png"]);
+        let message = open(&root.path().join("a.png")).unwrap_err().to_string();
+        assert!(message.contains("a.png: not a folder"), "{message}");
+        assert!(refusal(&["a.png", ".hidden/b.png"]).contains("no class folders in it"));
+        assert!(refusal(&["only/1.png", "x.png"]).contains("only one class folder, \"only\""));
+        let message = refusal(&["a/1.png", "b/", "c/notes.txt"]);
+        assert!(message.contains("2 of 3 class folders have no images: b, c"), "{message}");
+        assert!(refusal(&["a/", "b/notes.txt"]).contains("no images found"));
+    }
+}
