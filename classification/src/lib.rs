@@ -6,9 +6,9 @@
 
 pub mod classifier;
 pub mod cli;
+pub mod data;
 pub mod evaluation;
 pub mod inference;
 pub mod losses;
-pub mod probe;
 pub mod saved;
 pub mod train;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
-use engine::run_dir::{CONFIG_FILE, LAST_CHECKPOINT};
+use engine::run_dir::in_run;
 use engine::settings::from_layers;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
@@ -39,24 +39,6 @@ pub fn own_checkpoint(path: &Path) -> Result<Option<OwnCheckpoint>> {
     let averaged = state.config.ema > 0.0 && file.sections().contains("ema");
     let tensors = file.section(if averaged { "ema" } else { "model" })?;
     Ok(Some(OwnCheckpoint { path, state, tensors }))
-}
-
-/// The last checkpoint of the run (of any of our programs) in the folder `path`,
-/// or `path` itself.
-///
-/// # Errors
-/// A run without checkpoint yet.
-pub fn in_run(path: &Path) -> Result<PathBuf> {
-    let last = path.join(LAST_CHECKPOINT);
-    if last.exists() {
-        return Ok(last);
-    }
-    ensure!(
-        !(path.is_dir() && path.join(CONFIG_FILE).exists()),
-        "{} is a run that has no checkpoint yet",
-        path.display()
-    );
-    Ok(path.to_owned())
 }
 
 impl OwnCheckpoint {

@@ -32,6 +32,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A network or its weights.
+    #[error(transparent)]
+    Backbone(#[from] backbone::Error),
     /// A data set as a whole cannot be used; the text says why and what to do.
     #[error("{0}")]
     Data(String),

@@ -95,6 +95,23 @@ impl RunDir {
     }
 }
 
+/// The last checkpoint of the run (of any of our programs) in the folder `path`, or
+/// `path` itself.
+///
+/// # Errors
+/// [`Error::Data`] for a run without checkpoint yet.
+pub fn in_run(path: &Path) -> Result<PathBuf> {
+    let last = path.join(LAST_CHECKPOINT);
+    if last.exists() {
+        return Ok(last);
+    }
+    if path.is_dir() && path.join(CONFIG_FILE).exists() {
+        let text = format!("{} is a run that has no checkpoint yet", path.display());
+        return Err(Error::Data(text));
+    }
+    Ok(path.to_owned())
+}
+
 /// A path as messages name it: whole, so that it can be pasted elsewhere.
 pub fn shown(path: &Path) -> String {
     let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use backbone::models::{self, BuildOptions, Family, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
-use engine::run_dir::{CONFIG_FILE, LAST_CHECKPOINT};
+use engine::run_dir::in_run;
 use tch::{Device, Kind, nn};
 
 use crate::config::TrainConfig;
@@ -29,13 +29,7 @@ impl Saved {
     /// # Errors
     /// The file cannot be read or is no weight file.
     pub fn open(path: &Path) -> Result<Self> {
-        let checkpoint = path.join(LAST_CHECKPOINT);
-        let path = if checkpoint.exists() { &checkpoint } else { path };
-        ensure!(
-            !(path.is_dir() && path.join(CONFIG_FILE).exists()),
-            "{} is a run that has no checkpoint yet",
-            path.display()
-        );
+        let path = &in_run(path)?;
         let own = CheckpointFile::open(path).ok().filter(|f| f.sections().contains("model"));
         if let Some(checkpoint) = own {
             let state: TrainState = checkpoint.state()?;

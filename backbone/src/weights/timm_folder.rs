@@ -32,6 +32,8 @@ pub struct TimmConfig {
     /// Share of a resized image's short side that evaluation crops from its
     /// centre.
     pub crop_pct: f64,
+    /// Evaluation squeezes the whole image instead, out of proportion.
+    pub squash: bool,
     /// What the classifier's outputs are called; none where that is unknown.
     pub label_names: Vec<String>,
 }
@@ -47,6 +49,7 @@ impl TimmConfig {
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
             crop_pct: 0.875,
+            squash: false,
             label_names: Vec::new(),
         }
     }
@@ -126,7 +129,7 @@ fn config_json(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Valu
             "mean": config.mean,
             "std": config.std,
             "crop_pct": config.crop_pct,
-            "crop_mode": "center",
+            "crop_mode": if config.squash { "squash" } else { "center" },
             "first_conv": first_conv(convnext),
             "classifier": classifier,
         },
@@ -155,7 +158,7 @@ pub(crate) fn read(path: &Path) -> Result<WeightFile> {
     if let Some(architecture) = json.get("architecture").and_then(Value::as_str) {
         file.metadata.insert("architecture".into(), architecture.into());
     }
-    for key in ["mean", "std", "input_size", "crop_pct", "label_names"] {
+    for key in ["mean", "std", "input_size", "crop_pct", "crop_mode", "label_names"] {
         let places = [format!("/pretrained_cfg/{key}"), format!("/{key}")];
         if let Some(value) = places.iter().find_map(|place| json.pointer(place)) {
             file.metadata.insert(key.into(), value.to_string());

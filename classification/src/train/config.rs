@@ -114,9 +114,10 @@ pub struct TrainConfig {
     pub cutmix_share: f64,
     /// Share of a target that is spread over all classes.
     pub label_smoothing: f64,
-    /// Evaluation crops this share out of the resized short side's centre; 1: the
-    /// whole image, squeezed.
+    /// Evaluation crops this share out of the resized short side's centre.
     pub eval_crop: f64,
+    /// Evaluation squeezes the whole image instead, out of proportion.
+    pub eval_squash: bool,
     /// Mean of every channel, for pixels in 0–1.
     pub mean: [f32; 3],
     /// Deviation of every channel.
@@ -190,6 +191,7 @@ impl Default for TrainConfig {
             cutmix_share: 0.5,
             label_smoothing: 0.1,
             eval_crop: 0.95,
+            eval_squash: false,
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
             max_corrupt: 0.01,

@@ -14,7 +14,7 @@ use engine::optim::{
     AdamW, AdamWConfig, Chunks, Ema, GradScaler, Place, layered_param_groups, usual_decay,
 };
 use engine::precision::Precision;
-use engine::run_dir::{LAST_CHECKPOINT, RunDir, shown};
+use engine::run_dir::{LAST_CHECKPOINT, RunDir, in_run, shown};
 use engine::settings::differences;
 use tch::{Device, Tensor};
 
@@ -180,7 +180,7 @@ fn initial_weights(trainer: &Trainer) -> Result<()> {
     let (config, detector) = (&trainer.config, &trainer.detector);
     let settings = detector.model.config();
     if let Some(path) = &config.backbone_weights {
-        let path = saved::in_run(path)?;
+        let path = in_run(path)?;
         let report = read_backbone(&path, &detector.store, settings, &LoadOptions::default())?;
         eprintln!("backbone from {}:\n{report}", path.display());
     }

@@ -4,6 +4,7 @@
 //! [`Knn`] lets the nearest training images vote; [`LinearProbe`] fits a linear
 //! classifier. Both are deterministic.
 
+mod images;
 mod knn;
 mod lbfgs;
 mod linear;
@@ -12,6 +13,7 @@ use backbone::layers::global_avg_pool;
 use backbone::{Backbone, FeatureMap, Mode};
 use tch::{Kind, Tensor};
 
+pub use images::{ProbeData, in_order};
 pub use knn::Knn;
 pub use lbfgs::{Lbfgs, Minimum};
 pub use linear::{LinearClassifier, LinearProbe};

@@ -74,7 +74,7 @@ fn recipes_are_the_official_ones() {
         assert_eq!((c.optimizer, c.loss()), (optimizer, loss), "{choice:?}");
         let large = c.input_size == 384;
         let policy = if large { Policy::AutoV0 } else { Policy::TrivialWide };
-        assert_eq!((c.augment, c.eval_crop), (policy, if large { 1.0 } else { 0.95 }));
+        assert_eq!((c.augment, c.eval_squash, c.eval_crop == 0.95), (policy, large, !large));
         let common = (c.cutmix, c.cutmix_share, c.label_smoothing, c.random_erasing, c.clip_grad);
         assert_eq!(common, (1.0, 0.5, 0.1, 0.25, 0.0));
         assert_eq!((c.crop_scale, c.hflip, c.ema_warmup), ([0.08, 1.0], 0.5, false));

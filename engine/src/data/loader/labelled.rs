@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::Array4;
+use tch::Tensor;
 
 use super::super::dataset::LabelledDataset;
 use super::super::sampler::EpochSampler;
@@ -25,6 +26,24 @@ impl LabelledImages {
     /// be used is left out rather than replaced, since another image in its place would count
     /// twice.
     pub const MISSING: i64 = -1;
+
+    /// The images that are there, `[n, C, H, W]`, and their classes; none if all are missing.
+    ///
+    /// # Errors
+    /// Images that make no tensor.
+    pub fn present(self) -> Result<Option<(Tensor, Vec<i64>)>> {
+        let images = Tensor::try_from(&self.images).map_err(backbone::Error::from)?;
+        let there: Vec<i64> =
+            (0..).zip(&self.labels).filter(|(_, l)| **l != Self::MISSING).map(|(i, _)| i).collect();
+        if there.is_empty() {
+            return Ok(None);
+        }
+        if there.len() == self.labels.len() {
+            return Ok(Some((images, self.labels)));
+        }
+        let labels = there.iter().map(|&row| self.labels[row as usize]).collect();
+        Ok(Some((images.index_select(0, &Tensor::from_slice(&there)), labels)))
+    }
 }
 
 /// Images of one size with their classes: what classification loads.

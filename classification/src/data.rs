@@ -1,0 +1,140 @@
+//! From folders of images to batches.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use engine::data::{
+    AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, Interpolation, LabelledDataset,
+    LabelledSource, Loader, LoaderOptions, Mixup, Normalize, RandomErasing,
+    RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
+};
+use engine::probe::in_order;
+use serde::{Deserialize, Serialize};
+
+use crate::train::{Policy, TrainConfig};
+
+/// Most reading threads that are started unasked.
+const MAX_WORKERS: usize = 16;
+/// Batches made ahead of the one in use.
+const PREFETCH: usize = 2;
+
+/// How images are prepared for evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageSettings {
+    /// Side of the square images in pixels.
+    pub size: usize,
+    /// Share of the resized short side that is cropped from the centre.
+    pub crop: f64,
+    /// Squeeze the whole image instead, out of proportion.
+    pub squash: bool,
+    /// Mean of every channel, for pixels in 0–1.
+    pub mean: [f32; 3],
+    /// Deviation of every channel.
+    pub std: [f32; 3],
+}
+
+impl ImageSettings {
+    /// The transform.
+    ///
+    /// # Errors
+    /// Settings out of range.
+    pub fn transform(&self) -> Result<Evaluate> {
+        let (normalize, bicubic) = (self.normalize()?, Interpolation::Bicubic);
+        Ok(match self.squash {
+            true => Evaluate::squashed((self.size, self.size), bicubic, normalize)?,
+            false => Evaluate::with_crop_pct(self.size, self.crop, bicubic, normalize)?,
+        })
+    }
+
+    fn normalize(&self) -> Result<Normalize> {
+        Ok(Normalize::new(self.mean.to_vec(), self.std.to_vec())?)
+    }
+}
+
+impl From<&TrainConfig> for ImageSettings {
+    fn from(config: &TrainConfig) -> Self {
+        Self {
+            size: config.input_size,
+            crop: config.eval_crop,
+            squash: config.eval_squash,
+            mean: config.mean,
+            std: config.std,
+        }
+    }
+}
+
+/// How files are read, by `workers` threads (0: as many as cores).
+pub fn loader_options(workers: usize, max_corrupt: f64) -> LoaderOptions {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if workers == 0 { cores.min(MAX_WORKERS) } else { workers };
+    LoaderOptions { threads, prefetch: PREFETCH, max_corrupt }
+}
+
+/// What images are read as.
+pub fn reading() -> DatasetOptions {
+    DatasetOptions { channels: 3 }
+}
+
+/// The images of a run's `train` and `val`, whose classes are the first's.
+///
+/// # Errors
+/// A folder is missing, has no classes or empty ones, or the second has classes
+/// of its own.
+pub fn datasets(config: &TrainConfig) -> Result<[Arc<LabelledDataset>; 2]> {
+    let [training, validation] = config.folders()?;
+    let training = LabelledDataset::open(training, &reading())?;
+    let validation = LabelledDataset::open_as(validation, &reading(), training.classes())?;
+    Ok([Arc::new(training), Arc::new(validation)])
+}
+
+/// Augmented images in a new order every epoch.
+///
+/// # Errors
+/// Settings out of range.
+pub fn training_loader(
+    config: &TrainConfig,
+    dataset: Arc<LabelledDataset>,
+) -> Result<Loader<LabelledSource>> {
+    use engine::data::Policy as Operations;
+    let size = (config.input_size, config.input_size);
+    let (scale, ratio) = (config.crop_scale.into(), config.crop_ratio.into());
+    let crop = RandomResizedCrop::new(size, scale, ratio, Interpolation::Bicubic)?;
+    let normalize = ImageSettings::from(config).normalize()?;
+    let policy = match config.augment {
+        Policy::None => Operations::None,
+        Policy::TrivialWide => Operations::TrivialAugmentWide(TrivialAugmentWide::default()),
+        Policy::AutoV0 => Operations::AutoAugment(AutoAugment::with_mean(&normalize)),
+    };
+    let erasing = (config.random_erasing > 0.0)
+        .then(|| RandomErasing::new(config.random_erasing))
+        .transpose()?;
+    let flip = RandomHorizontalFlip::new(config.hflip)?;
+    let transform = Arc::new(FineTune::new(crop, flip, policy, normalize, erasing)?);
+    let sampler = EpochSampler::new(dataset.len(), config.batch_size, config.seed)?
+        .with_repeats(config.repeats)?;
+    let source = LabelledSource::new(dataset, transform, sampler)?;
+    Ok(Loader::of(source, loader_options(config.workers, config.max_corrupt))?)
+}
+
+/// Each image once, as for evaluation.
+///
+/// # Errors
+/// Settings out of range.
+pub fn evaluation_loader(
+    dataset: Arc<LabelledDataset>,
+    images: &ImageSettings,
+    batch_size: usize,
+    options: &LoaderOptions,
+) -> Result<Loader<LabelledSource>> {
+    Ok(in_order(dataset, Arc::new(images.transform()?), batch_size, options)?)
+}
+
+/// How batches are mixed; none where that is switched off.
+///
+/// # Errors
+/// Settings out of range.
+pub fn mixup(config: &TrainConfig) -> Result<Option<Mixup>> {
+    let off = config.mixup == 0.0 && config.cutmix == 0.0 || config.mix_probability == 0.0;
+    let mixup = Mixup::new(config.mixup, config.cutmix, config.cutmix_share)?;
+    Ok((!off).then_some(mixup))
+}
