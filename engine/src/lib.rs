@@ -20,5 +20,6 @@ pub mod rng;
 pub mod run_dir;
 pub mod schedule;
 pub mod settings;
+pub mod training;
 
 pub use error::{Error, Result};
