@@ -15,6 +15,7 @@ pub mod optim;
 pub mod picture;
 pub mod precision;
 pub mod processor;
+pub mod program;
 pub mod progress;
 pub mod rng;
 pub mod run_dir;

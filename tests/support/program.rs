@@ -89,6 +89,36 @@ impl Workplace {
         Finished::from(child.wait_with_output().unwrap())
     }
 
+    /// Each of these flags keeps a training from beginning, with a message that has this part.
+    pub fn refuses_to_train(&self, flags: &[(&str, &str)]) {
+        for (flags, message) in flags {
+            let flags: Vec<&str> = flags.split(' ').collect();
+            self.train("run", &flags).refused(&[message]);
+            let left = self.path("run/checkpoints/last.safetensors");
+            assert!(!left.exists(), "{flags:?} began a run");
+            let _ = std::fs::remove_dir_all(self.path("run"));
+        }
+    }
+
+    /// The program `name` has so many commands, each with examples of its use in its help.
+    pub fn explains_its_commands(&self, name: &str, count: usize) {
+        let help = self.run(&["--help"]).succeeded().out;
+        let commands: Vec<&str> = help
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|command| *command != "help")
+            .collect();
+        assert_eq!(commands.len(), count, "{help}");
+        for command in commands {
+            let help = self.run(&[command, "--help"]).succeeded().out;
+            assert_says(&help, &["Example", &format!("  {name} {command}")]);
+        }
+    }
+
     /// The last checkpoint of a run.
     pub fn checkpoint(&self, run: &str) -> CheckpointFile {
         CheckpointFile::open(&self.path(run).join("checkpoints/last.safetensors")).unwrap()
