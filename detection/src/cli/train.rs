@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use engine::precision::Precision;
 use engine::settings::from_layers;
-use engine::training::RunFlags;
+use engine::training::{ExecutionFlags, RunFlags};
 use serde::Serialize;
 use toml::Table;
 
@@ -192,18 +191,9 @@ struct Settings {
     #[arg(long, value_name = "N", help_heading = "Data")]
     workers: Option<usize>,
 
-    /// auto, cpu, cuda or cuda:N [default: auto].
-    #[arg(long, help_heading = "Execution")]
-    device: Option<String>,
-    /// Arithmetic of convolutions and linear layers [default: float32].
-    #[arg(long, value_enum, help_heading = "Execution")]
-    precision: Option<Precision>,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N", help_heading = "Execution")]
-    threads: Option<usize>,
-    /// Seed of weights, order, augmentation, sampling and drop-path [default: 0].
-    #[arg(long, help_heading = "Execution")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    execution: ExecutionFlags,
 
     /// Epochs between checkpoints, 0 for none but the last [default: 0].
     #[arg(long, value_name = "N", help_heading = "Output")]

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::Start;
 use crate::Result;
 use crate::checkpoint::CheckpointFile;
+use crate::precision::Precision;
 use crate::run_dir::CONFIG_FILE;
 use crate::settings::read_table;
 
@@ -28,6 +29,24 @@ pub struct RunFlags {
     /// Delete the run that --output holds and begin anew.
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
+}
+
+/// How a run is computed; each a setting of the same name.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExecutionFlags {
+    /// auto, cpu, cuda or cuda:N [default: auto].
+    #[arg(long, help_heading = "Execution")]
+    pub device: Option<String>,
+    /// Arithmetic of convolutions and linear layers [default: float32].
+    #[arg(long, value_enum, help_heading = "Execution")]
+    pub precision: Option<Precision>,
+    /// Threads of CPU arithmetic [default: every core].
+    #[arg(long, value_name = "N", help_heading = "Execution")]
+    pub threads: Option<usize>,
+    /// Seed of weights, order, everything that is drawn [default: 0].
+    #[arg(long, help_heading = "Execution")]
+    pub seed: Option<u64>,
 }
 
 /// The settings in a checkpoint's state.

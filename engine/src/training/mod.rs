@@ -11,7 +11,7 @@ mod update;
 
 pub use begin::{Start, open_run, restore_run, saved_state};
 pub use draws::drop_path_table;
-pub use flags::RunFlags;
+pub use flags::{ExecutionFlags, RunFlags};
 pub use log::{RunLog, RunPlan, Taken};
 pub use settled::{Measured, Settled, refuse_non_finite};
 pub use update::update;

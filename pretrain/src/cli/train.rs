@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use engine::training::RunFlags;
+use engine::training::{ExecutionFlags, RunFlags};
 use serde::Serialize;
 use toml::Table;
 
-use crate::config::{InputSize, OptimizerKind, Precision, Preset, TrainConfig};
+use crate::config::{InputSize, OptimizerKind, Preset, TrainConfig};
 use crate::train;
 
 const EXAMPLES: &str = "\
@@ -137,18 +137,9 @@ struct Settings {
     #[arg(long, value_name = "N", alias = "dataloader_workers", help_heading = "Data")]
     workers: Option<usize>,
 
-    /// auto, cpu, cuda or cuda:N [default: auto].
-    #[arg(long, help_heading = "Execution")]
-    device: Option<String>,
-    /// Arithmetic of convolutions and linear layers [default: float32].
-    #[arg(long, value_enum, help_heading = "Execution")]
-    precision: Option<Precision>,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N", help_heading = "Execution")]
-    threads: Option<usize>,
-    /// Seed of weights, order, crops, masks and drop-path [default: 0].
-    #[arg(long, help_heading = "Execution")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    execution: ExecutionFlags,
 
     /// Epochs between checkpoints [default: 1].
     #[arg(long, value_name = "N", help_heading = "Output")]
