@@ -11,9 +11,7 @@ use backbone::layers::{Linear, global_avg_pool};
 use backbone::models::{BuildOptions, Family, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, StateDict, WeightFile};
 use backbone::{Backbone, FeatureMap, Init, Mode, NormKind};
-use engine::optim::{
-    Chunks, ParamGroup, Place, layered_param_groups, param_groups, usual_decay,
-};
+use engine::optim::{Chunks, ParamGroup, Place, layered_param_groups, param_groups, usual_decay};
 use tch::{Device, Kind, Tensor, nn};
 
 /// Epsilon of the norm before the head.
@@ -82,7 +80,8 @@ impl Classifier {
         let norm = (backbone.norm() == NormKind::Layer).then(|| {
             let path = &root / "norm";
             let start = |name, value| {
-                path.get(name).unwrap_or_else(|| Init::Constant(value).parameter(&path, name, &[width]))
+                path.get(name)
+                    .unwrap_or_else(|| Init::Constant(value).parameter(&path, name, &[width]))
             };
             (start("weight", 1.0), start("bias", 0.0))
         });
@@ -144,7 +143,11 @@ impl Classifier {
     ///
     /// # Errors
     /// Images that the backbone does not take.
-    pub fn probabilities(&self, images: &Tensor, compute: Option<Kind>) -> backbone::Result<Tensor> {
+    pub fn probabilities(
+        &self,
+        images: &Tensor,
+        compute: Option<Kind>,
+    ) -> backbone::Result<Tensor> {
         let mode = Mode::eval().with_compute(compute);
         let logits = tch::no_grad(|| self.forward(&images.to_device(self.device()), &mode))?;
         Ok(logits.softmax(1, Kind::Float).to_device(Device::Cpu))

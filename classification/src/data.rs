@@ -5,18 +5,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use engine::data::{
     AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, Interpolation, LabelledDataset,
-    LabelledSource, Loader, LoaderOptions, Mixup, Normalize, RandomErasing,
-    RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
+    LabelledSource, Loader, LoaderOptions, Mixup, Normalize, RandomErasing, RandomHorizontalFlip,
+    RandomResizedCrop, TrivialAugmentWide,
 };
 use engine::probe::in_order;
 use serde::{Deserialize, Serialize};
 
 use crate::train::{Policy, TrainConfig};
-
-/// Most reading threads that are started unasked.
-const MAX_WORKERS: usize = 16;
-/// Batches made ahead of the one in use.
-const PREFETCH: usize = 2;
 
 /// How images are prepared for evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,13 +58,6 @@ impl From<&TrainConfig> for ImageSettings {
     }
 }
 
-/// How files are read, by `workers` threads (0: as many as cores).
-pub fn loader_options(workers: usize, max_corrupt: f64) -> LoaderOptions {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if workers == 0 { cores.min(MAX_WORKERS) } else { workers };
-    LoaderOptions { threads, prefetch: PREFETCH, max_corrupt }
-}
-
 /// What images are read as.
 pub fn reading() -> DatasetOptions {
     DatasetOptions { channels: 3 }
@@ -113,7 +101,7 @@ pub fn training_loader(
     let sampler = EpochSampler::new(dataset.len(), config.batch_size, config.seed)?
         .with_repeats(config.repeats)?;
     let source = LabelledSource::new(dataset, transform, sampler)?;
-    Ok(Loader::of(source, loader_options(config.workers, config.max_corrupt))?)
+    Ok(Loader::of(source, LoaderOptions::new(config.workers, config.max_corrupt))?)
 }
 
 /// Each image once, as for evaluation.

@@ -214,19 +214,5 @@ fn presets_and_help() {
         };
         assert_eq!(dump("--config", "p.toml"), dump("--preset", name));
     }
-    let help = work.run(&["--help"]).succeeded().out;
-    let commands: Vec<&str> = help
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|command| *command != "help")
-        .collect();
-    assert_eq!(commands.len(), 7, "{help}");
-    for command in commands {
-        let help = work.run(&[command, "--help"]).succeeded().out;
-        assert_says(&help, &["Example", &format!("  detect {command}")]);
-    }
+    work.explains_its_commands("detect", 7);
 }

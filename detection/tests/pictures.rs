@@ -143,7 +143,8 @@ fn confusion_matrices() {
         };
         let counts = (0..side * side).map(count).collect();
         let confusion = Confusion { names: names(classes), counts };
-        let picture = confusion_matrix("Confusion at IoU .50, scores from 0.3", &confusion).unwrap();
+        let picture =
+            confusion_matrix("Confusion at IoU .50, scores from 0.3", &confusion).unwrap();
         save(&format!("confusion-{classes}.png"), &picture);
     }
 }

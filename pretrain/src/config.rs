@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use backbone::models::{self, Family, Model};
 use engine::data::{IMAGENET_MEAN, IMAGENET_STD};
-use engine::settings::{at_least, within};
+use engine::settings::{at_least, divides, not_negative, within};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -106,6 +106,12 @@ pub struct TrainConfig {
     pub log_steps: u64,
     /// Epochs between reconstruction pictures; 0: only at the end.
     pub picture_epochs: u64,
+    /// Labelled images (`train` and `val`, each with one folder a class) whose
+    /// nearest neighbours say what the encoder is worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<PathBuf>,
+    /// Epochs between such probes.
+    pub probe_epochs: u64,
 }
 
 impl Default for TrainConfig {
@@ -148,6 +154,8 @@ impl Default for TrainConfig {
             keep: 0,
             log_steps: 10,
             picture_epochs: 20,
+            probe: None,
+            probe_epochs: 20,
         }
     }
 }
@@ -200,12 +208,8 @@ impl TrainConfig {
         at_least("epochs", self.epochs, 1)?;
         at_least("checkpoint-epochs", self.checkpoint_epochs, 1)?;
         at_least("log-steps", self.log_steps, 1)?;
-        ensure!(
-            self.batch_size.is_multiple_of(self.accum_steps),
-            "accum-steps is {}, but it must divide batch-size {}",
-            self.accum_steps,
-            self.batch_size
-        );
+        at_least("probe-epochs", self.probe_epochs, 1)?;
+        divides("accum-steps", self.accum_steps, "batch-size", self.batch_size)?;
         ensure!(
             self.warmup_epochs < self.epochs,
             "warmup-epochs is {}, but it must be below epochs {}",
@@ -229,7 +233,7 @@ impl TrainConfig {
             ("weight-decay-end", self.weight_decay_end),
             ("clip-grad", self.clip_grad),
         ] {
-            within(name, value, value >= 0.0 && value.is_finite(), "[0, ∞)")?;
+            not_negative(name, value)?;
         }
         for (name, [low, high], limit) in
             [("crop-scale", self.crop_scale, 1.0), ("crop-ratio", self.crop_ratio, f64::MAX)]

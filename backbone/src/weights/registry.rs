@@ -22,7 +22,8 @@ impl WeightFile {
     pub fn registered_model(&self) -> Result<&'static Model> {
         let named = self.metadata.get("architecture");
         // timm: `resnet50.a1_in1k` is a resnet50.
-        let named = named.and_then(|name| models::find(name.split('.').next().unwrap_or(name)).ok());
+        let named =
+            named.and_then(|name| models::find(name.split('.').next().unwrap_or(name)).ok());
         if let Some(model) = named {
             return Ok(model);
         }

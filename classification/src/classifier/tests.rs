@@ -153,7 +153,8 @@ fn vectors_biases_and_layer_scales_do_not_decay() {
             assert_eq!(group.weight_decay_scale, f64::from(u8::from(decays)), "{name}");
         }
     }
-    let learned = |groups: &[ParamGroup]| groups.iter().map(|group| group.params.len()).sum::<usize>();
+    let learned =
+        |groups: &[ParamGroup]| groups.iter().map(|group| group.params.len()).sum::<usize>();
     let parameters = classifier.variables().values().filter(|v| v.requires_grad()).count();
     for decay in [1.0, 0.7] {
         assert_eq!(learned(&classifier.param_groups(decay)), parameters);

@@ -73,7 +73,8 @@ impl Evaluator {
             let share = |right: u64| (images > 0).then(|| right as f64 / images as f64);
             ClassFigures { name, images, top1: share(first), top5: share(among) }
         };
-        let classes: Vec<ClassFigures> = self.names.into_iter().zip(self.counts).map(of_class).collect();
+        let classes: Vec<ClassFigures> =
+            self.names.into_iter().zip(self.counts).map(of_class).collect();
         Some(Report { images, top1, top5, loss, classes, confusion: self.confusion })
     }
 }

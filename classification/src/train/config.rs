@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use backbone::models::{self, Model};
 use engine::data::{IMAGENET_MEAN, IMAGENET_STD};
 use engine::precision::Precision;
-use engine::settings::{at_least, within};
+use engine::settings::{at_least, divides, not_negative, within};
 use serde::{Deserialize, Serialize};
 
 pub use types::{OptimizerKind, Policy, Preset};
@@ -230,7 +230,8 @@ impl TrainConfig {
 
     fn validate(&self) -> Result<()> {
         ensure!(
-            !self.data.as_os_str().is_empty() || self.train_data.is_some() && self.val_data.is_some(),
+            !self.data.as_os_str().is_empty()
+                || self.train_data.is_some() && self.val_data.is_some(),
             "no data: name a folder with --data, or folders with --train-data and --val-data"
         );
         ensure!(!self.output.as_os_str().is_empty(), "no run folder: name one with --output");
@@ -242,12 +243,7 @@ impl TrainConfig {
         at_least("checkpoint-epochs", self.checkpoint_epochs, 1)?;
         at_least("log-steps", self.log_steps, 1)?;
         at_least("repeats", self.repeats, 1)?;
-        ensure!(
-            self.batch_size.is_multiple_of(self.accum_steps),
-            "accum-steps is {}, but it must divide batch-size {}",
-            self.accum_steps,
-            self.batch_size
-        );
+        divides("accum-steps", self.accum_steps, "batch-size", self.batch_size)?;
         for (name, value) in [
             ("hflip", self.hflip),
             ("random-erasing", self.random_erasing),
@@ -274,7 +270,7 @@ impl TrainConfig {
             ("cutmix", self.cutmix),
             ("head-init-scale", self.head_init_scale),
         ] {
-            within(name, value, value >= 0.0 && value.is_finite(), "[0, ∞)")?;
+            not_negative(name, value)?;
         }
         for (name, value) in [("layer-decay", self.layer_decay), ("eval-crop", self.eval_crop)] {
             within(name, value, value > 0.0 && value <= 1.0, "(0, 1]")?;

@@ -1,5 +1,105 @@
 //! The training loop of `classify train`.
 
 mod config;
+mod outputs;
+mod setup;
+mod state;
+mod step;
+mod validate;
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, bail};
+use engine::checkpoint::Names;
+use engine::interrupt::watch_for_interrupts;
+use engine::schedule::cosine_lr;
+use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
+use tch::Device;
 
 pub use config::{OptimizerKind, Policy, Preset, TrainConfig};
+use setup::Setup;
+pub use setup::{averages, optimizer};
+pub use state::{Accuracy, TrainState};
+use validate::validate;
+
+/// What may help against a loss that is not finite.
+const ADVICE: &str =
+    "A lower --base-lr, a longer --warmup-epochs, --clip-grad or --precision float32";
+
+/// Fine-tunes as `config` says and leaves weights, pictures and metrics in its
+/// output folder. An interrupt (Ctrl-C, SIGTERM) saves a checkpoint and ends the
+/// run in order.
+///
+/// # Errors
+/// Anything that keeps the run from starting, unreadable images beyond the
+/// configured share, a loss or gradient that is not finite, a full disk.
+pub fn train(config: TrainConfig, start: Start) -> Result<()> {
+    let interrupted = watch_for_interrupts()?;
+    let Setup { run, loader, validation, mut trainer, mut state, checkpoints } =
+        Setup::new(config, &start)?;
+    let config = trainer.config.clone();
+    let steps_per_epoch = loader.steps();
+    let total = steps_per_epoch * config.epochs;
+    let warmup = steps_per_epoch * config.warmup_epochs;
+    let continued = start == Start::Resume;
+    let (done, log_steps) = (state.step, config.log_steps);
+    let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
+    let mut log = RunLog::new(&run, plan)?;
+
+    let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
+    for batch in loader.batches(epoch..config.epochs.max(epoch), step_in_epoch) {
+        let batch = batch?;
+        let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
+        let images = batch.indices.len() as u64;
+        let taken = Taken { epoch: batch.epoch + 1, images, waited: batch.waited, lr, more: &[] };
+        let measured = trainer.step(batch, lr, &mut state)?;
+
+        state.step += 1;
+        let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
+        let stop = interrupted.load(Ordering::Relaxed);
+        let evaluation_due = ended_epoch.is_some_and(|epoch| config.evaluates_after(epoch));
+        let checkpoint_due = stop
+            || evaluation_due
+            || ended_epoch.is_some_and(|epoch| epoch % config.checkpoint_epochs == 0)
+            || config.checkpoint_steps > 0 && state.step % config.checkpoint_steps == 0;
+        let must_know = checkpoint_due || ended_epoch.is_some() || log.is_due(state.step);
+
+        // The host waits for the device here, and only when it must: a CPU has
+        // the numbers at hand, a GPU is otherwise read one step behind.
+        let on_cpu = trainer.classifier.device() == Device::Cpu;
+        let settled = log.measure(measured, must_know || on_cpu);
+        for settled in &settled {
+            let name = |index| loader.source().dataset().images().name(index);
+            refuse_non_finite(settled, run.path(), name, &checkpoints, ADVICE)?;
+        }
+        log.step(state.step, &taken, &settled)?;
+
+        let mut names = Names::default();
+        if ended_epoch.is_some() {
+            log.corrupt(loader.corrupt_files())?;
+        }
+        if let Some(epoch) = ended_epoch.filter(|_| evaluation_due) {
+            let accuracy = validate(&mut trainer, &validation, (state.step, epoch), &mut log)?;
+            (names.best, names.best_ema) = state.take_in(accuracy);
+        }
+        if checkpoint_due {
+            names.epoch = ended_epoch.filter(|_| config.keep > 0);
+            checkpoints
+                .save(names, &trainer.sections().named(), &state)
+                .context("cannot save a checkpoint")?;
+            checkpoints.prune(config.keep, None)?;
+        }
+        if stop && state.step < total {
+            log.finish();
+            bail!(
+                "interrupted after step {} of {total}; continue with: classify train --output {} \
+                 --resume",
+                state.step,
+                config.output.display()
+            );
+        }
+        log.skip_time();
+    }
+    log.finish();
+    outputs::finish(&trainer, &run)
+}

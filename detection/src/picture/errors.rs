@@ -2,8 +2,8 @@
 
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::text::Alignment;
-use engine::picture::{Canvas, pale};
 use engine::picture::canvas::{BODY, HEADING, INK};
+use engine::picture::{Canvas, pale};
 use image::RgbImage;
 
 use crate::evaluation::{Analysis, ErrorKind, ErrorShare};

@@ -1,9 +1,8 @@
 //! Captions of boxes: how large, and where they do not cover each other.
 
 use embedded_graphics::pixelcolor::Rgb888;
-use engine::picture::{Canvas, text_color};
 use engine::picture::canvas::{BODY, Face, HEADING, SMALL, SMALLER};
-
+use engine::picture::{Canvas, text_color};
 
 /// A rectangle in pixels: left, top, width, height.
 type Area = (i32, i32, i32, i32);

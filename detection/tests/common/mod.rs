@@ -1,16 +1,12 @@
 //! What the tests of the program share: a tiny data set and short runs.
 #![allow(dead_code, missing_docs)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+#[path = "../../../tests/support/program.rs"]
+mod program;
 
 use image::{Rgb, RgbImage};
 
-/// A folder with photographs, a data set and runs, deleted at the end.
-pub struct Workplace {
-    folder: tempfile::TempDir,
-}
+pub use program::*;
 
 /// Settings of a run of seconds: 64 px, a tiny detector.
 const SHORT: &str = "small = true\n\
@@ -72,107 +68,14 @@ impl Workplace {
 
     /// Photographs and `short.toml` alone.
     pub fn empty() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("photos")).unwrap();
+        let work = Self::of(env!("CARGO_BIN_EXE_detect"), "--data demo --config short.toml");
+        std::fs::create_dir(work.path("photos")).unwrap();
         for number in 0..2 {
-            blobs(number).save(folder.path().join(format!("photos/{number}.png"))).unwrap();
+            blobs(number).save(work.path(&format!("photos/{number}.png"))).unwrap();
         }
-        std::fs::write(folder.path().join("short.toml"), SHORT).unwrap();
-        Self { folder }
+        std::fs::write(work.path("short.toml"), SHORT).unwrap();
+        work
     }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// `detect` with these arguments, in the folder.
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_detect"));
-        command.current_dir(self.folder.path()).args(arguments);
-        command
-    }
-
-    /// Runs `detect` to its end.
-    pub fn run(&self, arguments: &[&str]) -> Finished {
-        Finished::from(self.command(arguments).output().unwrap())
-    }
-
-    pub fn train_arguments<'a>(&self, output: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        let mut arguments = vec!["train", "--data", "demo", "--output", output];
-        arguments.extend(["--config", "short.toml"]);
-        arguments.extend(more);
-        arguments
-    }
-
-    pub fn train(&self, output: &str, more: &[&str]) -> Finished {
-        self.run(&self.train_arguments(output, more))
-    }
-
-    /// Starts a run without waiting for it.
-    pub fn start(&self, output: &str, more: &[&str]) -> Child {
-        self.command(&self.train_arguments(output, more))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-}
-
-pub struct Finished {
-    pub ok: bool,
-    pub out: String,
-    pub err: String,
-}
-
-impl From<Output> for Finished {
-    fn from(output: Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-}
-
-impl Finished {
-    #[track_caller]
-    pub fn succeeded(self) -> Self {
-        assert!(self.ok, "{}\n{}", self.out, self.err);
-        self
-    }
-
-    /// The run failed without a panic and said all of `parts`.
-    #[track_caller]
-    pub fn refused(self, parts: &[&str]) -> Self {
-        assert!(!self.ok, "it was not refused:\n{}\n{}", self.out, self.err);
-        assert!(!self.err.contains("panicked"), "{}", self.err);
-        for part in parts {
-            assert!(self.err.contains(part), "no {part:?} in:\n{}", self.err);
-        }
-        self
-    }
-}
-
-#[track_caller]
-pub fn assert_says(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "no {part:?} in:\n{text}");
-    }
-}
-
-#[track_caller]
-pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
-}
-
-/// Waits until the run has recorded `step`.
-pub fn wait_for_step(run: &Path, step: u64) {
-    let deadline = Instant::now() + Duration::from_secs(300);
-    while Instant::now() < deadline {
-        let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
-        if text.contains(&format!("\"step\":{step},")) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("the run never came to step {step}");
 }
 
 /// Coloured waves, large enough to be cut in two.

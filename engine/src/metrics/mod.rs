@@ -3,7 +3,9 @@
 
 mod jsonl;
 mod proto;
+mod series;
 mod tensorboard;
 
 pub use jsonl::JsonlWriter;
+pub use series::series;
 pub use tensorboard::TensorBoardWriter;

@@ -170,7 +170,8 @@ mod tests {
             let tensor = Tensor::zeros(&shape, (Kind::Float, Device::Cpu));
             (name.to_owned(), tensor, Place::of(name, part))
         });
-        let groups = layered_param_groups(params.into_iter().collect(), Chunks::OF_THREE, 0.5, usual_decay);
+        let groups =
+            layered_param_groups(params.into_iter().collect(), Chunks::OF_THREE, 0.5, usual_decay);
         let found: Vec<(&str, f64, f64)> = groups
             .iter()
             .map(|group| (group.params[0].0.as_str(), group.lr_scale, group.weight_decay_scale))

@@ -90,7 +90,9 @@ impl CountMatrix<'_> {
         let cells = self.rows.len() * self.columns.len();
         if self.counts.len() != cells || cells == 0 {
             let rule = format!("there are {cells} cells");
-            return Err(backbone::Error::invalid("number of counts", self.counts.len(), rule).into());
+            return Err(
+                backbone::Error::invalid("number of counts", self.counts.len(), rule).into()
+            );
         }
         let layout = Layout::new(self);
         let (right, bottom) = layout.corner(self.rows.len(), self.columns.len());

@@ -10,6 +10,7 @@ mod chart_backend;
 mod matrix;
 mod pixels;
 mod shade;
+mod smooth;
 
 use std::io::Cursor;
 
@@ -20,6 +21,7 @@ pub use chart::LineChart;
 pub use matrix::CountMatrix;
 pub use pixels::{Pixels, to_rgb};
 pub use shade::{lightness, pale, text_color};
+pub use smooth::moving_average;
 
 /// Why a picture could not be made.
 #[derive(Debug, thiserror::Error)]

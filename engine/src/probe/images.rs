@@ -46,7 +46,8 @@ impl ProbeData {
         let reading = DatasetOptions { channels: transform.channels() };
         let training = LabelledDataset::open(training, &reading)?;
         let validation = LabelledDataset::open_as(validation, &reading, training.classes())?;
-        let load = |dataset| in_order(Arc::new(dataset), Arc::clone(&transform), batch_size, options);
+        let load =
+            |dataset| in_order(Arc::new(dataset), Arc::clone(&transform), batch_size, options);
         Ok(Self { training: load(training)?, validation: load(validation)? })
     }
 

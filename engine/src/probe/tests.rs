@@ -54,7 +54,8 @@ fn a_linear_probe_separates_what_can_be_separated() {
     tch::manual_seed(2);
     let classes: Vec<i64> = (0..300).map(|row| row % 3).collect();
     let centres = Tensor::from_slice(&[4.0, 0.0, 0.0, 4.0, -4.0, -4.0f64]).view([3, 2]);
-    let rows = centres.index_select(0, &Tensor::from_slice(&classes)) + Tensor::randn([300, 2], DOUBLE);
+    let rows =
+        centres.index_select(0, &Tensor::from_slice(&classes)) + Tensor::randn([300, 2], DOUBLE);
     // A third feature that never changes, and one of another size.
     let rows = Tensor::cat(&[&rows * 1e4, Tensor::ones([300, 1], DOUBLE)], 1);
     let training = Labelled::new(rows, &classes, 3).unwrap();

@@ -1,0 +1,135 @@
+//! `classify evaluate`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use backbone::Mode;
+use clap::Args;
+use engine::checkpoint::write_file;
+use engine::data::{LabelledDataset, LoaderOptions};
+use engine::picture::png;
+use engine::progress::Counter;
+use engine::run_dir::shown;
+
+use super::model_flags::ModelFlags;
+use crate::data::{evaluation_loader, reading};
+use crate::evaluation::{Report, confusion_csv, confusion_picture};
+use crate::inference::evaluate;
+use crate::saved::Loaded;
+
+const EXAMPLES: &str = "\
+--output gets report.json, classes.csv, confusion.csv and confusion.png.
+
+Examples:
+  # A run, on its own validation data
+  classify evaluate --weights runs/first --output evaluation
+
+  # timm's weights on ImageNet
+  classify evaluate --weights resnet50.a1_in1k --data imagenet/val
+
+  # A state dict of torchvision's, as its recipe evaluates it
+  classify evaluate --weights resnet50-11ad3fa6.pth --model resnet50 --data imagenet/val \\
+      --eval-crop 0.9655";
+
+/// Flags of `classify evaluate`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// Folder with one folder of images a class, or with `train` and `val` in it: then `val`
+    /// [default: the run's validation data].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Folder for report, tables and picture.
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Images computed at a time.
+    #[arg(long, value_name = "N", default_value = "32")]
+    batch_size: usize,
+    /// Threads that read images [default: as many as cores].
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    workers: usize,
+    /// Share of the files that may be unreadable.
+    #[arg(long, value_name = "SHARE", default_value = "0.01")]
+    max_corrupt: f64,
+}
+
+/// Scores and reports.
+///
+/// # Errors
+/// Files that cannot be read or do not fit together.
+pub fn run(args: EvaluateArgs) -> Result<()> {
+    let loaded = args.model.load()?;
+    let dataset = Arc::new(dataset(args.data.as_deref(), &loaded)?);
+    let options = LoaderOptions::new(args.workers, args.max_corrupt);
+    let images = dataset.len() as u64;
+    let loader = evaluation_loader(dataset, &loaded.images, args.batch_size, &options)?;
+    let mut counter = Counter::new("images", images);
+    let mode = Mode::eval().with_compute(loaded.precision.compute());
+    let report = evaluate(&loaded.classifier, &mode, &loader, |images| counter.add(images))?;
+    for (name, why) in loader.corrupt_files().report() {
+        counter.note(&format!("left out {name}: {why}"));
+    }
+    counter.finish();
+    print!("{report}");
+    if let Some(folder) = &args.output {
+        write(folder, &report)?;
+    }
+    Ok(())
+}
+
+/// The images to score on, with the classifier's classes.
+fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
+    let folder = match (folder, &loaded.config) {
+        (Some(folder), _) if folder.join("train").is_dir() && folder.join("val").is_dir() => {
+            folder.join("val")
+        }
+        (Some(folder), _) => folder.to_owned(),
+        (None, Some(config)) => {
+            let [_, validation] = config.folders()?;
+            validation
+        }
+        (None, None) => {
+            bail!("weights come without data: name a folder of class folders with --data")
+        }
+    };
+    if let Some(classes) = &loaded.classes
+        && let Ok(dataset) = LabelledDataset::open_as(&folder, &reading(), classes)
+    {
+        return Ok(dataset);
+    }
+    // Folders may be called otherwise than the classes (`n01440764` is a tench):
+    // as many of them are taken in their order.
+    let dataset = LabelledDataset::open(&folder, &reading())?;
+    let (found, known) = (dataset.classes().len() as i64, loaded.classifier.num_classes());
+    ensure!(
+        found == known,
+        "{} has {found} class folders, but the classifier tells {known} classes apart{}",
+        folder.display(),
+        if loaded.classes.is_some() { ", and they are called otherwise" } else { "" }
+    );
+    if loaded.config.is_some() {
+        // A run's classes are folders themselves: others are another data set.
+        LabelledDataset::open_as(&folder, &reading(), &loaded.names())?;
+    }
+    Ok(dataset)
+}
+
+/// Writes everything into `folder`, and says so.
+fn write(folder: &Path, report: &Report) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let picture = confusion_picture("Confusion", report)?;
+    for (name, bytes) in [
+        ("report.json", serde_json::to_vec_pretty(report)?),
+        ("classes.csv", report.class_csv().into_bytes()),
+        ("confusion.csv", confusion_csv(report).into_bytes()),
+        ("confusion.png", png(&picture)?),
+    ] {
+        let path = folder.join(name);
+        write_file(&path, &bytes)?;
+        println!("{}", shown(&path));
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Flags of every command that loads a classifier.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use engine::device::{parse_device, use_threads};
+use engine::precision::Precision;
+use tch::Kind;
+
+use crate::saved::{Loaded, Wanted};
+
+/// Which classifier, and how it is run.
+#[derive(Debug, Args)]
+pub struct ModelFlags {
+    /// A run folder (its best checkpoint), a checkpoint, a timm folder, or a weight file of any
+    /// format that has a head.
+    #[arg(long, value_name = "PATH")]
+    pub weights: PathBuf,
+    /// The model, if the file does not tell.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// File with the classes' names, one a line; runs and timm folders tell.
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+    #[command(flatten)]
+    pub images: ImageFlags,
+    /// Arithmetic of convolutions and linear layers [default: the run's].
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Threads of CPU arithmetic [default: every core].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// How images are prepared.
+#[derive(Debug, Args)]
+pub struct ImageFlags {
+    /// Side of the images as they are fed, in pixels [default: the classifier's, else 224].
+    #[arg(long, value_name = "PIXELS")]
+    pub input_size: Option<usize>,
+    /// Share of the resized short side that is cropped from the centre [default: the classifier's,
+    /// else 0.875].
+    #[arg(long, value_name = "SHARE")]
+    pub eval_crop: Option<f64>,
+    /// Squeeze the whole image instead, out of proportion.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub eval_squash: Option<bool>,
+}
+
+impl ModelFlags {
+    /// Loads the classifier.
+    ///
+    /// # Errors
+    /// Those of [`Wanted::load`], a device that is not there.
+    pub fn load(&self) -> Result<Loaded> {
+        use_threads(self.threads.unwrap_or(0));
+        let wanted = Wanted {
+            path: &self.weights,
+            model: self.model.as_deref(),
+            classes: self.classes.as_deref(),
+            device: parse_device(&self.device)?,
+            kind: Kind::Float,
+        };
+        let mut loaded = wanted.load()?;
+        let images = &mut loaded.images;
+        images.size = self.images.input_size.unwrap_or(images.size);
+        images.crop = self.images.eval_crop.unwrap_or(images.crop);
+        images.squash = self.images.eval_squash.unwrap_or(images.squash);
+        loaded.precision = self.precision.unwrap_or(loaded.precision);
+        Ok(loaded)
+    }
+}

@@ -1,0 +1,192 @@
+//! `classify probe`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use backbone::models::{self, BuildOptions, Model};
+use backbone::weights::{self, LoadOptions, StateDict, WeightFile};
+use backbone::{Backbone, Mode};
+use clap::Args;
+use engine::checkpoint::write_file;
+use engine::data::{IMAGENET_MEAN, IMAGENET_STD, LoaderOptions};
+use engine::device::{parse_device, use_threads};
+use engine::precision::Precision;
+use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
+use engine::progress::Counter;
+use engine::run_dir::{in_run, shown};
+use serde::Serialize;
+use tch::nn::VarStore;
+
+use super::model_flags::ImageFlags;
+use crate::data::ImageSettings;
+
+const EXAMPLES: &str = "\
+Features are the last stage's map, averaged over its positions. The nearest neighbours in train vote
+for the classes of val, weighted by exp(cosine / temperature); the linear classifier is a logistic
+regression on the standardised features of train.
+
+Examples:
+  # Whether pretraining helped: its backbone against a random one
+  classify probe --data flowers --weights runs/pretrained
+  classify probe --data flowers --model resnet50
+
+  # The official weights
+  classify probe --data flowers --weights resnet50_1kpretrained_timm_style.pth";
+
+/// Flags of `classify probe`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ProbeArgs {
+    /// Folder with `train` and `val`, each with one folder of images a class.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Backbone: a run of any of the programs, or a weight file of any format [default: random
+    /// weights of --model].
+    #[arg(long, value_name = "PATH", required_unless_present = "model")]
+    weights: Option<PathBuf>,
+    /// The model, if the file does not tell.
+    #[arg(long)]
+    model: Option<String>,
+    #[command(flatten)]
+    images: ImageFlags,
+    /// Neighbours that vote.
+    #[arg(long, value_name = "N", default_value = "20")]
+    k: i64,
+    /// Temperature of their votes.
+    #[arg(long, default_value = "0.07")]
+    temperature: f64,
+    /// Penalty of the linear classifier's weights [default: chosen on a fifth of train].
+    #[arg(long)]
+    l2: Option<f64>,
+    /// Leave the linear classifier out.
+    #[arg(long)]
+    knn_only: bool,
+    /// Also write the figures to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Images computed at a time.
+    #[arg(long, value_name = "N", default_value = "32")]
+    batch_size: usize,
+    /// Arithmetic of convolutions and linear layers.
+    #[arg(long, value_enum, default_value = "float32")]
+    precision: Precision,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads of CPU arithmetic [default: every core].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Seed of random weights.
+    #[arg(long, default_value = "0")]
+    seed: u64,
+}
+
+/// What the probes found; accuracies are in 0–1.
+#[derive(Debug, Serialize)]
+struct Figures {
+    model: &'static str,
+    weights: Option<PathBuf>,
+    train_images: usize,
+    val_images: usize,
+    classes: usize,
+    features: i64,
+    knn_top1: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linear_top1: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linear_train_top1: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    l2: Option<f64>,
+}
+
+/// Probes and prints.
+///
+/// # Errors
+/// Files that cannot be read or do not fit together.
+pub fn run(args: ProbeArgs) -> Result<()> {
+    use_threads(args.threads.unwrap_or(0));
+    let device = parse_device(&args.device)?;
+    let images = ImageSettings {
+        size: args.images.input_size.unwrap_or(224),
+        crop: args.images.eval_crop.unwrap_or(0.875),
+        squash: args.images.eval_squash.unwrap_or(false),
+        mean: IMAGENET_MEAN,
+        std: IMAGENET_STD,
+    };
+    let transform = Arc::new(images.transform()?);
+    let options = LoaderOptions::default();
+    let data = ProbeData::open(&args.data, transform, args.batch_size, &options)?;
+    let (model, store, backbone) = backbone(&args, device)?;
+
+    let [train_images, val_images] = data.image_counts();
+    let mut counter = Counter::new("images", (train_images + val_images) as u64);
+    let mode = Mode::eval().with_compute(args.precision.compute());
+    let features = |images: &tch::Tensor| Ok(pooled(backbone.as_ref(), images, &mode)?);
+    let [training, validation] = data.features(store.device(), features, |n| counter.add(n))?;
+    counter.finish();
+
+    let knn = Knn { k: args.k, temperature: args.temperature };
+    let knn_top1 = validation.accuracy(&knn.predict(&training, validation.features())?);
+    let mut figures = Figures {
+        model: model.name,
+        weights: args.weights.clone(),
+        train_images,
+        val_images,
+        classes: data.classes().len(),
+        features: training.features().size()[1],
+        knn_top1,
+        linear_top1: None,
+        linear_train_top1: None,
+        l2: None,
+    };
+    let weights = args.weights.as_deref().map_or("random weights".to_owned(), shown);
+    println!("{}, {weights}: {} features", figures.model, figures.features);
+    println!("{:<24} {:6.2} %", format!("{} nearest neighbours", args.k), 100.0 * knn_top1);
+    if !args.knn_only {
+        let linear = LinearProbe { l2: args.l2, ..LinearProbe::default() };
+        let classifier = linear.fit(&training)?;
+        let score =
+            |part: &engine::probe::Labelled| part.accuracy(&classifier.predict(part.features()));
+        let (found, fitted) = (score(&validation), score(&training));
+        println!(
+            "{:<24} {:6.2} %  ({:.2} % of train, penalty {:e})",
+            "linear classifier",
+            100.0 * found,
+            100.0 * fitted,
+            classifier.l2
+        );
+        (figures.linear_top1, figures.linear_train_top1) = (Some(found), Some(fitted));
+        figures.l2 = Some(classifier.l2);
+    }
+    if let Some(path) = &args.json {
+        write_file(path, &serde_json::to_vec_pretty(&figures)?)?;
+        println!("{}", shown(path));
+    }
+    Ok(())
+}
+
+/// A backbone with its variables.
+type Built = (&'static Model, VarStore, Box<dyn Backbone>);
+
+fn backbone(args: &ProbeArgs, device: tch::Device) -> Result<Built> {
+    let file: Option<WeightFile> = match &args.weights {
+        Some(path) => Some(weights::read(in_run(path)?)?),
+        None => None,
+    };
+    let model = match (&args.model, &file) {
+        (Some(name), _) => models::find(name)?,
+        (None, Some(file)) => file.registered_model()?,
+        (None, None) => None.context("no backbone: give --weights or --model")?,
+    };
+    tch::manual_seed(args.seed as i64);
+    let store = VarStore::new(device);
+    let options = BuildOptions { uninitialised: file.is_some(), ..BuildOptions::default() };
+    let backbone = model.build(&store.root(), &options)?;
+    if let Some(file) = &file {
+        let target: StateDict = store.variables().into_iter().collect();
+        let report = weights::load(&target, model.family(), file, &LoadOptions::default())?;
+        eprintln!("{report}");
+    }
+    Ok((model, store, backbone))
+}

@@ -1,0 +1,217 @@
+//! A classifier out of whatever file people have.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use backbone::models;
+use backbone::weights::{self, TimmConfig, WeightFile};
+use engine::checkpoint::CheckpointFile;
+use engine::data::{IMAGENET_MEAN, IMAGENET_STD};
+use engine::export::decimals;
+use engine::precision::Precision;
+use engine::run_dir::in_run;
+use engine::training::saved_state;
+use tch::{Device, Kind};
+
+use crate::classifier::{Classifier, ClassifierOptions};
+use crate::data::ImageSettings;
+use crate::train::{TrainConfig, TrainState};
+
+/// The best checkpoints, in a run's folder.
+const BEST: [(&str, &str); 2] =
+    [("checkpoints/best-ema.safetensors", "ema"), ("checkpoints/best.safetensors", "model")];
+
+/// A checkpoint of `classify train`.
+#[derive(Debug)]
+pub struct OwnCheckpoint {
+    /// What it was trained with.
+    pub state: TrainState,
+    /// The weights, or their averages, whichever did better.
+    pub file: WeightFile,
+    /// Top-1 accuracy of these in the run's evaluation, in 0–1.
+    pub accuracy: Option<f64>,
+}
+
+impl OwnCheckpoint {
+    /// Of a run's folder the best checkpoint (the last where none was evaluated),
+    /// else the checkpoint itself; none if `path` is another file. Of weights and
+    /// averages those that did better in the checkpoint's latest evaluation.
+    ///
+    /// # Errors
+    /// A run without checkpoint yet, or a checkpoint of another program.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let found = BEST.map(|(name, section)| (path.join(name), section));
+        let found = found.into_iter().filter(|(path, _)| path.exists());
+        let read = |(path, section): (PathBuf, &'static str)| Self::read(&path, Some(section));
+        let best: Vec<Self> = found.map(read).collect::<Result<_>>()?;
+        // Of equals the averages, which come first.
+        let best = best.into_iter().reduce(|a, b| if b.accuracy > a.accuracy { b } else { a });
+        if best.is_some() {
+            return Ok(best);
+        }
+        let path = in_run(path)?;
+        if CheckpointFile::open(&path).is_err() {
+            return Ok(None);
+        }
+        Self::read(&path, None).map(Some)
+    }
+
+    /// One section of a checkpoint; the better one if none is named.
+    fn read(path: &Path, section: Option<&'static str>) -> Result<Self> {
+        let file = CheckpointFile::open(path)?;
+        let state: TrainState = saved_state(&file, TrainState::VERSION)
+            .with_context(|| format!("{} is no checkpoint of `classify train`", path.display()))?;
+        let averaged = state.accuracy.and_then(|found| Some(found.ema? >= found.model));
+        let section = section.unwrap_or(if averaged == Some(true) { "ema" } else { "model" });
+        let accuracy = state.accuracy.and_then(|found| match section {
+            "ema" => found.ema,
+            _ => Some(found.model),
+        });
+        let file = WeightFile::from_tensors(path, file.section(section)?);
+        Ok(Self { state, file, accuracy })
+    }
+}
+
+/// Which classifier to load, and how.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// A run folder, one of our checkpoints, or a weight file.
+    pub path: &'a Path,
+    /// The model, if the file does not tell.
+    pub model: Option<&'a str>,
+    /// File of class names, one a line, if the weights do not tell.
+    pub classes: Option<&'a Path>,
+    /// Where to compute.
+    pub device: Device,
+    /// In float64 if that, else in float32.
+    pub kind: Kind,
+}
+
+/// A classifier and how it is to be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Ready for evaluation.
+    pub classifier: Classifier,
+    /// How its images are prepared.
+    pub images: ImageSettings,
+    /// What it tells apart, where that is known.
+    pub classes: Option<Vec<String>>,
+    /// The arithmetic it was trained in.
+    pub precision: Precision,
+    /// The settings of the run it comes from.
+    pub config: Option<TrainConfig>,
+    /// Top-1 accuracy in the run's own evaluation, in 0–1.
+    pub accuracy: Option<f64>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What `path` itself tells.
+    pub fn new(path: &'a Path, device: Device, kind: Kind) -> Self {
+        Self { path, model: None, classes: None, device, kind }
+    }
+
+    /// Builds the classifier and reads its weights.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is of no registered model, or has no head.
+    pub fn load(&self) -> Result<Loaded> {
+        let own = OwnCheckpoint::open(self.path)?;
+        let (file, state, accuracy) = match own {
+            Some(own) => (own.file, Some(own.state), own.accuracy),
+            None => (weights::read(self.path)?, None, None),
+        };
+        let config = state.as_ref().map(|state| state.config.clone());
+        let model = match self.model.or(config.as_ref().map(|config| config.model.as_str())) {
+            Some(name) => models::find(name)?,
+            None => file.registered_model()?,
+        };
+        let num_classes = file.classes(model.family()).with_context(|| {
+            format!(
+                "{} has no classifier; `classify train --backbone-weights` makes one of a backbone",
+                file.path.display()
+            )
+        })?;
+        let classes = match self.classes {
+            Some(names) => Some(read_names(names)?),
+            None => state.map(|state| state.classes).or_else(|| label_names(&file)),
+        };
+        if let Some(classes) = &classes {
+            ensure!(
+                classes.len() as i64 == num_classes,
+                "there are {} class names, but {} tells {num_classes} classes apart",
+                classes.len(),
+                file.path.display()
+            );
+        }
+        let in_chans = file.in_chans().unwrap_or(3);
+        ensure!(
+            in_chans == 3,
+            "{} takes images of {in_chans} channels, but images are read as RGB",
+            file.path.display()
+        );
+        let options =
+            ClassifierOptions { uninitialised: true, ..ClassifierOptions::new(num_classes) };
+        let mut classifier = Classifier::build(model, &options, self.device)?;
+        // Before loading: the file may hold more digits than float32.
+        if self.kind == Kind::Double {
+            classifier.double();
+        }
+        classifier.load(&file)?;
+        let images = config.as_ref().map_or_else(|| image_settings(&file), |c| Ok(c.into()))?;
+        let precision = config.as_ref().map_or(Precision::Float32, |config| config.precision);
+        Ok(Loaded { classifier, images, classes, precision, config, accuracy })
+    }
+}
+
+impl Loaded {
+    /// Names by class; `class 7` where they are not known.
+    pub fn names(&self) -> Vec<String> {
+        let numbered = || (0..self.classifier.num_classes()).map(|class| format!("class {class}"));
+        self.classes.clone().unwrap_or_else(|| numbered().collect())
+    }
+
+    /// What timm is told of the classifier.
+    pub fn timm_config(&self) -> TimmConfig {
+        let side = self.images.size as i64;
+        TimmConfig {
+            input_size: (side, side),
+            mean: decimals(&self.images.mean),
+            std: decimals(&self.images.std),
+            crop_pct: self.images.crop,
+            squash: self.images.squash,
+            label_names: self.classes.clone().unwrap_or_default(),
+            ..TimmConfig::imagenet(self.classifier.model().name)
+        }
+    }
+}
+
+/// Names of classes, one a line.
+fn read_names(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read class names from {}", path.display()))?;
+    Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+}
+
+/// The names that lie beside the weights in a timm folder.
+fn label_names(file: &WeightFile) -> Option<Vec<String>> {
+    serde_json::from_str(file.metadata.get("label_names")?).ok()
+}
+
+/// How images are prepared as a timm folder says, else as for ImageNet: 224
+/// pixels out of 256.
+fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
+    fn told<T: serde::de::DeserializeOwned>(file: &WeightFile, key: &str) -> Result<Option<T>> {
+        let Some(text) = file.metadata.get(key) else { return Ok(None) };
+        let value = serde_json::from_str(text)
+            .with_context(|| format!("{}: {key} in config.json is {text}", file.path.display()))?;
+        Ok(Some(value))
+    }
+    let size: Option<[usize; 3]> = told(file, "input_size")?;
+    Ok(ImageSettings {
+        size: size.map_or(224, |[_, height, _]| height),
+        crop: told(file, "crop_pct")?.unwrap_or(0.875),
+        squash: told::<String>(file, "crop_mode")?.as_deref() == Some("squash"),
+        mean: told(file, "mean")?.unwrap_or(IMAGENET_MEAN),
+        std: told(file, "std")?.unwrap_or(IMAGENET_STD),
+    })
+}

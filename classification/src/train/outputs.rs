@@ -1,0 +1,80 @@
+//! What a run leaves behind besides numbers: curves and the exported classifier.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use engine::checkpoint::write_file;
+use engine::export::ExportFormat;
+use engine::metrics::series;
+use engine::picture::{LineChart, moving_average, png};
+use engine::run_dir::{RunDir, shown};
+use image::RgbImage;
+use tch::{Device, Kind};
+
+use super::step::Trainer;
+use crate::saved::Wanted;
+
+/// Of a curve's picture, in pixels.
+const SIZE: (u32, u32) = (900, 500);
+
+/// Exports the best classifier of the run, draws its curves, and says where
+/// everything lies.
+pub fn finish(trainer: &Trainer, run: &RunDir) -> Result<()> {
+    let folder = run.path();
+    let timm = folder.join("export").join("timm");
+    std::fs::create_dir_all(&timm).with_context(|| format!("cannot make {}", timm.display()))?;
+    let loaded = Wanted::new(folder, Device::Cpu, Kind::Float).load()?;
+    let classifier = &loaded.classifier;
+    let (model, tensors) = (classifier.model(), classifier.variables());
+    ExportFormat::Timm.write(&timm, model, &tensors, Some(loaded.timm_config()))?;
+    let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned()), ("timm folder", timm)];
+    let (metrics, name) = (run.metrics(), &trainer.config.name);
+    let curves = [
+        ("loss curve", "loss.png", loss_curve(&metrics, name)?),
+        ("accuracy curve", "accuracy.png", accuracy_curve(&metrics, name)?),
+    ];
+    for (what, file, picture) in curves {
+        if let Some(picture) = picture {
+            let path = folder.join(file);
+            write_file(&path, &png(&picture)?)?;
+            written.push((what, path));
+        }
+    }
+    if let Some(accuracy) = loaded.accuracy {
+        println!("{:<16} {:.2} %", "best top-1", 100.0 * accuracy);
+    }
+    for (what, path) in written {
+        println!("{what:<16} {}", shown(&path));
+    }
+    Ok(())
+}
+
+/// Training loss against step; none with fewer than two records.
+fn loss_curve(metrics: &Path, title: &str) -> Result<Option<RgbImage>> {
+    let points = series(metrics, "step", "loss")?;
+    if points.len() < 2 {
+        return Ok(None);
+    }
+    let chart = LineChart::new(title, "step", "training loss")
+        .faint_series("each record", &points)
+        .series("moving average", &moving_average(&points));
+    Ok(Some(chart.render(SIZE.0, SIZE.1)?))
+}
+
+/// Top-1 accuracy against epoch; none without an evaluation.
+fn accuracy_curve(metrics: &Path, title: &str) -> Result<Option<RgbImage>> {
+    let points = |key: &str| -> Result<Vec<(f64, f64)>> {
+        let points = series(metrics, "finished_epoch", key)?;
+        Ok(points.into_iter().map(|(epoch, share)| (epoch, 100.0 * share)).collect())
+    };
+    let (weights, averages) = (points("top1")?, points("ema_top1")?);
+    if weights.is_empty() {
+        return Ok(None);
+    }
+    let mut chart =
+        LineChart::new(title, "epoch", "validation top-1 in %").series("weights", &weights);
+    if !averages.is_empty() {
+        chart = chart.series("averaged weights", &averages);
+    }
+    Ok(Some(chart.render(SIZE.0, SIZE.1)?))
+}

@@ -1,0 +1,236 @@
+//! From settings to objects: device, data, classifier, optimizer, and where the
+//! run left off.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use backbone::weights;
+use engine::checkpoint::{self, CheckpointDir, CheckpointFile};
+use engine::data::{LabelledDataset, LabelledSource, Loader, LoaderOptions};
+use engine::device::{described, parse_device, use_threads};
+use engine::optim::{AdamW, AdamWConfig, Ema, GradScaler, Lamb, LambConfig, Optimizer};
+use engine::precision::Precision;
+use engine::run_dir::{RunDir, in_run, shown};
+use engine::training::{Start, open_run, restore_run, saved_state};
+use tch::Device;
+
+use super::config::{BASE_BATCH, OptimizerKind, TrainConfig};
+use super::state::TrainState;
+use super::step::Trainer;
+use crate::classifier::{Classifier, ClassifierOptions};
+use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
+use crate::saved::OwnCheckpoint;
+
+/// Everything a run works with.
+pub struct Setup {
+    pub run: RunDir,
+    pub loader: Loader<LabelledSource>,
+    pub validation: Loader<LabelledSource>,
+    pub trainer: Trainer,
+    pub state: TrainState,
+    pub checkpoints: CheckpointDir,
+}
+
+impl Setup {
+    /// Builds everything, prints what will happen, and only then touches the
+    /// run's folder.
+    pub fn new(config: TrainConfig, start: &Start) -> Result<Self> {
+        let threads = use_threads(config.threads);
+        let device = parse_device(&config.device)?;
+        let [training, held_out] = datasets(&config)?;
+        let loader = training_loader(&config, Arc::clone(&training))?;
+        let options = LoaderOptions::new(config.workers, config.max_corrupt);
+        let images = ImageSettings::from(&config);
+        let validation = evaluation_loader(held_out, &images, config.eval_batch(), &options)?;
+
+        let mut trainer = trainer(config, training.classes().len() as i64, device)?;
+        let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
+        let mut state =
+            TrainState::new(trainer.config.clone(), training.classes().to_vec(), scaler);
+        begin(start, &mut trainer, &mut state)?;
+
+        let (run, checkpoints) = open_run(&trainer.config.output, start, &trainer.config)?;
+        announce(&trainer, [&loader, &validation], &state, threads);
+        Ok(Self { run, loader, validation, trainer, state, checkpoints })
+    }
+}
+
+fn trainer(config: TrainConfig, num_classes: i64, device: Device) -> Result<Trainer> {
+    tch::manual_seed(config.seed as i64);
+    let options = ClassifierOptions {
+        drop_path: config.drop_path,
+        head_init_scale: config.head_init_scale,
+        ..ClassifierOptions::new(num_classes)
+    };
+    let classifier = Classifier::build(config.registered_model()?, &options, device)?;
+    let optimizer = optimizer(&config, &classifier)?;
+    let ema = averages(&config, &classifier)?;
+    let mixup = mixup(&config)?;
+    Ok(Trainer { config, classifier, optimizer, ema, mixup })
+}
+
+/// The optimizer of `config` for all of `classifier`'s parameters.
+///
+/// # Errors
+/// Settings out of range.
+pub fn optimizer(config: &TrainConfig, classifier: &Classifier) -> Result<Box<dyn Optimizer>> {
+    let groups = classifier.param_groups(config.layer_decay);
+    let max_grad_norm = (config.clip_grad > 0.0).then_some(config.clip_grad);
+    let betas = (config.beta1, config.beta2);
+    Ok(match config.optimizer {
+        OptimizerKind::Lamb => {
+            let options = LambConfig {
+                betas,
+                max_grad_norm,
+                bias_correction: false,
+                always_adapt: true,
+                ..LambConfig::default()
+            };
+            Box::new(Lamb::new(groups, options)?)
+        }
+        OptimizerKind::Adamw => {
+            let options = AdamWConfig { betas, max_grad_norm, ..AdamWConfig::default() };
+            Box::new(AdamW::new(groups, options)?)
+        }
+    })
+}
+
+/// Averages of `classifier`'s variables that begin with their values now, if
+/// `config` asks for any.
+///
+/// # Errors
+/// A decay out of range.
+pub fn averages(config: &TrainConfig, classifier: &Classifier) -> Result<Option<Ema>> {
+    if config.ema == 0.0 {
+        return Ok(None);
+    }
+    let ema = Ema::new(&classifier.variables(), config.ema)?;
+    Ok(Some(if config.ema_warmup { ema } else { ema.with_constant_decay() }))
+}
+
+/// Weights and state to begin with: a checkpoint's, weight files', or random
+/// ones.
+fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
+    if let Some(path) = start.checkpoint(&trainer.config.output) {
+        return restore(&CheckpointFile::open(&path)?, trainer, state);
+    }
+    initial_weights(trainer, state)?;
+    trainer.ema = averages(&trainer.config, &trainer.classifier)?;
+    Ok(())
+}
+
+/// Takes in the weight files that the settings name.
+fn initial_weights(trainer: &Trainer, state: &TrainState) -> Result<()> {
+    let (config, classifier) = (&trainer.config, &trainer.classifier);
+    if let Some(path) = &config.backbone_weights {
+        let path = in_run(path)?;
+        let report = classifier.load_backbone(&weights::read(&path)?)?;
+        eprintln!("backbone from {}:\n{report}", path.display());
+    }
+    let Some(path) = &config.weights else { return Ok(()) };
+    let (file, classes) = match OwnCheckpoint::open(path)? {
+        Some(own) => (own.file, Some(own.state.classes)),
+        None => (weights::read(path)?, None),
+    };
+    if config.new_head {
+        let report = classifier.load_backbone(&file)?;
+        eprintln!("backbone from {}, with a new head:\n{report}", file.path.display());
+        return Ok(());
+    }
+    let report = classifier.load(&file)?;
+    if let Some(classes) = classes {
+        ensure!(
+            classes == state.classes,
+            "{} was trained on as many, but other classes ({}) than the data has ({}); with \
+             --new-head its backbone is taken and the head learned anew",
+            file.path.display(),
+            some(&classes),
+            some(&state.classes)
+        );
+    }
+    eprintln!("initial weights from {}:\n{report}", file.path.display());
+    Ok(())
+}
+
+/// Takes model, optimizer, averages and state from a checkpoint.
+fn restore(file: &CheckpointFile, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
+    let saved: TrainState = saved_state(file, TrainState::VERSION)?;
+    let path = file.path().display();
+    ensure!(
+        saved.classes == state.classes,
+        "{path} was trained on other classes ({}) than the data has ({}); to learn these from it, \
+         begin a new run with --weights {path} --new-head",
+        some(&saved.classes),
+        some(&state.classes)
+    );
+    let model = trainer.classifier.variables();
+    let settings = (&saved.config, &trainer.config);
+    restore_run(file, &model, trainer.optimizer.as_mut(), settings)?;
+    if let Some(ema) = &trainer.ema {
+        ensure!(
+            file.sections().contains("ema"),
+            "{path} does not fit these settings: it has no averaged weights; continue with --ema 0"
+        );
+        checkpoint::restore(file.path(), &file.section("ema")?, ema.averages())?;
+    }
+    state.continue_from(saved);
+    Ok(())
+}
+
+/// The first names, and how many there are.
+fn some(classes: &[String]) -> String {
+    let shown = classes.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+    let more = if classes.len() > 4 { ", …" } else { "" };
+    format!("{}: {shown}{more}", classes.len())
+}
+
+/// Says what is about to run.
+fn announce(
+    trainer: &Trainer,
+    [loader, validation]: [&Loader<LabelledSource>; 2],
+    state: &TrainState,
+    threads: usize,
+) {
+    let (config, classifier) = (&trainer.config, &trainer.classifier);
+    let images = |loader: &Loader<LabelledSource>| -> Arc<LabelledDataset> {
+        Arc::clone(loader.source().dataset())
+    };
+    let learned = classifier.variables().into_values().filter(|tensor| tensor.requires_grad());
+    let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
+    let parts = match config.accum_steps {
+        1 => String::new(),
+        parts => format!(" in {parts} parts of {}", config.batch_size / parts),
+    };
+    let (steps, total) = (loader.steps(), loader.steps() * config.epochs);
+    eprintln!(
+        "{}: {} on {}, {:?}\n\
+         images   {} to train on, {} for validation, {} classes ({})\n\
+         model    {learned:.1} M learned parameters, {} × {} pixels\n\
+         batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
+         lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
+         output   {}",
+        config.name,
+        config.model,
+        described(classifier.device(), threads),
+        config.precision,
+        images(loader).len(),
+        images(validation).len(),
+        state.classes.len(),
+        some(&state.classes),
+        config.input_size,
+        config.input_size,
+        config.batch_size,
+        config.peak_lr(),
+        config.base_lr,
+        config.batch_size,
+        config.layer_decay,
+        config.weight_decay,
+        shown(&config.output),
+    );
+    if config.backbone_weights.is_none() && config.weights.is_none() && state.step == 0 {
+        eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");
+    }
+    if state.step > 0 {
+        eprintln!("resuming after step {} of {total}", state.step);
+    }
+}

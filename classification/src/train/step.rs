@@ -1,0 +1,130 @@
+//! One optimizer step.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use backbone::{DropPathDraws, Mode};
+use engine::data::{Batch, LabelledImages, MixParams, Mixup};
+use engine::optim::{Ema, Optimizer};
+use engine::rng::{Rng, purpose};
+use engine::training::{self, Measured};
+use tch::{Kind, Tensor};
+
+use super::config::TrainConfig;
+use super::state::TrainState;
+use crate::classifier::Classifier;
+
+/// The classifier and what updates it.
+pub struct Trainer {
+    pub config: TrainConfig,
+    pub classifier: Classifier,
+    pub optimizer: Box<dyn Optimizer>,
+    pub ema: Option<Ema>,
+    pub mixup: Option<Mixup>,
+}
+
+impl Trainer {
+    /// Forward, backward and update on one batch, which is mixed as a whole
+    /// before it is computed in parts.
+    pub fn step(
+        &mut self,
+        batch: Batch<LabelledImages>,
+        lr: f64,
+        state: &mut TrainState,
+    ) -> Result<Measured> {
+        let device = self.classifier.device();
+        let (images, labels) = batch.images.present()?.context("a batch without images")?;
+        let (classes, smoothing) = (state.classes.len(), self.config.label_smoothing);
+        let mix = self.mixing(state.step);
+        let (images, targets) =
+            mix.apply(&images.to_device(device), &labels, classes, smoothing)?;
+
+        let parts = self.config.accum_steps;
+        let part_size = self.config.batch_size / parts;
+        self.optimizer.zero_grad();
+        let mut total = Tensor::zeros([0; 0], (Kind::Float, device));
+        for (part, positions) in batch.positions.chunks(part_size).enumerate() {
+            let (start, length) = ((part * part_size) as i64, positions.len() as i64);
+            let mode = self.mode(batch.epoch, positions);
+            let logits = self.classifier.forward(&images.narrow(0, start, length), &mode)?;
+            let targets = targets.narrow(0, start, length);
+            let loss = self.config.loss().of(&logits, &targets) / parts as f64;
+            match &state.scaler {
+                Some(scaler) => scaler.scale(&loss).backward(),
+                None => loss.backward(),
+            }
+            total += loss.detach();
+        }
+        let (optimizer, decay) = (self.optimizer.as_mut(), self.config.weight_decay);
+        let grad_norm = training::update(optimizer, state.scaler.as_mut(), lr, decay);
+        let step = state.step + 1;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.classifier.variables(), step);
+        }
+        Ok(Measured { losses: vec![("loss", total)], grad_norm, step, indices: batch.indices })
+    }
+
+    /// How the batch of step `step` (from 0) is mixed, if it is.
+    fn mixing(&self, step: u64) -> MixParams {
+        let mut rng = Rng::new(self.config.seed, &[purpose::MIX, step]);
+        let side = self.config.input_size;
+        match &self.mixup {
+            Some(mixup) if rng.uniform() < self.config.mix_probability => {
+                mixup.draw((side, side), &mut rng)
+            }
+            _ => MixParams::NONE,
+        }
+    }
+
+    /// A training pass over samples of these numbers in the epoch.
+    fn mode(&self, epoch: u64, positions: &[u64]) -> Mode {
+        let blocks = self.classifier.backbone().blocks();
+        let (seed, device) = (self.config.seed, self.classifier.device());
+        let draws = match blocks == 0 || self.config.drop_path == 0.0 {
+            true => DropPathDraws::Off,
+            false => DropPathDraws::Table(training::drop_path_table(
+                seed, epoch, positions, blocks, device,
+            )),
+        };
+        Mode::train().with_drop_path(draws).with_compute(self.config.precision.compute())
+    }
+
+    /// What a checkpoint holds: model, optimizer, and averages if there are any.
+    pub fn sections(&self) -> Sections {
+        let share = |ema: &Ema| {
+            let tensors = ema.averages().iter();
+            tensors.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        };
+        Sections {
+            model: self.classifier.variables(),
+            optimizer: self.optimizer.state(),
+            averages: self.ema.as_ref().map(share),
+        }
+    }
+
+    /// Runs `body` with the averaged weights in the model's place; none if there
+    /// are no averages.
+    pub fn with_averages<T>(&mut self, body: impl FnOnce(&Self) -> T) -> Option<T> {
+        let variables = self.classifier.variables();
+        self.ema.as_mut()?.exchange(&variables);
+        let result = body(self);
+        self.ema.as_mut()?.exchange(&variables);
+        Some(result)
+    }
+}
+
+/// Tensors of a checkpoint.
+pub struct Sections {
+    model: BTreeMap<String, Tensor>,
+    optimizer: BTreeMap<String, Tensor>,
+    averages: Option<BTreeMap<String, Tensor>>,
+}
+
+impl Sections {
+    /// By section name.
+    pub fn named(&self) -> Vec<(&str, &BTreeMap<String, Tensor>)> {
+        let mut named = vec![("model", &self.model), ("optimizer", &self.optimizer)];
+        named.extend(self.averages.as_ref().map(|averages| ("ema", averages)));
+        named
+    }
+}

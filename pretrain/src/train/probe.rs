@@ -1,0 +1,70 @@
+//! What the encoder is worth so far: nearest neighbours among labelled images.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use backbone::Mode;
+use engine::data::{Evaluate, Interpolation, LoaderOptions};
+use engine::probe::{Knn, ProbeData, pooled};
+use engine::training::RunLog;
+use serde::Serialize;
+
+use super::setup::normalize;
+use super::step::Trainer;
+use crate::config::TrainConfig;
+
+/// A probe's line of `metrics.jsonl`; the accuracy is in 0–1.
+#[derive(Serialize)]
+struct Record {
+    step: u64,
+    finished_epoch: u64,
+    knn_top1: f64,
+}
+
+/// Labelled images that the encoder is tried on now and then.
+pub struct Probe {
+    data: ProbeData,
+    every: u64,
+}
+
+impl Probe {
+    /// The images that `config` names, if it does.
+    ///
+    /// # Errors
+    /// A folder without `train` and `val`, or without classes in them.
+    pub fn open(config: &TrainConfig) -> Result<Option<Self>> {
+        let Some(folder) = &config.probe else { return Ok(None) };
+        let size = (config.input_size.height as usize, config.input_size.width as usize);
+        let side = size.0.max(size.1);
+        let transform = Evaluate::new(side, size, Interpolation::Bicubic, normalize(config)?)?;
+        let options = LoaderOptions::new(config.workers, config.max_corrupt);
+        let batch = config.batch_size / config.accum_steps;
+        let data = ProbeData::open(folder, Arc::new(transform), batch, &options)
+            .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;
+        Ok(Some(Self { data, every: config.probe_epochs }))
+    }
+
+    /// Whether it is time after `epoch` (from 1) of `epochs`.
+    pub fn is_due(&self, epoch: u64, epochs: u64) -> bool {
+        epoch == epochs || epoch.is_multiple_of(self.every)
+    }
+
+    /// Scores the encoder and writes the figure down.
+    pub fn run(
+        &self,
+        trainer: &Trainer,
+        (step, epoch): (u64, u64),
+        log: &mut RunLog,
+    ) -> Result<()> {
+        let mode = Mode::eval().with_compute(trainer.config.precision.compute());
+        let encoder = trainer.spark.encoder();
+        let features = |images: &tch::Tensor| Ok(pooled(encoder, images, &mode)?);
+        let [training, validation] = self.data.features(trainer.device, features, |_| {})?;
+        let found = Knn::default().predict(&training, validation.features())?;
+        let knn_top1 = validation.accuracy(&found);
+        log.write(&Record { step, finished_epoch: epoch, knn_top1 })?;
+        log.scalar("probe/knn_top1", step, knn_top1)?;
+        log.note(&format!("epoch {epoch}: {:.2} % by nearest neighbours", 100.0 * knn_top1));
+        Ok(())
+    }
+}
