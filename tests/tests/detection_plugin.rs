@@ -52,6 +52,10 @@ fn a_plugins_backbone_is_trained_saved_and_used() {
     let refused = message(train(&path("b"), &["--precision", "bfloat16"]));
     assert!(refused.contains("a plugin computes in its parameters' float32"), "{refused}");
 
+    for flags in [["--drop-path", "0.1"], ["--norm-eval", "true"]] {
+        let refused = message(train(&path("b"), &flags));
+        assert!(refused.contains("but a plugin has its own"), "{refused}");
+    }
     let run = path("run");
     train(&run, &["--epochs", "2", "--freeze", "1"]).unwrap();
     let checkpoint = |name: &str| {
