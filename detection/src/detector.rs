@@ -96,14 +96,9 @@ impl Detector {
         Mode::eval().with_compute(if self.plugin { None } else { compute })
     }
 
-    /// A training pass over `images` images, drop-path drawn by `draw` (block by
-    /// block for one image after the other).
-    pub fn train_mode(
-        &self,
-        config: &TrainConfig,
-        images: usize,
-        mut draw: impl FnMut(usize) -> Vec<f32>,
-    ) -> Mode {
+    /// A training pass; `draw` gives drop-path's uniform draws for so many blocks,
+    /// `[blocks, images]`.
+    pub fn train_mode(&self, config: &TrainConfig, draw: impl FnOnce(usize) -> Tensor) -> Mode {
         let mode = Mode::train().with_frozen_parts(config.freeze);
         if self.plugin {
             return mode;
@@ -112,9 +107,7 @@ impl Detector {
         let draws = if blocks == 0 || config.drop_path.unwrap_or(0.0) == 0.0 {
             DropPathDraws::Off
         } else {
-            let draws: Vec<f32> = (0..images).flat_map(|_| draw(blocks)).collect();
-            let table = Tensor::from_slice(&draws).view([images as i64, blocks as i64]).tr();
-            DropPathDraws::Table(table.to_device(self.device()))
+            DropPathDraws::Table(draw(blocks))
         };
         mode.with_drop_path(draws).with_compute(config.precision.compute())
     }

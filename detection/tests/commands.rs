@@ -145,7 +145,7 @@ fn runs_forward(work: &Workplace) {
     let count = double["inference.proposals.logits"].size()[0];
     assert_eq!(double["inference.proposals.boxes"].size(), [count, 4]);
     let found = double["inference.detections.scores"].size()[0];
-    assert_eq!(double["inference.detections.masks28"].size(), [found, 28, 28]);
+    assert_eq!(double["inference.detections.masks28"].size(), [found, 1, 28, 28]);
     work.run(&["forward", "--weights", "run", "--batch", "out.safetensors", "--out", "x"])
         .refused(&["no tensor `image`"]);
 }
@@ -214,19 +214,5 @@ fn presets_and_help() {
         };
         assert_eq!(dump("--config", "p.toml"), dump("--preset", name));
     }
-    let help = work.run(&["--help"]).succeeded().out;
-    let commands: Vec<&str> = help
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|command| *command != "help")
-        .collect();
-    assert_eq!(commands.len(), 7, "{help}");
-    for command in commands {
-        let help = work.run(&[command, "--help"]).succeeded().out;
-        assert_says(&help, &["Example", &format!("  detect {command}")]);
-    }
+    work.explains_its_commands("detect", 7);
 }

@@ -1,4 +1,4 @@
-//! Devices by name.
+//! Devices by name, and the threads of CPU arithmetic.
 
 use tch::{Cuda, Device};
 
@@ -29,4 +29,24 @@ pub fn parse_device(name: &str) -> Result<Device> {
         return Err(Error::invalid("device", name, rule));
     }
     Ok(Device::Cuda(index))
+}
+
+/// Gives CPU arithmetic so many threads, every core if 0; says how many.
+pub fn use_threads(threads: usize) -> usize {
+    let threads = if threads == 0 { cores() } else { threads };
+    tch::set_num_threads(threads as i32);
+    threads
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A device as a person is told of it.
+pub fn described(device: Device, threads: usize) -> String {
+    match device {
+        Device::Cpu => format!("cpu, {threads} threads"),
+        other => format!("{other:?}"),
+    }
 }

@@ -15,10 +15,12 @@ pub mod optim;
 pub mod picture;
 pub mod precision;
 pub mod processor;
+pub mod program;
 pub mod progress;
 pub mod rng;
 pub mod run_dir;
 pub mod schedule;
 pub mod settings;
+pub mod training;
 
 pub use error::{Error, Result};

@@ -86,6 +86,27 @@ pub fn within(name: &str, value: f64, inside: bool, range: &str) -> Result<()> {
     }
 }
 
+/// Refuses a value that is negative or no number.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub fn not_negative(name: &str, value: f64) -> Result<()> {
+    within(name, value, value >= 0.0 && value.is_finite(), "[0, ∞)")
+}
+
+/// Refuses a `part` that the `whole` is no multiple of.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub fn divides(part_name: &str, part: usize, whole_name: &str, whole: usize) -> Result<()> {
+    match whole.is_multiple_of(part) {
+        true => Ok(()),
+        false => {
+            Err(Error::invalid(part_name, part, format!("it must divide {whole_name} {whole}")))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use backbone::models::{self, Family, Model};
 use engine::data::{IMAGENET_MEAN, IMAGENET_STD};
-use engine::settings::{at_least, within};
+use engine::settings::{at_least, divides, not_negative, within};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -200,12 +200,7 @@ impl TrainConfig {
         at_least("epochs", self.epochs, 1)?;
         at_least("checkpoint-epochs", self.checkpoint_epochs, 1)?;
         at_least("log-steps", self.log_steps, 1)?;
-        ensure!(
-            self.batch_size.is_multiple_of(self.accum_steps),
-            "accum-steps is {}, but it must divide batch-size {}",
-            self.accum_steps,
-            self.batch_size
-        );
+        divides("accum-steps", self.accum_steps, "batch-size", self.batch_size)?;
         ensure!(
             self.warmup_epochs < self.epochs,
             "warmup-epochs is {}, but it must be below epochs {}",
@@ -229,7 +224,7 @@ impl TrainConfig {
             ("weight-decay-end", self.weight_decay_end),
             ("clip-grad", self.clip_grad),
         ] {
-            within(name, value, value >= 0.0 && value.is_finite(), "[0, ∞)")?;
+            not_negative(name, value)?;
         }
         for (name, [low, high], limit) in
             [("crop-scale", self.crop_scale, 1.0), ("crop-ratio", self.crop_ratio, f64::MAX)]

@@ -218,19 +218,5 @@ fn the_list_of_models() {
 #[test]
 fn help_has_examples() {
     let work = Workplace::with_images(0);
-    let help = work.run(&["--help"]).succeeded().out;
-    let commands: Vec<&str> = help
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|command| *command != "help")
-        .collect();
-    assert_eq!(commands.len(), 7, "{help}");
-    for command in commands {
-        let help = work.run(&[command, "--help"]).succeeded().out;
-        assert_says(&help, &["Example", &format!("  pretrain {command} ")]);
-    }
+    work.explains_its_commands("pretrain", 7);
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use backbone::weights;
 use common::{
-    SHORTER, Workplace, assert_says, check_reconstruction, checkpoint, read, reconstruct, section,
-    shorter, tensors,
+    SHORTER, Workplace, assert_says, check_reconstruction, read, reconstruct, section, shorter,
+    tensors,
 };
 use pretrain::train::TrainState;
 
@@ -55,7 +55,7 @@ fn float16_leaves_out_steps_that_overflow() {
     let flags = ["--precision", "float16", "--init-weights", "large.pth", "--epochs", "5"];
     work.train("run", &flags).succeeded();
     let skipped = steps(&work, "run").iter().filter(|r| r.get("grad_norm").is_none()).count();
-    let state: TrainState = checkpoint(&work, "run").state().unwrap();
+    let state: TrainState = work.checkpoint("run").state().unwrap();
     let factor = state.scaler.unwrap().factor();
     assert!(skipped > 0 && skipped < 10, "{skipped} of 10 steps skipped");
     assert_eq!(factor, 65536.0 / f64::from(1 << skipped));

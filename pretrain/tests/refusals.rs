@@ -7,7 +7,7 @@ use common::{Workplace, read};
 #[test]
 fn settings_that_break_a_rule_are_named() {
     let work = Workplace::with_images(2);
-    for (flags, message) in [
+    work.refuses_to_train(&[
         ("--mask-ratio 1.0", "mask-ratio is 1, but it must be in (0, 1)"),
         ("--mask-ratio 0.95", "mask-ratio is 0.95, but of 2×2 patches it would leave 0 visible"),
         ("--input-size 100", "input-size is 100, but its sides must be positive multiples of 32"),
@@ -34,13 +34,7 @@ fn settings_that_break_a_rule_are_named() {
         ("--resume missing.safetensors", "missing.safetensors"),
         ("--init-weights missing.pth", "missing.pth"),
         ("--resume --overwrite", "cannot be used with"),
-    ] {
-        let flags: Vec<&str> = flags.split(' ').collect();
-        work.train("run", &flags).refused(&[message]);
-        let left = work.path("run/checkpoints/last.safetensors");
-        assert!(!left.exists(), "{flags:?} began a run");
-        let _ = std::fs::remove_dir_all(work.path("run"));
-    }
+    ]);
 }
 
 #[test]

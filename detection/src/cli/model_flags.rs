@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use engine::device::parse_device;
+use engine::device::{parse_device, use_threads};
 use engine::settings::read_table;
 use tch::Kind;
 use toml::Table;
 
 use crate::saved::{Loaded, Wanted};
-use crate::train::{Preset, use_threads};
+use crate::train::Preset;
 
 /// Which detector, and how it is run.
 #[derive(Debug, Args)]

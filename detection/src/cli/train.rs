@@ -1,18 +1,16 @@
 //! `detect train`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use engine::checkpoint::CheckpointFile;
-use engine::precision::Precision;
-use engine::run_dir::CONFIG_FILE;
-use engine::settings::{from_layers, read_table};
+use engine::settings::from_layers;
+use engine::training::{ExecutionFlags, RunFlags};
 use serde::Serialize;
 use toml::Table;
 
 use crate::data::TrainTransform;
-use crate::train::{self, Preset, Schedule, Start, TrainConfig, TrainState};
+use crate::train::{self, Preset, Schedule, TrainConfig};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,19 +52,8 @@ pub struct TrainArgs {
     /// mask_rcnn_resnet50_1x].
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// TOML file with settings, keys named like the flags; flags override it.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Print the resulting settings as TOML and stop.
-    #[arg(long)]
-    dump_config: bool,
-    /// Continue the run in --output, or from this checkpoint in a new folder.
-    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1)]
-    #[allow(clippy::option_option)]
-    resume: Option<Option<PathBuf>>,
-    /// Delete the run that --output holds and begin anew.
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
+    #[command(flatten)]
+    run: RunFlags,
 }
 
 /// One flag a setting; a flag that is not given leaves the setting to the
@@ -204,18 +191,9 @@ struct Settings {
     #[arg(long, value_name = "N", help_heading = "Data")]
     workers: Option<usize>,
 
-    /// auto, cpu, cuda or cuda:N [default: auto].
-    #[arg(long, help_heading = "Execution")]
-    device: Option<String>,
-    /// Arithmetic of convolutions and linear layers [default: float32].
-    #[arg(long, value_enum, help_heading = "Execution")]
-    precision: Option<Precision>,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N", help_heading = "Execution")]
-    threads: Option<usize>,
-    /// Seed of weights, order, augmentation, sampling and drop-path [default: 0].
-    #[arg(long, help_heading = "Execution")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    execution: ExecutionFlags,
 
     /// Epochs between checkpoints, 0 for none but the last [default: 0].
     #[arg(long, value_name = "N", help_heading = "Output")]
@@ -246,16 +224,11 @@ struct Settings {
 /// Settings that cannot be run, and whatever stops the run.
 pub fn run(args: TrainArgs) -> Result<()> {
     let config = resolve(&args)?;
-    if args.dump_config {
+    if args.run.dump_config {
         print!("{}", toml::to_string_pretty(&config)?);
         return Ok(());
     }
-    let start = match args.resume {
-        None => Start::New { overwrite: args.overwrite },
-        Some(None) => Start::Resume,
-        Some(Some(checkpoint)) => Start::From(checkpoint),
-    };
-    train::train(config, start)
+    train::train(config, args.run.start())
 }
 
 /// The flags over the file over (when continuing) the run's own settings over
@@ -266,26 +239,7 @@ fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
         let transform = TrainTransform::multi_scale(sides.clone(), args.max_side.unwrap_or(1333))?;
         flags.insert("augmentation".into(), toml::Value::try_from(transform)?);
     }
-    let file = args.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
     let preset = args.preset.map(|preset| preset.toml().parse()).transpose()?.unwrap_or_default();
-    let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
-    let saved = match (&args.resume, output) {
-        (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
-        (Some(None), Some(output)) => {
-            let saved = Path::new(output).join(CONFIG_FILE);
-            if saved.exists() { read_table(&saved)? } else { Table::new() }
-        }
-        _ => Table::new(),
-    };
-    let config: TrainConfig = from_layers([preset, saved, file, flags])?;
+    let config: TrainConfig = from_layers(args.run.layers(preset, flags)?)?;
     config.resolve()
-}
-
-/// The settings a checkpoint was made with, less its folder.
-fn settings_of(checkpoint: &Path) -> Result<Table> {
-    let state: TrainState = CheckpointFile::open(checkpoint)?.state()?;
-    let mut settings = Table::try_from(state.config)?;
-    settings.remove("output");
-    settings.remove("name");
-    Ok(settings)
 }

@@ -1,7 +1,6 @@
 //! The training loop of `detect train`.
 
 mod config;
-mod log;
 mod outputs;
 mod precise_bn;
 mod setup;
@@ -9,36 +8,25 @@ mod state;
 mod step;
 mod validate;
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use engine::checkpoint::Names;
 use engine::interrupt::watch_for_interrupts;
+use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
 use tch::Device;
 
 pub use config::{Preset, Schedule, TrainConfig};
-use log::{Log, Taken};
 use setup::Setup;
-pub use setup::{loader_options, use_threads};
+pub use setup::loader_options;
 pub use state::{Class, TrainState};
 use validate::validate;
 
 use crate::evaluation::Report;
 
-/// Where a run begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
-    /// At step 0, in a new folder or, if told so, in place of an old run.
-    New {
-        /// Delete the run that the folder holds.
-        overwrite: bool,
-    },
-    /// Where the last checkpoint in the run's folder left off.
-    Resume,
-    /// Where this checkpoint left off, in a new folder.
-    From(PathBuf),
-}
+/// What may help against a loss that is not finite.
+const ADVICE: &str =
+    "A lower --base-lr, a longer --warmup-iterations, --clip-grad or --precision float32";
 
 /// Trains as `config` says and leaves weights, pictures and metrics in its
 /// output folder. An interrupt (Ctrl-C, SIGTERM) saves a checkpoint and ends
@@ -54,7 +42,10 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
     let config = trainer.config.clone();
     let steps_per_epoch = loader.steps();
     let total = config.total_steps(steps_per_epoch);
-    let mut log = Log::new(&run, &config, steps_per_epoch, &state, start == Start::Resume)?;
+    let continued = start == Start::Resume;
+    let (done, log_steps) = (state.step, config.log_steps);
+    let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
+    let mut log = RunLog::new(&run, plan)?;
     let mut report: Option<Report> = None;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
@@ -64,7 +55,7 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         let batch = batch?;
         let lr = config.lr(state.step, steps_per_epoch);
         let images = batch.images.len() as u64;
-        let taken = Taken { epoch: batch.epoch + 1, images, waited: batch.waited, lr };
+        let taken = Taken { epoch: batch.epoch + 1, images, waited: batch.waited, lr, more: &[] };
         let measured = trainer.step(batch, lr, &mut state)?;
 
         state.step += 1;
@@ -84,7 +75,8 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         // the numbers at hand, a GPU is otherwise read one step behind.
         let settled = log.measure(measured, must_know || trainer.detector.device() == Device::Cpu);
         for settled in &settled {
-            outputs::refuse_non_finite(settled, &run, &loader, &checkpoints)?;
+            let name = |index| loader.dataset().name(index).to_owned();
+            refuse_non_finite(settled, run.path(), name, &checkpoints, ADVICE)?;
         }
         log.step(state.step, &taken, &settled)?;
 

@@ -5,20 +5,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use backbone::weights::LoadOptions;
-use engine::checkpoint::{self, CheckpointDir, CheckpointFile, write_file};
+use engine::checkpoint::{self, CheckpointDir, CheckpointFile};
 use engine::data::LoaderOptions;
-use engine::device::parse_device;
+use engine::device::{described, parse_device, use_threads};
 use engine::optim::{
     AdamW, AdamWConfig, Ema, GradScaler, Place, layered_param_groups, usual_decay,
 };
 use engine::precision::Precision;
-use engine::run_dir::{LAST_CHECKPOINT, RunDir, shown};
-use engine::settings::differences;
+use engine::run_dir::{RunDir, shown};
+use engine::training::{Start, open_run, restore_run, saved_state};
 use tch::{Device, Tensor};
 
-use super::Start;
 use super::config::{BASE_BATCH, TrainConfig};
 use super::state::TrainState;
 use super::step::Trainer;
@@ -26,11 +25,6 @@ use crate::data::{CocoDataset, DetectionLoader, TrainLoaderOptions};
 use crate::detector::Detector;
 use crate::modeling::weights::{BOTTOM_UP, ReadOptions, read_backbone, read_detector};
 use crate::saved;
-
-/// Most reading threads that are started unasked.
-const MAX_WORKERS: usize = 16;
-/// Batches made ahead of the one in use.
-const PREFETCH: usize = 2;
 
 /// Everything a run works with.
 pub struct Setup {
@@ -57,25 +51,10 @@ impl Setup {
         let mut state = TrainState::new(trainer.config.clone(), &training, scaler);
         begin(start, &mut trainer, &mut state)?;
 
-        let overwrite = *start == Start::New { overwrite: true };
-        let run = RunDir::create(&trainer.config.output, overwrite, *start == Start::Resume)?;
-        let checkpoints = CheckpointDir::open(&run.checkpoints())?;
-        let text = toml::to_string_pretty(&trainer.config)?;
-        write_file(&run.config(), text.as_bytes())?;
+        let (run, checkpoints) = open_run(&trainer.config.output, start, &trainer.config)?;
         announce(&trainer, &loader, &validation, &state, threads);
         Ok(Self { run, loader, validation, trainer, state, checkpoints })
     }
-}
-
-/// Gives CPU arithmetic so many threads, every core if 0.
-pub fn use_threads(threads: usize) -> usize {
-    let threads = if threads == 0 { cores() } else { threads };
-    tch::set_num_threads(threads as i32);
-    threads
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn datasets(config: &TrainConfig) -> Result<[Arc<CocoDataset>; 2]> {
@@ -94,8 +73,7 @@ fn datasets(config: &TrainConfig) -> Result<[Arc<CocoDataset>; 2]> {
 
 /// How data is read.
 pub fn loader_options(config: &TrainConfig) -> LoaderOptions {
-    let workers = if config.workers == 0 { cores().min(MAX_WORKERS) } else { config.workers };
-    LoaderOptions { threads: workers, prefetch: PREFETCH, max_corrupt: config.max_corrupt }
+    LoaderOptions::new(config.workers, config.max_corrupt)
 }
 
 fn training_loader(config: &TrainConfig, dataset: Arc<CocoDataset>) -> Result<DetectionLoader> {
@@ -157,16 +135,8 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 /// Weights and state to begin with: a checkpoint's, weight files', or random
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    let checkpoint = match start {
-        Start::New { .. } => None,
-        Start::Resume => Some(trainer.config.output.join(LAST_CHECKPOINT)).filter(|p| p.exists()),
-        Start::From(path) => Some(path.clone()),
-    };
-    if let Some(path) = checkpoint {
+    if let Some(path) = start.checkpoint(&trainer.config.output) {
         return restore(&path, trainer, state);
-    }
-    if *start == Start::Resume {
-        eprintln!("no checkpoint yet: beginning at step 0");
     }
     initial_weights(trainer)?;
     if trainer.config.ema > 0.0 {
@@ -204,15 +174,7 @@ fn initial_weights(trainer: &Trainer) -> Result<()> {
 /// Takes model, optimizer, averages and state from a checkpoint.
 fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
     let file = CheckpointFile::open(path)?;
-    let saved: TrainState = file.state()?;
-    if saved.version != TrainState::VERSION {
-        bail!(
-            "{} is a checkpoint of version {}, but this program continues version {}",
-            path.display(),
-            saved.version,
-            TrainState::VERSION
-        );
-    }
+    let saved: TrainState = saved_state(&file, TrainState::VERSION)?;
     ensure!(
         saved.classes == state.classes,
         "{} was trained on other classes ({}) than the data has ({}); to learn these from it, \
@@ -221,10 +183,9 @@ fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result
         names(&saved.classes),
         names(&state.classes)
     );
-    checkpoint::restore(path, &file.section("model")?, &trainer.detector.variables())?;
-    trainer.optimizer.load_state(&file.section("optimizer")?).with_context(|| {
-        format!("the optimizer's state in {} does not fit these settings", path.display())
-    })?;
+    let variables = trainer.detector.variables();
+    let settings = (&saved.config, &trainer.config);
+    restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
     if let Some(ema) = &trainer.ema {
         ensure!(
             file.sections().contains("ema"),
@@ -232,11 +193,6 @@ fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result
             path.display()
         );
         checkpoint::restore(path, &file.section("ema")?, ema.averages())?;
-    }
-    let mut changed = differences(&saved.config, &trainer.config);
-    changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
-    if !changed.is_empty() {
-        eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
     }
     state.continue_from(saved);
     Ok(())
@@ -269,10 +225,7 @@ fn announce(
         1 => String::new(),
         parts => format!(" in {parts} parts of {}", config.batch_size / parts),
     };
-    let device = match detector.device() {
-        Device::Cpu => format!("cpu, {threads} threads"),
-        other => format!("{other:?}"),
-    };
+    let device = described(detector.device(), threads);
     let total = config.total_steps(steps);
     eprintln!(
         "{}: {} on {}, {device}, {:?}\n\

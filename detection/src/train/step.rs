@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use engine::data::Batch;
-use engine::optim::{Ema, GradScaler, Optimizer};
+use engine::optim::{Ema, Optimizer};
 use engine::rng::Rng;
+use engine::training::{self, Measured};
 use tch::Tensor;
 
 use super::config::TrainConfig;
@@ -16,7 +17,6 @@ use crate::modeling::Losses;
 
 /// Streams of random draws, apart from the data's.
 const SAMPLING_STREAM: u64 = 0x726f_6973;
-const DROP_PATH_STREAM: u64 = 0x6472_6f70;
 const PLUGIN_STREAM: u64 = 0x706c_7567;
 
 /// The detector and what updates it.
@@ -25,20 +25,6 @@ pub struct Trainer {
     pub detector: Detector,
     pub optimizer: Box<dyn Optimizer>,
     pub ema: Option<Ema>,
-}
-
-/// What a step computed, still on the device.
-#[derive(Debug)]
-pub struct Measured {
-    /// Scalars by name.
-    pub losses: Vec<(&'static str, Tensor)>,
-    /// Scalar, before clipping; none if float16 gradients overflowed and the
-    /// step was left out.
-    pub grad_norm: Option<Tensor>,
-    /// Step number, from 1.
-    pub step: u64,
-    /// Data set indices of the batch.
-    pub indices: Vec<usize>,
 }
 
 impl Trainer {
@@ -64,7 +50,8 @@ impl Trainer {
             }
             add(&mut sums, &losses, parts);
         }
-        let grad_norm = self.update(lr, state.scaler.as_mut());
+        let (optimizer, decay) = (self.optimizer.as_mut(), self.config.weight_decay);
+        let grad_norm = training::update(optimizer, state.scaler.as_mut(), lr, decay);
         let step = state.step + 1;
         if let Some(ema) = &mut self.ema {
             ema.update(&self.detector.variables(), step);
@@ -79,12 +66,9 @@ impl Trainer {
         let positions: Vec<u64> = samples.iter().map(|sample| sample.position).collect();
         let mut rngs: Vec<Rng> =
             positions.iter().map(|&p| Rng::new(seed, &[SAMPLING_STREAM, epoch, p])).collect();
-        let mut images = positions.iter();
-        let mode = self.detector.train_mode(&self.config, positions.len(), |blocks| {
-            let position = images.next().copied().unwrap_or_default();
-            let mut rng = Rng::new(seed, &[DROP_PATH_STREAM, epoch, position]);
-            (0..blocks).map(|_| rng.uniform() as f32).collect()
-        });
+        let device = self.detector.device();
+        let draw = |blocks| training::drop_path_table(seed, epoch, &positions, blocks, device);
+        let mode = self.detector.train_mode(&self.config, draw);
         if self.detector.plugin {
             // A plugin draws from libtorch's generator.
             let first = positions.first().copied().unwrap_or_default();
@@ -94,15 +78,6 @@ impl Trainer {
         let (images, targets): (Vec<_>, Vec<_>) =
             samples.into_iter().map(|sample| (sample.image, sample.targets)).unzip();
         Ok(self.detector.model.losses(&images, &targets, &mode, &mut rngs)?)
-    }
-
-    fn update(&mut self, lr: f64, scaler: Option<&mut GradScaler>) -> Option<Tensor> {
-        let finite = scaler.is_none_or(|scaler| {
-            let finite = scaler.unscale(self.optimizer.as_ref());
-            scaler.update(finite);
-            finite
-        });
-        finite.then(|| self.optimizer.step(lr, self.config.weight_decay).grad_norm)
     }
 
     /// What a checkpoint holds: model, optimizer, and averages if there are any.

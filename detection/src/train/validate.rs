@@ -3,8 +3,9 @@
 use anyhow::Result;
 use engine::checkpoint::write_file;
 use engine::run_dir::RunDir;
+use engine::training::RunLog;
+use tch::{Kind as Type, Tensor};
 
-use super::log::Log;
 use super::precise_bn;
 use super::step::Trainer;
 use crate::data::DetectionLoader;
@@ -25,18 +26,40 @@ pub fn validate(
     validation: &DetectionLoader,
     run: &RunDir,
     step: u64,
-    log: &mut Log,
+    log: &mut RunLog,
 ) -> Result<Report> {
     trainer.with_averages(|trainer| {
         renew_statistics(trainer, loader)?;
         let report = score(trainer, validation)?;
-        log.evaluation(step, &report)?;
+        record(step, &report, log)?;
         if let Some(sheet) = pictures(trainer, validation, step)? {
             write_file(&run.path().join("predictions.png"), &sheet)?;
             log.picture("predictions", step, &sheet)?;
         }
         Ok(report)
     })
+}
+
+/// Writes the figures of an evaluation.
+fn record(step: u64, report: &Report, log: &mut RunLog) -> Result<()> {
+    let figures = report.scalars();
+    let mut record = serde_json::Map::new();
+    record.insert("step".into(), step.into());
+    for (name, value) in &figures {
+        record.insert(name.clone(), (*value).into());
+        log.scalar(&format!("val/{name}"), step, *value)?;
+    }
+    log.write(&record)?;
+    let short: Vec<String> = report
+        .sections()
+        .map(|(kind, section)| {
+            let figures = &section.figures;
+            let percent = |value: f64| format!("{:.1}", 100.0 * value);
+            format!("{} AP {} AP50 {}", kind.name(), percent(figures.ap), percent(figures.ap50))
+        })
+        .collect();
+    log.note(&format!("step {step}: {}", short.join(", ")));
+    Ok(())
 }
 
 /// Precise batch norm over as many training batches as the settings say.
@@ -62,9 +85,10 @@ fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
             trainer.losses(samples, batch.epoch)?;
         } else {
             let images: Vec<_> = samples.into_iter().map(|sample| sample.image).collect();
-            let mode = trainer
-                .detector
-                .train_mode(&trainer.config, images.len(), |blocks| vec![1.0; blocks]);
+            let (count, device) = (images.len() as i64, trainer.detector.device());
+            // No block is left out.
+            let ones = |blocks| Tensor::ones([blocks as i64, count], (Type::Float, device));
+            let mode = trainer.detector.train_mode(&trainer.config, ones);
             trainer.detector.model.maps(&images, &mode)?;
         }
         Ok(true)

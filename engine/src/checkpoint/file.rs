@@ -176,6 +176,11 @@ impl CheckpointFile {
         Ok(CheckpointFile { path: path.to_owned(), file, data_start, tensors, state: entry.state })
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The state that was saved beside the tensors.
     ///
     /// # Errors

@@ -1,17 +1,15 @@
 //! `pretrain train`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use engine::checkpoint::CheckpointFile;
-use engine::run_dir::CONFIG_FILE;
-use engine::settings::read_table;
+use engine::training::{ExecutionFlags, RunFlags};
 use serde::Serialize;
 use toml::Table;
 
-use crate::config::{InputSize, OptimizerKind, Precision, Preset, TrainConfig};
-use crate::train::{self, Start, TrainState};
+use crate::config::{InputSize, OptimizerKind, Preset, TrainConfig};
+use crate::train;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,19 +35,8 @@ pub struct TrainArgs {
     /// Settings that suit a situation; other flags override them [default: paper].
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// TOML file with settings, keys named like the flags; flags override it.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Print the resulting settings as TOML and stop.
-    #[arg(long)]
-    dump_config: bool,
-    /// Continue the run in --output, or from this checkpoint in a new folder.
-    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, alias = "resume_from", alias = "resume-from")]
-    #[allow(clippy::option_option)]
-    resume: Option<Option<PathBuf>>,
-    /// Delete the run that --output holds and begin anew.
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
+    #[command(flatten)]
+    run: RunFlags,
 }
 
 /// One flag a setting; a flag that is not given leaves the setting to the
@@ -150,18 +137,9 @@ struct Settings {
     #[arg(long, value_name = "N", alias = "dataloader_workers", help_heading = "Data")]
     workers: Option<usize>,
 
-    /// auto, cpu, cuda or cuda:N [default: auto].
-    #[arg(long, help_heading = "Execution")]
-    device: Option<String>,
-    /// Arithmetic of convolutions and linear layers [default: float32].
-    #[arg(long, value_enum, help_heading = "Execution")]
-    precision: Option<Precision>,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N", help_heading = "Execution")]
-    threads: Option<usize>,
-    /// Seed of weights, order, crops, masks and drop-path [default: 0].
-    #[arg(long, help_heading = "Execution")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    execution: ExecutionFlags,
 
     /// Epochs between checkpoints [default: 1].
     #[arg(long, value_name = "N", help_heading = "Output")]
@@ -198,41 +176,17 @@ fn pair(text: &str) -> Result<[f64; 2], String> {
 /// Settings that cannot be run, and whatever stops the run.
 pub fn run(args: TrainArgs) -> Result<()> {
     let config = resolve(&args)?;
-    if args.dump_config {
+    if args.run.dump_config {
         print!("{}", toml::to_string_pretty(&config)?);
         return Ok(());
     }
-    let start = match args.resume {
-        None => Start::New { overwrite: args.overwrite },
-        Some(None) => Start::Resume,
-        Some(Some(checkpoint)) => Start::From(checkpoint),
-    };
-    train::train(config, start)
+    train::train(config, args.run.start())
 }
 
 /// The flags over the file over (when continuing) the run's own settings over
 /// the preset over the defaults.
 fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
     let flags = Table::try_from(&args.settings)?;
-    let file = args.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
     let preset = args.preset.map(|preset| preset.toml().parse()).transpose()?.unwrap_or_default();
-    let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
-    let saved = match (&args.resume, output) {
-        (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
-        (Some(None), Some(output)) => {
-            let saved = Path::new(output).join(CONFIG_FILE);
-            if saved.exists() { read_table(&saved)? } else { Table::new() }
-        }
-        _ => Table::new(),
-    };
-    TrainConfig::from_layers([preset, saved, file, flags])?.resolve()
-}
-
-/// The settings a checkpoint was made with, less its folder.
-fn settings_of(checkpoint: &Path) -> Result<Table> {
-    let state: TrainState = CheckpointFile::open(checkpoint)?.state()?;
-    let mut settings = Table::try_from(state.config)?;
-    settings.remove("output");
-    settings.remove("name");
-    Ok(settings)
+    TrainConfig::from_layers(args.run.layers(preset, flags)?)?.resolve()
 }

@@ -1,40 +1,36 @@
 //! The training loop of `pretrain train`.
 
 mod curve;
-mod log;
 mod outputs;
 mod setup;
 mod state;
 mod step;
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use engine::checkpoint::Names;
 use engine::interrupt::watch_for_interrupts;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
+use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
+use serde::Serialize;
 use tch::Device;
 
 use crate::config::TrainConfig;
-use log::Log;
 use outputs::Outputs;
 use setup::Setup;
 pub use setup::normalize;
 pub use state::TrainState;
 
-/// Where a run begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
-    /// At step 0, in a new folder or, if told so, in place of an old run.
-    New {
-        /// Delete the run that the folder holds.
-        overwrite: bool,
-    },
-    /// Where the last checkpoint in the run's folder left off.
-    Resume,
-    /// Where this checkpoint left off, in a new folder.
-    From(PathBuf),
+/// What may help against a loss that is not finite.
+const ADVICE: &str = "A lower --base-lr, a longer --warmup-epochs or --precision float32";
+
+/// An epoch's line of `metrics.jsonl`.
+#[derive(Serialize)]
+struct EpochRecord {
+    step: u64,
+    finished_epoch: u64,
+    epoch_loss: f64,
 }
 
 /// Pretrains as `config` says and leaves weights, pictures and metrics in its
@@ -52,7 +48,10 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
     let total = steps_per_epoch * config.epochs;
     let warmup = steps_per_epoch * config.warmup_epochs;
     let outputs = Outputs::new(&run, &loader, &config)?;
-    let mut log = Log::new(&run, &config, total, &state, start == Start::Resume)?;
+    let continued = start == Start::Resume;
+    let (done, log_steps) = (state.step, config.log_steps);
+    let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
+    let mut log = RunLog::new(&run, plan)?;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
     for batch in loader.batches(epoch..config.epochs, step_in_epoch) {
@@ -74,17 +73,28 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         // the numbers at hand, a GPU is otherwise read one step behind.
         let settled = log.measure(measured, must_know || trainer.device == Device::Cpu);
         for settled in &settled {
-            outputs.refuse_non_finite(settled, &loader, &checkpoints)?;
-            state.count_loss(settled.loss);
+            let name = |index| loader.dataset().name(index);
+            refuse_non_finite(settled, run.path(), name, &checkpoints, ADVICE)?;
+            state.count_loss(settled.loss());
         }
-        log.step(&state, &batch, lr, weight_decay, settled.last())?;
+        let taken = Taken {
+            epoch: batch.epoch + 1,
+            images: batch.indices.len() as u64,
+            waited: batch.waited,
+            lr,
+            more: &[("weight_decay", weight_decay)],
+        };
+        log.step(state.step, &taken, &settled)?;
 
         let mut names = Names::default();
         if let Some(epoch) = ended_epoch {
             let loss = state.end_epoch();
             names.best = checkpoint_due && state.is_best(loss);
             names.epoch = (config.keep > 0).then_some(epoch);
-            log.epoch(&state, epoch, loss, loader.corrupt_files())?;
+            let record = EpochRecord { step: state.step, finished_epoch: epoch, epoch_loss: loss };
+            log.write(&record)?;
+            log.scalar("epoch/loss", epoch, loss)?;
+            log.corrupt(loader.corrupt_files())?;
             if config.picture_epochs > 0 && epoch % config.picture_epochs == 0 {
                 outputs.draw(&trainer, epoch, state.step, &mut log)?;
             }

@@ -3,16 +3,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use backbone::weights::{self, Naming, StateDict};
-use engine::checkpoint::{CheckpointDir, write_file};
+use engine::checkpoint::write_file;
 use engine::data::{Evaluate, Interpolation, Loader, Transform};
 use engine::rng::Rng;
 use engine::run_dir::{RunDir, shown};
+use engine::training::RunLog;
 use tch::Tensor;
 
 use super::curve::loss_curve;
-use super::log::{Log, Settled};
 use super::setup::normalize;
 use super::state::TrainState;
 use super::step::Trainer;
@@ -60,46 +60,14 @@ impl Outputs {
         Ok(Self { folder: run.path().to_owned(), samples, config: config.clone() })
     }
 
-    /// Stops the run at a loss or gradient that is not finite. The last
-    /// checkpoint, made before it, stays.
-    pub fn refuse_non_finite(
-        &self,
-        settled: &Settled,
-        loader: &Loader,
-        checkpoints: &CheckpointDir,
-    ) -> Result<()> {
-        let what = if !settled.loss.is_finite() {
-            format!("the loss is {}", settled.loss)
-        } else if settled.grad_norm.is_some_and(|norm| !norm.is_finite()) {
-            format!("the gradient norm is {}", settled.grad_norm.unwrap_or(f64::NAN))
-        } else {
-            return Ok(());
-        };
-        let names: Vec<String> =
-            settled.indices.iter().map(|&index| loader.dataset().name(index)).collect();
-        let list = self.folder.join(format!("non-finite-step-{}.txt", settled.step));
-        write_file(&list, (names.join("\n") + "\n").as_bytes())?;
-        let kept = checkpoints.last().map_or("there is no checkpoint yet".into(), |path| {
-            format!("the last good checkpoint is {}", path.display())
-        });
-        bail!(
-            "{what} at step {}; its {} images are listed in {} (the first: {}); {kept}. A lower \
-             --base-lr, a longer --warmup-epochs or --precision float32 may help",
-            settled.step,
-            names.len(),
-            list.display(),
-            names.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
-        )
-    }
-
     /// Draws how the model reconstructs the sample images now.
-    pub fn draw(&self, trainer: &Trainer, epoch: u64, step: u64, log: &mut Log) -> Result<()> {
+    pub fn draw(&self, trainer: &Trainer, epoch: u64, step: u64, log: &mut RunLog) -> Result<()> {
         let Some(picture) = self.sheet(trainer, &format!("epoch {epoch}"))? else { return Ok(()) };
         let folder = self.folder.join("pictures");
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
         write_file(&folder.join(format!("epoch-{epoch:04}.png")), &picture)?;
-        log.picture("reconstruction", step, &picture)
+        Ok(log.picture("reconstruction", step, &picture)?)
     }
 
     fn sheet(&self, trainer: &Trainer, when: &str) -> Result<Option<Vec<u8>>> {

@@ -1,33 +1,28 @@
 //! From settings to objects: device, data, model, optimizer, and where the
 //! run left off.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
-use engine::checkpoint::{self, CheckpointDir, CheckpointFile, write_file};
+use engine::checkpoint::{CheckpointDir, CheckpointFile};
 use engine::data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::device::parse_device;
+use engine::device::{described, parse_device, use_threads};
 use engine::optim::{
     AdamW, AdamWConfig, GradScaler, Lamb, LambConfig, Optimizer, Sgd, SgdConfig, param_groups,
 };
-use engine::run_dir::{LAST_CHECKPOINT, RunDir, shown};
-use engine::settings::differences;
+use engine::run_dir::{RunDir, shown};
+use engine::training::{Start, open_run, restore_run, saved_state};
 use tch::{Device, nn};
 
-use super::Start;
 use super::state::TrainState;
 use super::step::Trainer;
 use crate::config::{OptimizerKind, Precision, TrainConfig};
 use crate::saved;
 use crate::spark::Spark;
-
-/// Most reading threads that are started unasked.
-const MAX_WORKERS: usize = 16;
 
 /// Everything a run works with.
 pub struct Setup {
@@ -42,22 +37,16 @@ impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
     pub fn new(config: TrainConfig, start: &Start) -> Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = if config.threads == 0 { cores } else { config.threads };
-        tch::set_num_threads(threads as i32);
+        let threads = use_threads(config.threads);
         let device = parse_device(&config.device)?;
 
-        let loader = loader(&config, cores)?;
+        let loader = loader(&config)?;
         let mut trainer = trainer(config, device)?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
         let mut state = TrainState::new(trainer.config.clone(), scaler);
         begin(start, &mut trainer, &mut state)?;
 
-        let overwrite = *start == Start::New { overwrite: true };
-        let run = RunDir::create(&trainer.config.output, overwrite, *start == Start::Resume)?;
-        let checkpoints = CheckpointDir::open(&run.checkpoints())?;
-        let text = toml::to_string_pretty(&trainer.config)?;
-        write_file(&run.config(), text.as_bytes())?;
+        let (run, checkpoints) = open_run(&trainer.config.output, start, &trainer.config)?;
         announce(&trainer, &loader, &state, threads);
         Ok(Self { run, loader, trainer, state, checkpoints })
     }
@@ -66,16 +55,14 @@ impl Setup {
 /// Weights and state to begin with: a checkpoint's, a weight file's, or random
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    let checkpoint = match start {
-        Start::New { .. } => None,
-        Start::Resume => Some(trainer.config.output.join(LAST_CHECKPOINT)).filter(|p| p.exists()),
-        Start::From(path) => Some(path.clone()),
-    };
-    if let Some(path) = checkpoint {
-        return restore(&path, trainer, state);
-    }
-    if *start == Start::Resume {
-        eprintln!("no checkpoint yet: beginning at step 0");
+    if let Some(path) = start.checkpoint(&trainer.config.output) {
+        let file = CheckpointFile::open(&path)?;
+        let saved: TrainState = saved_state(&file, TrainState::VERSION)?;
+        let variables = trainer.variables();
+        let settings = (&saved.config, &trainer.config);
+        restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
+        state.continue_from(saved);
+        return Ok(());
     }
     if let Some(weights) = &trainer.config.init_weights {
         let family = trainer.config.registered_model()?.family();
@@ -85,7 +72,7 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
     Ok(())
 }
 
-fn loader(config: &TrainConfig, cores: usize) -> Result<Loader> {
+fn loader(config: &TrainConfig) -> Result<Loader> {
     let options = DatasetOptions { channels: config.in_chans as usize };
     let dataset = Dataset::open(&config.data, &options)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
@@ -101,8 +88,7 @@ fn loader(config: &TrainConfig, cores: usize) -> Result<Loader> {
         normalize: normalize(config)?,
     };
     let sampler = EpochSampler::new(dataset.len(), config.batch_size, config.seed)?;
-    let workers = if config.workers == 0 { cores.min(MAX_WORKERS) } else { config.workers };
-    let options = LoaderOptions { threads: workers, prefetch: 2, max_corrupt: config.max_corrupt };
+    let options = LoaderOptions::new(config.workers, config.max_corrupt);
     Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
 }
 
@@ -152,29 +138,6 @@ fn optimizer(config: &TrainConfig, store: &nn::VarStore) -> Result<Box<dyn Optim
     })
 }
 
-/// Takes model, optimizer and state from a checkpoint.
-fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    let file = CheckpointFile::open(path)?;
-    let saved: TrainState = file.state()?;
-    if saved.version != TrainState::VERSION {
-        bail!(
-            "{} is a checkpoint of version {}, but this program continues version {}",
-            path.display(),
-            saved.version,
-            TrainState::VERSION
-        );
-    }
-    checkpoint::restore(path, &file.section("model")?, &trainer.variables())?;
-    trainer.optimizer.load_state(&file.section("optimizer")?)?;
-    let mut changed = differences(&saved.config, &trainer.config);
-    changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
-    if !changed.is_empty() {
-        eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
-    }
-    state.continue_from(saved);
-    Ok(())
-}
-
 /// Says what is about to run.
 fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usize) {
     let config = &trainer.config;
@@ -191,10 +154,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         1 => String::new(),
         parts => format!(" in {parts} parts of {}", config.batch_size / parts),
     };
-    let device = match trainer.device {
-        Device::Cpu => format!("cpu, {threads} threads"),
-        other => format!("{other:?}"),
-    };
+    let device = described(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\
          images   {} in {} ({} other files skipped), {} px crops\n\

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use backbone::{DropPathDraws, Mode};
 use engine::data::Batch;
-use engine::optim::{GradScaler, Optimizer};
+use engine::optim::Optimizer;
 use engine::rng::Rng;
+use engine::training::{self, Measured};
 use tch::{Device, Kind, Tensor, nn};
 
 use super::state::TrainState;
@@ -14,9 +15,8 @@ use crate::config::TrainConfig;
 use crate::mask;
 use crate::spark::{Execution, Spark};
 
-/// Streams of random draws, apart from the data's.
+/// Stream of the masks' draws, apart from the data's.
 const MASK_STREAM: u64 = 0x6d61_736b;
-const DROP_PATH_STREAM: u64 = 0x6472_6f70;
 
 /// The model and what updates it.
 pub struct Trainer {
@@ -25,20 +25,6 @@ pub struct Trainer {
     pub spark: Spark,
     pub optimizer: Box<dyn Optimizer>,
     pub device: Device,
-}
-
-/// What a step computed, still on the device.
-#[derive(Debug)]
-pub struct Measured {
-    /// Scalar.
-    pub loss: Tensor,
-    /// Scalar, before clipping; none if float16 gradients overflowed and the
-    /// step was left out.
-    pub grad_norm: Option<Tensor>,
-    /// Step number, from 1.
-    pub step: u64,
-    /// Dataset indices of the batch.
-    pub indices: Vec<usize>,
 }
 
 impl Trainer {
@@ -65,9 +51,10 @@ impl Trainer {
             }
             total += loss.detach();
         }
-        let grad_norm = self.update(lr, weight_decay, state.scaler.as_mut());
-        let indices = batch.indices.clone();
-        Ok(Measured { loss: total, grad_norm, step: state.step + 1, indices })
+        let optimizer = self.optimizer.as_mut();
+        let grad_norm = training::update(optimizer, state.scaler.as_mut(), lr, weight_decay);
+        let (losses, indices) = (vec![("loss", total)], batch.indices.clone());
+        Ok(Measured { losses, grad_norm, step: state.step + 1, indices })
     }
 
     /// The loss of a part of a batch, whose images have these numbers in the
@@ -92,32 +79,9 @@ impl Trainer {
         if blocks == 0 || self.config.drop_path == Some(0.0) {
             return DropPathDraws::Off;
         }
-        let draws: Vec<f32> = positions
-            .iter()
-            .flat_map(|&position| {
-                let mut rng = Rng::new(self.config.seed, &[DROP_PATH_STREAM, epoch, position]);
-                (0..blocks).map(move |_| rng.uniform() as f32)
-            })
-            .collect();
-        let table = Tensor::from_slice(&draws)
-            .view([positions.len() as i64, blocks as i64])
-            .tr()
-            .to_device(self.device);
+        let seed = self.config.seed;
+        let table = training::drop_path_table(seed, epoch, positions, blocks, self.device);
         DropPathDraws::Table(table)
-    }
-
-    fn update(
-        &mut self,
-        lr: f64,
-        weight_decay: f64,
-        scaler: Option<&mut GradScaler>,
-    ) -> Option<Tensor> {
-        let finite = scaler.is_none_or(|scaler| {
-            let finite = scaler.unscale(self.optimizer.as_ref());
-            scaler.update(finite);
-            finite
-        });
-        finite.then(|| self.optimizer.step(lr, weight_decay).grad_norm)
     }
 
     /// Every parameter and buffer by its official name, sharing storage.

@@ -20,6 +20,7 @@ use super::corrupt::CorruptFiles;
 use super::dataset::Dataset;
 use super::sampler::EpochSampler;
 use super::transforms::Transform;
+use crate::device::cores;
 use crate::{Error, Result};
 
 /// How a [`Loader`] works; none of it changes what it yields.
@@ -34,11 +35,21 @@ pub struct LoaderOptions {
     pub max_corrupt: f64,
 }
 
+/// Most reading threads that are started unasked.
+const MAX_THREADS: usize = 16;
+
 impl Default for LoaderOptions {
-    /// A thread a core, two batches ahead, 1 % corrupt files.
+    /// A thread a core, at most 16, two batches ahead, 1 % corrupt files.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        LoaderOptions { threads, prefetch: 2, max_corrupt: 0.01 }
+        LoaderOptions::new(0, 0.01)
+    }
+}
+
+impl LoaderOptions {
+    /// So many threads (0: one a core, at most 16), two batches ahead.
+    pub fn new(threads: usize, max_corrupt: f64) -> Self {
+        let threads = if threads == 0 { cores().min(MAX_THREADS) } else { threads };
+        LoaderOptions { threads, prefetch: 2, max_corrupt }
     }
 }
 

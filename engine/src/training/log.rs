@@ -4,34 +4,47 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use engine::data::CorruptFiles;
-use engine::metrics::{JsonlWriter, TensorBoardWriter};
-use engine::progress::{Progress, Step};
-use engine::run_dir::RunDir;
 use serde::Serialize;
-use tch::Tensor;
 
-use super::config::TrainConfig;
-use super::state::TrainState;
-use super::step::Measured;
-use crate::evaluation::Report;
+use super::{Measured, Settled};
+use crate::Result;
+use crate::checkpoint::write_file;
+use crate::data::CorruptFiles;
+use crate::metrics::{JsonlWriter, TensorBoardWriter};
+use crate::progress::{Progress, Step};
+use crate::run_dir::RunDir;
 
-/// A step's numbers, read from the device.
-#[derive(Debug)]
-pub struct Settled {
-    /// By name; the sum is what is learned from.
-    pub losses: BTreeMap<&'static str, f64>,
-    pub grad_norm: Option<f64>,
-    pub step: u64,
-    pub indices: Vec<usize>,
+/// Name of the total in records; a loss that is called so is no part beside it.
+const TOTAL: &str = "loss";
+
+/// How long a run is and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct RunPlan {
+    /// Steps an epoch.
+    pub steps_per_epoch: u64,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// Steps made before now; 0 of a new run.
+    pub done: u64,
+    /// Whether the folder's records go on: those past `done` are dropped.
+    pub continued: bool,
+    /// Steps between records.
+    pub log_steps: u64,
 }
 
-impl Settled {
-    /// The sum of the losses.
-    pub fn loss(&self) -> f64 {
-        self.losses.values().sum()
-    }
+/// A step and what it took.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    /// The epoch it belongs to, from 1.
+    pub epoch: u64,
+    /// Images of the batch.
+    pub images: u64,
+    /// Time that it waited for its data.
+    pub waited: Duration,
+    /// Learning rate.
+    pub lr: f64,
+    /// Further numbers of the record.
+    pub more: &'a [(&'static str, f64)],
 }
 
 /// A line of `metrics.jsonl`; also TensorBoard's scalars. Losses are means
@@ -42,8 +55,10 @@ struct Record<'a> {
     epoch: f64,
     loss: f64,
     #[serde(flatten)]
-    losses: &'a BTreeMap<&'static str, f64>,
+    parts: &'a BTreeMap<&'static str, f64>,
     lr: f64,
+    #[serde(flatten)]
+    more: BTreeMap<&'static str, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     grad_norm: Option<f64>,
     images_per_second: f64,
@@ -51,23 +66,12 @@ struct Record<'a> {
     data_wait: f64,
 }
 
-/// A step and what it took.
-pub struct Taken {
-    /// The epoch it belongs to, from 1.
-    pub epoch: u64,
-    pub images: u64,
-    pub waited: Duration,
-    pub lr: f64,
-}
-
 /// Writes a run's numbers.
-pub struct Log {
+pub struct RunLog {
     metrics: JsonlWriter,
     board: TensorBoardWriter,
     progress: Progress,
-    every: u64,
-    total_steps: u64,
-    steps_per_epoch: u64,
+    plan: RunPlan,
     /// The step before, whose numbers may still be on the device.
     behind: Option<Measured>,
     window: Window,
@@ -106,32 +110,25 @@ impl Window {
     }
 }
 
-impl Log {
-    /// Files in the run's folder; when `continued`, records past the state's
-    /// step are dropped.
-    pub fn new(
-        run: &RunDir,
-        config: &TrainConfig,
-        steps_per_epoch: u64,
-        state: &TrainState,
-        continued: bool,
-    ) -> Result<Self> {
-        let metrics = match continued {
-            true => JsonlWriter::resume(&run.metrics(), state.step)?,
+impl RunLog {
+    /// Files in the run's folder.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn new(run: &RunDir, plan: RunPlan) -> Result<Self> {
+        let metrics = match plan.continued {
+            true => JsonlWriter::resume(&run.metrics(), plan.done)?,
             false => JsonlWriter::create(&run.metrics())?,
         };
         // Purging names the first step that will be written again.
-        let board =
-            TensorBoardWriter::create(&run.tensorboard(), continued.then_some(state.step + 1))?;
-        let total_steps = config.total_steps(steps_per_epoch);
-        let epochs = total_steps.div_ceil(steps_per_epoch);
+        let purged = plan.continued.then_some(plan.done + 1);
+        let board = TensorBoardWriter::create(&run.tensorboard(), purged)?;
+        let epochs = plan.total_steps.div_ceil(plan.steps_per_epoch);
         Ok(Self {
             metrics,
             board,
-            progress: Progress::new(epochs, total_steps, state.step),
-            every: config.log_steps,
-            total_steps,
-            steps_per_epoch,
+            progress: Progress::new(epochs, plan.total_steps, plan.done),
+            plan,
             behind: None,
             window: Window::new(),
             last: Step::default(),
@@ -142,7 +139,7 @@ impl Log {
 
     /// Whether a record follows this step.
     pub fn is_due(&self, step: u64) -> bool {
-        step.is_multiple_of(self.every) || step == self.total_steps
+        step.is_multiple_of(self.plan.log_steps) || step == self.plan.total_steps
     }
 
     /// Reads the step before from the device, and this one too if `now`.
@@ -151,10 +148,13 @@ impl Log {
         if now {
             ready.extend(self.behind.take());
         }
-        ready.into_iter().map(read).collect()
+        ready.into_iter().map(Settled::from).collect()
     }
 
     /// Shows a step's progress and writes a record when one is due.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
     pub fn step(&mut self, step: u64, taken: &Taken, settled: &[Settled]) -> Result<()> {
         self.window.images += taken.images;
         self.window.waited += taken.waited;
@@ -173,84 +173,88 @@ impl Log {
         };
         self.progress.step(&self.last);
         if self.is_due(step) {
-            self.record(step, taken.lr, settled.last().and_then(|settled| settled.grad_norm))?;
+            self.record(step, taken, settled.last().and_then(|settled| settled.grad_norm))?;
         }
         self.window.pause_began = Some(Instant::now());
         Ok(())
     }
 
-    fn record(&mut self, step: u64, lr: f64, grad_norm: Option<f64>) -> Result<()> {
+    fn record(&mut self, step: u64, taken: &Taken, grad_norm: Option<f64>) -> Result<()> {
         let mut window = std::mem::replace(&mut self.window, Window::new());
         let seconds = window.seconds();
         window.losses.values_mut().for_each(|loss| *loss /= window.settled as f64);
+        let loss = window.losses.values().sum();
+        window.losses.remove(TOTAL);
         let record = Record {
             step,
-            epoch: step as f64 / self.steps_per_epoch as f64,
-            loss: window.losses.values().sum(),
-            losses: &window.losses,
-            lr,
+            epoch: step as f64 / self.plan.steps_per_epoch as f64,
+            loss,
+            parts: &window.losses,
+            lr: taken.lr,
+            more: taken.more.iter().copied().collect(),
             grad_norm,
             images_per_second: window.images as f64 / seconds,
             data_wait: window.waited.as_secs_f64() / seconds,
         };
         self.metrics.write(&record)?;
-        let losses = window.losses.iter().map(|(name, loss)| (format!("train/{name}"), *loss));
-        let others = [
-            ("train/loss", Some(record.loss)),
-            ("train/lr", Some(lr)),
-            ("train/grad_norm", grad_norm),
-            ("speed/images_per_second", Some(record.images_per_second)),
-            ("speed/data_wait", Some(record.data_wait)),
-        ];
-        let others = others.into_iter().filter_map(|(tag, value)| Some((tag.to_owned(), value?)));
-        for (tag, value) in losses.chain(others).collect::<Vec<_>>() {
-            self.board.scalar(&tag, step, value)?;
+        self.board.scalar("train/loss", step, loss)?;
+        for (name, value) in record.parts.iter().chain(&record.more) {
+            self.board.scalar(&format!("train/{name}"), step, *value)?;
         }
-        Ok(())
+        self.board.scalar("train/lr", step, taken.lr)?;
+        if let Some(norm) = grad_norm {
+            self.board.scalar("train/grad_norm", step, norm)?;
+        }
+        self.board.scalar("speed/images_per_second", step, record.images_per_second)?;
+        self.board.scalar("speed/data_wait", step, record.data_wait)
     }
 
-    /// Writes the figures of an evaluation.
-    pub fn evaluation(&mut self, step: u64, report: &Report) -> Result<()> {
-        let figures = report.scalars();
-        let mut record = serde_json::Map::new();
-        record.insert("step".into(), step.into());
-        for (name, value) in &figures {
-            record.insert(name.clone(), (*value).into());
-            self.board.scalar(&format!("val/{name}"), step, *value)?;
-        }
-        self.metrics.write(&record)?;
-        let short: Vec<String> = report
-            .sections()
-            .map(|(kind, section)| {
-                let figures = &section.figures;
-                let percent = |value: f64| format!("{:.1}", 100.0 * value);
-                format!("{} AP {} AP50 {}", kind.name(), percent(figures.ap), percent(figures.ap50))
-            })
-            .collect();
-        self.progress.note(&format!("step {step}: {}", short.join(", ")));
-        Ok(())
+    /// Writes a further line of `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn write<R: Serialize>(&mut self, record: &R) -> Result<()> {
+        self.metrics.write(record)
+    }
+
+    /// Writes a number for TensorBoard.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
+        self.board.scalar(tag, step, value)
+    }
+
+    /// Writes a picture, as PNG bytes, for TensorBoard.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    pub fn picture(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
+        self.board.image(tag, step, png)
+    }
+
+    /// Says something beside the progress.
+    pub fn note(&mut self, text: &str) {
+        self.progress.note(text);
     }
 
     /// Names files that newly proved unreadable, and lists all in the run.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
     pub fn corrupt(&mut self, corrupt: &CorruptFiles) -> Result<()> {
         if corrupt.len() <= self.reported_corrupt.len() {
             return Ok(());
         }
         let report = corrupt.report();
         let lines: String = report.iter().map(|(name, why)| format!("{name}\t{why}\n")).collect();
-        std::fs::write(&self.corrupt_list, lines)
-            .with_context(|| format!("cannot write {}", self.corrupt_list.display()))?;
+        write_file(&self.corrupt_list, lines.as_bytes())?;
         for (name, why) in &report {
             if self.reported_corrupt.insert(name.clone()) {
                 self.progress.note(&format!("skipped {name}: {why}"));
             }
         }
         Ok(())
-    }
-
-    /// Writes a picture, as PNG bytes, for TensorBoard.
-    pub fn picture(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
-        Ok(self.board.image(tag, step, png)?)
     }
 
     /// Ends the work between two steps, which rates leave out.
@@ -264,15 +268,5 @@ impl Log {
     /// Shows where the run ended.
     pub fn finish(&mut self) {
         self.progress.epoch_end(&self.last);
-    }
-}
-
-fn read(measured: Measured) -> Settled {
-    let number = |tensor: &Tensor| tensor.double_value(&[]);
-    Settled {
-        losses: measured.losses.iter().map(|(name, loss)| (*name, number(loss))).collect(),
-        grad_norm: measured.grad_norm.as_ref().map(number),
-        step: measured.step,
-        indices: measured.indices,
     }
 }

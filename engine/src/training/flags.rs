@@ -1,0 +1,94 @@
+//! Flags of every `train` command.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::Start;
+use crate::Result;
+use crate::checkpoint::CheckpointFile;
+use crate::precision::Precision;
+use crate::run_dir::CONFIG_FILE;
+use crate::settings::read_table;
+
+/// Where settings come from besides flags of their own, and where the run begins.
+#[derive(Debug, Args)]
+pub struct RunFlags {
+    /// TOML file with settings, keys named like the flags; flags override it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the resulting settings as TOML and stop.
+    #[arg(long)]
+    pub dump_config: bool,
+    /// Continue the run in --output, or from this checkpoint in a new folder.
+    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, alias = "resume_from", alias = "resume-from")]
+    #[allow(clippy::option_option)]
+    pub resume: Option<Option<PathBuf>>,
+    /// Delete the run that --output holds and begin anew.
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
+}
+
+/// How a run is computed; each a setting of the same name.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExecutionFlags {
+    /// auto, cpu, cuda or cuda:N [default: auto].
+    #[arg(long, help_heading = "Execution")]
+    pub device: Option<String>,
+    /// Arithmetic of convolutions and linear layers [default: float32].
+    #[arg(long, value_enum, help_heading = "Execution")]
+    pub precision: Option<Precision>,
+    /// Threads of CPU arithmetic [default: every core].
+    #[arg(long, value_name = "N", help_heading = "Execution")]
+    pub threads: Option<usize>,
+    /// Seed of weights, order, everything that is drawn [default: 0].
+    #[arg(long, help_heading = "Execution")]
+    pub seed: Option<u64>,
+}
+
+/// The settings in a checkpoint's state.
+#[derive(Deserialize)]
+struct Saved {
+    config: Table,
+}
+
+impl RunFlags {
+    /// Where the run begins.
+    pub fn start(&self) -> Start {
+        match &self.resume {
+            None => Start::New { overwrite: self.overwrite },
+            Some(None) => Start::Resume,
+            Some(Some(checkpoint)) => Start::From(checkpoint.clone()),
+        }
+    }
+
+    /// The layers of the run's settings above its defaults, lowest first: the preset, (when
+    /// continuing) the run's own, the file's, the flags'.
+    ///
+    /// # Errors
+    /// A file or checkpoint that cannot be read.
+    pub fn layers(&self, preset: Table, flags: Table) -> Result<[Table; 4]> {
+        let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
+        let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
+        let saved = match (&self.resume, output) {
+            (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
+            (Some(None), Some(output)) => {
+                let saved = Path::new(output).join(CONFIG_FILE);
+                if saved.exists() { read_table(&saved)? } else { Table::new() }
+            }
+            _ => Table::new(),
+        };
+        Ok([preset, saved, file, flags])
+    }
+}
+
+/// The settings a checkpoint was made with, less its folder.
+fn settings_of(checkpoint: &Path) -> Result<Table> {
+    let Saved { mut config } = CheckpointFile::open(checkpoint)?.state()?;
+    config.remove("output");
+    config.remove("name");
+    Ok(config)
+}

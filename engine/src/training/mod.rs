@@ -1,0 +1,17 @@
+//! What training programs share around their loops: where a run begins, the flags
+//! that say so, the run's numbers, and the end of a run that went wrong. The loops
+//! themselves are each program's own.
+
+mod begin;
+mod draws;
+mod flags;
+mod log;
+mod settled;
+mod update;
+
+pub use begin::{Start, open_run, restore_run, saved_state};
+pub use draws::drop_path_table;
+pub use flags::{ExecutionFlags, RunFlags};
+pub use log::{RunLog, RunPlan, Taken};
+pub use settled::{Measured, Settled, refuse_non_finite};
+pub use update::update;
