@@ -145,7 +145,7 @@ fn runs_forward(work: &Workplace) {
     let count = double["inference.proposals.logits"].size()[0];
     assert_eq!(double["inference.proposals.boxes"].size(), [count, 4]);
     let found = double["inference.detections.scores"].size()[0];
-    assert_eq!(double["inference.detections.masks28"].size(), [found, 28, 28]);
+    assert_eq!(double["inference.detections.masks28"].size(), [found, 1, 28, 28]);
     work.run(&["forward", "--weights", "run", "--batch", "out.safetensors", "--out", "x"])
         .refused(&["no tensor `image`"]);
 }

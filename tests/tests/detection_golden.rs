@@ -2,10 +2,12 @@
 //! masks, losses, gradients.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backbone::weights::StateDict;
 use backbone::{DropPathDraws, Mode};
+use clap::Parser;
+use detection::cli::Cli;
 use detection::modeling::{MaskRcnn, ModelConfig, weights};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
 use engine::rng::Rng;
@@ -59,6 +61,29 @@ impl Golden {
         assert!(difference <= tolerance, "{name}: off by {difference:.2e}");
     }
 
+    /// What inference found, by name.
+    fn check_inference(&self, found: impl Fn(&str) -> Tensor) {
+        let largest = |name: &str| self.double(name).abs().max().double_value(&[]);
+        for number in 2..=6 {
+            let name = format!("fpn.p{number}");
+            let map = found(&name);
+            let map = if number < 4 { map.slice(1, 0, None, 8) } else { map };
+            let name = format!("inference.{name}");
+            self.check(&name, &map, STORED_F32 * largest(&name));
+        }
+        let logits = STORED_F32 * largest("inference.proposals.logits");
+        for (name, tolerance) in [
+            ("proposals.boxes", BOX),
+            ("proposals.logits", logits),
+            ("detections.boxes", BOX),
+            ("detections.scores", SCORE),
+            ("detections.classes", 0.0),
+            ("detections.masks28", SCORE),
+        ] {
+            self.check(&format!("inference.{name}"), &found(name), tolerance);
+        }
+    }
+
     fn targets(&self) -> Targets {
         let masks = &self.tensors["gt.masks"];
         let bitmap = |index: i64| {
@@ -110,21 +135,48 @@ fn inference_is_detectron2s() {
     let golden = Golden::read();
     let (model, _store, _) = model(&config());
     let dump = model.dump(&[golden.image()], &Mode::eval()).unwrap();
-    for (number, map) in (2..).zip(&dump.maps) {
-        let map = if number < 4 { map.slice(1, 0, None, 8) } else { map.shallow_clone() };
-        let name = format!("inference.fpn.p{number}");
-        let largest = golden.double(&name).abs().max().double_value(&[]);
-        golden.check(&name, &map, STORED_F32 * largest);
+    let mut found = StateDict::new();
+    for (number, map) in (2..).zip(dump.maps) {
+        found.insert(format!("fpn.p{number}"), map);
     }
-    let proposals = &dump.proposals[0];
-    golden.check("inference.proposals.boxes", proposals.boxes.tensor(), BOX);
-    let largest = golden.double("inference.proposals.logits").abs().max().double_value(&[]);
-    golden.check("inference.proposals.logits", &proposals.logits, STORED_F32 * largest);
-    let detections = &dump.detections[0];
-    golden.check("inference.detections.boxes", detections.boxes.tensor(), BOX);
-    golden.check("inference.detections.scores", &detections.scores, SCORE);
-    golden.check("inference.detections.classes", &detections.classes, 0.0);
-    golden.check("inference.detections.masks28", detections.masks.as_ref().unwrap(), SCORE);
+    let (proposals, detections) = (&dump.proposals[0], &dump.detections[0]);
+    for (name, tensor) in [
+        ("proposals.boxes", proposals.boxes.tensor()),
+        ("proposals.logits", &proposals.logits),
+        ("detections.boxes", detections.boxes.tensor()),
+        ("detections.scores", &detections.scores),
+        ("detections.classes", &detections.classes),
+        ("detections.masks28", detections.masks.as_ref().unwrap()),
+    ] {
+        found.insert(name.into(), tensor.shallow_clone());
+    }
+    golden.check_inference(|name| found[name].shallow_clone());
+}
+
+/// The program's own way: a weight file, a batch, settings in, tensors out.
+#[test]
+fn the_command_says_the_same() {
+    let golden = Golden::read();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (config, batch, out) = (config(), path("batch.safetensors"), path("out.safetensors"));
+    let (_model, store, _) = model(&config);
+    weights::write_detector(Path::new(&path("model.pth")), &store, &config).unwrap();
+    let image = StateDict::from([("image".into(), golden.image())]);
+    backbone::weights::write_safetensors(&batch, &image, &BTreeMap::new()).unwrap();
+    let settings = format!(
+        "[model]\npixel-mean = {:?}\npixel-std = {:?}\n",
+        config.pixel_mean, config.pixel_std
+    );
+    std::fs::write(path("settings.toml"), settings).unwrap();
+
+    let files = ["--weights", &path("model.pth"), "--batch", &batch, "--out", &out];
+    let settings = ["--preset", "mask_rcnn_resnet50_1x", "--config", &path("settings.toml")];
+    let more = ["--dtype", "float64", "--device", "cpu"];
+    let arguments = [["detect", "forward"].as_slice(), &files, &settings, &more].concat();
+    Cli::try_parse_from(arguments).unwrap().run().unwrap();
+    let found = backbone::weights::read(&out).unwrap().tensors;
+    golden.check_inference(|name| found[&format!("inference.{name}")].shallow_clone());
 }
 
 #[test]

@@ -179,19 +179,27 @@ fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
             );
         }
     }
-    if classes == there.len() {
-        return Ok(Box::new(Some));
+    let ids: Vec<u64> = there.iter().map(|category| category.id).collect();
+    renumbered(classes, settings.classes, ids).with_context(|| {
+        format!(
+            "the detector has {classes} classes, but {} has {} categories",
+            dataset.annotations().display(),
+            there.len()
+        )
+    })
+}
+
+/// How `classes` classes are numbered among the categories with these ids, in order; none if
+/// they are not these.
+fn renumbered(classes: usize, layout: ClassLayout, ids: Vec<u64>) -> Option<Renumbering> {
+    if classes == ids.len() {
+        return Some(Box::new(Some));
     }
-    let largest = there.iter().map(|category| category.id).max().unwrap_or(0) as usize;
-    if settings.classes == ClassLayout::BackgroundFirst && classes == largest {
-        let ids: Vec<u64> = there.iter().map(|category| category.id).collect();
-        return Ok(Box::new(move |class| ids.binary_search(&(class as u64 + 1)).ok()));
+    let largest = ids.iter().max().copied().unwrap_or(0) as usize;
+    if layout == ClassLayout::BackgroundFirst && classes == largest {
+        return Some(Box::new(move |class| ids.binary_search(&(class as u64 + 1)).ok()));
     }
-    bail!(
-        "the detector has {classes} classes, but {} has {} categories",
-        dataset.annotations().display(),
-        there.len()
-    )
+    None
 }
 
 fn of_results(path: &Path, annotations: &Path) -> Result<(Arc<COCO>, Evaluation)> {
@@ -243,4 +251,22 @@ fn write(folder: &Path, ground_truth: &Arc<COCO>, evaluation: &Evaluation) -> Re
         println!("{}", shown(&path));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torchvisions_classes_are_category_ids() {
+        // COCO has 80 categories, whose ids go up to 90.
+        let first = ClassLayout::BackgroundFirst;
+        let renumber = renumbered(5, first, vec![1, 3, 5]).unwrap();
+        let found: Vec<Option<usize>> = (0..5).map(renumber).collect();
+        assert_eq!(found, [Some(0), None, Some(1), None, Some(2)]);
+        let same = renumbered(3, first, vec![1, 3, 5]).unwrap();
+        assert_eq!((0..3).map(same).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+        assert!(renumbered(4, first, vec![1, 3, 5]).is_none());
+        assert!(renumbered(5, ClassLayout::BackgroundLast, vec![1, 3, 5]).is_none());
+    }
 }

@@ -74,7 +74,7 @@ pub fn run(args: ForwardArgs) -> Result<()> {
         insert("detections.scores", &found.scores);
         insert("detections.classes", &found.classes);
         if let Some(masks) = &found.masks {
-            insert("detections.masks28", &masks.squeeze_dim(1));
+            insert("detections.masks28", masks);
         }
         println!(
             "image {index}: {} proposals, {} detections",

@@ -239,7 +239,8 @@ impl TrainConfig {
             model.mask_head = None;
         }
         self.backbone = Some(self.backbone.unwrap_or(model.backbone.clone()));
-        self.drop_path = Some(self.drop_path.unwrap_or(model.drop_path));
+        let usual = if self.backbone_plugin.is_none() { model.drop_path } else { 0.0 };
+        self.drop_path = Some(self.drop_path.unwrap_or(usual));
         self.model = Table::try_from(&model)?;
         self.model.retain(|key, _| !OWN_KEYS.contains(&key));
         self.validate()?;

@@ -9,48 +9,7 @@ use image::{Rgb, RgbImage};
 pub use program::*;
 
 /// Settings of a run of seconds: 64 px, a tiny detector.
-const SHORT: &str = "small = true\n\
-     backbone = \"resnet18\"\n\
-     batch-size = 2\n\
-     epochs = 2\n\
-     iterations = 0\n\
-     schedule = \"cosine\"\n\
-     warmup-iterations = 2\n\
-     base-lr = 4e-3\n\
-     precise-bn = 1\n\
-     keep-empty = true\n\
-     eval-short-side = 64\n\
-     eval-max-side = 96\n\
-     device = \"cpu\"\n\
-     threads = 1\n\
-     workers = 2\n\
-     log-steps = 1\n\
-     pictures = 2\n\
-     eval-steps = 0\n\
-     checkpoint-steps = 0\n\
-     checkpoint-epochs = 1\n\
-     [[augmentation]]\n\
-     [augmentation.resize_shortest_edge]\n\
-     short = [48, 64]\n\
-     max = 96\n\
-     [[augmentation]]\n\
-     [augmentation.flip]\n\
-     probability = 0.5\n\
-     [model]\n\
-     fpn-channels = 32\n\
-     [model.rpn]\n\
-     batch = 32\n\
-     pre-nms-train = 64\n\
-     pre-nms-test = 64\n\
-     post-nms-train = 32\n\
-     post-nms-test = 32\n\
-     [model.roi]\n\
-     batch = 16\n\
-     [model.box-head]\n\
-     fc-width = 32\n\
-     [model.mask-head]\n\
-     channels = 32\n\
-     convs = 1\n";
+const SHORT: &str = include_str!("short.toml");
 
 impl Workplace {
     /// Photographs of blobs, `short.toml`, and a data set `demo` of two classes

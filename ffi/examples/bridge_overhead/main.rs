@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use backbone::models::{self, BuildOptions};
-use backbone::{Backbone, FeatureMap, Mode};
+use backbone::{FeatureMap, Mode};
 use tch::{Device, Kind, Tensor, nn};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -23,24 +23,32 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// Batch and forwards per turn: about a second each.
 const TURNS: [(i64, usize); 2] = [(1, 16), (8, 3)];
 
-/// Somebody who runs forwards and says how long they took, in seconds.
-trait Side {
-    fn forwards(&mut self, batch: i64, rounds: usize) -> Result<f64>;
-}
+/// glibc's allocator gives the top of its heap back to the system, or not, as the heap of a
+/// process happens to lie: 15 % of a forward, in any of the three. Each host therefore keeps
+/// what it has.
+const ALLOCATOR: [(&str, &str); 2] =
+    [("MALLOC_TRIM_THRESHOLD_", "4000000000"), ("MALLOC_MMAP_THRESHOLD_", "4000000000")];
+/// Argument that makes this program the host that calls from Rust.
+const RUST: &str = "--rust-host";
 
-struct Rust(Box<dyn Backbone>);
-
-impl Side for Rust {
-    fn forwards(&mut self, batch: i64, rounds: usize) -> Result<f64> {
+/// Answers standard input's questions as the other hosts do.
+fn rust_host(model: &str) -> Result<()> {
+    let store = nn::VarStore::new(Device::Cpu);
+    let network = models::find(model)?.build(&store.root(), &BuildOptions::default())?;
+    let _no_grad = tch::no_grad_guard();
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        let (batch, rounds) = line.split_once(' ').ok_or("two numbers are wanted")?;
+        let (batch, rounds): (i64, usize) = (batch.parse()?, rounds.parse()?);
         let images = Tensor::ones([batch, 3, 224, 224], (Kind::Float, Device::Cpu));
         let images = FeatureMap::Grid(images);
-        let _no_grad = tch::no_grad_guard();
         let start = Instant::now();
         for _ in 0..rounds {
-            self.0.forward(&images, &Mode::eval())?;
+            network.forward(&images, &Mode::eval())?;
         }
-        Ok(start.elapsed().as_secs_f64())
+        println!("{}", start.elapsed().as_secs_f64());
     }
+    Ok(())
 }
 
 /// A program that is asked through its standard input.
@@ -52,14 +60,14 @@ struct Host {
 
 impl Host {
     fn start(command: &mut Command) -> Result<Self> {
+        command.envs(ALLOCATOR);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let asks = child.stdin.take().ok_or("no standard input")?;
         let answers = BufReader::new(child.stdout.take().ok_or("no standard output")?);
         Ok(Self { child, asks, answers })
     }
-}
 
-impl Side for Host {
+    /// Runs forwards and says how long they took, in seconds.
     fn forwards(&mut self, batch: i64, rounds: usize) -> Result<f64> {
         writeln!(self.asks, "{batch} {rounds}")?;
         let mut line = String::new();
@@ -78,21 +86,23 @@ impl Drop for Host {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let model = arguments.next().unwrap_or_else(|| "resnet50".into());
+    if model == RUST {
+        return rust_host(&arguments.next().ok_or("a model is wanted")?);
+    }
     let rounds: usize = arguments.next().map_or(Ok(15), |count| count.parse())?;
     let folder = tempfile::tempdir()?;
-    let library = std::env::current_exe()?
+    let program = std::env::current_exe()?;
+    let library = program
         .parent()
         .and_then(Path::parent)
         .map(|target| target.join("libspark_backbone.so"))
         .filter(|library| library.exists())
         .ok_or("libspark_backbone.so is not beside this program: run it with cargo")?;
 
-    let store = nn::VarStore::new(Device::Cpu);
-    let network = models::find(&model)?.build(&store.root(), &BuildOptions::default())?;
-    let mut sides: Vec<(&str, Box<dyn Side>)> = vec![
-        ("Rust", Box::new(Rust(network))),
-        ("C++", Box::new(cpp(folder.path(), &library, &model)?)),
-        ("Python", Box::new(python(folder.path(), &library, &model)?)),
+    let mut sides = [
+        ("Rust", Host::start(Command::new(&program).args([RUST, &model]))?),
+        ("C++", cpp(folder.path(), &library, &model)?),
+        ("Python", python(folder.path(), &library, &model)?),
     ];
     println!("{model}, 224 px, {} threads, {rounds} rounds in turns", tch::get_num_threads());
     println!("{:<8}{:>8}{:>12}{:>12}{:>12}", "batch", "host", "median ms", "fastest ms", "to Rust");
@@ -116,7 +126,7 @@ fn main() -> Result<()> {
 
 /// Seconds by round and side.
 fn measure(
-    sides: &mut [(&str, Box<dyn Side>)],
+    sides: &mut [(&str, Host)],
     batch: i64,
     forwards: usize,
     rounds: usize,

@@ -66,6 +66,13 @@ impl TrainConfig {
                 "precision is {:?}, but a plugin computes in its parameters' float32",
                 self.precision
             );
+            ensure!(
+                self.drop_path.unwrap_or(0.0) == 0.0 && !self.norm_eval,
+                "drop-path is {} and norm-eval {}, but a plugin has its own: create it with them, as \
+                 in --backbone '{{\"model\": \"resnet50\", \"drop_path_rate\": 0.1, \"norm_eval\": true}}'",
+                self.drop_path.unwrap_or(0.0),
+                self.norm_eval
+            );
         }
         ensure!(
             self.weights.is_none() || self.backbone_weights.is_none(),
