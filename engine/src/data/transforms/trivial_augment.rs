@@ -30,9 +30,10 @@ impl TrivialAugmentWide {
     /// direction if `negative` and it has one. Numbers from 13 on are `Equalize`, and bins from 30
     /// on the strongest.
     pub fn operation(number: usize, bin: usize, negative: bool) -> Operation {
-        let bin = bin.min(Self::BINS - 1);
-        let share = bin as f64 / (Self::BINS - 1) as f64;
-        let signed = |most: f64| if negative { -most * share } else { most * share };
+        let strongest = Self::BINS - 1;
+        // Multiplied first: a threshold of 170 or a quarter turn must come out exactly.
+        let scaled = |most: f64| most * bin.min(strongest) as f64 / strongest as f64;
+        let signed = |most: f64| if negative { -scaled(most) } else { scaled(most) };
         match number {
             0 => Operation::Identity,
             1 => Operation::ShearX(signed(0.99)),
@@ -44,8 +45,8 @@ impl TrivialAugmentWide {
             7 => Operation::Color(1.0 + signed(0.99)),
             8 => Operation::Contrast(1.0 + signed(0.99)),
             9 => Operation::Sharpness(1.0 + signed(0.99)),
-            10 => Operation::Posterize(8 - (6.0 * share).round() as u32),
-            11 => Operation::Solarize(255.0 * (1.0 - share)),
+            10 => Operation::Posterize(8 - scaled(6.0).round() as u32),
+            11 => Operation::Solarize(255.0 - scaled(255.0)),
             12 => Operation::AutoContrast,
             _ => Operation::Equalize,
         }
