@@ -5,6 +5,7 @@ Usage: classification_data.py FOLDER. Writes raw arrays and manifest.json there.
 import json
 import math
 import pathlib
+import random
 import sys
 import types
 from collections import defaultdict
@@ -23,6 +24,7 @@ from torchvision.transforms import autoaugment as trivial
 OUT = pathlib.Path(sys.argv[1])
 PHOTOS = pathlib.Path(skimage.__file__).parent / "data"
 torch.manual_seed(0)
+random.seed(0)
 
 
 def raw(array, name):
@@ -88,7 +90,7 @@ def policy():
     [fill] = {op.kwargs["fillcolor"] for op in steps.values()}
     assert {op.kwargs["resample"] for op in steps.values()} == {Image.Resampling.BICUBIC}
 
-    cases, random = [], auto_augment.random
+    cases = []
     for (name, level), op in steps.items():
         op.prob = 1.0
         for negative in [False, True]:
