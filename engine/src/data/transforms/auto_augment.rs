@@ -161,7 +161,7 @@ mod tests {
         let inverted = share(|op| matches!(op, Operation::Invert), 0);
         assert!((inverted - 0.4 / 25.0).abs() < 0.003, "{inverted}");
         let equalized = share(|op| matches!(op, Operation::Equalize), 0);
-        assert!((equalized - 4.9 / 25.0).abs() < 0.009, "{equalized}");
+        assert!((equalized - 4.0 / 25.0).abs() < 0.009, "{equalized}");
         let turned = |op: &Operation| matches!(op, Operation::Rotate(angle) if *angle == 21.0);
         assert!((share(turned, 0) - 0.5 / 25.0).abs() < 0.004);
         let down = |op: &Operation| matches!(op, Operation::TranslateY(by) if *by == 40.5);

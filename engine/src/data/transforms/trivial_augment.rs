@@ -6,7 +6,8 @@ use crate::Result;
 use crate::rng::Rng;
 
 /// torchvision's `TrivialAugmentWide` with its 14 operations, 31 strengths and black outside,
-/// bicubic.
+/// bicubic. The strengths are exact: torchvision's are single precision, and its translation by
+/// 16 pixels comes out as one by 15 on some processors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrivialAugmentWide {
     /// The colour of what comes from outside the image.
@@ -29,9 +30,10 @@ impl TrivialAugmentWide {
     /// direction if `negative` and it has one. Numbers from 13 on are `Equalize`, and bins from 30
     /// on the strongest.
     pub fn operation(number: usize, bin: usize, negative: bool) -> Operation {
-        let bin = bin.min(Self::BINS - 1);
-        let share = bin as f64 / (Self::BINS - 1) as f64;
-        let signed = |most: f64| if negative { -most * share } else { most * share };
+        let strongest = Self::BINS - 1;
+        // Multiplied first: a threshold of 170 or a quarter turn must come out exactly.
+        let scaled = |most: f64| most * bin.min(strongest) as f64 / strongest as f64;
+        let signed = |most: f64| if negative { -scaled(most) } else { scaled(most) };
         match number {
             0 => Operation::Identity,
             1 => Operation::ShearX(signed(0.99)),
@@ -43,8 +45,8 @@ impl TrivialAugmentWide {
             7 => Operation::Color(1.0 + signed(0.99)),
             8 => Operation::Contrast(1.0 + signed(0.99)),
             9 => Operation::Sharpness(1.0 + signed(0.99)),
-            10 => Operation::Posterize(8 - (6.0 * share).round() as u32),
-            11 => Operation::Solarize(255.0 * (1.0 - share)),
+            10 => Operation::Posterize(8 - scaled(6.0).round() as u32),
+            11 => Operation::Solarize(255.0 - scaled(255.0)),
             12 => Operation::AutoContrast,
             _ => Operation::Equalize,
         }
