@@ -161,3 +161,32 @@ fn lists_and_tar_shards() {
     assert_eq!(found["list"], found["folder"]);
     assert_eq!(found["shards"], found["folder"]);
 }
+
+#[test]
+fn the_encoder_is_probed_now_and_then() {
+    let work = Workplace::with_images(8);
+    std::fs::create_dir(work.path("labelled")).unwrap();
+    for part in ["train", "val"] {
+        std::os::unix::fs::symlink(work.path("images"), work.path("labelled").join(part)).unwrap();
+    }
+    let more = ["--epochs", "3", "--probe-epochs", "2"];
+    let probing = [&more[..], &["--probe", "labelled"]].concat();
+    work.train("probed", &probing).succeeded();
+    let probes: Vec<(u64, f64)> = common::records(&work.path("probed"))
+        .iter()
+        .filter_map(|record| {
+            Some((record["finished_epoch"].as_u64()?, record["knn_top1"].as_f64()?))
+        })
+        .collect();
+    assert_eq!(probes.iter().map(|probe| probe.0).collect::<Vec<_>>(), [2, 3]);
+    assert!(probes.iter().all(|probe| (0.0..=1.0).contains(&probe.1)), "{probes:?}");
+
+    // To look changes nothing.
+    work.train("plain", &more).succeeded();
+    let export = "export/resnet18_spark.safetensors";
+    common::assert_same_bits(&work.bits("probed", export), &work.bits("plain", export));
+
+    let elsewhere = [&more[..], &["--probe", "images"]].concat();
+    work.train("next", &elsewhere)
+        .refused(&["cannot probe on --probe images", "no folder \"train\""]);
+}

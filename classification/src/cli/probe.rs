@@ -1,6 +1,6 @@
 //! `classify probe`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -14,7 +14,8 @@ use engine::device::{parse_device, use_threads};
 use engine::precision::Precision;
 use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
 use engine::progress::Counter;
-use engine::run_dir::{in_run, shown};
+use engine::run_dir::{CONFIG_FILE, in_run, shown};
+use engine::settings::read_table;
 use serde::Serialize;
 use tch::nn::VarStore;
 
@@ -107,8 +108,9 @@ struct Figures {
 pub fn run(args: ProbeArgs) -> Result<()> {
     use_threads(args.threads.unwrap_or(0));
     let device = parse_device(&args.device)?;
+    let of_run = args.weights.as_deref().and_then(size_of_run);
     let images = ImageSettings {
-        size: args.images.input_size.unwrap_or(224),
+        size: args.images.input_size.or(of_run).unwrap_or(224),
         crop: args.images.eval_crop.unwrap_or(0.875),
         squash: args.images.eval_squash.unwrap_or(false),
         mean: IMAGENET_MEAN,
@@ -164,6 +166,20 @@ pub fn run(args: ProbeArgs) -> Result<()> {
         println!("{}", shown(path));
     }
     Ok(())
+}
+
+/// Side of the images that a run of `pretrain` or `classify` had, if they were
+/// square.
+fn size_of_run(path: &Path) -> Option<usize> {
+    let settings = read_table(&path.join(CONFIG_FILE)).ok()?;
+    match settings.get("input-size")? {
+        toml::Value::Integer(side) => usize::try_from(*side).ok(),
+        toml::Value::String(text) => match text.split_once('x') {
+            None => text.parse().ok(),
+            Some((height, width)) => height.parse().ok().filter(|_| height == width),
+        },
+        _ => None,
+    }
 }
 
 /// A backbone with its variables.
