@@ -177,7 +177,8 @@ impl Loaded {
             input_size: (side, side),
             mean: decimals(&self.images.mean),
             std: decimals(&self.images.std),
-            crop_pct: self.images.crop,
+            // timm crops what it has squeezed, too.
+            crop_pct: if self.images.squash { 1.0 } else { self.images.crop },
             squash: self.images.squash,
             label_names: self.classes.clone().unwrap_or_default(),
             ..TimmConfig::imagenet(self.classifier.model().name)
@@ -207,10 +208,19 @@ fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
         Ok(Some(value))
     }
     let size: Option<[usize; 3]> = told(file, "input_size")?;
+    let mode: Option<String> = told(file, "crop_mode")?;
+    let squash = match mode.as_deref() {
+        None | Some("center") => false,
+        Some("squash") => true,
+        Some(other) => {
+            eprintln!("note: crop mode {other:?} is not known here: the centre is cropped");
+            false
+        }
+    };
     Ok(ImageSettings {
         size: size.map_or(224, |[_, height, _]| height),
         crop: told(file, "crop_pct")?.unwrap_or(0.875),
-        squash: told::<String>(file, "crop_mode")?.as_deref() == Some("squash"),
+        squash,
         mean: told(file, "mean")?.unwrap_or(IMAGENET_MEAN),
         std: told(file, "std")?.unwrap_or(IMAGENET_STD),
     })

@@ -65,7 +65,8 @@ fn unreadable_images() {
     }
     let short = ["--epochs", "2", "--warmup-epochs", "0"];
     let finished = work.train("run", &[&short[..], &["--max-corrupt", "0.2"]].concat()).succeeded();
-    common::assert_says(&finished.err, &["skipped red/broken.png"]);
+    let told = ["skipped red/broken.png", "left out of validation: red/broken.png"];
+    common::assert_says(&finished.err, &told);
 
     let evaluate = ["evaluate", "--weights", "run", "--max-corrupt", "0.2"];
     let finished = work.run(&evaluate).succeeded();
@@ -115,5 +116,5 @@ fn weights_that_do_not_fit() {
     }
     work.run(&["probe", "--model", "resnet18", "--data", "images/train"])
         .refused(&["has no folder \"train\""]);
-    work.run(&["probe", "--data", "images"]).refused(&["--weights", "--model"]);
+    work.run(&["probe", "--data", "images"]).refused(&["--weights <PATH>"]);
 }

@@ -176,7 +176,7 @@ fn names(classes: i64) -> Vec<String> {
 fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
     let images = ImageSettings {
         size: if model == "resnet18" { 96 } else { 128 },
-        crop: 0.875,
+        crop: if model == "resnet18" { 0.875 } else { 1.0 },
         squash: model != "resnet18",
         mean: [0.5, 0.4, 0.3],
         std: [0.2, 0.25, 0.3],

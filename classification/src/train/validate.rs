@@ -43,9 +43,14 @@ pub fn validate(
         let mode = Mode::eval().with_compute(trainer.config.precision.compute());
         evaluate(&trainer.classifier, &mode, validation, |_| {})
     };
+    let known = validation.corrupt_files().len();
     let report = score(trainer)?;
     let averaged = trainer.with_averages(score).transpose()?;
-    log.corrupt(validation.corrupt_files())?;
+    if validation.corrupt_files().len() > known {
+        for (name, why) in validation.corrupt_files().report() {
+            log.note(&format!("left out of validation: {name}: {why}"));
+        }
+    }
     log.write(&Record {
         step,
         finished_epoch: epoch,
