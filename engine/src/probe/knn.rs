@@ -7,9 +7,8 @@ use tch::{Kind, Tensor};
 use super::Labelled;
 use crate::{Error, Result};
 
-/// Rows compared with the whole bank at a time, so that their similarities fit
-/// into memory.
-const ROWS: i64 = 512;
+/// Similarities computed at a time, 256 MiB in float32.
+const SIMILARITIES: i64 = 1 << 26;
 
 /// The classifier's constants.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,8 +44,9 @@ impl Knn {
             return Err(Error::invalid("queries", format!("{:?}", queries.size()), rule));
         }
         let keys = unit(&bank.features).tr();
+        let rows = (SIMILARITIES / bank.features.size()[0]).clamp(1, 512);
         let votes = |rows: Tensor| self.votes(bank, &keys, &unit(&rows)).argmax(1, false);
-        Ok(Tensor::cat(&queries.split(ROWS, 0).into_iter().map(votes).collect::<Vec<_>>(), 0))
+        Ok(Tensor::cat(&queries.split(rows, 0).into_iter().map(votes).collect::<Vec<_>>(), 0))
     }
 
     /// The sum of votes for every class, `[m, classes]`. Votes are relative to
