@@ -20,8 +20,9 @@ use tch::{Device, Kind, Tensor, nn};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Batch and forwards per turn: about a second each.
-const TURNS: [(i64, usize); 2] = [(1, 16), (8, 3)];
+/// Batch and forwards per turn: half a second each, since many short turns tell a difference of a
+/// hundredth where the machine's speed drifts by ten.
+const TURNS: [(i64, usize); 2] = [(1, 5), (8, 1)];
 
 /// glibc's allocator gives the top of its heap back to the system, or not, as the heap of a
 /// process happens to lie: 15 % of a forward, in any of the three. Each host therefore keeps
@@ -89,7 +90,7 @@ fn main() -> Result<()> {
     if model == RUST {
         return rust_host(&arguments.next().ok_or("a model is wanted")?);
     }
-    let rounds: usize = arguments.next().map_or(Ok(15), |count| count.parse())?;
+    let rounds: usize = arguments.next().map_or(Ok(150), |count| count.parse())?;
     let folder = tempfile::tempdir()?;
     let program = std::env::current_exe()?;
     let library = program
@@ -135,9 +136,17 @@ fn measure(
     for (_, side) in sides.iter_mut() {
         side.forwards(batch, forwards)?;
     }
-    (0..rounds)
-        .map(|_| sides.iter_mut().map(|(_, side)| side.forwards(batch, forwards)).collect())
-        .collect()
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        let mut seconds = vec![0.0; sides.len()];
+        // Each goes first as often as the others.
+        for turn in 0..sides.len() {
+            let side = (round + turn) % sides.len();
+            seconds[side] = sides[side].1.forwards(batch, forwards)?;
+        }
+        times.push(seconds);
+    }
+    Ok(times)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
