@@ -60,9 +60,9 @@ impl ExportFormat {
             let config = config.unwrap_or_else(|| TimmConfig::imagenet(model.name));
             let config = with_channels_of(config, tensors);
             let tensors = weights::export(model.family(), self.naming(), tensors)?;
-            return Ok(weights::write_timm_folder(path, &config, &tensors)?);
+            return weights::write_timm_folder(path, &config, &tensors);
         }
-        Ok(weights::save(path, model.family(), self.naming(), tensors)?)
+        weights::save(path, model.family(), self.naming(), tensors)
     }
 }
 

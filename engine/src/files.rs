@@ -46,7 +46,10 @@ pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
                 Error::Data(format!("{pattern} is no pattern of file names: {error}"))
             })?;
             for path in matches {
-                let path = path.map_err(|e| Error::io(e.path().to_owned(), e.into()))?;
+                let path = path.map_err(|e| {
+                    let at = e.path().to_owned();
+                    Error::io(at, e.into())
+                })?;
                 if path.is_file() {
                     found.insert(image_file(&path));
                 }
