@@ -46,10 +46,7 @@ pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
                 Error::Data(format!("{pattern} is no pattern of file names: {error}"))
             })?;
             for path in matches {
-                let path = path.map_err(|e| {
-                    let at = e.path().to_owned();
-                    Error::io(at, e.into())
-                })?;
+                let path = path.map_err(unreadable)?;
                 if path.is_file() {
                     found.insert(image_file(&path));
                 }
@@ -94,6 +91,11 @@ fn in_folder(folder: &Path, root: &Path, found: &mut BTreeSet<ImageFile>) -> Res
 
 fn require(holds: bool, problem: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Data(problem())) }
+}
+
+fn unreadable(error: glob::GlobError) -> Error {
+    let path = error.path().to_owned();
+    Error::io(path, error.into())
 }
 
 #[cfg(test)]

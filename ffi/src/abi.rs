@@ -8,12 +8,10 @@
 mod tensor;
 
 use std::ffi::{c_char, c_int};
-use std::slice;
 
 use backbone::plugin::abi::{self, ErrorText, Level, RawBackbone, RawTensor, Status};
 use backbone::weights::Naming;
 use backbone::{Error, Result};
-use tch::{Device, Kind, Tensor};
 
 use crate::bridge;
 use crate::config;

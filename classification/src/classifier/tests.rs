@@ -23,10 +23,13 @@ fn layers(model: &str, names: &[&str]) -> Vec<(usize, i32)> {
     names.iter().map(|name| (id(name), scale(name).log2().round() as i32)).collect()
 }
 
+/// A model, its last layer's number, and parts with theirs.
+type Layers = (&'static str, usize, &'static [(&'static str, usize)]);
+
 /// Blocks by layer, as `get_layer_id_and_scale_exp` of the official
 /// `downstream_imagenet/models` numbers them: first and last block of every layer
 /// of the second and third stage.
-const RESNETS: [(&str, usize, &[(&str, usize)]); 4] = [
+const RESNETS: [Layers; 4] = [
     (
         "resnet50",
         6,
