@@ -159,7 +159,7 @@ def foreign():
                 if key.endswith(("bn2.weight", "bn3.weight")):
                     value.fill_(0.5)
                 if key.endswith("gamma"):
-                    value.fill_(0.3)
+                    value.fill_(0.05)
             head = model.get_classifier()
             head.weight.normal_(std=0.2)
             head.bias.normal_(std=0.1)
