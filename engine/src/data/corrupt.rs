@@ -30,8 +30,16 @@ impl CorruptFiles {
     }
 
     /// Whether image `index` is known to be corrupt.
-    pub(super) fn contains(&self, index: usize) -> bool {
-        self.lock().contains_key(&index)
+    ///
+    /// # Errors
+    /// [`Error::Data`] once there are too many: a thread that looked for another image would find
+    /// none, for ever, where all are corrupt.
+    pub(super) fn contains(&self, index: usize) -> Result<bool> {
+        let files = self.lock();
+        if files.len() > self.allowed {
+            return Err(self.too_many(&files));
+        }
+        Ok(files.contains_key(&index))
     }
 
     /// Notes that image `index` is corrupt.
@@ -39,25 +47,27 @@ impl CorruptFiles {
     /// # Errors
     /// [`Error::Data`] when that makes too many; it lists some.
     pub(super) fn add(&self, index: usize, name: String, reason: String) -> Result<()> {
-        const LISTED: usize = 5;
         let mut files = self.lock();
         files.insert(index, (name, reason));
         if files.len() <= self.allowed {
             return Ok(());
         }
+        Err(self.too_many(&files))
+    }
+
+    fn too_many(&self, files: &HashMap<usize, (String, String)>) -> Error {
+        const LISTED: usize = 5;
         let (found, allowed) = (files.len(), self.allowed);
-        drop(files);
-        let listed: String = self
-            .report()
+        let listed: String = sorted(files)
             .iter()
             .take(LISTED)
             .map(|(name, reason)| format!("\n  {name}: {reason}"))
             .collect();
         let more = if found > LISTED { "\n  …" } else { "" };
-        Err(Error::Data(format!(
+        Error::Data(format!(
             "{found} files can't be used, and at most {allowed} may be skipped; repair or remove \
              them, or allow more with --max-corrupt (a fraction of all files):{listed}{more}"
-        )))
+        ))
     }
 
     /// Number of distinct corrupt files met so far.
@@ -72,9 +82,13 @@ impl CorruptFiles {
 
     /// Name and reason of each, sorted by name.
     pub fn report(&self) -> Vec<(String, String)> {
-        let files: BTreeMap<String, String> = self.lock().values().cloned().collect();
-        files.into_iter().collect()
+        sorted(&self.lock())
     }
+}
+
+fn sorted(files: &HashMap<usize, (String, String)>) -> Vec<(String, String)> {
+    let files: BTreeMap<String, String> = files.values().cloned().collect();
+    files.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -102,5 +116,7 @@ mod tests {
         let listed = "\n  a.jpg: worse\n  c.jpg: worst\n  d.jpg: bad";
         assert!(message.starts_with("3 files") && message.contains("--max-corrupt"), "{message}");
         assert!(message.ends_with(listed), "{message}");
+        // Whoever looks for another image from now on is told the same.
+        assert_eq!(files.contains(7).unwrap_err().to_string(), message);
     }
 }

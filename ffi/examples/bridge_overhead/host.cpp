@@ -1,5 +1,5 @@
-// The C++ side of bridge_overhead: forwards as often as standard input asks,
-// and prints the seconds they took.
+// The C++ side of bridge_overhead: for each line "batch pixels forwards" of
+// standard input it prints the seconds they took.
 #include <chrono>
 #include <iostream>
 
@@ -11,9 +11,10 @@ int main(int, char** arguments) {
   backbone.eval();
   const torch::NoGradGuard no_grad;
   std::int64_t batch = 0;
+  std::int64_t pixels = 0;
   int rounds = 0;
-  while (std::cin >> batch >> rounds) {
-    const auto images = torch::ones({batch, 3, 224, 224});
+  while (std::cin >> batch >> pixels >> rounds) {
+    const auto images = torch::ones({batch, 3, pixels, pixels});
     const auto start = std::chrono::steady_clock::now();
     for (int round = 0; round < rounds; ++round) {
       backbone.forward(images);

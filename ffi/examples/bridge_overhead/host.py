@@ -1,5 +1,6 @@
-"""The Python side of bridge_overhead: forwards as often as standard input asks,
-and prints the seconds they took. Arguments: the package's folder, the model."""
+"""The Python side of bridge_overhead: for each line "batch pixels forwards" of
+standard input it prints the seconds they took. Arguments: the package's folder,
+the model."""
 
 import sys
 import time
@@ -12,8 +13,8 @@ import torch
 backbone = spark_backbone.Backbone(sys.argv[2]).eval()
 with torch.no_grad():
     for line in sys.stdin:
-        batch, rounds = map(int, line.split())
-        images = torch.ones(batch, 3, 224, 224)
+        batch, pixels, rounds = map(int, line.split())
+        images = torch.ones(batch, 3, pixels, pixels)
         start = time.perf_counter()
         for _ in range(rounds):
             backbone(images)

@@ -20,9 +20,21 @@ use tch::{Device, Kind, Tensor, nn};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Batch and forwards per turn: half a second each, since many short turns tell a difference of a
-/// hundredth where the machine's speed drifts by ten.
-const TURNS: [(i64, usize); 2] = [(1, 5), (8, 1)];
+/// Forwards of a turn. Short turns, since many of them tell a difference of a hundredth where the
+/// machine's speed drifts by ten.
+#[derive(Clone, Copy)]
+struct Turn {
+    batch: i64,
+    pixels: i64,
+    forwards: usize,
+}
+
+/// The last hardly computes: what its fastest forwards differ by is the cost of a call.
+const TURNS: [Turn; 3] = [
+    Turn { batch: 1, pixels: 224, forwards: 5 },
+    Turn { batch: 8, pixels: 224, forwards: 1 },
+    Turn { batch: 1, pixels: 32, forwards: 20 },
+];
 
 /// glibc's allocator gives the top of its heap back to the system, or not, as the heap of a
 /// process happens to lie: 15 % of a forward, in any of the three. Each host therefore keeps
@@ -39,9 +51,10 @@ fn rust_host(model: &str) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     for line in std::io::stdin().lines() {
         let line = line?;
-        let (batch, rounds) = line.split_once(' ').ok_or("two numbers are wanted")?;
-        let (batch, rounds): (i64, usize) = (batch.parse()?, rounds.parse()?);
-        let images = Tensor::ones([batch, 3, 224, 224], (Kind::Float, Device::Cpu));
+        let mut numbers = line.split(' ').map(str::parse);
+        let mut next = || numbers.next().ok_or("three numbers are wanted");
+        let (batch, pixels, rounds): (i64, i64, i64) = (next()??, next()??, next()??);
+        let images = Tensor::ones([batch, 3, pixels, pixels], (Kind::Float, Device::Cpu));
         let images = FeatureMap::Grid(images);
         let start = Instant::now();
         for _ in 0..rounds {
@@ -69,8 +82,8 @@ impl Host {
     }
 
     /// Runs forwards and says how long they took, in seconds.
-    fn forwards(&mut self, batch: i64, rounds: usize) -> Result<f64> {
-        writeln!(self.asks, "{batch} {rounds}")?;
+    fn forwards(&mut self, turn: Turn) -> Result<f64> {
+        writeln!(self.asks, "{} {} {}", turn.batch, turn.pixels, turn.forwards)?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         Ok(line.trim().parse().map_err(|_| format!("the program answered {line:?}"))?)
@@ -105,18 +118,20 @@ fn main() -> Result<()> {
         ("C++", cpp(folder.path(), &library, &model)?),
         ("Python", python(folder.path(), &library, &model)?),
     ];
-    println!("{model}, 224 px, {} threads, {rounds} rounds in turns", tch::get_num_threads());
-    println!("{:<8}{:>8}{:>12}{:>12}{:>12}", "batch", "host", "median ms", "fastest ms", "to Rust");
-    for (batch, forwards) in TURNS {
-        let times = measure(&mut sides, batch, forwards, rounds)?;
+    println!("{model}, {} threads, {rounds} rounds in turns", tch::get_num_threads());
+    println!("batch  pixels    host   median ms  fastest ms     to Rust");
+    for turn in TURNS {
+        let times = measure(&mut sides, turn, rounds)?;
         for (side, (name, _)) in sides.iter().enumerate() {
             // Of each round's ratio, since the machine's speed drifts.
             let ratios = times.iter().map(|round| round[side] / round[0]);
             let own: Vec<f64> =
-                times.iter().map(|round| round[side] * 1e3 / forwards as f64).collect();
+                times.iter().map(|round| round[side] * 1e3 / turn.forwards as f64).collect();
             let fastest = own.iter().copied().fold(f64::INFINITY, f64::min);
             println!(
-                "{batch:<8}{name:>8}{:>12.2}{fastest:>12.2}{:>12.3}",
+                "{:<7}{:>6}{name:>8}{:>12.2}{fastest:>12.2}{:>12.3}",
+                turn.batch,
+                turn.pixels,
                 median(own),
                 median(ratios.collect())
             );
@@ -126,23 +141,18 @@ fn main() -> Result<()> {
 }
 
 /// Seconds by round and side.
-fn measure(
-    sides: &mut [(&str, Host)],
-    batch: i64,
-    forwards: usize,
-    rounds: usize,
-) -> Result<Vec<Vec<f64>>> {
+fn measure(sides: &mut [(&str, Host)], turn: Turn, rounds: usize) -> Result<Vec<Vec<f64>>> {
     // The first forwards choose kernels and fill caches.
     for (_, side) in sides.iter_mut() {
-        side.forwards(batch, forwards)?;
+        side.forwards(turn)?;
     }
     let mut times = Vec::new();
     for round in 0..rounds {
         let mut seconds = vec![0.0; sides.len()];
         // Each goes first as often as the others.
-        for turn in 0..sides.len() {
-            let side = (round + turn) % sides.len();
-            seconds[side] = sides[side].1.forwards(batch, forwards)?;
+        for place in 0..sides.len() {
+            let side = (round + place) % sides.len();
+            seconds[side] = sides[side].1.forwards(turn)?;
         }
         times.push(seconds);
     }

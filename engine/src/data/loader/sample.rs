@@ -28,7 +28,7 @@ impl<S: Source> SampleMaker<S> {
         let (seed, position) = (self.source.seed(), slot.position);
         let mut index = slot.index;
         // This ends: each attempt finds a good image or a new corrupt one, or goes by a known
-        // one, and a data set whose every image is corrupt is an error of `corrupt.add`.
+        // one, and too many corrupt ones, found by whichever thread, are an error.
         for attempt in 0.. {
             if attempt > 0 {
                 let stream = [purpose::SUBSTITUTE, epoch, position, attempt];
@@ -37,7 +37,7 @@ impl<S: Source> SampleMaker<S> {
                     None => return Ok(None),
                 }
             }
-            if self.corrupt.contains(index) {
+            if self.corrupt.contains(index)? {
                 continue;
             }
             let mut rng = Rng::new(seed, &[purpose::AUGMENT, epoch, position]);
