@@ -14,8 +14,7 @@ const SHORT: &str = include_str!("../../detection/tests/common/short.toml");
 
 /// The shared library, which cargo builds beside the tests.
 fn library() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let library = test.ancestors().nth(2).unwrap().join("libspark_backbone.so");
+    let library = std::env::current_exe().unwrap().with_file_name("libspark_backbone.so");
     assert!(library.exists(), "{}", library.display());
     library
 }
