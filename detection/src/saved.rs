@@ -8,6 +8,7 @@ use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
 use engine::run_dir::in_run;
 use engine::settings::from_layers;
+use engine::training::Preset as _;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
 

@@ -137,12 +137,17 @@ def exported(name, family):
         states["detectron2"] = translate(
             detectron2(f"{name}.detectron2.pkl"), DETECTRON2_RESNET
         )
+    own = whole.state_dict()
     for form, state in states.items():
-        for tensor in whole.state_dict().values():
+        for tensor in own.values():
             tensor.zero_()
+        # timm alone has 1×1 convolutions in place of small ConvNeXts' linear layers.
+        state = {name: tensor.reshape(own[name].shape) for name, tensor in state.items()}
         whole.load_state_dict(state, strict=True)
         record_timm(f"{name}/{form}", whole)
 
+    if not hasattr(torchvision.models, name):
+        return
     model = getattr(torchvision.models, name)()
     lacking = model.load_state_dict(pth(f"{name}.torchvision.pth"), strict=False)
     head = "fc." if family == "resnet" else "classifier.2."
@@ -201,7 +206,8 @@ def training(model):
 (folder / "foreign").mkdir()
 exported("resnet50", "resnet")
 exported("convnext_tiny", "convnext")
-for name in ("resnet50", "convnext_tiny", "resnext50_32x4d"):
+exported("convnext_atto", "convnext")
+for name in ("resnet50", "convnext_tiny", "convnext_atto", "resnext50_32x4d"):
     foreign(name)
 training(foreign("resnet18"))
 safetensors.torch.save_file(results, folder / "features.safetensors")

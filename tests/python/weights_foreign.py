@@ -148,7 +148,8 @@ def shapes(model):
 # On the meta device a model has names and shapes, but no numbers to draw.
 models = (
     "resnet18 resnet34 resnet50 resnet101 resnet152 resnet200 resnext50_32x4d resnext101_32x8d "
-    "wide_resnet50_2 wide_resnet101_2 convnext_tiny convnext_small convnext_base convnext_large"
+    "wide_resnet50_2 wide_resnet101_2 convnext_atto convnext_femto convnext_pico convnext_nano "
+    "convnext_tiny convnext_small convnext_base convnext_large"
 ).split()
 with torch.device("meta"):
     names = {

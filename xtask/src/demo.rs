@@ -12,7 +12,7 @@ use crate::{photos, places, process};
 /// What is pretrained, besides where the photographs and the run lie.
 const PRETRAIN: [&str; 3] = ["--preset", "demo", "--overwrite"];
 /// What is fine-tuned: fewer epochs than the preset has, for a first look.
-const DETECT: [&str; 5] = ["--preset", "demo", "--epochs", "2", "--overwrite"];
+const DETECT: [&str; 5] = ["--preset", "demo", "--epochs", "3", "--overwrite"];
 
 /// Sets up, builds in release, pretrains, and fine-tunes Mask R-CNN on a data
 /// set made of the same photographs; the programs end by saying where the

@@ -65,7 +65,8 @@ pub struct Model {
     pub name: &'static str,
     architecture: Architecture,
     /// Drop-path rate that the official SparK pretraining uses; for models it
-    /// does not list, that of the next larger one.
+    /// does not list, that of the next larger one, and half of it for ConvNeXts
+    /// smaller than Tiny.
     pub pretrain_drop_path: f64,
 }
 
@@ -96,6 +97,10 @@ pub const MODELS: &[Model] = &[
     resnet("resnext101_32x8d", plain(Bottleneck, [3, 4, 23, 3]).grouped(32, 8), 0.08),
     resnet("wide_resnet50_2", plain(Bottleneck, [3, 4, 6, 3]).grouped(1, 128), 0.05),
     resnet("wide_resnet101_2", plain(Bottleneck, [3, 4, 23, 3]).grouped(1, 128), 0.08),
+    convnext("convnext_atto", [2, 2, 6, 2], 40, 0.1),
+    convnext("convnext_femto", [2, 2, 6, 2], 48, 0.1),
+    convnext("convnext_pico", [2, 2, 6, 2], 64, 0.1),
+    convnext("convnext_nano", [2, 2, 8, 2], 80, 0.1),
     convnext("convnext_tiny", [3, 3, 9, 3], 96, 0.2),
     convnext("convnext_small", [3, 3, 27, 3], 96, 0.2),
     convnext("convnext_base", [3, 3, 27, 3], 128, 0.3),
@@ -188,6 +193,10 @@ mod tests {
             ("resnext101_32x8d", 88.8, 16.4),
             ("wide_resnet50_2", 68.9, 11.4),
             ("wide_resnet101_2", 126.9, 22.8),
+            ("convnext_atto", 3.7, 0.55),
+            ("convnext_femto", 5.2, 0.79),
+            ("convnext_pico", 9.1, 1.37),
+            ("convnext_nano", 15.6, 2.46),
             ("convnext_tiny", 28.6, 4.5),
             ("convnext_small", 50.2, 8.7),
             ("convnext_base", 88.6, 15.4),

@@ -94,6 +94,18 @@ mod tests {
     }
 
     #[test]
+    fn timm_has_convolutions_in_convnexts_narrower_than_tiny() {
+        let exported = |name: &str, shape: &[i64]| {
+            let exported = export(Family::ConvNeXt, Naming::Timm, &one(name, shape)).unwrap();
+            exported.into_values().next().unwrap().size()
+        };
+        assert_eq!(exported("stages.0.1.pwconv1.weight", &[320, 80]), [320, 80, 1, 1]);
+        assert_eq!(exported("stages.3.1.pwconv2.weight", &[640, 2560]), [640, 2560, 1, 1]);
+        assert_eq!(exported("stages.3.1.pwconv2.weight", &[768, 3072]), [768, 3072]);
+        assert_eq!(exported("head.weight", &[10, 640]), [10, 640]);
+    }
+
+    #[test]
     fn a_batch_norm_gets_its_count() {
         let tensors = one("layer1.0.bn1.running_mean", &[8]);
         let exported = export(Family::ResNet, Naming::Detectron2, &tensors).unwrap();

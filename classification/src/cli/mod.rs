@@ -5,12 +5,14 @@ mod evaluate;
 mod export;
 mod model_flags;
 mod predict;
-mod presets;
 mod probe;
 mod train;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use engine::training::PresetsArgs;
+
+use crate::train::Preset;
 
 /// Fine-tune, evaluate and use image classifiers on pretrained backbones.
 #[derive(Debug, Parser)]
@@ -34,7 +36,7 @@ enum Command {
     /// Write a classifier for other frameworks.
     Export(export::ExportArgs),
     /// List the presets, or print one.
-    Presets(presets::PresetsArgs),
+    Presets(PresetsArgs<Preset>),
 }
 
 impl Cli {
@@ -49,7 +51,10 @@ impl Cli {
             Command::Predict(args) => predict::run(args),
             Command::Probe(args) => probe::run(args),
             Command::Export(args) => export::run(args),
-            Command::Presets(args) => presets::run(args),
+            Command::Presets(args) => {
+                args.run();
+                Ok(())
+            }
         }
     }
 }

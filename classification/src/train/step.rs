@@ -1,13 +1,11 @@
 //! One optimizer step.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use backbone::{DropPathDraws, Mode};
 use engine::data::{Batch, LabelledImages, MixParams, Mixup};
 use engine::optim::{Ema, Optimizer};
 use engine::rng::{Rng, purpose};
-use engine::training::{self, Measured};
+use engine::training::{self, Measured, Sections};
 use tch::{Kind, Tensor};
 
 use super::config::TrainConfig;
@@ -91,15 +89,7 @@ impl Trainer {
 
     /// What a checkpoint holds: model, optimizer, and averages if there are any.
     pub fn sections(&self) -> Sections {
-        let share = |ema: &Ema| {
-            let tensors = ema.averages().iter();
-            tensors.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
-        };
-        Sections {
-            model: self.classifier.variables(),
-            optimizer: self.optimizer.state(),
-            averages: self.ema.as_ref().map(share),
-        }
+        Sections::new(self.classifier.variables(), self.optimizer.as_ref(), self.ema.as_ref())
     }
 
     /// Runs `body` with the averaged weights in the model's place; none if there
@@ -110,21 +100,5 @@ impl Trainer {
         let result = body(self);
         self.ema.as_mut()?.exchange(&variables);
         Some(result)
-    }
-}
-
-/// Tensors of a checkpoint.
-pub struct Sections {
-    model: BTreeMap<String, Tensor>,
-    optimizer: BTreeMap<String, Tensor>,
-    averages: Option<BTreeMap<String, Tensor>>,
-}
-
-impl Sections {
-    /// By section name.
-    pub fn named(&self) -> Vec<(&str, &BTreeMap<String, Tensor>)> {
-        let mut named = vec![("model", &self.model), ("optimizer", &self.optimizer)];
-        named.extend(self.averages.as_ref().map(|averages| ("ema", averages)));
-        named
     }
 }

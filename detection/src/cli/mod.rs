@@ -7,13 +7,15 @@ mod forward;
 mod make_demo;
 mod model_flags;
 mod predict;
-mod presets;
 mod train;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use engine::training::PresetsArgs;
+
+use crate::train::Preset;
 
 /// Train, evaluate and use Mask R-CNN on data in COCO's format.
 #[derive(Debug, Parser)]
@@ -39,7 +41,7 @@ enum Command {
     /// Look through a data set: what it holds, and what is wrong with it.
     CheckData(check_data::CheckDataArgs),
     /// List the presets, or print one.
-    Presets(presets::PresetsArgs),
+    Presets(PresetsArgs<Preset>),
 }
 
 impl Cli {
@@ -55,7 +57,7 @@ impl Cli {
             Command::Forward(args) => forward::run(args)?,
             Command::MakeDemo(args) => make_demo::run(args)?,
             Command::CheckData(args) => return check_data::run(args),
-            Command::Presets(args) => presets::run(args)?,
+            Command::Presets(args) => args.run(),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -2,7 +2,8 @@
 //!
 //! Shapes of a few classes, turned, scaled and hiding each other, lie on parts of photographs
 //! among things of no class. Their masks are what can be seen of them. Training and validation
-//! pictures share no pixel of a photograph.
+//! pictures share no pixel of a photograph. Colour goes with the class, as it does with fruit: a
+//! detector that begins with random weights has minutes, not days.
 
 mod annotations;
 mod paint;
@@ -51,9 +52,9 @@ pub struct DemoOptions {
 }
 
 impl Default for DemoOptions {
-    /// 500 and 80 pictures of 224 × 168 pixels with up to 5 objects of 6 classes.
+    /// 500 and 80 pictures of 224 × 168 pixels with up to 5 objects of 4 classes.
     fn default() -> Self {
-        Self { train: 500, val: 80, size: 224, objects: 5, classes: 6, seed: 0 }
+        Self { train: 500, val: 80, size: 224, objects: 5, classes: 4, seed: 0 }
     }
 }
 
@@ -151,7 +152,7 @@ fn plan(number: usize, classes: &[Shape], options: &DemoOptions, rng: &mut Rng) 
     let objects = (0..count).map(|_| classes[rng.below(classes.len())]).collect();
     let crowd = (!empty && number % CROWD_EVERY == CROWD_EVERY / 2)
         .then(|| classes[rng.below(classes.len())]);
-    Plan { size, objects, crowd, clutter: rng.below(3) }
+    Plan { size, objects, crowd, clutter: rng.below(2) }
 }
 
 fn write_jpeg(picture: &RgbImage, path: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ const VISIBLE: f64 = 0.55;
 /// Places tried for a thing before it is left out.
 const TRIES: usize = 30;
 /// An object's radius as a share of the picture's short side.
-const RADIUS: (f64, f64) = (0.10, 0.24);
+const RADIUS: (f64, f64) = (0.13, 0.28);
 /// A radius in a crowd, as a share of the picture's short side.
 const CROWD_RADIUS: (f64, f64) = (0.03, 0.045);
 
@@ -98,7 +98,7 @@ impl Scene {
             if (thing.mask.area() as f64) < VISIBLE * area || self.hides_too_much(&thing.mask) {
                 continue;
             }
-            self.paint(&coverage, photos, rng)?;
+            self.paint(&coverage, shape.map(Shape::hue), photos, rng)?;
             self.things.push(thing);
             break;
         }
@@ -120,7 +120,7 @@ impl Scene {
             let Some(coverage) = Coverage::of(&shape.draw(at, radius, rng), self.size)? else {
                 continue;
             };
-            self.paint(&coverage, photos, rng)?;
+            self.paint(&coverage, Some(shape.hue()), photos, rng)?;
             masks.push(coverage.mask(self.size));
         }
         if !masks.is_empty() {
@@ -132,9 +132,15 @@ impl Scene {
         Ok(())
     }
 
-    fn paint(&mut self, coverage: &Coverage, photos: &Photos, rng: &mut Rng) -> Result<()> {
+    fn paint(
+        &mut self,
+        coverage: &Coverage,
+        hue: Option<f64>,
+        photos: &Photos,
+        rng: &mut Rng,
+    ) -> Result<()> {
         let behind = paint::mean_under(&self.picture, coverage);
-        let fill = Fill::draw(behind, (coverage.width, coverage.height), photos, rng)?;
+        let fill = Fill::draw(behind, hue, (coverage.width, coverage.height), photos, rng)?;
         paint::paint(&mut self.picture, coverage, &fill);
         Ok(())
     }

@@ -46,6 +46,19 @@ impl Shape {
         }
     }
 
+    /// The hue of most of the class, in degrees: as with real things, colour tells much, but
+    /// things of no class have every colour.
+    pub(super) fn hue(self) -> f64 {
+        match self {
+            Shape::Disc => 0.0,
+            Shape::Triangle => 120.0,
+            Shape::Star => 55.0,
+            Shape::Cross => 235.0,
+            Shape::Ring => 300.0,
+            Shape::Rectangle => 180.0,
+        }
+    }
+
     /// One of the class's many forms, turned and moved.
     pub(super) fn draw(self, centre: (f64, f64), radius: f64, rng: &mut Rng) -> Outline {
         let mut hole = Vec::new();

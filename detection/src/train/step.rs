@@ -1,12 +1,10 @@
 //! One optimizer step.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use engine::data::Batch;
 use engine::optim::{Ema, Optimizer};
 use engine::rng::Rng;
-use engine::training::{self, Measured};
+use engine::training::{self, Measured, Sections};
 use tch::Tensor;
 
 use super::config::TrainConfig;
@@ -82,8 +80,7 @@ impl Trainer {
 
     /// What a checkpoint holds: model, optimizer, and averages if there are any.
     pub fn sections(&self) -> Sections {
-        let averages = self.ema.as_ref().map(|ema| shared(ema.averages()));
-        Sections { model: self.detector.variables(), optimizer: self.optimizer.state(), averages }
+        Sections::new(self.detector.variables(), self.optimizer.as_ref(), self.ema.as_ref())
     }
 
     /// Runs `body` with the averaged weights in the model's place, if there are
@@ -101,10 +98,6 @@ impl Trainer {
     }
 }
 
-fn shared(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
-}
-
 /// Adds a part's losses to the batch's means.
 fn add(sums: &mut Vec<(&'static str, Tensor)>, losses: &Losses, parts: usize) {
     for (at, (name, loss)) in losses.iter().enumerate() {
@@ -113,21 +106,5 @@ fn add(sums: &mut Vec<(&'static str, Tensor)>, losses: &Losses, parts: usize) {
             Some((_, sum)) => *sum = &*sum + loss,
             None => sums.push((name, loss)),
         }
-    }
-}
-
-/// Tensors of a checkpoint.
-pub struct Sections {
-    model: BTreeMap<String, Tensor>,
-    optimizer: BTreeMap<String, Tensor>,
-    averages: Option<BTreeMap<String, Tensor>>,
-}
-
-impl Sections {
-    /// By section name.
-    pub fn named(&self) -> Vec<(&str, &BTreeMap<String, Tensor>)> {
-        let mut named = vec![("model", &self.model), ("optimizer", &self.optimizer)];
-        named.extend(self.averages.as_ref().map(|averages| ("ema", averages)));
-        named
     }
 }

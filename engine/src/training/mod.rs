@@ -6,6 +6,8 @@ mod begin;
 mod draws;
 mod flags;
 mod log;
+mod presets;
+mod sections;
 mod settled;
 mod update;
 
@@ -13,5 +15,7 @@ pub use begin::{Start, open_run, restore_run, saved_state};
 pub use draws::drop_path_table;
 pub use flags::{ExecutionFlags, RunFlags};
 pub use log::{RunLog, RunPlan, Taken};
+pub use presets::{Preset, PresetsArgs};
+pub use sections::Sections;
 pub use settled::{Measured, Settled, refuse_non_finite};
 pub use update::update;

@@ -13,6 +13,9 @@ pub use export::{ExportFormat, timm_config};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use engine::training::PresetsArgs;
+
+use crate::config::Preset;
 
 /// Pretrain convolutional backbones by masked image modelling (SparK).
 #[derive(Debug, Parser)]
@@ -36,6 +39,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// List the models that can be pretrained.
     Models(models::ModelsArgs),
+    /// List the presets, or print one.
+    Presets(PresetsArgs<Preset>),
     /// Run one pass on given tensors and write every result, to check against
     /// other implementations.
     Forward(forward::ForwardArgs),
@@ -54,6 +59,10 @@ impl Cli {
             Command::Export(args) => export::run(args),
             Command::Inspect(args) => inspect::run(args),
             Command::Models(args) => models::run(args),
+            Command::Presets(args) => {
+                args.run();
+                Ok(())
+            }
             Command::Forward(args) => forward::run(args),
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use engine::training::{ExecutionFlags, RunFlags};
+use engine::training::{ExecutionFlags, Preset as _, RunFlags};
 use serde::Serialize;
 use toml::Table;
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use engine::training;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Height and width in pixels; written `224` or `192x256` (height first).
@@ -103,9 +104,8 @@ pub enum Preset {
     Demo,
 }
 
-impl Preset {
-    /// The preset's settings as TOML.
-    pub fn toml(self) -> &'static str {
+impl training::Preset for Preset {
+    fn toml(&self) -> &'static str {
         match self {
             Self::Paper => include_str!("../../presets/paper.toml"),
             Self::Paper384 => include_str!("../../presets/paper-384.toml"),

@@ -7,7 +7,7 @@ use backbone::{DropPathDraws, Mode};
 use engine::data::Batch;
 use engine::optim::Optimizer;
 use engine::rng::Rng;
-use engine::training::{self, Measured};
+use engine::training::{self, Measured, Sections};
 use tch::{Device, Kind, Tensor, nn};
 
 use super::state::TrainState;
@@ -91,19 +91,6 @@ impl Trainer {
 
     /// What a checkpoint holds: model and optimizer.
     pub fn sections(&self) -> Sections {
-        Sections { model: self.variables(), optimizer: self.optimizer.state() }
-    }
-}
-
-/// Tensors of a checkpoint.
-pub struct Sections {
-    pub model: BTreeMap<String, Tensor>,
-    pub optimizer: BTreeMap<String, Tensor>,
-}
-
-impl Sections {
-    /// By section name.
-    pub fn named(&self) -> [(&str, &BTreeMap<String, Tensor>); 2] {
-        [("model", &self.model), ("optimizer", &self.optimizer)]
+        Sections::new(self.variables(), self.optimizer.as_ref(), None)
     }
 }

@@ -13,6 +13,9 @@ use std::str::FromStr;
 use crate::Error;
 use crate::models::Family;
 
+/// Channels of the first stage of ConvNeXt-T; each stage has twice those before.
+const TINY_WIDTH: i64 = 96;
+
 /// A framework's way to name tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Naming {
@@ -89,11 +92,20 @@ impl Naming {
     }
 
     /// The shape here of the tensor `canonical`, whose shape in memory is
-    /// `shape`: torchvision scales layers by `[C, 1, 1]` where others have `[C]`.
+    /// `shape`: torchvision scales layers by `[C, 1, 1]` where others have `[C]`,
+    /// and timm builds the ConvNeXts narrower than Tiny of 1×1 convolutions
+    /// where others have linear layers.
     pub fn shape(self, family: Family, canonical: &str, shape: &[i64]) -> Vec<i64> {
-        let scale = family == Family::ConvNeXt && canonical.ends_with(".gamma");
-        match (self, shape) {
-            (Naming::Torchvision, &[channels]) if scale => vec![channels, 1, 1],
+        let part = ConvNeXtPart::parse(canonical).filter(|_| family == Family::ConvNeXt);
+        match (self, part, shape) {
+            (Naming::Torchvision, Some(ConvNeXtPart::Scale { .. }), &[channels]) => {
+                vec![channels, 1, 1]
+            }
+            (Naming::Timm, Some(ConvNeXtPart::Block { stage, .. }), &[to, from])
+                if to.min(from) >> stage < TINY_WIDTH =>
+            {
+                vec![to, from, 1, 1]
+            }
             _ => shape.to_vec(),
         }
     }

@@ -1,5 +1,6 @@
 use clap::ValueEnum;
 use engine::settings::from_layers;
+use engine::training::Preset as _;
 use toml::Table;
 
 use super::*;

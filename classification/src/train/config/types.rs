@@ -1,6 +1,7 @@
 //! Types of settings that are more than a number.
 
 use clap::ValueEnum;
+use engine::training;
 use serde::{Deserialize, Serialize};
 
 /// The optimizers.
@@ -55,9 +56,8 @@ pub enum Preset {
     Demo,
 }
 
-impl Preset {
-    /// The preset's settings as TOML.
-    pub fn toml(self) -> &'static str {
+impl training::Preset for Preset {
+    fn toml(&self) -> &'static str {
         match self {
             Self::Resnet50 => include_str!("../../../presets/resnet50.toml"),
             Self::Resnet101 => include_str!("../../../presets/resnet101.toml"),

@@ -1,6 +1,7 @@
 //! Types of settings that are more than a number.
 
 use clap::ValueEnum;
+use engine::training;
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate falls after the warm-up.
@@ -36,9 +37,8 @@ pub enum Preset {
     Demo,
 }
 
-impl Preset {
-    /// The preset's settings as TOML.
-    pub fn toml(self) -> &'static str {
+impl training::Preset for Preset {
+    fn toml(&self) -> &'static str {
         match self {
             Self::MaskRcnnResnet50_1x => {
                 include_str!("../../../presets/mask_rcnn_resnet50_1x.toml")

@@ -1,0 +1,69 @@
+//! Settings under a name, and the command that lists them.
+
+use clap::{Args, ValueEnum};
+
+/// A program's settings that suit a situation.
+pub trait Preset: ValueEnum + Send + Sync + 'static {
+    /// Those that differ from the defaults, as TOML.
+    fn toml(&self) -> &'static str;
+}
+
+/// Flags of a program's `presets` command.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a name, lists the presets; with one, prints a file to change and to give to --config.")]
+pub struct PresetsArgs<P: Preset> {
+    /// Print this one's settings (those that differ from the defaults) as TOML.
+    #[arg(value_enum)]
+    preset: Option<P>,
+}
+
+impl<P: Preset> PresetsArgs<P> {
+    /// Prints the list of presets, or one's settings.
+    pub fn run(&self) {
+        print!("{}", self.text());
+    }
+
+    fn text(&self) -> String {
+        let Some(preset) = &self.preset else {
+            let values = P::value_variants().iter().filter_map(P::to_possible_value);
+            let line = |value: clap::builder::PossibleValue| {
+                let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+                format!("{:<28} {help}\n", value.get_name())
+            };
+            return values.map(line).collect();
+        };
+        preset.toml().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, ValueEnum)]
+    enum Two {
+        /// The first.
+        One,
+        /// The other.
+        Other,
+    }
+
+    impl Preset for Two {
+        fn toml(&self) -> &'static str {
+            match self {
+                Two::One => "epochs = 1\n",
+                Two::Other => "",
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_or_one() {
+        let list = PresetsArgs::<Two> { preset: None }.text();
+        assert_eq!(list.lines().count(), 2);
+        assert!(list.lines().nth(1).is_some_and(|line| line.starts_with("other ")), "{list}");
+        assert!(list.contains("The first"), "{list}");
+        assert_eq!(PresetsArgs { preset: Some(Two::One) }.text(), "epochs = 1\n");
+    }
+}
