@@ -70,6 +70,8 @@ impl Start {
 struct Job {
     command: Command,
     run: PathBuf,
+    /// What decides the run's result.
+    asked: String,
 }
 
 fn main() -> Result<()> {
@@ -104,7 +106,7 @@ impl Arguments {
         let run = self.run(&format!("{model}-pretraining"));
         let mut command = self.program("pretrain", &run, model, &self.pretrain)?;
         command.arg("--data").arg(self.data.join("unlabelled"));
-        Ok(Job { command, run })
+        Ok(Job { command, run, asked: self.pretrain.clone() })
     }
 
     fn tuning(&self, model: &str, start: Start, seed: u64) -> Result<Job> {
@@ -115,7 +117,7 @@ impl Arguments {
             let backbone = self.run(&format!("{model}-pretraining"));
             command.arg("--backbone-weights").arg(backbone);
         }
-        Ok(Job { command, run })
+        Ok(Job { command, run, asked: format!("{}; {}", self.pretrain, self.classify) })
     }
 
     /// `name train`, built beside this example, with what both programs are told. The demo's
@@ -201,16 +203,25 @@ fn run_all(jobs: VecDeque<Job>, at_once: usize) -> Result<()> {
 impl Job {
     fn run(mut self) -> Result<()> {
         let done = self.run.join("done");
-        if done.exists() {
+        if let Ok(asked) = fs::read_to_string(&done) {
+            ensure!(
+                asked == self.asked,
+                "{} was made with other flags: give another --output, or remove it",
+                self.run.display()
+            );
             return Ok(());
         }
         println!("{}", self.run.display());
         let path = self.run.with_extension("log");
-        let log = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
         self.command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
         let status = self.command.status().context("cannot start a program")?;
         ensure!(status.success(), "{:?} failed: see {}", self.command, path.display());
-        Ok(File::create(done).map(drop)?)
+        Ok(write_file(&done, self.asked.as_bytes())?)
     }
 }
 

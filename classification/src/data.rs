@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use engine::data::{
-    AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, Interpolation, LabelledDataset,
-    LabelledSource, Loader, LoaderOptions, Mixup, Normalize, RandomErasing, RandomHorizontalFlip,
-    RandomResizedCrop, TrivialAugmentWide,
+    AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD,
+    Interpolation, LabelledDataset, LabelledSource, Loader, LoaderOptions, Mixup, Normalize,
+    RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
 };
 use engine::probe::in_order;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub struct ImageSettings {
     pub crop: f64,
     /// Squeeze the whole image instead, out of proportion.
     pub squash: bool,
+    /// How they are resized.
+    pub interpolation: Interpolation,
     /// Mean of every channel, for pixels in 0–1.
     pub mean: [f32; 3],
     /// Deviation of every channel.
@@ -29,15 +31,25 @@ pub struct ImageSettings {
 }
 
 impl ImageSettings {
+    /// 224 pixels out of 256, ImageNet's mean and deviation.
+    pub const IMAGENET: Self = Self {
+        size: 224,
+        crop: 0.875,
+        squash: false,
+        interpolation: Interpolation::Bicubic,
+        mean: IMAGENET_MEAN,
+        std: IMAGENET_STD,
+    };
+
     /// The transform.
     ///
     /// # Errors
     /// Settings out of range.
     pub fn transform(&self) -> Result<Evaluate> {
-        let (normalize, bicubic) = (self.normalize()?, Interpolation::Bicubic);
+        let (normalize, filter) = (self.normalize()?, self.interpolation);
         Ok(match self.squash {
-            true => Evaluate::squashed((self.size, self.size), bicubic, normalize)?,
-            false => Evaluate::with_crop_pct(self.size, self.crop, bicubic, normalize)?,
+            true => Evaluate::squashed((self.size, self.size), filter, normalize)?,
+            false => Evaluate::with_crop_pct(self.size, self.crop, filter, normalize)?,
         })
     }
 
@@ -52,6 +64,7 @@ impl From<&TrainConfig> for ImageSettings {
             size: config.input_size,
             crop: config.eval_crop,
             squash: config.eval_squash,
+            interpolation: Interpolation::Bicubic,
             mean: config.mean,
             std: config.std,
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use backbone::models;
 use backbone::weights::{self, TimmConfig, WeightFile};
 use engine::checkpoint::CheckpointFile;
-use engine::data::{IMAGENET_MEAN, IMAGENET_STD};
+use engine::data::Interpolation;
 use engine::export::decimals;
 use engine::precision::Precision;
 use engine::run_dir::in_run;
@@ -59,8 +59,13 @@ impl OwnCheckpoint {
     /// One section of a checkpoint; the better one if none is named.
     fn read(path: &Path, section: Option<&'static str>) -> Result<Self> {
         let file = CheckpointFile::open(path)?;
-        let state: TrainState = saved_state(&file, TrainState::VERSION)
-            .with_context(|| format!("{} is no checkpoint of `classify train`", path.display()))?;
+        let state: TrainState = saved_state(&file, TrainState::VERSION).with_context(|| {
+            format!(
+                "{} is no checkpoint of `classify train`; a backbone is taken with \
+                     --backbone-weights",
+                path.display()
+            )
+        })?;
         let averaged = state.accuracy.and_then(|found| Some(found.ema? >= found.model));
         let section = section.unwrap_or(if averaged == Some(true) { "ema" } else { "model" });
         let accuracy = state.accuracy.and_then(|found| match section {
@@ -96,6 +101,8 @@ pub struct Loaded {
     pub images: ImageSettings,
     /// What it tells apart, where that is known.
     pub classes: Option<Vec<String>>,
+    /// What the folders of these are called, where it is a run's.
+    pub folders: Option<Vec<String>>,
     /// The arithmetic it was trained in.
     pub precision: Precision,
     /// The settings of the run it comes from.
@@ -131,9 +138,10 @@ impl<'a> Wanted<'a> {
                 file.path.display()
             )
         })?;
+        let folders = state.map(|state| state.classes);
         let classes = match self.classes {
             Some(names) => Some(read_names(names)?),
-            None => state.map(|state| state.classes).or_else(|| label_names(&file)),
+            None => folders.clone().or_else(|| label_names(&file)),
         };
         if let Some(classes) = &classes {
             ensure!(
@@ -159,7 +167,7 @@ impl<'a> Wanted<'a> {
         classifier.load(&file)?;
         let images = config.as_ref().map_or_else(|| image_settings(&file), |c| Ok(c.into()))?;
         let precision = config.as_ref().map_or(Precision::Float32, |config| config.precision);
-        Ok(Loaded { classifier, images, classes, precision, config, accuracy })
+        Ok(Loaded { classifier, images, classes, folders, precision, config, accuracy })
     }
 }
 
@@ -180,6 +188,10 @@ impl Loaded {
             // timm crops what it has squeezed, too.
             crop_pct: if self.images.squash { 1.0 } else { self.images.crop },
             squash: self.images.squash,
+            interpolation: match self.images.interpolation {
+                Interpolation::Bicubic => "bicubic".into(),
+                Interpolation::Bilinear => "bilinear".into(),
+            },
             label_names: self.classes.clone().unwrap_or_default(),
             ..TimmConfig::imagenet(self.classifier.model().name)
         }
@@ -200,7 +212,7 @@ fn label_names(file: &WeightFile) -> Option<Vec<String>> {
 
 /// How images are prepared as a timm folder says, else as for ImageNet: 224
 /// pixels out of 256.
-fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
+pub fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
     fn told<T: serde::de::DeserializeOwned>(file: &WeightFile, key: &str) -> Result<Option<T>> {
         let Some(text) = file.metadata.get(key) else { return Ok(None) };
         let value = serde_json::from_str(text)
@@ -217,11 +229,22 @@ fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
             false
         }
     };
+    let interpolation: Option<String> = told(file, "interpolation")?;
+    let interpolation = match interpolation.as_deref() {
+        None | Some("bicubic") => Interpolation::Bicubic,
+        Some("bilinear") => Interpolation::Bilinear,
+        Some(other) => {
+            eprintln!("note: interpolation {other:?} is not known here: bicubic is taken");
+            Interpolation::Bicubic
+        }
+    };
+    let default = ImageSettings::IMAGENET;
     Ok(ImageSettings {
-        size: size.map_or(224, |[_, height, _]| height),
-        crop: told(file, "crop_pct")?.unwrap_or(0.875),
+        size: size.map_or(default.size, |[_, height, _]| height),
+        crop: told(file, "crop_pct")?.unwrap_or(default.crop),
         squash,
-        mean: told(file, "mean")?.unwrap_or(IMAGENET_MEAN),
-        std: told(file, "std")?.unwrap_or(IMAGENET_STD),
+        interpolation,
+        mean: told(file, "mean")?.unwrap_or(default.mean),
+        std: told(file, "std")?.unwrap_or(default.std),
     })
 }

@@ -12,6 +12,7 @@ fn settings_that_break_a_rule_are_named() {
         ("--accum-steps 4", "accum-steps is 4, but it must divide batch-size 6"),
         ("--batch-size 0", "batch-size is 0, but it must be at least 1"),
         ("--input-size 16", "input-size is 16, but it must be at least 32"),
+        ("--warmup-epochs 4", "warmup-epochs is 4, but it must be in [0, 4)"),
         ("--epochs 0", "epochs is 0, but it must be at least 1"),
         ("--layer-decay 0", "layer-decay is 0, but it must be in (0, 1]"),
         ("--label-smoothing 1", "label-smoothing is 1, but it must be in [0, 1)"),
@@ -73,6 +74,11 @@ fn unreadable_images() {
     common::assert_says(&finished.out, &["images   12"]);
     common::assert_says(&finished.err, &["left out red/broken.png"]);
 
+    let probe = ["probe", "--weights", "run", "--data", "images", "--knn-only"];
+    work.run(&probe).refused(&["--max-corrupt"]);
+    let finished = work.run(&[&probe[..], &["--max-corrupt", "0.2"]].concat()).succeeded();
+    common::assert_says(&finished.err, &["left out red/broken.png"]);
+
     for number in 0..3 {
         std::fs::write(work.path(&format!("images/train/blue/{number}.png")), b"").unwrap();
     }
@@ -117,4 +123,12 @@ fn weights_that_do_not_fit() {
     work.run(&["probe", "--model", "resnet18", "--data", "images/train"])
         .refused(&["has no folder \"train\""]);
     work.run(&["probe", "--data", "images"]).refused(&["--weights <PATH>"]);
+    for (flags, part) in [
+        (["--k", "0"], "k is 0, but at least one neighbour must vote"),
+        (["--temperature", "0"], "temperature is 0"),
+        (["--l2=-1", "--knn-only"], "l2 is -1"),
+    ] {
+        let arguments = ["probe", "--model", "resnet18", "--data", "nothing"];
+        work.run(&[&arguments[..], &flags].concat()).refused(&[part]);
+    }
 }

@@ -56,6 +56,22 @@ fn killed_runs_end_with_the_same_bits() {
     assert_eq!(numbers(&work, "killed"), expected);
 }
 
+/// The old run's best is not in the new folder, so that the new run must find its own.
+#[test]
+fn a_run_that_branches_off_has_a_best_of_its_own() {
+    let work = Workplace::with_images(3);
+    work.train("old", &["--eval-epochs", "1"]).succeeded();
+    let old = "old/checkpoints/last.safetensors";
+    // A rate of nothing: no better than the old run's best.
+    let more = ["--resume", old, "--epochs", "5", "--base-lr", "0"];
+    work.train("new", &more).succeeded();
+    assert!(work.path("new/checkpoints/best.safetensors").exists());
+    assert!(work.path("new/checkpoints/best-ema.safetensors").exists());
+    // The validation images are enough to score on.
+    std::fs::remove_dir_all(work.path("images/train")).unwrap();
+    work.run(&["evaluate", "--weights", "new"]).succeeded();
+}
+
 #[test]
 fn another_optimizer_and_seed_give_other_bits() {
     let work = Workplace::with_images(2);

@@ -142,6 +142,7 @@ def exported():
             "input_size": config["input_size"],
             "crop_pct": config["crop_pct"],
             "crop_mode": config["crop_mode"],
+            "interpolation": config["interpolation"],
         }
         logits(model, results, path.name, results)
     (folder / "exported.json").write_text(json.dumps(told))
@@ -154,6 +155,9 @@ def foreign():
     for name in ["resnet18", "convnext_tiny"]:
         torch.manual_seed(len(name))
         model = timm.create_model(name, num_classes=1000)
+        if name == "resnet18":
+            # As torchvision's weights have it.
+            model.pretrained_cfg["interpolation"] = "bilinear"
         with torch.no_grad():
             for key, value in model.state_dict().items():
                 if key.endswith(("bn2.weight", "bn3.weight")):

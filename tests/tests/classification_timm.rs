@@ -176,6 +176,10 @@ fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
         size: if model == "resnet18" { 96 } else { 128 },
         crop: if model == "resnet18" { 0.875 } else { 1.0 },
         squash: model != "resnet18",
+        interpolation: match model {
+            "resnet18" => Interpolation::Bilinear,
+            _ => Interpolation::Bicubic,
+        },
         mean: [0.5, 0.4, 0.3],
         std: [0.2, 0.25, 0.3],
     };
@@ -183,6 +187,7 @@ fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
         classifier: classifier(model, classes),
         images,
         classes: Some(names(classes)),
+        folders: None,
         precision: Precision::Float32,
         config: None,
         accuracy: None,
@@ -339,6 +344,7 @@ fn steps_logits_and_probes_are_those_of_timm() {
             "input_size": [3, side, side],
             "crop_pct": loaded.images.crop,
             "crop_mode": crop_mode,
+            "interpolation": if name == "resnet18" { "bilinear" } else { "bicubic" },
         });
         assert_eq!(exported[name], expected);
     }

@@ -25,8 +25,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let photographs = photos::run(&checkout.environment)?;
 
     let mut cargo = process::cargo(&checkout.root);
-    let packages = ["--package", "spark-pretrain", "--package", "spark-detection", "--bins"];
-    process::run(cargo.args(["build", "--release"]).args(packages))?;
+    // All programs, as README's build line has it: a part of them would be built with other
+    // features of the dependencies, and those then a second time.
+    process::run(cargo.args(["build", "--release", "--workspace", "--bins"]))?;
 
     let target = places::target()?;
     let (programs, folder) = (target.join("release"), target.join("demo"));

@@ -34,6 +34,8 @@ pub struct TimmConfig {
     pub crop_pct: f64,
     /// Evaluation squeezes the whole image instead, out of proportion.
     pub squash: bool,
+    /// How evaluation resizes: `bicubic`, `bilinear`.
+    pub interpolation: String,
     /// What the classifier's outputs are called; none where that is unknown.
     pub label_names: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl TimmConfig {
             std: vec![0.229, 0.224, 0.225],
             crop_pct: 0.875,
             squash: false,
+            interpolation: "bicubic".into(),
             label_names: Vec::new(),
         }
     }
@@ -125,7 +128,7 @@ fn config_json(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Valu
         "pretrained_cfg": {
             "num_classes": classes,
             "input_size": [config.in_chans, config.input_size.0, config.input_size.1],
-            "interpolation": "bicubic",
+            "interpolation": config.interpolation,
             "mean": config.mean,
             "std": config.std,
             "crop_pct": config.crop_pct,
@@ -158,7 +161,9 @@ pub(crate) fn read(path: &Path) -> Result<WeightFile> {
     if let Some(architecture) = json.get("architecture").and_then(Value::as_str) {
         file.metadata.insert("architecture".into(), architecture.into());
     }
-    for key in ["mean", "std", "input_size", "crop_pct", "crop_mode", "label_names"] {
+    for key in
+        ["mean", "std", "input_size", "crop_pct", "crop_mode", "interpolation", "label_names"]
+    {
         let places = [format!("/pretrained_cfg/{key}"), format!("/{key}")];
         if let Some(value) = places.iter().find_map(|place| json.pointer(place)) {
             file.metadata.insert(key.into(), value.to_string());

@@ -30,7 +30,7 @@ Examples:
 
   # A state dict of torchvision's, as its recipe evaluates it
   classify evaluate --weights resnet50-11ad3fa6.pth --model resnet50 --data imagenet/val \\
-      --eval-crop 0.9655";
+      --eval-crop 0.9655 --eval-interpolation bilinear";
 
 /// Flags of `classify evaluate`.
 #[derive(Debug, Args)]
@@ -61,6 +61,10 @@ pub struct EvaluateArgs {
 /// # Errors
 /// Files that cannot be read or do not fit together.
 pub fn run(args: EvaluateArgs) -> Result<()> {
+    if let Some(folder) = &args.output {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     let loaded = args.model.load()?;
     let dataset = Arc::new(dataset(args.data.as_deref(), &loaded)?);
     let options = LoaderOptions::new(args.workers, args.max_corrupt);
@@ -88,13 +92,16 @@ fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
         }
         (Some(folder), _) => folder.to_owned(),
         (None, Some(config)) => {
-            let [_, validation] = config.folders()?;
-            validation
+            config.validation_folder().context("name the images with --data")?
         }
         (None, None) => {
             bail!("weights come without data: name a folder of class folders with --data")
         }
     };
+    if let Some(folders) = &loaded.folders {
+        // A run's classes are folders themselves: others are another data set.
+        return Ok(LabelledDataset::open_as(&folder, &reading(), folders)?);
+    }
     if let Some(classes) = &loaded.classes
         && let Ok(dataset) = LabelledDataset::open_as(&folder, &reading(), classes)
     {
@@ -110,16 +117,11 @@ fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
         folder.display(),
         if loaded.classes.is_some() { ", and they are called otherwise" } else { "" }
     );
-    if loaded.config.is_some() {
-        // A run's classes are folders themselves: others are another data set.
-        LabelledDataset::open_as(&folder, &reading(), &loaded.names())?;
-    }
     Ok(dataset)
 }
 
-/// Writes everything into `folder`, and says so.
+/// Writes everything into `folder`, which is there, and says so.
 fn write(folder: &Path, report: &Report) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let picture = confusion_picture("Confusion", report)?;
     for (name, bytes) in [
         ("report.json", serde_json::to_vec_pretty(report)?),

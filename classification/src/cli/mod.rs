@@ -14,6 +14,13 @@ use engine::training::PresetsArgs;
 
 use crate::train::Preset;
 
+const PRESETS_EXAMPLES: &str = "\
+Examples:
+  classify presets
+
+  # The settings of one, as a file to change and to give to --config
+  classify presets small-data > mine.toml";
+
 /// Fine-tune, evaluate and use image classifiers on pretrained backbones.
 #[derive(Debug, Parser)]
 #[command(name = "classify", version, arg_required_else_help = true, max_term_width = 100)]
@@ -36,6 +43,7 @@ enum Command {
     /// Write a classifier for other frameworks.
     Export(export::ExportArgs),
     /// List the presets, or print one.
+    #[command(after_help = PRESETS_EXAMPLES)]
     Presets(PresetsArgs<Preset>),
 }
 

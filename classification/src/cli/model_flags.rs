@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use engine::data::Interpolation;
 use engine::device::{parse_device, use_threads};
 use engine::precision::Precision;
 use tch::Kind;
 
+use crate::data::ImageSettings;
 use crate::saved::{Loaded, Wanted};
 
 /// Which classifier, and how it is run.
@@ -49,6 +51,22 @@ pub struct ImageFlags {
     /// Squeeze the whole image instead, out of proportion.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub eval_squash: Option<bool>,
+    /// How images are resized [default: the classifier's, else bicubic].
+    #[arg(long, value_enum, value_name = "FILTER")]
+    pub eval_interpolation: Option<Interpolation>,
+}
+
+impl ImageFlags {
+    /// What is not given stays as `images` have it.
+    pub fn over(&self, images: ImageSettings) -> ImageSettings {
+        ImageSettings {
+            size: self.input_size.unwrap_or(images.size),
+            crop: self.eval_crop.unwrap_or(images.crop),
+            squash: self.eval_squash.unwrap_or(images.squash),
+            interpolation: self.eval_interpolation.unwrap_or(images.interpolation),
+            ..images
+        }
+    }
 }
 
 impl ModelFlags {
@@ -66,10 +84,7 @@ impl ModelFlags {
             kind: Kind::Float,
         };
         let mut loaded = wanted.load()?;
-        let images = &mut loaded.images;
-        images.size = self.images.input_size.unwrap_or(images.size);
-        images.crop = self.images.eval_crop.unwrap_or(images.crop);
-        images.squash = self.images.eval_squash.unwrap_or(images.squash);
+        loaded.images = self.images.over(loaded.images);
         loaded.precision = self.precision.unwrap_or(loaded.precision);
         Ok(loaded)
     }

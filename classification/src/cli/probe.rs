@@ -9,7 +9,7 @@ use backbone::weights::{self, LoadOptions, StateDict, WeightFile};
 use backbone::{Backbone, Mode};
 use clap::Args;
 use engine::checkpoint::write_file;
-use engine::data::{IMAGENET_MEAN, IMAGENET_STD, LoaderOptions};
+use engine::data::LoaderOptions;
 use engine::device::{parse_device, use_threads};
 use engine::precision::Precision;
 use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
@@ -18,9 +18,11 @@ use engine::run_dir::{CONFIG_FILE, in_run, shown};
 use engine::settings::read_table;
 use serde::Serialize;
 use tch::nn::VarStore;
+use toml::Table;
 
 use super::model_flags::ImageFlags;
 use crate::data::ImageSettings;
+use crate::saved::{OwnCheckpoint, image_settings};
 
 const EXAMPLES: &str = "\
 Features are the last stage's map, averaged over its positions. The nearest neighbours in train vote
@@ -51,6 +53,12 @@ pub struct ProbeArgs {
     model: Option<String>,
     #[command(flatten)]
     images: ImageFlags,
+    /// Threads that read images [default: as many as cores].
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    workers: usize,
+    /// Share of the files that may be unreadable.
+    #[arg(long, value_name = "SHARE", default_value = "0.01")]
+    max_corrupt: f64,
     /// Neighbours that vote.
     #[arg(long, value_name = "N", default_value = "20")]
     k: i64,
@@ -108,27 +116,28 @@ struct Figures {
 pub fn run(args: ProbeArgs) -> Result<()> {
     use_threads(args.threads.unwrap_or(0));
     let device = parse_device(&args.device)?;
-    let of_run = args.weights.as_deref().and_then(size_of_run);
-    let images = ImageSettings {
-        size: args.images.input_size.or(of_run).unwrap_or(224),
-        crop: args.images.eval_crop.unwrap_or(0.875),
-        squash: args.images.eval_squash.unwrap_or(false),
-        mean: IMAGENET_MEAN,
-        std: IMAGENET_STD,
-    };
+    let knn = Knn { k: args.k, temperature: args.temperature };
+    let linear = LinearProbe { l2: args.l2, ..LinearProbe::default() };
+    knn.check()?;
+    linear.check()?;
+    let (weights, images) = weights_and_images(&args)?;
     let transform = Arc::new(images.transform()?);
-    let options = LoaderOptions::default();
+    let options = LoaderOptions::new(args.workers, args.max_corrupt);
     let data = ProbeData::open(&args.data, transform, args.batch_size, &options)?;
-    let (model, store, backbone) = backbone(&args, device)?;
+    let (model, store, backbone) = backbone(&args, weights, device)?;
 
     let [train_images, val_images] = data.image_counts();
     let mut counter = Counter::new("images", (train_images + val_images) as u64);
     let mode = Mode::eval().with_compute(args.precision.compute());
     let features = |images: &tch::Tensor| Ok(pooled(backbone.as_ref(), images, &mode)?);
     let [training, validation] = data.features(store.device(), features, |n| counter.add(n))?;
+    for (name, why) in data.left_out() {
+        counter.note(&format!("left out {name}: {why}"));
+    }
     counter.finish();
+    let [train_images, val_images] =
+        [&training, &validation].map(|part| part.features().size()[0] as usize);
 
-    let knn = Knn { k: args.k, temperature: args.temperature };
     let knn_top1 = validation.accuracy(&knn.predict(&training, validation.features())?);
     let mut figures = Figures {
         model: model.name,
@@ -146,7 +155,6 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     println!("{}, {weights}: {} features", figures.model, figures.features);
     println!("{:<24} {:6.2} %", format!("{} nearest neighbours", args.k), 100.0 * knn_top1);
     if !args.knn_only {
-        let linear = LinearProbe { l2: args.l2, ..LinearProbe::default() };
         let classifier = linear.fit(&training)?;
         let score =
             |part: &engine::probe::Labelled| part.accuracy(&classifier.predict(part.features()));
@@ -168,28 +176,60 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Side of the images that a run of `pretrain` or `classify` had, if they were
-/// square.
-fn size_of_run(path: &Path) -> Option<usize> {
-    let settings = read_table(&path.join(CONFIG_FILE)).ok()?;
-    match settings.get("input-size")? {
-        toml::Value::Integer(side) => usize::try_from(*side).ok(),
-        toml::Value::String(text) => match text.split_once('x') {
+/// The weights and how their images are prepared: as in the run that they come from, as a timm
+/// folder says, else as for ImageNet; the flags come first.
+fn weights_and_images(args: &ProbeArgs) -> Result<(Option<WeightFile>, ImageSettings)> {
+    let Some(path) = &args.weights else {
+        return Ok((None, args.images.over(ImageSettings::IMAGENET)));
+    };
+    let file = weights::read(in_run(path)?)?;
+    let images = match OwnCheckpoint::open(path) {
+        Ok(Some(own)) => ImageSettings::from(&own.state.config),
+        _ => match run_settings(path) {
+            Some(settings) => images_of_run(&settings)?,
+            None => image_settings(&file)?,
+        },
+    };
+    Ok((Some(file), args.images.over(images)))
+}
+
+/// The settings of the run whose folder, or whose checkpoint, `path` is.
+fn run_settings(path: &Path) -> Option<Table> {
+    let folders = [Some(path), path.parent().and_then(Path::parent)];
+    folders.into_iter().flatten().find_map(|folder| read_table(&folder.join(CONFIG_FILE)).ok())
+}
+
+/// How a run of `pretrain` prepared its images: their size, if they were square, mean and
+/// deviation.
+fn images_of_run(settings: &Table) -> Result<ImageSettings> {
+    let side = match settings.get("input-size") {
+        Some(toml::Value::Integer(side)) => usize::try_from(*side).ok(),
+        Some(toml::Value::String(text)) => match text.split_once('x') {
             None => text.parse().ok(),
             Some((height, width)) => height.parse().ok().filter(|_| height == width),
         },
         _ => None,
-    }
+    };
+    let three = |key: &str, default: [f32; 3]| match settings.get(key) {
+        Some(value) => value
+            .clone()
+            .try_into()
+            .with_context(|| format!("the run's {key} is {value}, but images are read as RGB")),
+        None => Ok(default),
+    };
+    let default = ImageSettings::IMAGENET;
+    Ok(ImageSettings {
+        size: side.unwrap_or(default.size),
+        mean: three("mean", default.mean)?,
+        std: three("std", default.std)?,
+        ..default
+    })
 }
 
 /// A backbone with its variables.
 type Built = (&'static Model, VarStore, Box<dyn Backbone>);
 
-fn backbone(args: &ProbeArgs, device: tch::Device) -> Result<Built> {
-    let file: Option<WeightFile> = match &args.weights {
-        Some(path) => Some(weights::read(in_run(path)?)?),
-        None => None,
-    };
+fn backbone(args: &ProbeArgs, file: Option<WeightFile>, device: tch::Device) -> Result<Built> {
     let model = match (&args.model, &file) {
         (Some(name), _) => models::find(name)?,
         (None, Some(file)) => file.registered_model()?,

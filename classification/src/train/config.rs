@@ -243,6 +243,12 @@ impl TrainConfig {
         at_least("checkpoint-epochs", self.checkpoint_epochs, 1)?;
         at_least("log-steps", self.log_steps, 1)?;
         at_least("repeats", self.repeats, 1)?;
+        within(
+            "warmup-epochs",
+            self.warmup_epochs as f64,
+            self.warmup_epochs < self.epochs,
+            &format!("[0, {}): the run has {} epochs", self.epochs, self.epochs),
+        )?;
         divides("accum-steps", self.accum_steps, "batch-size", self.batch_size)?;
         for (name, value) in [
             ("hflip", self.hflip),
@@ -295,17 +301,26 @@ impl TrainConfig {
     /// # Errors
     /// One is not there; the message says how to name it.
     pub fn folders(&self) -> Result<[PathBuf; 2]> {
-        let named = |folder: &Option<PathBuf>, split: &str| -> Result<PathBuf> {
-            let path = folder.clone().unwrap_or_else(|| self.data.join(split));
-            ensure!(
-                path.is_dir(),
-                "{} is no folder: {split} images are read from one folder a class, in {split} \
-                 under --data, or where --{split}-data says",
-                path.display()
-            );
-            Ok(path)
-        };
-        Ok([named(&self.train_data, "train")?, named(&self.val_data, "val")?])
+        Ok([self.folder(&self.train_data, "train")?, self.validation_folder()?])
+    }
+
+    /// The folder of the validation images.
+    ///
+    /// # Errors
+    /// It is not there; the message says how to name it.
+    pub fn validation_folder(&self) -> Result<PathBuf> {
+        self.folder(&self.val_data, "val")
+    }
+
+    fn folder(&self, named: &Option<PathBuf>, split: &str) -> Result<PathBuf> {
+        let path = named.clone().unwrap_or_else(|| self.data.join(split));
+        ensure!(
+            path.is_dir(),
+            "{} is no folder: {split} images are read from one folder a class, in {split} under \
+             --data, or where --{split}-data says",
+            path.display()
+        );
+        Ok(path)
     }
 
     /// What is minimised; settings are resolved.

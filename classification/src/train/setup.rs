@@ -112,7 +112,11 @@ pub fn averages(config: &TrainConfig, classifier: &Classifier) -> Result<Option<
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
     if let Some(path) = start.checkpoint(&trainer.config.output) {
-        return restore(&CheckpointFile::open(&path)?, trainer, state);
+        restore(&CheckpointFile::open(&path)?, trainer, state)?;
+        if matches!(start, Start::From(_)) {
+            state.forget_best();
+        }
+        return Ok(());
     }
     initial_weights(trainer, state)?;
     trainer.ema = averages(&trainer.config, &trainer.classifier)?;

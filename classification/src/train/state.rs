@@ -56,6 +56,11 @@ impl TrainState {
         *self = Self { config, classes, scaler, ..saved };
     }
 
+    /// In a new folder there is no best checkpoint yet, whatever the old run had.
+    pub fn forget_best(&mut self) {
+        (self.accuracy, self.best, self.best_ema) = (None, None, None);
+    }
+
     /// Remembers an evaluation; whether it is the best so far, of the weights and
     /// of their averages.
     pub fn take_in(&mut self, accuracy: Accuracy) -> (bool, bool) {

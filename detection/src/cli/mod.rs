@@ -17,6 +17,13 @@ use engine::training::PresetsArgs;
 
 use crate::train::Preset;
 
+const PRESETS_EXAMPLES: &str = "\
+Examples:
+  detect presets
+
+  # The settings of one, as a file to change and to give to --config
+  detect presets small-data > mine.toml";
+
 /// Train, evaluate and use Mask R-CNN on data in COCO's format.
 #[derive(Debug, Parser)]
 #[command(name = "detect", version, arg_required_else_help = true, max_term_width = 100)]
@@ -41,6 +48,7 @@ enum Command {
     /// Look through a data set: what it holds, and what is wrong with it.
     CheckData(check_data::CheckDataArgs),
     /// List the presets, or print one.
+    #[command(after_help = PRESETS_EXAMPLES)]
     Presets(PresetsArgs<Preset>),
 }
 

@@ -136,7 +136,11 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
     if let Some(path) = start.checkpoint(&trainer.config.output) {
-        return restore(&path, trainer, state);
+        restore(&path, trainer, state)?;
+        if matches!(start, Start::From(_)) {
+            state.forget_best();
+        }
+        return Ok(());
     }
     initial_weights(trainer)?;
     if trainer.config.ema > 0.0 {

@@ -64,6 +64,11 @@ impl TrainState {
         *self = Self { config, classes, scaler, ..saved };
     }
 
+    /// In a new folder there is no best checkpoint yet, whatever the old run had.
+    pub fn forget_best(&mut self) {
+        self.best = None;
+    }
+
     /// Whether `ap` is the best so far; remembers it if so.
     pub fn is_best(&mut self, ap: f64) -> bool {
         let best = self.best.is_none_or(|best| ap > best);

@@ -1,7 +1,9 @@
 //! A decoded image, cropping and resizing.
 
+use clap::ValueEnum;
 use fast_image_resize as fir;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -38,7 +40,8 @@ pub struct CropBox {
 
 /// How a resize weighs the source pixels. Both filters widen when shrinking
 /// (antialiasing), as Pillow's do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Interpolation {
     /// Triangle filter.
     Bilinear,

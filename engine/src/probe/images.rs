@@ -51,6 +51,14 @@ impl ProbeData {
         Ok(Self { training: load(training)?, validation: load(validation)? })
     }
 
+    /// Files that could not be read so far and why, of both parts.
+    pub fn left_out(&self) -> Vec<(String, String)> {
+        [&self.training, &self.validation]
+            .into_iter()
+            .flat_map(|loader| loader.corrupt_files().report())
+            .collect()
+    }
+
     /// Images in both parts.
     pub fn image_counts(&self) -> [usize; 2] {
         [&self.training, &self.validation].map(|loader| loader.source().dataset().len())

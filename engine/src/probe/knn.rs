@@ -27,18 +27,27 @@ impl Default for Knn {
 }
 
 impl Knn {
-    /// The class, int64 `[M]`, that the neighbours in `bank` give to each of the
-    /// `queries` `[M, D]`; the first of several with as many votes.
+    /// Refuses constants that cannot be used, before any feature is computed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for constants out of range, or queries of another width.
-    pub fn predict(&self, bank: &Labelled, queries: &Tensor) -> Result<Tensor> {
+    /// [`Error::Invalid`].
+    pub fn check(&self) -> Result<()> {
         if self.k < 1 {
             return Err(Error::invalid("k", self.k, "at least one neighbour must vote"));
         }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return Err(Error::invalid("temperature", self.temperature, "it must be above 0"));
         }
+        Ok(())
+    }
+
+    /// The class, int64 `[M]`, that the neighbours in `bank` give to each of the
+    /// `queries` `[M, D]`; the first of several with as many votes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for constants out of range, or queries of another width.
+    pub fn predict(&self, bank: &Labelled, queries: &Tensor) -> Result<Tensor> {
+        self.check()?;
         if queries.dim() != 2 || queries.size()[1] != bank.features.size()[1] {
             let rule = format!("the bank's features are {:?}", bank.features.size());
             return Err(Error::invalid("queries", format!("{:?}", queries.size()), rule));

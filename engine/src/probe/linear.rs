@@ -43,16 +43,26 @@ pub struct LinearClassifier {
 }
 
 impl LinearProbe {
+    /// Refuses a penalty that cannot be used, before any feature is computed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn check(&self) -> Result<()> {
+        match self.l2 {
+            Some(l2) if !(l2 >= 0.0 && l2.is_finite()) => {
+                Err(Error::invalid("l2", l2, "it must be at least 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fits a classifier to `training`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a negative penalty.
     pub fn fit(&self, training: &Labelled) -> Result<LinearClassifier> {
-        let l2 = match self.l2 {
-            Some(l2) if l2 >= 0.0 && l2.is_finite() => l2,
-            Some(l2) => return Err(Error::invalid("l2", l2, "it must be at least 0")),
-            None => self.best_penalty(training),
-        };
+        self.check()?;
+        let l2 = self.l2.unwrap_or_else(|| self.best_penalty(training));
         Ok(tch::no_grad(|| self.fit_with(training, l2)))
     }
 

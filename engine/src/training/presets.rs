@@ -10,8 +10,6 @@ pub trait Preset: ValueEnum + Send + Sync + 'static {
 
 /// Flags of a program's `presets` command.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Without a name, lists the presets; with one, prints a file to change and to give to --config.")]
 pub struct PresetsArgs<P: Preset> {
     /// Print this one's settings (those that differ from the defaults) as TOML.
     #[arg(value_enum)]

@@ -17,6 +17,13 @@ use engine::training::PresetsArgs;
 
 use crate::config::Preset;
 
+const PRESETS_EXAMPLES: &str = "\
+Examples:
+  pretrain presets
+
+  # The settings of one, as a file to change and to give to --config
+  pretrain presets small-data > mine.toml";
+
 /// Pretrain convolutional backbones by masked image modelling (SparK).
 #[derive(Debug, Parser)]
 #[command(name = "pretrain", version, arg_required_else_help = true, max_term_width = 100)]
@@ -40,6 +47,7 @@ enum Command {
     /// List the models that can be pretrained.
     Models(models::ModelsArgs),
     /// List the presets, or print one.
+    #[command(after_help = PRESETS_EXAMPLES)]
     Presets(PresetsArgs<Preset>),
     /// Run one pass on given tensors and write every result, to check against
     /// other implementations.

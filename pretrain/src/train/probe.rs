@@ -59,7 +59,11 @@ impl Probe {
         let mode = Mode::eval().with_compute(trainer.config.precision.compute());
         let encoder = trainer.spark.encoder();
         let features = |images: &tch::Tensor| Ok(pooled(encoder, images, &mode)?);
+        let known = self.data.left_out().len();
         let [training, validation] = self.data.features(trainer.device, features, |_| {})?;
+        for (name, why) in self.data.left_out().iter().skip(known) {
+            log.note(&format!("left out of the probe: {name}: {why}"));
+        }
         let found = Knn::default().predict(&training, validation.features())?;
         let knn_top1 = validation.accuracy(&found);
         log.write(&Record { step, finished_epoch: epoch, knn_top1 })?;

@@ -65,6 +65,9 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
         let settings = (&saved.config, &trainer.config);
         restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
         state.continue_from(saved);
+        if matches!(start, Start::From(_)) {
+            state.forget_best();
+        }
         return Ok(());
     }
     if let Some(weights) = &trainer.config.init_weights {

@@ -47,6 +47,11 @@ impl TrainState {
         *self = Self { config, scaler, ..saved };
     }
 
+    /// In a new folder there is no best checkpoint yet, whatever the old run had.
+    pub fn forget_best(&mut self) {
+        self.best_loss = None;
+    }
+
     /// Takes a step's loss into the epoch's mean.
     pub fn count_loss(&mut self, loss: f64) {
         self.epoch_loss.0 += loss;

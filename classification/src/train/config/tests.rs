@@ -91,6 +91,10 @@ fn evaluations_are_rare_at_first() {
     assert_eq!(early, [5, 10, 15, 20, 25, 30]);
     assert!(!config.evaluates_after(99) && config.evaluates_after(100));
     assert!((100..=300).all(|epoch| config.evaluates_after(epoch)));
+    // The first third of 31 ends within the eleventh epoch.
+    let config = preset(Preset::Resnet50, "epochs = 31").unwrap();
+    let all: Vec<u64> = (1..=13).filter(|epoch| config.evaluates_after(*epoch)).collect();
+    assert_eq!(all, [5, 10, 11, 12, 13]);
     let config = preset(Preset::Demo, "epochs = 7\neval-epochs = 3").unwrap();
     let all: Vec<u64> = (1..=7).filter(|epoch| config.evaluates_after(*epoch)).collect();
     assert_eq!(all, [3, 6, 7]);
@@ -103,6 +107,7 @@ fn settings_out_of_range_are_named() {
     assert!(error("label-smoothing = 1.0").contains("label-smoothing"));
     assert!(error("accum-steps = 3").contains("accum-steps is 3, but it must divide"));
     assert!(error("model = \"resnet51\"").contains("resnet51"));
+    assert!(error("epochs = 2").contains("warmup-epochs is 2, but it must be in [0, 2)"));
     assert!(error("repeats = 0").contains("repeats is 0"));
     assert!(error("mixup = -1.0").contains("mixup is -1"));
     assert!(error("mixups = 1.0").contains("mixups"));
