@@ -75,9 +75,12 @@ fn unreadable_images() {
     common::assert_says(&finished.err, &["left out red/broken.png"]);
 
     let probe = ["probe", "--weights", "run", "--data", "images", "--knn-only"];
-    work.run(&probe).refused(&["--max-corrupt"]);
-    let finished = work.run(&[&probe[..], &["--max-corrupt", "0.2"]].concat()).succeeded();
+    let probe = [&probe[..], &["--max-corrupt", "0.2", "--json", "probe.json"]].concat();
+    let finished = work.run(&probe).succeeded();
     common::assert_says(&finished.err, &["left out red/broken.png"]);
+    let figures: serde_json::Value =
+        serde_json::from_slice(&common::read(work.path("probe.json"))).unwrap();
+    assert_eq!((&figures["train_images"], &figures["val_images"]), (&12.into(), &12.into()));
 
     for number in 0..3 {
         std::fs::write(work.path(&format!("images/train/blue/{number}.png")), b"").unwrap();
@@ -109,7 +112,7 @@ fn weights_that_do_not_fit() {
     work.train("again", &["--resume", "run/checkpoints/last.safetensors", "--data", "two"])
         .refused(&["trained on other classes (3: blue, green, red)", "--new-head"]);
     work.run(&["evaluate", "--weights", "next", "--data", "images/val"])
-        .refused(&["has 3 class folders, but the classifier tells 2"]);
+        .refused(&["1 class folders are none of the 2 known classes: green"]);
 
     std::fs::write(work.path("w.pth"), b"hello").unwrap();
     for command in [
