@@ -323,6 +323,7 @@ fn a_timm_folder_comes_back_with_its_configuration() {
         in_chans: 2,
         mean: vec![0.1, 0.2],
         std: vec![1.0, 2.0],
+        interpolation: "bilinear".into(),
         ..TimmConfig::imagenet("resnet18")
     };
     write_timm_folder(folder.path().join("new/out"), &config, &model).unwrap();
@@ -331,6 +332,7 @@ fn a_timm_folder_comes_back_with_its_configuration() {
     assert_eq!(file.format, Format::TimmFolder);
     assert_eq!(file.metadata["architecture"], "resnet18");
     assert_eq!(file.metadata["mean"], "[0.1,0.2]");
+    assert_eq!(file.metadata["interpolation"], "\"bilinear\"");
 }
 
 #[test]
