@@ -2,8 +2,8 @@
 //! the labelled ones from there and from random weights, several seeds each, and draws the curves.
 //!
 //! ```text
-//! cargo build --release --workspace --bins
-//! cargo run --release -p spark-classification --example transfer -- --data emoji --output transfer
+//! cargo build --release --workspace --bins --examples
+//! target/release/examples/transfer --data emoji --output transfer
 //! ```
 //!
 //! The same command continues after an interruption.
