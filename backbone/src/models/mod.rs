@@ -208,7 +208,9 @@ mod tests {
             let (got_params, got_flops) = (cost.params as f64 / 1e6, cost.flops as f64 / 1e9);
             // Half a unit of the published last digit; tables round either way.
             assert!((got_params - params).abs() < 0.06, "{name}: {got_params} M");
-            assert!((got_flops - flops).abs() < 0.11, "{name}: {got_flops} G");
+            // And 2 % of small ones, which are published with two digits.
+            let rounding = 0.11f64.min(0.02 * flops);
+            assert!((got_flops - flops).abs() < rounding, "{name}: {got_flops} G");
         }
     }
 

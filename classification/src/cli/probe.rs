@@ -193,10 +193,11 @@ fn weights_and_images(args: &ProbeArgs) -> Result<(Option<WeightFile>, ImageSett
     Ok((Some(file), args.images.over(images)))
 }
 
-/// The settings of the run whose folder, or whose checkpoint, `path` is.
+/// The settings of the run whose folder, or whose checkpoint, `path` is. (A timm folder within a
+/// run has its own.)
 fn run_settings(path: &Path) -> Option<Table> {
-    let folders = [Some(path), path.parent().and_then(Path::parent)];
-    folders.into_iter().flatten().find_map(|folder| read_table(&folder.join(CONFIG_FILE)).ok())
+    let run = if path.is_file() { path.parent()?.parent()? } else { path };
+    read_table(&run.join(CONFIG_FILE)).ok()
 }
 
 /// How a run of `pretrain` prepared its images: their size, if they were square, mean and
