@@ -183,7 +183,7 @@ fn the_demo_is_deterministic_and_uses_the_whole_format() {
     let codes: Vec<&str> = report.findings.iter().map(|f| f.code.as_str()).collect();
     // Few pictures have few objects of a class; nothing else is to be found.
     assert!(codes.iter().all(|&code| code == "low_instance_category"), "{report}");
-    assert_eq!((report.images, report.classes.len(), report.empty_images), (26, 6, 1));
+    assert_eq!((report.images, report.classes.len(), report.empty_images), (26, 4, 1));
     let [polygons, runs, none] = report.masks;
     assert!(polygons > 10 && runs > 10 && none == 0, "{report}");
     assert!(report.crowds >= 2 && report.trainable == polygons + runs, "{report}");

@@ -19,6 +19,10 @@ pub fn run(arguments: &[String], programs: &[String]) -> Result<()> {
     if !names_packages(arguments) {
         cargo.arg("--workspace");
     }
+    // One run tells of every failure.
+    if !arguments.iter().any(|argument| argument == "--no-fail-fast") {
+        cargo.arg("--no-fail-fast");
+    }
     // The Python that tests compare with; a user's own choice stays.
     if env::var_os("SPARK_PYTHON").is_none() {
         cargo.env("SPARK_PYTHON", checkout.environment.python());
