@@ -11,7 +11,7 @@ use crate::libtorch::{self, Choice};
 use crate::pins::{self, Use};
 use crate::python::{self, Environment, Look};
 use crate::setup::{self, Purpose};
-use crate::{install, places, process};
+use crate::{install, nccl, places, process};
 
 /// What is said of one thing: its state, or a trouble and what to do.
 enum Finding {
@@ -42,6 +42,7 @@ pub fn run() -> Result<usize> {
     if let Some(folder) = folder {
         findings.push(("version", check_version(folder)));
         findings.push(("CUDA", cuda(folder)));
+        findings.push(("NCCL", nccl(folder)));
         findings.push((".libtorch", link(&root, folder)));
         findings.extend(library_path(folder).map(|finding| ("loader", finding)));
     }
@@ -111,6 +112,25 @@ fn cuda(folder: &Path) -> Finding {
         (false, ..) => Finding::trouble(
             "there is an NVIDIA GPU, but this libtorch is a CPU build",
             "export LIBTORCH with a CUDA build, or unset it, and run `cargo xtask setup`",
+        ),
+    }
+}
+
+/// Headers are needed only to build for several GPUs, and so no trouble if they
+/// are missing; a list of the user's own that is wrong is one.
+fn nccl(folder: &Path) -> Finding {
+    if !libtorch::has_cuda(folder) {
+        return Finding::Good("no, a CPU build".into());
+    }
+    match nccl::include_folders(&folder.join("lib")) {
+        Ok(_) => Finding::Good("headers are there, so the feature `nccl` can be built".into()),
+        Err(error) if env::var_os(nccl::VARIABLE).is_some() => {
+            Finding::trouble(error, "the feature `nccl` cannot be built until then")
+        }
+        Err(_) => Finding::Good(
+            "headers are not there; to build with the feature `nccl`, for several GPUs, run \
+             `cargo xtask setup --nccl`"
+                .into(),
         ),
     }
 }

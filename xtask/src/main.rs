@@ -16,6 +16,8 @@ mod frameworks;
 mod install;
 mod library;
 mod libtorch;
+#[path = "../../build/nccl.rs"]
+mod nccl;
 mod photos;
 mod pins;
 mod places;
@@ -55,8 +57,13 @@ Examples:
   cargo xtask setup                             fetch libtorch, 5 GB on disk
   LIBTORCH=/opt/libtorch cargo xtask setup      use one that is there
   LIBTORCH_USE_PYTORCH=1 cargo xtask setup      use the active Python's
-  XDG_CACHE_HOME=/big/disk cargo xtask setup    fetch it to another disk")]
-    Setup,
+  XDG_CACHE_HOME=/big/disk cargo xtask setup    fetch it to another disk
+  cargo xtask setup --nccl                      and what building for several GPUs needs")]
+    Setup {
+        /// Fetch CUDA's headers too, which building with the feature `nccl` needs
+        #[arg(long)]
+        nccl: bool,
+    },
     /// Say what is set up and what to do about each trouble
     #[command(after_help = "\
 Changes nothing. Exits with 1 if there is a trouble.
@@ -155,8 +162,11 @@ fn split_at_dashes(mut typed: Vec<String>) -> (Vec<String>, Vec<String>) {
 
 fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
     match task {
-        Task::Setup => {
-            setup::run(Purpose::Build)?;
+        Task::Setup { nccl } => {
+            let checkout = setup::run(Purpose::Build)?;
+            if nccl {
+                setup::nccl(&checkout)?;
+            }
         }
         Task::Doctor if doctor::run()? > 0 => return Ok(ExitCode::FAILURE),
         Task::Doctor => {}

@@ -18,6 +18,8 @@ pub enum Use {
     Test,
     /// Packs the wheel.
     Wheel,
+    /// Carries headers that compiling against NCCL needs.
+    Nccl,
     /// A detection framework that backbones are tried in, or needed by one.
     Frameworks,
 }
@@ -67,8 +69,9 @@ fn parse(text: &str) -> Result<Vec<Pin>> {
 }
 
 fn parse_line(line: &str) -> Result<Pin> {
-    let (requirement, word) =
-        line.split_once('#').context("no `# libtorch|demo|test|wheel|frameworks` at its end")?;
+    let (requirement, word) = line
+        .split_once('#')
+        .context("no `# libtorch|demo|test|wheel|nccl|frameworks` at its end")?;
     let (name, version) = requirement.trim().split_once("==").context("not `name==version`")?;
     if name.is_empty() || version.is_empty() {
         bail!("not `name==version`");
@@ -78,8 +81,9 @@ fn parse_line(line: &str) -> Result<Pin> {
         "demo" => Use::Demo,
         "test" => Use::Test,
         "wheel" => Use::Wheel,
+        "nccl" => Use::Nccl,
         "frameworks" => Use::Frameworks,
-        other => bail!("{other:?} is none of libtorch, demo, test, wheel, frameworks"),
+        other => bail!("{other:?} is none of libtorch, demo, test, wheel, nccl, frameworks"),
     };
     Ok(Pin { name: name.to_owned(), version: version.to_owned(), needed_for })
 }
@@ -107,7 +111,7 @@ mod tests {
         for (line, reason) in [
             ("torch>=2.13 # libtorch", "not `name==version`"),
             ("==2.13 # libtorch", "not `name==version`"),
-            ("torch==2.13.0", "no `# libtorch|demo|test|wheel|frameworks`"),
+            ("torch==2.13.0", "no `# libtorch|demo|test|wheel|nccl|frameworks`"),
             ("torch==2.13.0 # fun", "\"fun\" is none of"),
         ] {
             let error = format!("{:#}", parse(&format!("# head\n{line}\n")).unwrap_err());

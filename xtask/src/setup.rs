@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: after it, plain cargo commands work.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::libtorch::{self, Choice};
 use crate::pins::{self, Use};
 use crate::python::Environment;
-use crate::{install, places, process};
+use crate::{install, nccl, places, process, version};
 
 /// What the set-up is for, which decides which Python packages it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct Checkout {
     pub root: PathBuf,
     /// The Python environment in the cache folder.
     pub environment: Environment,
+    /// What decided on the libtorch.
+    pub choice: Choice,
+    /// The folder with libtorch's `lib` and `include`.
+    pub libtorch: PathBuf,
 }
 
 /// Fetches what is missing, links libtorch into the checkout and says which it
@@ -52,7 +57,48 @@ pub fn run(purpose: Purpose) -> Result<Checkout> {
     install::ensure(&environment, &pins::needed_for(packages_for(&choice, purpose))?)
         .context("libtorch is set up and `cargo build` works, but Python packages are missing")?;
     println!("Python packages in {}", environment.root().display());
-    Ok(Checkout { root, environment })
+    Ok(Checkout { root, environment, choice, libtorch: folder })
+}
+
+/// Fetches the headers that building with the feature `nccl` needs, unless
+/// there are headers of the user's own, and says where they lie.
+///
+/// # Errors
+/// When libtorch has no NCCL, or headers are missing that cannot be fetched.
+pub fn nccl(checkout: &Checkout) -> Result<()> {
+    let folder = &checkout.libtorch;
+    if !libtorch::has_cuda(folder) {
+        bail!(
+            "the libtorch in {} is a CPU build, which has no NCCL: export LIBTORCH with a CUDA \
+             build",
+            folder.display()
+        );
+    }
+    if checkout.choice == Choice::Cache && env::var_os(nccl::VARIABLE).is_none() {
+        let version = libtorch::check_version(folder)?;
+        if !fits_pinned_headers(&version) {
+            bail!(
+                "libtorch {version} was built for another CUDA than the pinned headers are of, \
+                 {CUDA}: export {} with the folders of NCCL's and that CUDA's headers, colon \
+                 separated",
+                nccl::VARIABLE
+            );
+        }
+        install::ensure(&checkout.environment, &pins::needed_for(&[Use::Nccl])?)?;
+    }
+    let folders = nccl::include_folders(&folder.join("lib")).map_err(anyhow::Error::msg)?;
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    println!("NCCL's and CUDA's headers in {}", folders.join(", "));
+    Ok(())
+}
+
+/// The release of CUDA that the pinned headers are of.
+const CUDA: &str = "13.0";
+
+/// Whether a libtorch of this version was built for [`CUDA`], as far as it says.
+fn fits_pinned_headers(version: &str) -> bool {
+    let build = version.strip_prefix(version::release(version)).unwrap_or_default();
+    build.strip_prefix("+cu").is_none_or(|cuda| cuda == CUDA.replace('.', ""))
 }
 
 /// Which packages to install. A user who brings a libtorch is spared the 5 GB
@@ -119,6 +165,19 @@ mod tests {
         assert!(packages_for(&own, Purpose::Test).contains(&Use::Libtorch));
         assert_eq!(packages_for(&own, Purpose::Wheel), [Use::Wheel]);
         assert!(packages_for(&Choice::Cache, Purpose::Build).contains(&Use::Test));
+    }
+
+    #[test]
+    fn headers_are_of_the_cuda_that_libtorch_was_built_for() {
+        for version in ["2.13.0+cu130", "2.13.0"] {
+            assert!(fits_pinned_headers(version), "{version}");
+        }
+        for version in ["2.13.0+cu128", "2.13.0+cu132"] {
+            assert!(!fits_pinned_headers(version), "{version}");
+        }
+        let pins = pins::needed_for(&[Use::Nccl]).unwrap();
+        let prefix = format!("{CUDA}.");
+        assert!(!pins.is_empty() && pins.iter().all(|pin| pin.version.starts_with(&prefix)));
     }
 
     #[test]
