@@ -21,7 +21,7 @@ pub enum Profile {
 
 impl Profile {
     /// Cargo's name for it.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Release => "release",
             Self::Dev => "dev",
@@ -29,7 +29,7 @@ impl Profile {
     }
 
     /// The folder in cargo's target folder.
-    fn folder(self) -> &'static str {
+    pub fn folder(self) -> &'static str {
         match self {
             Self::Release => "release",
             Self::Dev => "debug",

@@ -14,6 +14,7 @@ mod demo;
 mod doctor;
 mod frameworks;
 mod install;
+mod launch;
 mod library;
 mod libtorch;
 #[path = "../../build/nccl.rs"]
@@ -30,6 +31,7 @@ mod tree;
 mod version;
 mod wheel;
 
+use launch::Launch;
 use library::Source;
 use setup::Purpose;
 
@@ -117,6 +119,23 @@ Examples:
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run a program on several processes of this machine with torchrun, setting up
+    /// and building first
+    #[command(
+        after_help = "\
+PROGRAM is pretrain, classify or detect. Ctrl-C once: the processes save a
+checkpoint and stop; they have two minutes (TORCH_ELASTIC_SHUTDOWN_TIMEOUT).
+Each has OMP_NUM_THREADS = cores / N threads unless that is set. The exit status
+is torchrun's. Several machines: docs/distributed.md.
+
+Examples:
+  cargo xtask launch -n 2 -- pretrain train --data photos --output runs/first
+  cargo xtask launch -n 8 --features nccl --max-restarts 3 -- \\
+    pretrain train --data photos --output runs/first --device cuda
+  cargo xtask launch --profile dev -- classify train --data flowers --output runs/flowers",
+        override_usage = "cargo xtask launch [OPTIONS] -- PROGRAM [ARGUMENTS]..."
+    )]
+    Launch(Launch),
     /// Build the shared library and lay it out for C, C++ and CMake, setting up first
     #[command(after_help = "\
 PREFIX gets lib/libspark_backbone.so, include/, a CMake package and a pkg-config
@@ -176,6 +195,7 @@ fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
             wheel::run(&source, output.as_deref())?;
         }
         Task::Demo { arguments } => demo::run(&[arguments, after_dashes].concat())?,
+        Task::Launch(launch) => match launch::run(&launch, &after_dashes)? {},
         Task::Install { prefix, source } => tree::run(&prefix, &source)?,
         Task::Photos => {
             photos::run(&setup::run(Purpose::Build)?.environment)?;
@@ -202,6 +222,14 @@ mod tests {
         assert_eq!(parse("name --release"), "name --release | ");
         assert_eq!(parse("-- --nocapture"), " | --nocapture");
         assert_eq!(parse("-p x --release name -- -q"), "-p x --release name | -q");
+    }
+
+    #[test]
+    fn what_launch_starts_comes_after_the_dashes() {
+        let line = "xtask launch -n 2 -- detect train -n 3 -- --data shapes";
+        let (typed, after) = split_at_dashes(line.split(' ').map(str::to_owned).collect());
+        assert!(matches!(Arguments::parse_from(typed).command, Task::Launch(_)));
+        assert_eq!(after.join(" "), "detect train -n 3 -- --data shapes");
     }
 
     #[test]

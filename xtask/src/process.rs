@@ -1,7 +1,9 @@
 //! Other programs: run them, and say which one failed.
 
+use std::convert::Infallible;
 use std::env;
 use std::fmt::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -26,6 +28,17 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("`{line}` failed ({status})");
     }
     Ok(())
+}
+
+/// Becomes `command`: it goes on in this process, with its standard streams, so
+/// that every signal and its exit status are the command's own. Returns only if
+/// it cannot be started.
+///
+/// # Errors
+/// When it cannot be started; the message is its command line.
+pub fn replace(command: &mut Command) -> Result<Infallible> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", command_line(command)))
 }
 
 /// Runs `command` unseen; what it wrote to standard output.
@@ -69,7 +82,9 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let error = run(&mut Command::new("/nowhere/python3")).unwrap_err();
-        assert!(format!("{error:#}").contains("/nowhere/python3"));
+        let mut command = Command::new("/nowhere/python3");
+        for error in [run(&mut command).unwrap_err(), replace(&mut command).unwrap_err()] {
+            assert!(format!("{error:#}").contains("/nowhere/python3"));
+        }
     }
 }

@@ -21,6 +21,8 @@ pub enum Purpose {
     Test,
     /// Packing the Python package.
     Wheel,
+    /// Running on several processes, which torchrun starts.
+    Launch,
 }
 
 /// A checkout that is set up.
@@ -102,12 +104,16 @@ fn fits_pinned_headers(version: &str) -> bool {
 }
 
 /// Which packages to install. A user who brings a libtorch is spared the 5 GB
-/// of torch's wheel until the tests, which compare with Python, need it.
+/// of torch's wheel until the tests, which compare with Python, or torchrun need
+/// it.
 pub fn packages_for(choice: &Choice, purpose: Purpose) -> &'static [Use] {
     match (choice, purpose) {
         (Choice::Cache, _) | (_, Purpose::Test) => {
             &[Use::Libtorch, Use::Demo, Use::Test, Use::Wheel]
         }
+        // torchrun is in torch's wheel.
+        (Choice::ActivePython, Purpose::Launch) => &[],
+        (_, Purpose::Launch) => &[Use::Libtorch],
         (_, Purpose::Build) => &[Use::Demo],
         (_, Purpose::Wheel) => &[Use::Wheel],
     }
@@ -159,11 +165,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_libtorch_of_ones_own_needs_torchs_wheel_only_for_the_tests() {
+    fn a_libtorch_of_ones_own_needs_torchs_wheel_only_for_tests_and_torchrun() {
         let own = Choice::Exported("/opt/libtorch".into());
         assert_eq!(packages_for(&own, Purpose::Build), [Use::Demo]);
         assert!(packages_for(&own, Purpose::Test).contains(&Use::Libtorch));
         assert_eq!(packages_for(&own, Purpose::Wheel), [Use::Wheel]);
+        assert_eq!(packages_for(&own, Purpose::Launch), [Use::Libtorch]);
+        assert!(packages_for(&Choice::ActivePython, Purpose::Launch).is_empty());
         assert!(packages_for(&Choice::Cache, Purpose::Build).contains(&Use::Test));
     }
 
