@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 #[path = "version.rs"]
 mod version;
 
-/// Prints cargo's instructions for a crate that makes programs.
+/// Prints cargo's instructions for a crate that makes programs; gives the folder of libtorch's
+/// libraries.
 #[allow(dead_code)] // The shared library's build script does otherwise.
-pub fn configure() {
-    let Some(lib) = locate() else { return };
+pub fn configure() -> Option<PathBuf> {
+    let lib = locate()?;
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if lib.join("libtorch_cuda.so").exists() {
         // Its operators register themselves when it is loaded. No symbol of it
@@ -26,6 +27,7 @@ pub fn configure() {
             println!("cargo::rustc-link-arg={argument}");
         }
     }
+    Some(lib)
 }
 
 /// The folder of libtorch's libraries, if its version is the one needed;

@@ -1,8 +1,29 @@
-//! Links this crate's tests, examples and binaries to libtorch.
+//! Compiles the C++ side of training on several processes, and links this crate's tests, examples
+//! and binaries to libtorch.
+
+use std::path::Path;
 
 #[path = "../build/libtorch.rs"]
 mod libtorch;
 
+/// The folder of the C++ side.
+const SOURCES: &str = "src/distributed/c10d";
+
 fn main() {
-    libtorch::configure();
+    let Some(lib) = libtorch::configure() else { return };
+    let sources = Path::new(SOURCES);
+    let mut build = cxx_build::bridge("src/bridge.rs");
+    build.std("c++20").include(sources);
+    build.files(["group.cpp", "reducer.cpp", "sync_norm.cpp"].map(|file| sources.join(file)));
+    build.define("USE_C10D_GLOO", None);
+    let include = libtorch::include_folder(&lib);
+    for folder in [include.join("torch/csrc/api/include"), include] {
+        // Not include(): the compiler warns of nothing in system headers.
+        build.flag("-isystem").flag(folder);
+    }
+    // Not as errors: a user's compiler may know warnings that ours doesn't.
+    build.warnings(true).extra_warnings(true).flag_if_supported("-Wno-stringop-overflow");
+    build.compile("spark_distributed");
+    println!("cargo::rerun-if-changed={SOURCES}");
+    println!("cargo::rerun-if-changed=src/bridge.rs");
 }

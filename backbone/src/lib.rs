@@ -22,4 +22,4 @@ pub use error::{Error, Result};
 pub use feature_map::FeatureMap;
 pub use init::Init;
 pub use mask::{PatchMask, Size};
-pub use mode::{DropPathDraws, Mode};
+pub use mode::{DropPathDraws, Mode, SyncBatchNorm};

@@ -1,5 +1,7 @@
 //! How one forward pass runs.
 
+use std::rc::Rc;
+
 use tch::{Kind, Tensor};
 
 /// Training or evaluation, the element type of the arithmetic, and the random
@@ -24,6 +26,27 @@ pub struct Mode {
     pub frozen_parts: usize,
     /// How many stages are computed, finest first.
     pub stages: usize,
+    /// Batch norms that use batch statistics share them with other processes by this.
+    pub sync_batch_norm: Option<Rc<dyn SyncBatchNorm>>,
+}
+
+/// Batch norm over the batches of several processes (`torch.nn.SyncBatchNorm`).
+pub trait SyncBatchNorm: std::fmt::Debug {
+    /// `x` `[N, C, H, W]`, normalised by the statistics of everybody's positions, then scaled and
+    /// shifted by weight and bias `[C]`. The running mean and variance `[C]` move towards these
+    /// statistics by `momentum`. N may differ between processes and be 0. Gradients take into
+    /// account what an input does to the statistics of all.
+    ///
+    /// An implementation that fails returns any tensor of x's shape and reports the failure by
+    /// itself.
+    fn batch_norm(
+        &self,
+        x: &Tensor,
+        affine: [&Tensor; 2],
+        running: [&Tensor; 2],
+        momentum: f64,
+        eps: f64,
+    ) -> Tensor;
 }
 
 /// The source of drop-path's random draws.
@@ -48,6 +71,7 @@ impl Mode {
             norm_eval: false,
             frozen_parts: 0,
             stages: usize::MAX,
+            sync_batch_norm: None,
         }
     }
 
@@ -64,6 +88,11 @@ impl Mode {
     /// The same pass with these drop-path draws.
     pub fn with_drop_path(self, draws: DropPathDraws) -> Self {
         Self { drop_path: draws, ..self }
+    }
+
+    /// The same pass with batch norms sharing their statistics by `sync`.
+    pub fn with_sync_batch_norm(self, sync: Option<Rc<dyn SyncBatchNorm>>) -> Self {
+        Self { sync_batch_norm: sync, ..self }
     }
 
     /// The same pass with batch norms on their running statistics, if `on`.

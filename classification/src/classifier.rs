@@ -109,6 +109,16 @@ impl Classifier {
         self.num_classes
     }
 
+    /// Every parameter and buffer.
+    pub fn store(&self) -> &nn::VarStore {
+        &self.store
+    }
+
+    /// Element type of the parameters.
+    pub fn kind(&self) -> Kind {
+        self.store.kind()
+    }
+
     /// Where the variables are.
     pub fn device(&self) -> Device {
         self.store.device()

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use engine::data::{
     AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD,
     Interpolation, LabelledDataset, LabelledSource, Loader, LoaderOptions, Mixup, Normalize,
     RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
 };
+use engine::distributed::World;
 use engine::probe::in_order;
 use serde::{Deserialize, Serialize};
 
@@ -81,10 +82,11 @@ pub fn reading() -> DatasetOptions {
 /// # Errors
 /// A folder is missing, has no classes or empty ones, or the second has classes
 /// of its own.
-pub fn datasets(config: &TrainConfig) -> Result<[Arc<LabelledDataset>; 2]> {
-    let [training, validation] = config.folders()?;
-    let training = LabelledDataset::open(training, &reading())?;
-    let validation = LabelledDataset::open_as(validation, &reading(), training.classes())?;
+pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledDataset>; 2]> {
+    let [training, validation] = world.agree(config.folders())?;
+    let training = world.agree(LabelledDataset::open(training, &reading()))?;
+    let validation = LabelledDataset::open_as(validation, &reading(), training.classes());
+    let validation = world.agree(validation)?;
     Ok([Arc::new(training), Arc::new(validation)])
 }
 
@@ -95,6 +97,7 @@ pub fn datasets(config: &TrainConfig) -> Result<[Arc<LabelledDataset>; 2]> {
 pub fn training_loader(
     config: &TrainConfig,
     dataset: Arc<LabelledDataset>,
+    world: &World,
 ) -> Result<Loader<LabelledSource>> {
     use engine::data::Policy as Operations;
     let size = (config.input_size, config.input_size);
@@ -111,13 +114,22 @@ pub fn training_loader(
         .transpose()?;
     let flip = RandomHorizontalFlip::new(config.hflip)?;
     let transform = Arc::new(FineTune::new(crop, flip, policy, normalize, erasing)?);
-    let sampler = EpochSampler::new(dataset.len(), config.batch_size, config.seed)?
+    let own = world.part_of(config.batch_size, config.accum_steps)? * config.accum_steps;
+    ensure!(
+        world.is_alone() || own.is_multiple_of(2) || mixup(config)?.is_none(),
+        "batch-size {} makes {own} images on each of {} processes, but mixing pairs the images of \
+         a process, and needs an even number there",
+        config.batch_size,
+        world.size()
+    );
+    let (rank, size) = (world.rank(), world.size());
+    let sampler = EpochSampler::distributed(dataset.len(), own, config.seed, rank, size)?
         .with_repeats(config.repeats)?;
     let source = LabelledSource::new(dataset, transform, sampler)?;
-    Ok(Loader::of(source, LoaderOptions::new(config.workers, config.max_corrupt))?)
+    Ok(Loader::of(source, LoaderOptions::among(config.workers, config.max_corrupt, world))?)
 }
 
-/// Each image once, as for evaluation.
+/// Each image of this process's part of them once, as for evaluation.
 ///
 /// # Errors
 /// Settings out of range.
@@ -126,8 +138,9 @@ pub fn evaluation_loader(
     images: &ImageSettings,
     batch_size: usize,
     options: &LoaderOptions,
+    world: &World,
 ) -> Result<Loader<LabelledSource>> {
-    Ok(in_order(dataset, Arc::new(images.transform()?), batch_size, options)?)
+    Ok(in_order(dataset, Arc::new(images.transform()?), batch_size, options, world)?)
 }
 
 /// How batches are mixed; none where that is switched off.

@@ -5,7 +5,7 @@ use backbone::Mode;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::DetectionLoader;
-use crate::evaluation::{CocoEvaluator, Detection};
+use crate::evaluation::{Detection, ImageDetections};
 use crate::modeling::MaskRcnn;
 use crate::modeling::config::ClassLayout;
 use crate::ops::paste::{paste_masks, paste_masks_torchvision};
@@ -59,18 +59,17 @@ pub fn in_original(
     Ok(Detection::from_model(&found, &masks)?)
 }
 
-/// Detects in every image of `loader` and hands what was found to `evaluator`,
-/// image by image. `renumber` gives the evaluator's class for the model's; what
-/// has none is dropped. `done` is told of every batch's images.
+/// Detects in every image of `loader` and hands what was found to `found_in`, image by image.
+/// `renumber` gives the data set's class for the model's; what has none is dropped. `done` is told
+/// of every batch's images.
 ///
 /// # Errors
-/// Images that can't be read beyond the loader's share, or that the evaluator
-/// does not expect.
-pub fn evaluate(
+/// Images that can't be read beyond the loader's share, and those of `found_in`.
+pub fn detect(
     model: &MaskRcnn,
     mode: &Mode,
     loader: &DetectionLoader,
-    evaluator: &mut CocoEvaluator,
+    mut found_in: impl FnMut(ImageDetections) -> crate::Result<()>,
     renumber: impl Fn(usize) -> Option<usize>,
     mut done: impl FnMut(usize),
 ) -> Result<()> {
@@ -91,9 +90,9 @@ pub fn evaluate(
                 }
                 None => false,
             });
-            evaluator
-                .add(sample.image_id, found)
-                .with_context(|| format!("image {}", sample.image_id))?;
+            let image_id = sample.image_id;
+            found_in(ImageDetections { image_id, detections: found })
+                .with_context(|| format!("image {image_id}"))?;
         }
         done(samples.len());
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use detection::data::Share;
 use detection::data::{
     CheckOptions, CocoDataset, DetectionLoader, Severity, TrainLoaderOptions, TrainTransform, check,
 };
@@ -175,7 +176,8 @@ fn a_data_set_without_objects_cannot_be_trained_on() {
     let (_folder, path) = folder(&changed(|v| v["annotations"] = json!([])));
     let dataset = Arc::new(CocoDataset::open(&path, None).unwrap());
     let loader = LoaderOptions { threads: 1, prefetch: 1, max_corrupt: 0.0 };
-    let options = TrainLoaderOptions { batch_size: 4, seed: 9, keep_empty: true, loader };
+    let options =
+        TrainLoaderOptions { batch_size: 4, share: Share::ALL, seed: 9, keep_empty: true, loader };
     let refused = DetectionLoader::training(dataset, TrainTransform::detectron2(), &options);
     assert!(refused.err().unwrap().to_string().contains("no image has an object"));
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use detection::data::Share;
 use detection::data::{
     CheckOptions, CocoDataset, DetectionLoader, EvalTransform, TrainLoaderOptions, TrainTransform,
     check,
@@ -44,7 +45,7 @@ fn open(split: &demo::Split) -> Arc<CocoDataset> {
 
 fn train_options(threads: usize, keep_empty: bool, max_corrupt: f64) -> TrainLoaderOptions {
     let loader = LoaderOptions { threads, prefetch: 2, max_corrupt };
-    TrainLoaderOptions { batch_size: 4, seed: 9, keep_empty, loader }
+    TrainLoaderOptions { batch_size: 4, share: Share::ALL, seed: 9, keep_empty, loader }
 }
 
 fn training(dataset: &Arc<CocoDataset>, options: &TrainLoaderOptions) -> DetectionLoader {
@@ -124,7 +125,9 @@ fn evaluation_has_every_image_once_in_order() {
     let dataset = open(&demo.train);
     let options = LoaderOptions { threads: 2, prefetch: 2, max_corrupt: 0.0 };
     let transform = EvalTransform { short: 48, max: 80 };
-    let loader = DetectionLoader::evaluation(Arc::clone(&dataset), transform, 4, &options).unwrap();
+    let loader =
+        DetectionLoader::evaluation(Arc::clone(&dataset), transform, 4, &options, Share::ALL)
+            .unwrap();
     let batches: Vec<_> = loader.batches(0..1, 0).map(Result::unwrap).collect();
     let sizes: Vec<usize> = batches.iter().map(|batch| batch.images.len()).collect();
     assert_eq!(sizes, [4, 4, 4, 4, 4, 2]);
@@ -155,7 +158,9 @@ fn files_that_cannot_be_read_are_replaced_listed_and_limited() {
 
     let options = LoaderOptions { threads: 2, prefetch: 2, max_corrupt: 0.2 };
     let transform = EvalTransform { short: 48, max: 80 };
-    let loader = DetectionLoader::evaluation(Arc::clone(&dataset), transform, 4, &options).unwrap();
+    let loader =
+        DetectionLoader::evaluation(Arc::clone(&dataset), transform, 4, &options, Share::ALL)
+            .unwrap();
     let read: Vec<usize> =
         loader.batches(0..1, 0).flat_map(|b| b.unwrap().images).map(|s| s.index).collect();
     assert_eq!(read, (0..22).filter(|i| ![3, 4, 8].contains(i)).collect::<Vec<_>>());

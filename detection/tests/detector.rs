@@ -9,6 +9,7 @@ use detection::modeling::weights::{
 };
 use detection::modeling::{Losses, MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
+use engine::distributed::World;
 use engine::rng::Rng;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -96,7 +97,9 @@ fn bfloat16_computes_the_network_and_nothing_else() {
     let half = |mode: Mode| mode.with_compute(Kind::BFloat16);
     let images = [image(64, 96)];
     let losses = [Mode::train(), half(Mode::train())].map(|mode| {
-        model.losses(&images, &[two_objects()], &mode, &mut [Rng::new(0, &[])]).unwrap()
+        model
+            .losses(&images, &[two_objects()], &mode, &mut [Rng::new(0, &[])], &World::alone())
+            .unwrap()
     });
     let [exact, rounded] = [0, 1].map(|at: usize| losses[at].total().double_value(&[]));
     // Eight bits of significand through some thirty layers.

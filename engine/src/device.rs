@@ -2,6 +2,7 @@
 
 use tch::{Cuda, Device};
 
+use crate::distributed::World;
 use crate::{Error, Result};
 
 /// `auto` (CUDA if it can be used, else the CPU), `cpu`, `cuda` or `cuda:N`.
@@ -29,6 +30,42 @@ pub fn parse_device(name: &str) -> Result<Device> {
         return Err(Error::invalid("device", name, rule));
     }
     Ok(Device::Cuda(index))
+}
+
+/// This process's device among `world`'s: as [`parse_device`], but `auto` and `cuda` are the
+/// process's own of its machine's CUDA devices.
+///
+/// # Errors
+/// As [`parse_device`]; [`Error::Invalid`] for one device named for several processes of a machine,
+/// or more processes than devices.
+pub fn device_among(name: &str, world: &World) -> Result<Device> {
+    let (local_rank, local_size) = world.local();
+    let device = parse_device(name)?;
+    if local_size == 1 || device == Device::Cpu {
+        return Ok(device);
+    }
+    if name.starts_with("cuda:") {
+        let rule = format!(
+            "{local_size} processes on this machine would share it; cuda gives each its own"
+        );
+        return Err(Error::invalid("device", name, rule));
+    }
+    // A scheduler may show each process its own device alone.
+    match Cuda::device_count() as usize {
+        1 => Ok(Device::Cuda(0)),
+        count if local_rank < count => Ok(Device::Cuda(local_rank)),
+        count => {
+            let rule = format!("there are {count} CUDA devices for {local_size} processes");
+            Err(Error::invalid("number of processes on this machine", local_size, rule))
+        }
+    }
+}
+
+/// This process's share of `threads` (every core if 0): as [`use_threads`], but the cores are
+/// divided among the processes of a machine.
+pub fn use_threads_among(threads: usize, world: &World) -> usize {
+    let (_, local_size) = world.local();
+    use_threads(if threads == 0 { (cores() / local_size).max(1) } else { threads })
 }
 
 /// Gives CPU arithmetic so many threads, every core if 0; says how many.

@@ -46,6 +46,17 @@ pub enum Error {
         /// What is wrong with it and what to do.
         problem: String,
     },
+    /// What several processes do together has failed; the text says where and what.
+    #[error("{0}")]
+    Distributed(String),
+    /// Another process could not go on, so that this one stops too.
+    #[error("stopped because of rank {rank}: {text}")]
+    Elsewhere {
+        /// The other process's number.
+        rank: usize,
+        /// What it said.
+        text: String,
+    },
 }
 
 /// A result with the crate's [`Error`].

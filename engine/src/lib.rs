@@ -5,9 +5,11 @@
 //! The crate supplies parts. The training loop that calls them is a function
 //! of each binary, to be read there from top to bottom.
 
+mod bridge;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
+pub mod distributed;
 pub mod error;
 pub mod export;
 pub mod files;

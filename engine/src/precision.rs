@@ -4,13 +4,16 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-/// Arithmetic of convolutions and linear layers; parameters stay float32.
+/// Arithmetic of convolutions and linear layers; parameters stay float32, but for `Float64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// Single precision.
     #[value(alias = "fp32")]
     Float32,
+    /// Double precision, parameters and images too: slow, to compare runs exactly.
+    #[value(alias = "fp64")]
+    Float64,
     /// Half the memory traffic, same range as float32.
     #[value(alias = "bf16")]
     Bfloat16,
@@ -20,10 +23,18 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// The element type of parameters and images.
+    pub fn parameters(self) -> Kind {
+        match self {
+            Self::Float64 => Kind::Double,
+            Self::Float32 | Self::Bfloat16 | Self::Float16 => Kind::Float,
+        }
+    }
+
     /// The element type to cast to, if any.
     pub fn compute(self) -> Option<Kind> {
         match self {
-            Self::Float32 => None,
+            Self::Float32 | Self::Float64 => None,
             Self::Bfloat16 => Some(Kind::BFloat16),
             Self::Float16 => Some(Kind::Half),
         }

@@ -23,6 +23,9 @@ const FORMAT: &str = "spark-backbone run";
 #[derive(Serialize, Deserialize)]
 struct Marker {
     format: String,
+    /// The job that last wrote here, if a launcher that restarts jobs started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
 }
 
 /// A run folder that this process alone writes to, until it is dropped.
@@ -64,9 +67,17 @@ impl RunDir {
             clear(path)?;
         }
         if look(path)? == Found::Nothing {
-            mark(path)?;
+            mark(path, None)?;
         }
         Ok(RunDir { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Notes that `job` writes here, so that it is known again when it is restarted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn claim(&self, job: &str) -> Result<()> {
+        mark(&self.path, Some(job))
     }
 
     /// The folder.
@@ -110,6 +121,12 @@ pub fn in_run(path: &Path) -> Result<PathBuf> {
         return Err(Error::Data(text));
     }
     Ok(path.to_owned())
+}
+
+/// The job that last wrote to the run in the folder `path`, if one did.
+pub fn job_of(path: &Path) -> Option<String> {
+    let bytes = fs::read(path.join(MARKER)).ok()?;
+    serde_json::from_slice::<Marker>(&bytes).ok().filter(|marker| marker.format == FORMAT)?.job
 }
 
 /// A path as messages name it: whole, so that it can be pasted elsewhere.
@@ -171,8 +188,9 @@ fn is_unfinished_marker(name: &str) -> bool {
 }
 
 /// Leaves the marker, before any other file of the run.
-fn mark(folder: &Path) -> Result<()> {
-    let marker = serde_json::json!(Marker { format: FORMAT.into() }).to_string();
+fn mark(folder: &Path, job: Option<&str>) -> Result<()> {
+    let marker = Marker { format: FORMAT.into(), job: job.map(str::to_owned) };
+    let marker = serde_json::json!(marker).to_string();
     crate::checkpoint::write_atomically(&folder.join(MARKER), |path| {
         fs::write(path, marker).map_err(|e| Error::io(path, e))
     })

@@ -95,6 +95,8 @@ pub struct TrainConfig {
     pub workers: usize,
     /// Seed of weights, order, crops, masks and drop-path.
     pub seed: u64,
+    /// Batch norms of several processes share their statistics.
+    pub sync_bn: bool,
 
     /// Epochs between checkpoints.
     pub checkpoint_epochs: u64,
@@ -149,6 +151,7 @@ impl Default for TrainConfig {
             threads: 0,
             workers: 0,
             seed: 0,
+            sync_bn: true,
             checkpoint_epochs: 1,
             checkpoint_steps: 0,
             keep: 0,

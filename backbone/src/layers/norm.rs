@@ -6,8 +6,13 @@ use tch::{Device, Kind, Tensor};
 use super::Layer;
 use crate::{FeatureMap, Init, Mode};
 
+/// The share of a batch's statistics in the running ones.
+const MOMENTUM: f64 = 0.1;
+/// Added to the variance before its root.
+const EPS: f64 = 1e-5;
+
 /// `torch.nn.BatchNorm2d` with momentum 0.1 and eps 1e-5; statistics are of
-/// visible positions alone.
+/// visible positions alone, or those of all processes with [`Mode::sync_batch_norm`].
 #[derive(Debug)]
 pub struct BatchNorm2d {
     /// `[C]`.
@@ -49,6 +54,11 @@ impl Layer for BatchNorm2d {
         if uses_batch {
             let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
         }
+        if let (true, Some(sync)) = (uses_batch, &mode.sync_batch_norm) {
+            let affine = [&self.weight, &self.bias];
+            let running = [&self.running_mean, &self.running_var];
+            return x.map_visible(|x| sync.batch_norm(x, affine, running, MOMENTUM, EPS));
+        }
         x.map_visible(|x| {
             x.batch_norm(
                 Some(&self.weight),
@@ -56,8 +66,8 @@ impl Layer for BatchNorm2d {
                 Some(&self.running_mean),
                 Some(&self.running_var),
                 uses_batch,
-                0.1,
-                1e-5,
+                MOMENTUM,
+                EPS,
                 true,
             )
         })

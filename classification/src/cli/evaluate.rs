@@ -8,6 +8,7 @@ use backbone::Mode;
 use clap::Args;
 use engine::checkpoint::write_file;
 use engine::data::{LabelledDataset, LoaderOptions};
+use engine::distributed::World;
 use engine::picture::png;
 use engine::progress::Counter;
 use engine::run_dir::shown;
@@ -69,10 +70,12 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     let dataset = Arc::new(dataset(args.data.as_deref(), &loaded)?);
     let options = LoaderOptions::new(args.workers, args.max_corrupt);
     let images = dataset.len() as u64;
-    let loader = evaluation_loader(dataset, &loaded.images, args.batch_size, &options)?;
+    let world = World::alone();
+    let loader = evaluation_loader(dataset, &loaded.images, args.batch_size, &options, &world)?;
     let mut counter = Counter::new("images", images);
     let mode = Mode::eval().with_compute(loaded.precision.compute());
-    let report = evaluate(&loaded.classifier, &mode, &loader, |images| counter.add(images))?;
+    let count = |images| counter.add(images);
+    let report = evaluate(&loaded.classifier, &mode, &loader, &world, count)?;
     for (name, why) in loader.corrupt_files().report() {
         counter.note(&format!("left out {name}: {why}"));
     }

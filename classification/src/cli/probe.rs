@@ -11,6 +11,7 @@ use clap::Args;
 use engine::checkpoint::write_file;
 use engine::data::LoaderOptions;
 use engine::device::{parse_device, use_threads};
+use engine::distributed::World;
 use engine::precision::Precision;
 use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
 use engine::progress::Counter;
@@ -123,7 +124,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     let (weights, images) = weights_and_images(&args)?;
     let transform = Arc::new(images.transform()?);
     let options = LoaderOptions::new(args.workers, args.max_corrupt);
-    let data = ProbeData::open(&args.data, transform, args.batch_size, &options)?;
+    let data = ProbeData::open(&args.data, transform, args.batch_size, &options, &World::alone())?;
     let (model, store, backbone) = backbone(&args, weights, device)?;
 
     let [train_images, val_images] = data.image_counts();

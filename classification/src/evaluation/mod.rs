@@ -3,6 +3,7 @@
 mod confusion;
 mod report;
 
+use engine::distributed::World;
 use tch::{Device, Kind, Tensor};
 
 pub use confusion::{confusion_csv, confusion_picture};
@@ -57,6 +58,27 @@ impl Evaluator {
             self.confusion[class * classes + best[0] as usize] += 1;
             self.loss -= logs.double_value(&[row as i64, class as i64]);
         }
+    }
+
+    /// What all processes have counted, on all of them.
+    ///
+    /// # Errors
+    /// Processes that cannot be reached.
+    pub fn gathered(self, world: &World) -> engine::Result<Self> {
+        let mut sums: Vec<f64> = self
+            .counts
+            .iter()
+            .flatten()
+            .chain(&self.confusion)
+            .map(|&count| count as f64)
+            .collect();
+        sums.push(self.loss);
+        world.sum(&mut sums)?;
+        let (classes, loss) = (self.names.len(), sums[sums.len() - 1]);
+        let whole: Vec<u64> = sums.iter().map(|&sum| sum as u64).collect();
+        let counts = whole[..3 * classes].chunks(3).map(|c| [c[0], c[1], c[2]]).collect();
+        let confusion = whole[3 * classes..][..classes * classes].to_vec();
+        Ok(Self { counts, confusion, loss, ..self })
     }
 
     /// The figures so far; none if nothing was counted.

@@ -135,6 +135,8 @@ pub struct TrainConfig {
     pub workers: usize,
     /// Seed of weights, order, augmentation, mixing and drop-path.
     pub seed: u64,
+    /// Batch norms of several processes share their statistics.
+    pub sync_bn: bool,
 
     /// Images evaluated at a time; 0: as many as a part of a batch has.
     pub eval_batch_size: usize,
@@ -200,6 +202,7 @@ impl Default for TrainConfig {
             threads: 0,
             workers: 0,
             seed: 0,
+            sync_bn: true,
             eval_batch_size: 0,
             eval_epochs: 0,
             checkpoint_epochs: 1,
@@ -343,10 +346,10 @@ impl TrainConfig {
         epoch == self.epochs || epoch.is_multiple_of(every)
     }
 
-    /// Images evaluated at a time.
-    pub fn eval_batch(&self) -> usize {
+    /// Images evaluated at a time, where `part` are trained on at a time.
+    pub fn eval_batch(&self, part: usize) -> usize {
         match self.eval_batch_size {
-            0 => self.batch_size / self.accum_steps,
+            0 => part,
             size => size,
         }
     }

@@ -9,8 +9,9 @@ mod validate;
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use engine::checkpoint::Names;
+use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
 use engine::schedule::cosine_lr;
 use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
@@ -28,15 +29,15 @@ const ADVICE: &str =
 
 /// Fine-tunes as `config` says and leaves weights, pictures and metrics in its
 /// output folder. An interrupt (Ctrl-C, SIGTERM) saves a checkpoint and ends the
-/// run in order.
+/// run in order. All processes of `world` call; rank 0 writes.
 ///
 /// # Errors
 /// Anything that keeps the run from starting, unreadable images beyond the
 /// configured share, a loss or gradient that is not finite, a full disk.
-pub fn train(config: TrainConfig, start: Start) -> Result<()> {
+pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     let interrupted = watch_for_interrupts()?;
-    let Setup { run, loader, validation, mut trainer, mut state, checkpoints } =
-        Setup::new(config, &start)?;
+    let Setup { files, loader, validation, mut trainer, mut state } =
+        Setup::new(config, &start, world)?;
     let config = trainer.config.clone();
     let steps_per_epoch = loader.steps();
     let total = steps_per_epoch * config.epochs;
@@ -44,7 +45,7 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
     let continued = start == Start::Resume;
     let (done, log_steps) = (state.step, config.log_steps);
     let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
-    let mut log = RunLog::new(&run, plan)?;
+    let mut log = RunLog::new(world, &files, plan)?;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
     for batch in loader.batches(epoch..config.epochs.max(epoch), step_in_epoch) {
@@ -52,11 +53,12 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
         let images = batch.indices.len() as u64;
         let taken = Taken { epoch: batch.epoch + 1, images, waited: batch.waited, lr, more: &[] };
+        world.set_step(state.step + 1);
         let measured = trainer.step(batch, lr, &mut state)?;
 
         state.step += 1;
         let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
-        let stop = interrupted.load(Ordering::Relaxed);
+        let stop = world.any(interrupted.load(Ordering::Relaxed))?;
         let evaluation_due = ended_epoch.is_some_and(|epoch| config.evaluates_after(epoch));
         let checkpoint_due = stop
             || evaluation_due
@@ -67,10 +69,10 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         // The host waits for the device here, and only when it must: a CPU has
         // the numbers at hand, a GPU is otherwise read one step behind.
         let on_cpu = trainer.classifier.device() == Device::Cpu;
-        let settled = log.measure(measured, must_know || on_cpu);
+        let settled = log.measure(measured, must_know || on_cpu)?;
         for settled in &settled {
             let name = |index| loader.source().dataset().images().name(index);
-            refuse_non_finite(settled, run.path(), name, &checkpoints, ADVICE)?;
+            refuse_non_finite(world, settled, &files, name, ADVICE)?;
         }
         log.step(state.step, &taken, &settled)?;
 
@@ -78,16 +80,16 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         if ended_epoch.is_some() {
             log.corrupt(loader.corrupt_files())?;
         }
+        if evaluation_due || checkpoint_due {
+            trainer.settle_buffers()?;
+        }
         if let Some(epoch) = ended_epoch.filter(|_| evaluation_due) {
             let accuracy = validate(&mut trainer, &validation, (state.step, epoch), &mut log)?;
             (names.best, names.best_ema) = state.take_in(accuracy);
         }
         if checkpoint_due {
             names.epoch = ended_epoch.filter(|_| config.keep > 0);
-            checkpoints
-                .save(names, &trainer.sections().named(), &state)
-                .context("cannot save a checkpoint")?;
-            checkpoints.prune(config.keep, None)?;
+            files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if stop && state.step < total {
             log.finish();
@@ -101,5 +103,5 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         log.skip_time();
     }
     log.finish();
-    outputs::finish(&trainer, &run)
+    world.agree(files.folder().map_or(Ok(()), |run| outputs::finish(&trainer, run)))
 }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use backbone::weights;
-use engine::checkpoint::{self, CheckpointDir, CheckpointFile};
+use engine::checkpoint::{self, CheckpointFile};
 use engine::data::{LabelledDataset, LabelledSource, Loader, LoaderOptions};
-use engine::device::{described, parse_device, use_threads};
+use engine::device::{described, device_among, use_threads_among};
+use engine::distributed::{Gradients, World};
 use engine::optim::{AdamW, AdamWConfig, Ema, GradScaler, Lamb, LambConfig, Optimizer};
 use engine::precision::Precision;
-use engine::run_dir::{RunDir, in_run, shown};
-use engine::training::{Start, open_run, restore_run, saved_state};
+use engine::run_dir::{in_run, shown};
+use engine::training::{
+    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
+    tell_world_change,
+};
 use tch::Device;
 
 use super::config::{BASE_BATCH, OptimizerKind, TrainConfig};
@@ -23,50 +27,72 @@ use crate::saved::OwnCheckpoint;
 
 /// Everything a run works with.
 pub struct Setup {
-    pub run: RunDir,
+    pub files: RunFiles,
     pub loader: Loader<LabelledSource>,
     pub validation: Loader<LabelledSource>,
     pub trainer: Trainer,
     pub state: TrainState,
-    pub checkpoints: CheckpointDir,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start) -> Result<Self> {
-        let threads = use_threads(config.threads);
-        let device = parse_device(&config.device)?;
-        let [training, held_out] = datasets(&config)?;
-        let loader = training_loader(&config, Arc::clone(&training))?;
-        let options = LoaderOptions::new(config.workers, config.max_corrupt);
+    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
+        let threads = use_threads_among(config.threads, world);
+        let device = world.agree(device_among(&config.device, world))?;
+        world.use_device(device)?;
+        let [training, held_out] = datasets(&config, world)?;
+        let loader = training_loader(&config, Arc::clone(&training), world)?;
+        let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
         let images = ImageSettings::from(&config);
-        let validation = evaluation_loader(held_out, &images, config.eval_batch(), &options)?;
+        let batch = config.eval_batch(world.part_of(config.batch_size, config.accum_steps)?);
+        let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
-        let mut trainer = trainer(config, training.classes().len() as i64, device)?;
+        let classes = training.classes().len() as i64;
+        let mut trainer = world.agree(trainer(config, classes, device, world))?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
-        let mut state =
-            TrainState::new(trainer.config.clone(), training.classes().to_vec(), scaler);
-        begin(start, &mut trainer, &mut state)?;
+        let mut state = TrainState::new(
+            trainer.config.clone(),
+            training.classes().to_vec(),
+            scaler,
+            world.size(),
+        );
+        let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
+        let variables = trainer.classifier.variables();
+        let (optimizer, averages) = (trainer.optimizer.as_mut(), trainer.ema.as_ref());
+        share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
 
-        let (run, checkpoints) = open_run(&trainer.config.output, start, &trainer.config)?;
-        announce(&trainer, [&loader, &validation], &state, threads);
-        Ok(Self { run, loader, validation, trainer, state, checkpoints })
+        let files = open_run(world, &trainer.config.output, start, &trainer.config)?;
+        if world.is_main() {
+            announce(&trainer, [&loader, &validation], &state, threads);
+        }
+        Ok(Self { files, loader, validation, trainer, state })
     }
 }
 
-fn trainer(config: TrainConfig, num_classes: i64, device: Device) -> Result<Trainer> {
+fn trainer(
+    config: TrainConfig,
+    num_classes: i64,
+    device: Device,
+    world: &World,
+) -> Result<Trainer> {
     tch::manual_seed(config.seed as i64);
     let options = ClassifierOptions {
         drop_path: config.drop_path,
         head_init_scale: config.head_init_scale,
         ..ClassifierOptions::new(num_classes)
     };
-    let classifier = Classifier::build(config.registered_model()?, &options, device)?;
+    let mut classifier = Classifier::build(config.registered_model()?, &options, device)?;
+    if config.precision == Precision::Float64 {
+        classifier.double();
+    }
+    let gradients = Gradients::new(world, classifier.store())?;
+    let part_size = world.part_of(config.batch_size, config.accum_steps)?;
+    let world = world.clone();
     let optimizer = optimizer(&config, &classifier)?;
     let ema = averages(&config, &classifier)?;
     let mixup = mixup(&config)?;
-    Ok(Trainer { config, classifier, optimizer, ema, mixup })
+    Ok(Trainer { config, classifier, optimizer, ema, mixup, world, gradients, part_size })
 }
 
 /// The optimizer of `config` for all of `classifier`'s parameters.
@@ -177,6 +203,8 @@ fn restore(file: &CheckpointFile, trainer: &mut Trainer, state: &mut TrainState)
         );
         checkpoint::restore(file.path(), &file.section("ema")?, ema.averages())?;
     }
+    let (batch_size, synchronised) = (trainer.config.batch_size, trainer.config.sync_bn);
+    tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
     state.continue_from(saved);
     Ok(())
 }
@@ -201,10 +229,7 @@ fn announce(
     };
     let learned = classifier.variables().into_values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
-    let parts = match config.accum_steps {
-        1 => String::new(),
-        parts => format!(" in {parts} parts of {}", config.batch_size / parts),
-    };
+    let parts = parts_of_batch(&trainer.world, config.batch_size, config.accum_steps);
     let (steps, total) = (loader.steps(), loader.steps() * config.epochs);
     eprintln!(
         "{}: {} on {}, {:?}\n\

@@ -32,10 +32,18 @@ pub struct TrainState {
     pub best_ema: Option<f64>,
     /// Loss scaling, with float16.
     pub scaler: Option<GradScaler>,
+    /// How many processes made the last steps.
+    #[serde(default = "one")]
+    pub processes: usize,
     /// Names of the classes, by number.
     pub classes: Vec<String>,
     /// Settings the run was made with.
     pub config: TrainConfig,
+}
+
+/// Of checkpoints from before there could be several.
+fn one() -> usize {
+    1
 }
 
 impl TrainState {
@@ -43,17 +51,22 @@ impl TrainState {
     pub const VERSION: u32 = 1;
 
     /// Before the first step.
-    pub fn new(config: TrainConfig, classes: Vec<String>, scaler: Option<GradScaler>) -> Self {
+    pub fn new(
+        config: TrainConfig,
+        classes: Vec<String>,
+        scaler: Option<GradScaler>,
+        processes: usize,
+    ) -> Self {
         let version = Self::VERSION;
         let (accuracy, best, best_ema) = (None, None, None);
-        Self { version, step: 0, accuracy, best, best_ema, scaler, classes, config }
+        Self { version, step: 0, accuracy, best, best_ema, scaler, processes, classes, config }
     }
 
     /// Takes over where `saved` left off; the settings stay this run's.
     pub fn continue_from(&mut self, saved: Self) {
         let scaler = self.scaler.take().map(|fresh| saved.scaler.clone().unwrap_or(fresh));
         let (config, classes) = (self.config.clone(), self.classes.clone());
-        *self = Self { config, classes, scaler, ..saved };
+        *self = Self { config, classes, scaler, processes: self.processes, ..saved };
     }
 
     /// In a new folder there is no best checkpoint yet, whatever the old run had.
@@ -83,7 +96,7 @@ mod tests {
 
     #[test]
     fn weights_and_averages_have_their_own_best() {
-        let mut state = TrainState::new(TrainConfig::default(), Vec::new(), None);
+        let mut state = TrainState::new(TrainConfig::default(), Vec::new(), None, 1);
         let mut take = |model, ema| state.take_in(Accuracy { model, ema });
         assert_eq!(take(0.5, Some(0.2)), (true, true));
         assert_eq!(take(0.4, Some(0.3)), (false, true));

@@ -3,10 +3,11 @@
 use anyhow::{Context, Result};
 use backbone::{DropPathDraws, Mode};
 use engine::data::{Batch, LabelledImages, MixParams, Mixup};
+use engine::distributed::{Gradients, World};
 use engine::optim::{Ema, Optimizer};
 use engine::rng::{Rng, purpose};
 use engine::training::{self, Measured, Sections};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::config::TrainConfig;
 use super::state::TrainState;
@@ -19,6 +20,10 @@ pub struct Trainer {
     pub optimizer: Box<dyn Optimizer>,
     pub ema: Option<Ema>,
     pub mixup: Option<Mixup>,
+    pub world: World,
+    pub gradients: Gradients,
+    /// Images of this process that are computed at a time.
+    pub part_size: usize,
 }
 
 impl Trainer {
@@ -34,23 +39,22 @@ impl Trainer {
         let (images, labels) = batch.images.present()?.context("a batch without images")?;
         let (classes, smoothing) = (state.classes.len(), self.config.label_smoothing);
         let mix = self.mixing(state.step);
-        let (images, targets) =
-            mix.apply(&images.to_device(device), &labels, classes, smoothing)?;
+        let kind = self.config.precision.parameters();
+        let images = images.to_device(device).to_kind(kind);
+        let (images, targets) = mix.apply(&images, &labels, classes, smoothing)?;
 
-        let parts = self.config.accum_steps;
-        let part_size = self.config.batch_size / parts;
+        let (parts, part_size) = (self.config.accum_steps, self.part_size);
         self.optimizer.zero_grad();
-        let mut total = Tensor::zeros([0; 0], (Kind::Float, device));
+        self.gradients.begin()?;
+        let mut total = Tensor::zeros([0; 0], (kind, device));
         for (part, positions) in batch.positions.chunks(part_size).enumerate() {
             let (start, length) = ((part * part_size) as i64, positions.len() as i64);
             let mode = self.mode(batch.epoch, positions);
             let logits = self.classifier.forward(&images.narrow(0, start, length), &mode)?;
             let targets = targets.narrow(0, start, length);
             let loss = self.config.loss().of(&logits, &targets) / parts as f64;
-            match &state.scaler {
-                Some(scaler) => scaler.scale(&loss).backward(),
-                None => loss.backward(),
-            }
+            let scaled = state.scaler.as_ref().map(|scaler| scaler.scale(&loss));
+            self.gradients.backward(scaled.as_ref().unwrap_or(&loss), part + 1 == parts)?;
             total += loss.detach();
         }
         let (optimizer, decay) = (self.optimizer.as_mut(), self.config.weight_decay);
@@ -84,7 +88,21 @@ impl Trainer {
                 seed, epoch, positions, blocks, device,
             )),
         };
-        Mode::train().with_drop_path(draws).with_compute(self.config.precision.compute())
+        Mode::train()
+            .with_drop_path(draws)
+            .with_compute(self.config.precision.compute())
+            .with_sync_batch_norm(self.world.sync_batch_norm().filter(|_| self.config.sync_bn))
+    }
+
+    /// Gives all processes the same buffers where each has followed its own images: rank 0's, as
+    /// DistributedDataParallel does.
+    pub fn settle_buffers(&self) -> Result<()> {
+        if !self.config.sync_bn {
+            let mut buffers = self.classifier.variables();
+            buffers.retain(|_, tensor| !tensor.requires_grad());
+            self.world.broadcast(&buffers)?;
+        }
+        Ok(())
     }
 
     /// What a checkpoint holds: model, optimizer, and averages if there are any.

@@ -1,5 +1,7 @@
 //! Evaluation within a run.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use backbone::Mode;
 use engine::data::{LabelledSource, Loader};
@@ -31,6 +33,11 @@ struct Averaged {
     ema_val_loss: f64,
 }
 
+/// Files that this process could not read so far and why.
+fn left_out(loader: &Loader<LabelledSource>) -> impl Iterator<Item = (String, String)> + use<> {
+    loader.corrupt_files().report().into_iter()
+}
+
 /// Scores the validation images, with the weights and with their averages, and
 /// writes the figures down.
 pub fn validate(
@@ -41,15 +48,14 @@ pub fn validate(
 ) -> Result<Accuracy> {
     let score = |trainer: &Trainer| -> Result<Report> {
         let mode = Mode::eval().with_compute(trainer.config.precision.compute());
-        evaluate(&trainer.classifier, &mode, validation, |_| {})
+        evaluate(&trainer.classifier, &mode, validation, &trainer.world, |_| {})
     };
-    let known = validation.corrupt_files().len();
+    let known: BTreeSet<String> = left_out(validation).map(|(name, _)| name).collect();
     let report = score(trainer)?;
     let averaged = trainer.with_averages(score).transpose()?;
-    if validation.corrupt_files().len() > known {
-        for (name, why) in validation.corrupt_files().report() {
-            log.note(&format!("left out of validation: {name}: {why}"));
-        }
+    let new: Vec<_> = left_out(validation).filter(|(name, _)| !known.contains(name)).collect();
+    for (name, why) in trainer.world.gather(&new)?.concat() {
+        log.note(&format!("left out of validation: {name}: {why}"));
     }
     log.write(&Record {
         step,

@@ -14,7 +14,7 @@ use tch::Kind as TensorKind;
 use toml::Table;
 
 use super::model_flags::ModelFlags;
-use crate::data::{CocoDataset, DetectionLoader};
+use crate::data::{CocoDataset, DetectionLoader, Share};
 use crate::evaluation::{
     AnalysisOptions, CocoEvaluator, Evaluation, EvaluatorOptions, ImageDetections, Kind, analyse,
     category_ids, category_names, results,
@@ -126,7 +126,8 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
     let options = loader_options(config);
     let dataset = Arc::new(dataset);
     let transform = config.eval_transform();
-    let loader = DetectionLoader::evaluation(Arc::clone(&dataset), transform, 1, &options)?;
+    let loader =
+        DetectionLoader::evaluation(Arc::clone(&dataset), transform, 1, &options, Share::ALL)?;
     let mut kinds = vec![Kind::Bbox];
     if config.masks {
         kinds.push(Kind::Segm);
@@ -138,7 +139,8 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
     let detector = &loaded.detector;
     let mode = detector.eval_mode(config.precision.compute());
     let done = |images: usize| counter.add(images as u64);
-    inference::evaluate(&detector.model, &mode, &loader, &mut evaluator, &*renumber, done)?;
+    let found = |found: ImageDetections| evaluator.add(found.image_id, found.detections);
+    inference::detect(&detector.model, &mode, &loader, found, &*renumber, done)?;
     counter.finish();
     Ok((ground_truth, evaluator.finish()?))
 }

@@ -7,7 +7,7 @@ use engine::data::{Batches, CorruptFiles, Loader, LoaderOptions, Slot, Source};
 use engine::rng::Rng;
 
 use super::coco::CocoDataset;
-use super::plan::GroupedPlan;
+use super::plan::{GroupedPlan, Share};
 use super::sample::{Sample, planes};
 use super::transform::{EvalTransform, TrainTransform};
 use crate::{Error, Result};
@@ -15,8 +15,10 @@ use crate::{Error, Result};
 /// How training images are batched.
 #[derive(Debug, Clone)]
 pub struct TrainLoaderOptions {
-    /// Images in a batch.
+    /// Images in a batch, over all processes.
     pub batch_size: usize,
+    /// The part of every batch that is read here.
+    pub share: Share,
     /// The seed of orders and augmentation.
     pub seed: u64,
     /// Also take the images without an object to train on, which detectron2 leaves out.
@@ -58,13 +60,18 @@ impl DetectionLoader {
             record.width > record.height
         });
         require_batch(options.batch_size)?;
+        if !options.batch_size.is_multiple_of(options.share.size) {
+            let rule = format!("it must be a multiple of {}, the processes", options.share.size);
+            return Err(Error::invalid("batch size", options.batch_size, rule));
+        }
         let wide = wide.collect();
         let plan = GroupedPlan::new(images, wide, options.batch_size, options.seed);
-        Self::of(CocoSource { dataset, work: Work::Train(transform, plan) }, &options.loader)
+        let (work, share) = (Work::Train(transform, plan), options.share);
+        Self::of(CocoSource { dataset, work, share }, &options.loader)
     }
 
-    /// All images once, in the data set's order, the last batch as small as it comes out; as
-    /// many epochs as are asked for are the same.
+    /// All images of `share` once, in the data set's order, the last batch as small as it comes
+    /// out; as many epochs as are asked for are the same.
     ///
     /// # Errors
     /// [`Error::Engine`] for options out of range or when more files are missing than may be.
@@ -73,9 +80,11 @@ impl DetectionLoader {
         transform: EvalTransform,
         batch_size: usize,
         options: &LoaderOptions,
+        share: Share,
     ) -> Result<Self> {
         require_batch(batch_size)?;
-        Self::of(CocoSource { dataset, work: Work::Evaluate(transform, batch_size) }, options)
+        let work = Work::Evaluate(transform, batch_size);
+        Self::of(CocoSource { dataset, work, share }, options)
     }
 
     fn of(source: CocoSource, options: &LoaderOptions) -> Result<Self> {
@@ -126,6 +135,7 @@ fn require_batch(size: usize) -> Result<()> {
 pub struct CocoSource {
     dataset: Arc<CocoDataset>,
     work: Work,
+    share: Share,
 }
 
 enum Work {
@@ -140,6 +150,11 @@ impl CocoSource {
             Work::Train(_, plan) => plan.images().binary_search(&index).is_ok(),
             Work::Evaluate(..) => true,
         }
+    }
+
+    /// Images that evaluation reads here.
+    fn evaluated(&self) -> usize {
+        self.share.of(0..self.dataset.len()).count()
     }
 
     fn sample(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
@@ -186,20 +201,23 @@ impl Source for CocoSource {
     fn steps(&self) -> u64 {
         match &self.work {
             Work::Train(_, plan) => plan.steps(),
-            Work::Evaluate(_, batch) => self.dataset.len().div_ceil(*batch) as u64,
+            Work::Evaluate(_, batch) => self.evaluated().div_ceil(*batch) as u64,
         }
     }
 
     fn plan(&self, epoch: u64, step: u64) -> Vec<Slot> {
-        let (first, indices) = match &self.work {
-            Work::Train(_, plan) => (plan.first_position(step), plan.batch(epoch, step)),
-            Work::Evaluate(_, batch) => {
-                let first = step as usize * batch;
-                let end = (first + batch).min(self.dataset.len());
-                (first as u64, (first..end).collect())
+        match &self.work {
+            Work::Train(_, plan) => {
+                let (first, indices) = (plan.first_position(step), plan.batch(epoch, step));
+                let places = self.share.of(0..indices.len());
+                let slot = |place| Slot { index: indices[place], position: first + place as u64 };
+                places.map(slot).collect()
             }
-        };
-        (first..).zip(indices).map(|(position, index)| Slot { index, position }).collect()
+            Work::Evaluate(_, batch) => {
+                let own = self.share.of(0..self.dataset.len()).skip(step as usize * batch);
+                own.take(*batch).map(|index| Slot { index, position: index as u64 }).collect()
+            }
+        }
     }
 
     fn substitute(&self, rng: &mut Rng) -> Option<usize> {

@@ -19,5 +19,6 @@ pub use coco::{Category, CocoDataset};
 pub use findings::{Finding, Severity};
 pub use loader::{CocoSource, DetectionLoader, TrainLoaderOptions};
 pub use objects::Objects;
+pub use plan::Share;
 pub use sample::Sample;
 pub use transform::{Augmentation, EvalTransform, TrainTransform};

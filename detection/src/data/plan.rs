@@ -1,8 +1,36 @@
 //! The order of an epoch, with images of one orientation in a batch.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::distributed::World;
 use engine::rng::{Rng, purpose};
+
+/// Which part of every batch is read here: of `size` processes, that with number `rank` has every
+/// `size`th image from its own number on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// From 0, below `size`.
+    pub rank: usize,
+    /// Not 0.
+    pub size: usize,
+}
+
+impl Share {
+    /// All of it.
+    pub const ALL: Self = Self { rank: 0, size: 1 };
+
+    /// The numbers in `range` that are read here.
+    pub(super) fn of(self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        range.skip(self.rank).step_by(self.size)
+    }
+}
+
+impl From<&World> for Share {
+    fn from(world: &World) -> Self {
+        Self { rank: world.rank(), size: world.size() }
+    }
+}
 
 /// Batches of wide images and of tall ones, so that little of a batch is padding (detectron2's
 /// `AspectRatioGroupedDataset`), as a pure function of (seed, epoch).
@@ -124,6 +152,15 @@ mod tests {
             let wide = images.iter().filter(|&&image| image < 108).count();
             assert!(wide == 0 || wide == 4, "{images:?}");
         }
+    }
+
+    #[test]
+    fn shares_together_are_the_whole() {
+        let shares: Vec<usize> =
+            (0..3).flat_map(|rank| Share { rank, size: 3 }.of(5..13)).collect();
+        assert_eq!(shares, [5, 8, 11, 6, 9, 12, 7, 10]);
+        assert_eq!(Share::ALL.of(2..4).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(Share { rank: 2, size: 3 }.of(0..2).count(), 0);
     }
 
     #[test]

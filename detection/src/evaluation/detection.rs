@@ -1,6 +1,7 @@
 //! One found object, in the coordinates and precision of COCO's files.
 
 use hotcoco::Annotation;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind as TensorKind, Tensor};
 
 use super::{Kind, RleMask};
@@ -8,7 +9,7 @@ use crate::structures::{Bitmap, Detections};
 use crate::{Error, Result};
 
 /// An object found in an image.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
     /// 0 the first class.
     pub class: usize,
@@ -23,7 +24,7 @@ pub struct Detection {
 }
 
 /// All that was found in one image.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageDetections {
     /// The image's id in its data set.
     pub image_id: u64,

@@ -2,13 +2,14 @@
 
 use hotcoco::mask::{self, RleRef};
 use hotcoco::{Rle, Segmentation};
+use serde::{Deserialize, Serialize};
 
 use crate::structures::Bitmap;
 use crate::{Error, Result};
 
 /// A mask of a whole image as COCO's compressed run lengths: a few hundred
 /// bytes where the bitmap has as many as pixels.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RleMask {
     height: u32,
     width: u32,

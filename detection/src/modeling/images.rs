@@ -1,6 +1,7 @@
 //! Images of any sizes as one normalised, padded batch.
 //! Reference: detectron2 `structures/image_list.py`.
 
+use engine::distributed::World;
 use tch::{Device, Kind, Tensor};
 
 use super::layers::channels_last;
@@ -18,15 +19,18 @@ pub struct ImageBatch {
 
 impl ImageBatch {
     /// Normalises `images`, each `[3, H, W]` of any type, RGB in 0–255, and
-    /// pads them at the right and bottom to one size, a multiple of `divisor`.
+    /// pads them at the right and bottom to one size, a multiple of `divisor`, which is the same
+    /// on all processes of `world`: what lies beyond an image takes part in statistics and in the
+    /// features near its edge.
     ///
     /// # Errors
-    /// No images, or one of another shape.
+    /// No images, or one of another shape; processes that cannot be reached.
     pub fn new(
         images: &[Tensor],
         (mean, std): ([f64; 3], [f64; 3]),
         divisor: i64,
         (kind, device): (Kind, Device),
+        world: &World,
     ) -> Result<Self> {
         let sizes = images.iter().enumerate().map(|(index, image)| match image.size()[..] {
             [3, height, width] if height > 0 && width > 0 => Ok((height, width)),
@@ -36,11 +40,10 @@ impl ImageBatch {
             }
         });
         let sizes: Vec<(i64, i64)> = sizes.collect::<Result<_>>()?;
-        let padded = |side: fn(&(i64, i64)) -> i64| {
-            let largest = sizes.iter().map(side).max().unwrap_or(0);
-            (largest + divisor - 1) / divisor * divisor
-        };
-        let (height, width) = (padded(|size| size.0), padded(|size| size.1));
+        let largest = |side: fn(&(i64, i64)) -> i64| sizes.iter().map(side).max().unwrap_or(0);
+        let mut sides = [largest(|size| size.0) as f64, largest(|size| size.1) as f64];
+        world.max(&mut sides)?;
+        let [height, width] = sides.map(|side| (side as i64 + divisor - 1) / divisor * divisor);
         if sizes.is_empty() {
             return Err(Error::invalid("images", "empty", "a batch holds at least one"));
         }

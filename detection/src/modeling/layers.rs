@@ -74,6 +74,7 @@ pub(crate) fn on_running_statistics(mode: &Mode) -> Mode {
         norm_eval: true,
         frozen_parts: mode.frozen_parts,
         stages: mode.stages,
+        sync_batch_norm: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use backbone::models::{self, BuildOptions};
 use backbone::{Backbone, Mode};
+use engine::distributed::World;
 use engine::rng::Rng;
 use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
@@ -96,18 +97,20 @@ impl MaskRcnn {
 
     /// The losses on `images`, each `[3, H, W]` of any type and size, RGB in
     /// 0–255. Which anchors and regions are learned from is drawn from `rngs`,
-    /// one an image.
+    /// one an image. The mean over the processes of `world`, which all call with equally many
+    /// images, is the loss of all their images together.
     ///
     /// # Errors
-    /// Images of another shape, or targets that don't fit them.
+    /// Images of another shape, or targets that don't fit them; processes that cannot be reached.
     pub fn losses(
         &self,
         images: &[Tensor],
         targets: &[Targets],
         mode: &Mode,
         rngs: &mut [Rng],
+        world: &World,
     ) -> Result<Losses> {
-        let batch = self.batch(images)?;
+        let batch = self.batch(images, world)?;
         self.check_targets(targets, &batch.sizes)?;
         if rngs.len() != images.len() {
             let rule = format!("there are {} images, and each needs one", images.len());
@@ -121,7 +124,8 @@ impl MaskRcnn {
         let unlearned = mode.frozen();
         let output = tch::no_grad(|| self.rpn.forward(&maps, batch.padded_size(), &unlearned));
         let proposals = self.rpn.proposals(&output, &batch.sizes, mode.training);
-        let (objectness, location) = self.rpn.losses(&maps, &output, &targets, mode, rngs);
+        let (objectness, location) =
+            self.rpn.losses(&maps, &output, &targets, mode, (rngs, world))?;
         let mut losses = vec![("loss_rpn_cls", objectness), ("loss_rpn_loc", location)];
         losses.extend(self.roi_heads.losses(
             &maps,
@@ -129,7 +133,7 @@ impl MaskRcnn {
             &targets,
             &batch.sizes,
             mode,
-            rngs,
+            (rngs, world),
         )?);
         Ok(Losses::new(losses))
     }
@@ -149,7 +153,7 @@ impl MaskRcnn {
     /// Images of another shape.
     pub fn dump(&self, images: &[Tensor], mode: &Mode) -> Result<Dump> {
         tch::no_grad(|| {
-            let batch = self.batch(images)?;
+            let batch = self.batch(images, &World::alone())?;
             let maps = self.fpn.forward(&batch.tensor, mode)?;
             let output = self.rpn.forward(&maps, batch.padded_size(), mode);
             let proposals = self.rpn.proposals(&output, &batch.sizes, false);
@@ -160,18 +164,18 @@ impl MaskRcnn {
     }
 
     /// The maps of the pyramid alone, finest first: to renew the statistics of
-    /// batch norms in backbone and pyramid, for example.
+    /// batch norms in backbone and pyramid, for example. All processes of `world` call.
     ///
     /// # Errors
-    /// Images of another shape.
-    pub fn maps(&self, images: &[Tensor], mode: &Mode) -> Result<Vec<Tensor>> {
-        self.fpn.forward(&self.batch(images)?.tensor, mode)
+    /// Images of another shape; processes that cannot be reached.
+    pub fn maps(&self, images: &[Tensor], mode: &Mode, world: &World) -> Result<Vec<Tensor>> {
+        self.fpn.forward(&self.batch(images, world)?.tensor, mode)
     }
 
     /// The images in the parameters' type, normalised and padded.
-    fn batch(&self, images: &[Tensor]) -> Result<ImageBatch> {
+    fn batch(&self, images: &[Tensor], world: &World) -> Result<ImageBatch> {
         let statistics = (self.config.pixel_mean, self.config.pixel_std);
-        ImageBatch::new(images, statistics, self.fpn.divisor(), self.rpn.options())
+        ImageBatch::new(images, statistics, self.fpn.divisor(), self.rpn.options(), world)
     }
 
     fn check_targets(&self, targets: &[Targets], sizes: &[(i64, i64)]) -> Result<()> {

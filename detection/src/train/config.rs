@@ -141,6 +141,8 @@ pub struct TrainConfig {
     pub workers: usize,
     /// Seed of weights, order, augmentation, sampling and drop-path.
     pub seed: u64,
+    /// Batch norms of several processes share their statistics.
+    pub sync_bn: bool,
 
     /// Epochs between checkpoints; 0: none but the last.
     pub checkpoint_epochs: u64,
@@ -211,6 +213,7 @@ impl Default for TrainConfig {
             threads: 0,
             workers: 0,
             seed: 0,
+            sync_bn: true,
             checkpoint_epochs: 0,
             checkpoint_steps: 5000,
             eval_epochs: 0,

@@ -10,8 +10,9 @@ mod validate;
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use engine::checkpoint::Names;
+use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
 use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
 use tch::Device;
@@ -30,22 +31,22 @@ const ADVICE: &str =
 
 /// Trains as `config` says and leaves weights, pictures and metrics in its
 /// output folder. An interrupt (Ctrl-C, SIGTERM) saves a checkpoint and ends
-/// the run in order.
+/// the run in order. All processes of `world` call; rank 0 writes.
 ///
 /// # Errors
 /// Anything that keeps the run from starting, unreadable images beyond the
 /// configured share, a loss or gradient that is not finite, a full disk.
-pub fn train(config: TrainConfig, start: Start) -> Result<()> {
+pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     let interrupted = watch_for_interrupts()?;
-    let Setup { run, loader, validation, mut trainer, mut state, checkpoints } =
-        Setup::new(config, &start)?;
+    let Setup { files, loader, validation, mut trainer, mut state } =
+        Setup::new(config, &start, world)?;
     let config = trainer.config.clone();
     let steps_per_epoch = loader.steps();
     let total = config.total_steps(steps_per_epoch);
     let continued = start == Start::Resume;
     let (done, log_steps) = (state.step, config.log_steps);
     let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
-    let mut log = RunLog::new(&run, plan)?;
+    let mut log = RunLog::new(world, &files, plan)?;
     let mut report: Option<Report> = None;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
@@ -56,11 +57,12 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         let lr = config.lr(state.step, steps_per_epoch);
         let images = batch.images.len() as u64;
         let taken = Taken { epoch: batch.epoch + 1, images, waited: batch.waited, lr, more: &[] };
+        world.set_step(state.step + 1);
         let measured = trainer.step(batch, lr, &mut state)?;
 
         state.step += 1;
         let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
-        let stop = interrupted.load(Ordering::Relaxed);
+        let stop = world.any(interrupted.load(Ordering::Relaxed))?;
         let last = state.step == total;
         let due = |every_epochs: u64, every_steps: u64| {
             last || ended_epoch.is_some_and(|e| every_epochs > 0 && e % every_epochs == 0)
@@ -73,10 +75,11 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
 
         // The host waits for the device here, and only when it must: a CPU has
         // the numbers at hand, a GPU is otherwise read one step behind.
-        let settled = log.measure(measured, must_know || trainer.detector.device() == Device::Cpu);
+        let settled =
+            log.measure(measured, must_know || trainer.detector.device() == Device::Cpu)?;
         for settled in &settled {
             let name = |index| loader.dataset().name(index).to_owned();
-            refuse_non_finite(settled, run.path(), name, &checkpoints, ADVICE)?;
+            refuse_non_finite(world, settled, &files, name, ADVICE)?;
         }
         log.step(state.step, &taken, &settled)?;
 
@@ -85,17 +88,16 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
             log.corrupt(loader.corrupt_files())?;
         }
         if evaluation_due {
-            let figures = validate(&mut trainer, &loader, &validation, &run, state.step, &mut log)?;
-            let section = figures.segm.as_ref().or(figures.bbox.as_ref());
-            names.best = section.is_some_and(|section| state.is_best(section.figures.ap));
-            report = Some(figures);
+            trainer.settle_buffers()?;
+            report = validate(&mut trainer, &loader, &validation, &files, state.step, &mut log)?;
+            let section = report.as_ref().and_then(|r| r.segm.as_ref().or(r.bbox.as_ref()));
+            let ap = world.share(|| anyhow::Ok(section.map(|section| section.figures.ap)))?;
+            names.best = ap.is_some_and(|ap| state.is_best(ap));
         }
         if checkpoint_due {
             names.epoch = ended_epoch.filter(|_| config.keep > 0);
-            checkpoints
-                .save(names, &trainer.sections().named(), &state)
-                .context("cannot save a checkpoint")?;
-            checkpoints.prune(config.keep, None)?;
+            trainer.settle_buffers()?;
+            files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if stop && !last {
             log.finish();
@@ -109,5 +111,6 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         log.skip_time();
     }
     log.finish();
-    outputs::finish(&mut trainer, &run, report.as_ref())
+    let finish = |run| outputs::finish(&mut trainer, run, report.as_ref());
+    world.agree(files.folder().map_or(Ok(()), finish))
 }

@@ -7,61 +7,72 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use backbone::weights::LoadOptions;
-use engine::checkpoint::{self, CheckpointDir, CheckpointFile};
+use engine::checkpoint::{self, CheckpointFile};
 use engine::data::LoaderOptions;
-use engine::device::{described, parse_device, use_threads};
+use engine::device::{described, device_among, use_threads_among};
+use engine::distributed::{Gradients, World};
 use engine::optim::{
     AdamW, AdamWConfig, Chunks, Ema, GradScaler, Place, layered_param_groups, usual_decay,
 };
 use engine::precision::Precision;
-use engine::run_dir::{RunDir, in_run, shown};
-use engine::training::{Start, open_run, restore_run, saved_state};
+use engine::run_dir::{in_run, shown};
+use engine::training::{
+    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
+    tell_world_change,
+};
 use tch::{Device, Tensor};
 
 use super::config::{BASE_BATCH, TrainConfig};
 use super::state::TrainState;
 use super::step::Trainer;
-use crate::data::{CocoDataset, DetectionLoader, TrainLoaderOptions};
+use crate::data::{CocoDataset, DetectionLoader, Share, TrainLoaderOptions};
 use crate::detector::Detector;
 use crate::modeling::weights::{BOTTOM_UP, ReadOptions, read_backbone, read_detector};
 use crate::saved;
 
 /// Everything a run works with.
 pub struct Setup {
-    pub run: RunDir,
+    pub files: RunFiles,
     pub loader: DetectionLoader,
     pub validation: DetectionLoader,
     pub trainer: Trainer,
     pub state: TrainState,
-    pub checkpoints: CheckpointDir,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start) -> Result<Self> {
-        let threads = use_threads(config.threads);
-        let device = parse_device(&config.device)?;
+    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
+        let threads = use_threads_among(config.threads, world);
+        let device = world.agree(device_among(&config.device, world))?;
+        world.use_device(device)?;
 
-        let [training, validation] = datasets(&config)?;
-        let loader = training_loader(&config, Arc::clone(&training))?;
-        let validation = validation_loader(&config, validation)?;
-        let mut trainer = trainer(config, training.categories().len() as i64, device)?;
+        let [training, validation] = world.agree(datasets(&config, world))?;
+        let loader = world.agree(training_loader(&config, Arc::clone(&training), world))?;
+        let validation = world.agree(validation_loader(&config, validation, world))?;
+        let classes = training.categories().len() as i64;
+        let mut trainer = world.agree(trainer(config, classes, device, world))?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
-        let mut state = TrainState::new(trainer.config.clone(), &training, scaler);
-        begin(start, &mut trainer, &mut state)?;
+        let config = trainer.config.clone();
+        let mut state = TrainState::new(config, &training, scaler, world.size());
+        let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
+        let variables = trainer.detector.variables();
+        let (optimizer, averages) = (trainer.optimizer.as_mut(), trainer.ema.as_ref());
+        share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
 
-        let (run, checkpoints) = open_run(&trainer.config.output, start, &trainer.config)?;
-        announce(&trainer, &loader, &validation, &state, threads);
-        Ok(Self { run, loader, validation, trainer, state, checkpoints })
+        let files = open_run(world, &trainer.config.output, start, &trainer.config)?;
+        if world.is_main() {
+            announce(&trainer, &loader, &validation, &state, threads);
+        }
+        Ok(Self { files, loader, validation, trainer, state })
     }
 }
 
-fn datasets(config: &TrainConfig) -> Result<[Arc<CocoDataset>; 2]> {
+fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<CocoDataset>; 2]> {
     let [training, validation] = config.files()?;
     let open = |(file, images): (std::path::PathBuf, Option<&Path>)| -> Result<Arc<CocoDataset>> {
         let dataset = CocoDataset::open(&file, images)?;
-        for warning in dataset.warnings() {
+        for warning in dataset.warnings().iter().filter(|_| world.is_main()) {
             eprintln!("note: {}: {warning}", file.display());
         }
         Ok(Arc::new(dataset))
@@ -76,29 +87,45 @@ pub fn loader_options(config: &TrainConfig) -> LoaderOptions {
     LoaderOptions::new(config.workers, config.max_corrupt)
 }
 
-fn training_loader(config: &TrainConfig, dataset: Arc<CocoDataset>) -> Result<DetectionLoader> {
+fn training_loader(
+    config: &TrainConfig,
+    dataset: Arc<CocoDataset>,
+    world: &World,
+) -> Result<DetectionLoader> {
+    world.part_of(config.batch_size, config.accum_steps)?;
     let options = TrainLoaderOptions {
         batch_size: config.batch_size,
+        share: Share::from(world),
         seed: config.seed,
         keep_empty: config.keep_empty,
-        loader: loader_options(config),
+        loader: LoaderOptions::among(config.workers, config.max_corrupt, world),
     };
     Ok(DetectionLoader::training(dataset, config.augmentation.clone(), &options)?)
 }
 
 /// Images one by one: padding to a batch's largest would cost more than it saves
 /// on a CPU, and results do not depend on the neighbours.
-fn validation_loader(config: &TrainConfig, dataset: Arc<CocoDataset>) -> Result<DetectionLoader> {
-    let options = loader_options(config);
-    Ok(DetectionLoader::evaluation(dataset, config.eval_transform(), 1, &options)?)
+fn validation_loader(
+    config: &TrainConfig,
+    dataset: Arc<CocoDataset>,
+    world: &World,
+) -> Result<DetectionLoader> {
+    let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
+    let share = Share::from(world);
+    Ok(DetectionLoader::evaluation(dataset, config.eval_transform(), 1, &options, share)?)
 }
 
-fn trainer(config: TrainConfig, classes: i64, device: Device) -> Result<Trainer> {
-    let detector = Detector::build(&config, classes, device)?;
+fn trainer(config: TrainConfig, classes: i64, device: Device, world: &World) -> Result<Trainer> {
+    let mut detector = Detector::build(&config, classes, device)?;
+    detector.use_kind(config.precision.parameters())?;
+    let gradients = Gradients::new(world, &detector.store)?;
+    let part_size = world.part_of(config.batch_size, config.accum_steps)?;
+    let world = world.clone();
     let optimizer = optimizer(&config, &detector)?;
     let ema =
         (config.ema > 0.0).then(|| Ema::new(&detector.variables(), config.ema)).transpose()?;
-    Ok(Trainer { config, detector, optimizer: Box::new(optimizer), ema })
+    let optimizer = Box::new(optimizer);
+    Ok(Trainer { config, detector, optimizer, ema, world, gradients, part_size })
 }
 
 fn optimizer(config: &TrainConfig, detector: &Detector) -> Result<AdamW> {
@@ -198,6 +225,8 @@ fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result
         );
         checkpoint::restore(path, &file.section("ema")?, ema.averages())?;
     }
+    let (batch_size, synchronised) = (trainer.config.batch_size, trainer.config.sync_bn);
+    tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
     state.continue_from(saved);
     Ok(())
 }
@@ -225,10 +254,7 @@ fn announce(
         learned.map(|(_, tensor)| tensor.numel()).sum::<usize>() as f64 / 1e6
     };
     let (backbone, all) = (count(BOTTOM_UP), count(""));
-    let parts = match config.accum_steps {
-        1 => String::new(),
-        parts => format!(" in {parts} parts of {}", config.batch_size / parts),
-    };
+    let parts = parts_of_batch(&trainer.world, config.batch_size, config.accum_steps);
     let device = described(detector.device(), threads);
     let total = config.total_steps(steps);
     eprintln!(

@@ -35,10 +35,18 @@ pub struct TrainState {
     pub best: Option<f64>,
     /// Loss scaling, with float16.
     pub scaler: Option<GradScaler>,
+    /// How many processes made the last steps.
+    #[serde(default = "one")]
+    pub processes: usize,
     /// What the detector tells apart, by number.
     pub classes: Vec<Class>,
     /// Settings the run was made with.
     pub config: TrainConfig,
+}
+
+/// Of checkpoints from before there could be several.
+fn one() -> usize {
+    1
 }
 
 impl TrainState {
@@ -46,12 +54,18 @@ impl TrainState {
     pub const VERSION: u32 = 1;
 
     /// Before the first step.
-    pub fn new(config: TrainConfig, dataset: &CocoDataset, scaler: Option<GradScaler>) -> Self {
+    pub fn new(
+        config: TrainConfig,
+        dataset: &CocoDataset,
+        scaler: Option<GradScaler>,
+        processes: usize,
+    ) -> Self {
         Self {
             version: Self::VERSION,
             step: 0,
             best: None,
             scaler,
+            processes,
             classes: dataset.categories().iter().map(Class::from).collect(),
             config,
         }
@@ -61,7 +75,7 @@ impl TrainState {
     pub fn continue_from(&mut self, saved: Self) {
         let scaler = self.scaler.take().map(|fresh| saved.scaler.clone().unwrap_or(fresh));
         let (config, classes) = (self.config.clone(), self.classes.clone());
-        *self = Self { config, classes, scaler, ..saved };
+        *self = Self { config, classes, scaler, processes: self.processes, ..saved };
     }
 
     /// In a new folder there is no best checkpoint yet, whatever the old run had.

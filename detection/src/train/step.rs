@@ -1,7 +1,9 @@
 //! One optimizer step.
 
 use anyhow::Result;
+use backbone::Mode;
 use engine::data::Batch;
+use engine::distributed::{Gradients, World};
 use engine::optim::{Ema, Optimizer};
 use engine::rng::Rng;
 use engine::training::{self, Measured, Sections};
@@ -23,6 +25,10 @@ pub struct Trainer {
     pub detector: Detector,
     pub optimizer: Box<dyn Optimizer>,
     pub ema: Option<Ema>,
+    pub world: World,
+    pub gradients: Gradients,
+    /// Images of this process that are computed at a time.
+    pub part_size: usize,
 }
 
 impl Trainer {
@@ -33,19 +39,17 @@ impl Trainer {
         lr: f64,
         state: &mut TrainState,
     ) -> Result<Measured> {
-        let parts = self.config.accum_steps;
-        let part_size = self.config.batch_size / parts;
+        let (parts, part_size) = (self.config.accum_steps, self.part_size);
         let mut samples = batch.images;
         self.optimizer.zero_grad();
+        self.gradients.begin()?;
         let mut sums: Vec<(&'static str, Tensor)> = Vec::new();
         while !samples.is_empty() {
             let rest = samples.split_off(part_size.min(samples.len()));
             let losses = self.losses(std::mem::replace(&mut samples, rest), batch.epoch)?;
             let total = losses.total() / parts as f64;
-            match &state.scaler {
-                Some(scaler) => scaler.scale(&total).backward(),
-                None => total.backward(),
-            }
+            let scaled = state.scaler.as_ref().map(|scaler| scaler.scale(&total));
+            self.gradients.backward(scaled.as_ref().unwrap_or(&total), samples.is_empty())?;
             add(&mut sums, &losses, parts);
         }
         let (optimizer, decay) = (self.optimizer.as_mut(), self.config.weight_decay);
@@ -66,7 +70,7 @@ impl Trainer {
             positions.iter().map(|&p| Rng::new(seed, &[SAMPLING_STREAM, epoch, p])).collect();
         let device = self.detector.device();
         let draw = |blocks| training::drop_path_table(seed, epoch, &positions, blocks, device);
-        let mode = self.detector.train_mode(&self.config, draw);
+        let mode = self.mode(draw);
         if self.detector.plugin {
             // A plugin draws from libtorch's generator.
             let first = positions.first().copied().unwrap_or_default();
@@ -75,7 +79,24 @@ impl Trainer {
         }
         let (images, targets): (Vec<_>, Vec<_>) =
             samples.into_iter().map(|sample| (sample.image, sample.targets)).unzip();
-        Ok(self.detector.model.losses(&images, &targets, &mode, &mut rngs)?)
+        Ok(self.detector.model.losses(&images, &targets, &mode, &mut rngs, &self.world)?)
+    }
+
+    /// A training pass; `draw` gives drop-path's draws, as for [`Detector::train_mode`].
+    pub fn mode(&self, draw: impl FnOnce(usize) -> Tensor) -> Mode {
+        let sync = self.world.sync_batch_norm().filter(|_| self.config.sync_bn);
+        self.detector.train_mode(&self.config, draw).with_sync_batch_norm(sync)
+    }
+
+    /// Gives all processes the same buffers where each has followed its own images: rank 0's, as
+    /// DistributedDataParallel does.
+    pub fn settle_buffers(&self) -> Result<()> {
+        if !self.config.sync_bn {
+            let mut buffers = self.detector.variables();
+            buffers.retain(|name, _| name.contains(".running_"));
+            self.world.broadcast(&buffers)?;
+        }
+        Ok(())
     }
 
     /// What a checkpoint holds: model, optimizer, and averages if there are any.

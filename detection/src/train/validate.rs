@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 use engine::checkpoint::write_file;
-use engine::run_dir::RunDir;
-use engine::training::RunLog;
+use engine::training::{RunFiles, RunLog};
 use tch::{Kind as Type, Tensor};
 
 use super::precise_bn;
 use super::step::Trainer;
 use crate::data::DetectionLoader;
-use crate::evaluation::{CocoEvaluator, EvaluatorOptions, Kind, Report};
+use crate::evaluation::{CocoEvaluator, EvaluatorOptions, ImageDetections, Kind, Report};
 use crate::inference::{self, in_original, side_lengths, to_bytes, to_tensor};
 use crate::picture::{Comparison, comparison_sheet, ground_truth_objects, png, predicted_objects};
 
@@ -18,25 +17,26 @@ const PRECISE_EPOCH: u64 = 1 << 40;
 /// Least score of a detection that is drawn.
 const DRAWN_SCORE: f64 = 0.5;
 
-/// Renews the batch norms' statistics, scores the validation images and draws
-/// some, all with the averaged weights if there are any.
+/// Renews the batch norms' statistics, scores the validation images (each process its part) and
+/// draws some, all with the averaged weights if there are any. The report is rank 0's.
 pub fn validate(
     trainer: &mut Trainer,
     loader: &DetectionLoader,
     validation: &DetectionLoader,
-    run: &RunDir,
+    files: &RunFiles,
     step: u64,
     log: &mut RunLog,
-) -> Result<Report> {
+) -> Result<Option<Report>> {
     trainer.with_averages(|trainer| {
         renew_statistics(trainer, loader)?;
         let report = score(trainer, validation)?;
-        record(step, &report, log)?;
+        let Some((report, run)) = report.as_ref().zip(files.folder()) else { return Ok(None) };
+        record(step, report, log)?;
         if let Some(sheet) = pictures(trainer, validation, step)? {
             write_file(&run.path().join("predictions.png"), &sheet)?;
             log.picture("predictions", step, &sheet)?;
         }
-        Ok(report)
+        Ok(Some(report.clone()))
     })
 }
 
@@ -77,10 +77,9 @@ fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
     precise_bn::renew(&variables, || {
         let Some(batch) = source.next() else { return Ok(false) };
         let batch = batch?;
-        let part = trainer.config.batch_size / trainer.config.accum_steps;
         let mut samples = batch.images;
         // What one part has is what the norms see in training.
-        samples.truncate(part);
+        samples.truncate(trainer.part_size);
         if heads {
             trainer.losses(samples, batch.epoch)?;
         } else {
@@ -88,25 +87,50 @@ fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
             let (count, device) = (images.len() as i64, trainer.detector.device());
             // No block is left out.
             let ones = |blocks| Tensor::ones([blocks as i64, count], (Type::Float, device));
-            let mode = trainer.detector.train_mode(&trainer.config, ones);
-            trainer.detector.model.maps(&images, &mode)?;
+            trainer.detector.model.maps(&images, &trainer.mode(ones), &trainer.world)?;
         }
         Ok(true)
     })
 }
 
-fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Report> {
+/// The figures, on rank 0: all processes detect in their images, rank 0 scores.
+fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Option<Report>> {
+    let world = &trainer.world;
+    let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
+    let model = &trainer.detector.model;
+    let detect = |found_in: &mut dyn FnMut(ImageDetections) -> crate::Result<()>| {
+        inference::detect(model, &mode, validation, found_in, Some, |_| {})
+    };
+    if world.is_alone() {
+        let mut evaluator = evaluator(trainer, validation)?;
+        detect(&mut |found| evaluator.add(found.image_id, found.detections))?;
+        return Ok(Some(evaluator.finish()?.report));
+    }
+    let mut own = Vec::new();
+    let detected = detect(&mut |found| {
+        own.push(found);
+        Ok(())
+    });
+    world.agree(detected)?;
+    let all: Vec<Vec<ImageDetections>> = world.gather(&own)?;
+    if !world.is_main() {
+        return Ok(None);
+    }
+    let mut evaluator = evaluator(trainer, validation)?;
+    for found in all.into_iter().flatten() {
+        evaluator.add(found.image_id, found.detections)?;
+    }
+    Ok(Some(evaluator.finish()?.report))
+}
+
+fn evaluator(trainer: &Trainer, validation: &DetectionLoader) -> Result<CocoEvaluator> {
     let mut kinds = vec![Kind::Bbox];
     if trainer.config.masks {
         kinds.push(Kind::Segm);
     }
     let options = EvaluatorOptions { kinds, ..EvaluatorOptions::default() };
     let ground_truth = std::sync::Arc::clone(validation.dataset().coco());
-    let mut evaluator = CocoEvaluator::new(ground_truth, options)?;
-    let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
-    let model = &trainer.detector.model;
-    inference::evaluate(model, &mode, validation, &mut evaluator, Some, |_| {})?;
-    Ok(evaluator.finish()?.report)
+    Ok(CocoEvaluator::new(ground_truth, options)?)
 }
 
 /// The sheet of labelled and found objects in the first images with any, as PNG.

@@ -85,6 +85,20 @@ impl EpochSampler {
         Ok(EpochSampler { arrangement: Arrangement::InOrder, ..shuffled })
     }
 
+    /// The part of process `rank` out of `world_size` of [`EpochSampler::in_order`].
+    ///
+    /// # Errors
+    /// As [`EpochSampler::distributed`].
+    pub fn in_order_among(
+        len: usize,
+        batch_size: usize,
+        rank: usize,
+        world_size: usize,
+    ) -> Result<Self> {
+        let shuffled = EpochSampler::distributed(len, batch_size, 0, rank, world_size)?;
+        Ok(EpochSampler { arrangement: Arrangement::InOrder, ..shuffled })
+    }
+
     /// Repeated augmentation (Berman et al.: "MultiGrain", arXiv 1902.05509; Hoffer et al.:
     /// "Augment your batch", CVPR 2020): each sample of the permutation `repeats` times in a row,
     /// and an epoch as long as without. So an epoch shows one in `repeats` of the samples, each in
@@ -138,6 +152,10 @@ impl EpochSampler {
 
     /// Steps in an epoch, the last one filled up unless in order.
     pub fn steps(&self) -> u64 {
+        if self.is_in_order() {
+            let own = self.len.saturating_sub(self.rank).div_ceil(self.world_size);
+            return own.div_ceil(self.batch_size) as u64;
+        }
         self.len.div_ceil(self.batch_size * self.world_size) as u64
     }
 
@@ -146,8 +164,13 @@ impl EpochSampler {
         let (rank, world_size) = (self.rank as u64, self.world_size as u64);
         let Range { start, end } =
             step * self.batch_size as u64..(step + 1) * self.batch_size as u64;
-        let end = if self.is_in_order() { end.min(self.len as u64) } else { end };
-        (start..end).map(move |place| place * world_size + rank)
+        let own = (self.len as u64).saturating_sub(rank).div_ceil(world_size);
+        let (in_order, batch) = (self.is_in_order(), self.batch_size as u64);
+        let end = if in_order { end.min(own) } else { end };
+        (start..end).map(move |place| {
+            let mirrored = !in_order && 2 * (place - start) >= batch;
+            place * world_size + if mirrored { world_size - 1 - rank } else { rank }
+        })
     }
 
     /// Data set indices of this rank's batch at `step` < [`EpochSampler::steps`] of `epoch`.

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tch::{COptimizer, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::ParamGroup;
+use crate::bridge::undefine_gradient;
 use crate::{Error, Result};
 
 /// From this many elements on, a tensor is a bucket of its own: the launch it
@@ -19,9 +20,6 @@ const FULL: usize = 1 << 20;
 pub(super) struct Buckets<const S: usize> {
     buckets: Vec<Bucket<S>>,
     state_names: [&'static str; S],
-    /// Knows how to undefine gradients, which tch offers in no other way.
-    /// It never steps.
-    clearer: COptimizer,
 }
 
 /// Parameters of one group whose states lie in one tensor for each kind of
@@ -80,12 +78,8 @@ impl<const S: usize> Buckets<S> {
     /// float32 or float64 tensor on the first one's device.
     pub fn new(groups: Vec<ParamGroup>, state_names: [&'static str; S]) -> Result<Self> {
         check(&groups)?;
-        let mut clearer = COptimizer::sgd(0.0, 0.0, 0.0, 0.0, false).map_err(torch)?;
         let mut buckets = Vec::new();
         for group in groups {
-            for (_, param) in &group.params {
-                clearer.add_parameters(param, 0).map_err(torch)?;
-            }
             let (lr_scale, weight_decay_scale) = (group.lr_scale, group.weight_decay_scale);
             for params in partition(group.params) {
                 let state = std::array::from_fn(|_| empty_state(&params));
@@ -93,7 +87,7 @@ impl<const S: usize> Buckets<S> {
                 buckets.push(Bucket { params, lr_scale, weight_decay_scale, state, steps });
             }
         }
-        Ok(Buckets { buckets, state_names, clearer })
+        Ok(Buckets { buckets, state_names })
     }
 
     /// Everything that has a gradient.
@@ -116,7 +110,7 @@ impl<const S: usize> Buckets<S> {
 
     /// Undefines all gradients.
     pub fn zero_grad(&mut self) {
-        self.clearer.zero_grad().expect("undefining gradients has no way to fail");
+        self.params().for_each(|(_, param)| undefine_gradient(param));
     }
 
     /// `<state name>.<parameter>` and the state in the parameter's shape.
@@ -304,10 +298,4 @@ pub(super) fn check_state(
             Err(Error::invalid("optimizer state", name, rule))
         }
     }
-}
-
-fn torch(error: tch::TchError) -> Error {
-    let text = error.to_string();
-    let sentence = text.lines().next().unwrap_or_default();
-    Error::invalid("a parameter", "refused by libtorch", sentence.to_owned())
 }

@@ -10,17 +10,21 @@ use crate::data::{
     Batch, DatasetOptions, EpochSampler, LabelledDataset, LabelledImages, LabelledSource, Loader,
     LoaderOptions, Transform,
 };
+use crate::distributed::World;
 use crate::{Error, Result};
 
 /// Images to fit a probe on and images to try it on.
 pub struct ProbeData {
     training: Loader<LabelledSource>,
     validation: Loader<LabelledSource>,
+    world: World,
 }
 
 impl ProbeData {
     /// `train` and `val` in `folder`, each with one folder a class, through
     /// `transform`, in batches of `batch_size`.
+    ///
+    /// Each process of `world` reads its part of them; all call.
     ///
     /// # Errors
     /// Those of [`LabelledDataset::open`], or no folder of such a name.
@@ -29,6 +33,7 @@ impl ProbeData {
         transform: Arc<dyn Transform>,
         batch_size: usize,
         options: &LoaderOptions,
+        world: &World,
     ) -> Result<Self> {
         let part = |name: &str| {
             let path = folder.join(name);
@@ -46,12 +51,14 @@ impl ProbeData {
         let reading = DatasetOptions { channels: transform.channels() };
         let training = LabelledDataset::open(training, &reading)?;
         let validation = LabelledDataset::open_as(validation, &reading, training.classes())?;
-        let load =
-            |dataset| in_order(Arc::new(dataset), Arc::clone(&transform), batch_size, options);
-        Ok(Self { training: load(training)?, validation: load(validation)? })
+        let load = |dataset| {
+            in_order(Arc::new(dataset), Arc::clone(&transform), batch_size, options, world)
+        };
+        let world = world.clone();
+        Ok(Self { training: load(training)?, validation: load(validation)?, world })
     }
 
-    /// Files that could not be read so far and why, of both parts.
+    /// Files that this process could not read so far and why, of both parts.
     pub fn left_out(&self) -> Vec<(String, String)> {
         [&self.training, &self.validation]
             .into_iter()
@@ -69,8 +76,8 @@ impl ProbeData {
         self.training.source().dataset().classes()
     }
 
-    /// What `features` makes of all images of the two parts; `done` hears of every
-    /// batch's number of images.
+    /// What `features` makes of all images of the two parts, each process of its own, together on
+    /// all; `done` hears of every batch's number of images.
     ///
     /// # Errors
     /// Unreadable images beyond the share allowed, those of `features`.
@@ -81,13 +88,41 @@ impl ProbeData {
         mut done: impl FnMut(u64),
     ) -> Result<[Labelled; 2]> {
         Ok([
-            extract(&self.training, device, &mut features, &mut done)?,
-            extract(&self.validation, device, &mut features, &mut done)?,
+            self.extract(&self.training, device, &mut features, &mut done)?,
+            self.extract(&self.validation, device, &mut features, &mut done)?,
         ])
+    }
+
+    fn extract(
+        &self,
+        loader: &Loader<LabelledSource>,
+        device: Device,
+        features: &mut impl FnMut(&Tensor) -> Result<Tensor>,
+        done: &mut impl FnMut(u64),
+    ) -> Result<Labelled> {
+        let own = self.world.agree(own_features(loader, device, features, done))?;
+        let (rows, classes) = match own {
+            Some((rows, classes)) => (Some(rows), classes),
+            None => (None, Vec::new()),
+        };
+        let classes = self.world.gather(&classes)?.concat();
+        if classes.is_empty() {
+            return Err(Error::Data("none of the images can be read".into()));
+        }
+        // One that has no images of its own takes the width from the others.
+        let width = rows.as_ref().map_or(0, |rows| rows.size()[1]);
+        let mut widest = [width as f64];
+        self.world.max(&mut widest)?;
+        let rows = rows
+            .unwrap_or_else(|| Tensor::zeros([0, widest[0] as i64], (tch::Kind::Float, device)));
+        let rows = self.world.gather_rows(&rows)?;
+        let count = loader.source().dataset().classes().len() as i64;
+        Labelled::new(rows, &classes, count)
     }
 }
 
-/// A loader of `dataset` in its own order, each image once.
+/// A loader of the part of `dataset` that this process of `world` has, in the data set's order,
+/// each image once.
 ///
 /// # Errors
 /// A transform for other channels, options out of range.
@@ -96,17 +131,20 @@ pub fn in_order(
     transform: Arc<dyn Transform>,
     batch_size: usize,
     options: &LoaderOptions,
+    world: &World,
 ) -> Result<Loader<LabelledSource>> {
-    let sampler = EpochSampler::in_order(dataset.len(), batch_size)?;
+    let (rank, size) = (world.rank(), world.size());
+    let sampler = EpochSampler::in_order_among(dataset.len(), batch_size, rank, size)?;
     Loader::of(LabelledSource::new(dataset, transform, sampler)?, options.clone())
 }
 
-fn extract(
+/// Features `[N, D]` and classes of this process's images; none if none can be read.
+fn own_features(
     loader: &Loader<LabelledSource>,
     device: Device,
     features: &mut impl FnMut(&Tensor) -> Result<Tensor>,
     done: &mut impl FnMut(u64),
-) -> Result<Labelled> {
+) -> Result<Option<(Tensor, Vec<i64>)>> {
     let (mut rows, mut classes) = (Vec::new(), Vec::new());
     for batch in loader.epoch(0, 0) {
         let batch: Batch<LabelledImages> = batch?;
@@ -116,9 +154,5 @@ fn extract(
             classes.extend(labels);
         }
     }
-    if rows.is_empty() {
-        return Err(Error::Data("none of the images can be read".into()));
-    }
-    let count = loader.source().dataset().classes().len() as i64;
-    Labelled::new(Tensor::cat(&rows, 0), &classes, count)
+    Ok((!rows.is_empty()).then(|| (Tensor::cat(&rows, 0), classes)))
 }

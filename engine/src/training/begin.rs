@@ -7,14 +7,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::checkpoint::{self, CheckpointDir, CheckpointFile, write_file};
-use crate::optim::Optimizer;
+use super::Sections;
+use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, write_file};
+use crate::distributed::World;
+use crate::optim::{Ema, Optimizer};
 use crate::run_dir::{LAST_CHECKPOINT, RunDir};
 use crate::settings::differences;
 use crate::{Error, Result};
 
 /// Where a run begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// At step 0, in a new folder or, if told so, in place of an old run.
     New {
@@ -45,12 +47,70 @@ impl Start {
     }
 }
 
-/// Makes or takes over the run's folder and writes its settings there.
+/// Makes or takes over the run's folder and writes its settings there, on rank 0 of `world`.
 ///
 /// # Errors
 /// Those of [`RunDir::create`] and [`CheckpointDir::open`]; [`Error::Data`] for settings that
 /// TOML cannot hold.
 pub fn open_run<C: Serialize>(
+    world: &World,
+    output: &Path,
+    start: &Start,
+    config: &C,
+) -> Result<RunFiles> {
+    let opened = world.is_main().then(|| -> Result<_> {
+        let (run, checkpoints) = open_folder(output, start, config)?;
+        if let Some(launch) = world.launch() {
+            run.claim(&launch.job)?;
+        }
+        Ok((run, checkpoints))
+    });
+    Ok(RunFiles { world: world.clone(), main: world.agree(opened.transpose())? })
+}
+
+/// The files of a run: rank 0 has them and writes; all processes call.
+pub struct RunFiles {
+    world: World,
+    main: Option<(RunDir, CheckpointDir)>,
+}
+
+impl RunFiles {
+    /// The run's folder, on rank 0.
+    pub fn folder(&self) -> Option<&RunDir> {
+        self.main.as_ref().map(|(run, _)| run)
+    }
+
+    /// The run's checkpoints, on rank 0.
+    pub fn checkpoints(&self) -> Option<&CheckpointDir> {
+        self.main.as_ref().map(|(_, checkpoints)| checkpoints)
+    }
+
+    /// Writes a checkpoint, as [`CheckpointDir::save`], and keeps the `keep` newest of finished
+    /// epochs. All processes wait until it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the checkpoints before are then as they were. On the other processes
+    /// [`Error::Elsewhere`].
+    pub fn save(
+        &self,
+        names: Names,
+        sections: &Sections,
+        state: &impl Serialize,
+        keep: usize,
+    ) -> Result<()> {
+        let saved = match self.checkpoints() {
+            None => Ok(()),
+            Some(checkpoints) => checkpoints
+                .save(names, &sections.named(), state)
+                .and_then(|_| checkpoints.prune(keep, None))
+                .map(|_| ())
+                .map_err(|error| Error::Data(format!("cannot save a checkpoint: {error}"))),
+        };
+        self.world.agree(saved)
+    }
+}
+
+fn open_folder<C: Serialize>(
     output: &Path,
     start: &Start,
     config: &C,
@@ -107,4 +167,71 @@ pub fn restore_run<C: Serialize>(
         eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
     }
     Ok(())
+}
+
+/// Gives all processes rank 0's model, averages and state and, where steps were made, its
+/// optimizer's state: rank 0 alone has read a checkpoint or weight files.
+///
+/// # Errors
+/// [`Error::Distributed`], or what `made` is on a process.
+pub fn share_run<S: Serialize + DeserializeOwned + Clone, E: From<Error> + std::fmt::Display>(
+    world: &World,
+    made: std::result::Result<(), E>,
+    model: &BTreeMap<String, Tensor>,
+    optimizer: &mut dyn Optimizer,
+    averages: Option<&Ema>,
+    (state, steps): (&mut S, fn(&S) -> u64),
+) -> std::result::Result<(), E> {
+    world.agree(made)?;
+    if world.is_alone() {
+        return Ok(());
+    }
+    *state = world.share(|| Ok::<_, Error>(state.clone()))?;
+    world.broadcast(model)?;
+    if steps(state) > 0 {
+        let of_optimizer = optimizer.state();
+        world.broadcast(&of_optimizer)?;
+        if !world.is_main() {
+            optimizer.load_state(&of_optimizer)?;
+        }
+    }
+    if let Some(averages) = averages {
+        world.broadcast(averages.averages())?;
+    }
+    Ok(())
+}
+
+/// Says what changes when a run that `saved` processes began goes on in `world`, if anything does.
+/// `batch` is the number of images of a batch, of which each process has its part.
+pub fn tell_world_change(world: &World, saved: usize, batch: usize, synchronised: bool) {
+    if saved == world.size() || !world.is_main() {
+        return;
+    }
+    let processes =
+        |count: usize| if count == 1 { "1 process".into() } else { format!("{count} processes") };
+    let norms = if synchronised {
+        "batch norms still see the whole batch"
+    } else {
+        "without --sync-bn batch norms now see another number of images"
+    };
+    eprintln!(
+        "continuing on {} what {} began: {} images of each batch of {batch} on each in place of {}. \
+         Batches, augmentation, masks and learning rates stay the same and {norms}; sums are \
+         rounded in another order",
+        processes(world.size()),
+        processes(saved),
+        batch / world.size(),
+        batch / saved.max(1),
+    );
+}
+
+/// How a batch is divided, as an addition to its size: " on 4 processes in 2 parts of 32".
+pub fn parts_of_batch(world: &World, batch_size: usize, accum_steps: usize) -> String {
+    let part = batch_size / (world.size() * accum_steps);
+    match (world.size(), accum_steps) {
+        (1, 1) => String::new(),
+        (1, parts) => format!(" in {parts} parts of {part}"),
+        (size, 1) => format!(" on {size} processes, {part} on each"),
+        (size, parts) => format!(" on {size} processes in {parts} parts of {part}"),
+    }
 }

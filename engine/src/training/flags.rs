@@ -1,16 +1,19 @@
 //! Flags of every `train` command.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::Start;
 use crate::Result;
 use crate::checkpoint::CheckpointFile;
+use crate::distributed::World;
 use crate::precision::Precision;
-use crate::run_dir::CONFIG_FILE;
+use crate::run_dir::{CONFIG_FILE, job_of, shown};
 use crate::settings::read_table;
 
 /// Where settings come from besides flags of their own, and where the run begins.
@@ -29,6 +32,17 @@ pub struct RunFlags {
     /// Delete the run that --output holds and begin anew.
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
+    /// Seconds that several processes wait for one of them before they all stop.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, value_parser = seconds)]
+    pub dist_timeout: f64,
+}
+
+/// A time that can be waited.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=1e6).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("{text:?} is no number of seconds between 0.1 and 1000000")),
+    }
 }
 
 /// How a run is computed; each a setting of the same name.
@@ -47,6 +61,12 @@ pub struct ExecutionFlags {
     /// Seed of weights, order, everything that is drawn [default: 0].
     #[arg(long, help_heading = "Execution")]
     pub seed: Option<u64>,
+    /// Whether batch norms of several processes share their statistics, true or false: a run then
+    /// comes out the same on any number of processes [default: true].
+    #[arg(long, value_name = "BOOL", alias = "sbn", num_args = 0..=1,
+          default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          help_heading = "Execution")]
+    pub sync_bn: Option<bool>,
 }
 
 /// The settings in a checkpoint's state.
@@ -56,8 +76,27 @@ struct Saved {
 }
 
 impl RunFlags {
-    /// Where the run begins.
-    pub fn start(&self) -> Start {
+    /// The processes to train with, after all have met.
+    ///
+    /// # Errors
+    /// Those of [`World::from_env`].
+    pub fn world(&self) -> Result<World> {
+        World::from_env(Duration::from_secs_f64(self.dist_timeout))
+    }
+
+    /// Where the run in `output` begins. A job that its launcher has restarted goes on with its
+    /// own run, whatever its flags were at first.
+    pub fn start(&self, output: &Path, world: &World) -> Start {
+        if let Some(launch) = world.launch().filter(|launch| launch.restarts > 0)
+            && job_of(output).as_deref() == Some(&*launch.job)
+        {
+            eprintln!(
+                "restarted for the {}. time: going on with {}",
+                launch.restarts,
+                shown(output)
+            );
+            return Start::Resume;
+        }
         match &self.resume {
             None => Start::New { overwrite: self.overwrite },
             Some(None) => Start::Resume,

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Measured, Settled};
+use super::{Measured, RunFiles, Settled};
 use crate::Result;
 use crate::checkpoint::write_file;
 use crate::data::CorruptFiles;
+use crate::distributed::World;
 use crate::metrics::{JsonlWriter, TensorBoardWriter};
 use crate::progress::{Progress, Step};
 use crate::run_dir::RunDir;
@@ -37,9 +38,9 @@ pub struct RunPlan {
 pub struct Taken<'a> {
     /// The epoch it belongs to, from 1.
     pub epoch: u64,
-    /// Images of the batch.
+    /// Images of this process's part of the batch.
     pub images: u64,
-    /// Time that it waited for its data.
+    /// Time that this process waited for its data.
     pub waited: Duration,
     /// Learning rate.
     pub lr: f64,
@@ -61,23 +62,50 @@ struct Record<'a> {
     more: BTreeMap<&'static str, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     grad_norm: Option<f64>,
+    /// Over all processes.
     images_per_second: f64,
-    /// Share of the time spent waiting for data.
+    /// Share of the time spent waiting for data, on average over all processes.
     data_wait: f64,
+    /// That of each process, to find the slow ones.
+    #[serde(skip_serializing_if = "<[f64]>::is_empty")]
+    data_wait_by_rank: &'a [f64],
 }
 
-/// Writes a run's numbers.
+/// A run's numbers, over all processes. All of them call; rank 0 writes and shows.
 pub struct RunLog {
-    metrics: JsonlWriter,
-    board: TensorBoardWriter,
-    progress: Progress,
+    world: World,
+    /// On rank 0.
+    output: Option<Output>,
     plan: RunPlan,
     /// The step before, whose numbers may still be on the device.
     behind: Option<Measured>,
     window: Window,
     last: Step,
-    corrupt_list: PathBuf,
     reported_corrupt: HashSet<String>,
+    reported_slow: HashSet<usize>,
+}
+
+/// Where numbers go.
+struct Output {
+    metrics: JsonlWriter,
+    board: TensorBoardWriter,
+    progress: Progress,
+    corrupt_list: PathBuf,
+}
+
+impl Output {
+    fn new(run: &RunDir, plan: &RunPlan) -> Result<Self> {
+        let metrics = match plan.continued {
+            true => JsonlWriter::resume(&run.metrics(), plan.done)?,
+            false => JsonlWriter::create(&run.metrics())?,
+        };
+        // Purging names the first step that will be written again.
+        let purged = plan.continued.then_some(plan.done + 1);
+        let board = TensorBoardWriter::create(&run.tensorboard(), purged)?;
+        let epochs = plan.total_steps.div_ceil(plan.steps_per_epoch);
+        let progress = Progress::new(epochs, plan.total_steps, plan.done);
+        Ok(Self { metrics, board, progress, corrupt_list: run.path().join("corrupt.txt") })
+    }
 }
 
 /// Sums since the last record.
@@ -115,25 +143,17 @@ impl RunLog {
     ///
     /// # Errors
     /// [`crate::Error::Io`].
-    pub fn new(run: &RunDir, plan: RunPlan) -> Result<Self> {
-        let metrics = match plan.continued {
-            true => JsonlWriter::resume(&run.metrics(), plan.done)?,
-            false => JsonlWriter::create(&run.metrics())?,
-        };
-        // Purging names the first step that will be written again.
-        let purged = plan.continued.then_some(plan.done + 1);
-        let board = TensorBoardWriter::create(&run.tensorboard(), purged)?;
-        let epochs = plan.total_steps.div_ceil(plan.steps_per_epoch);
+    pub fn new(world: &World, files: &RunFiles, plan: RunPlan) -> Result<Self> {
+        let output = files.folder().map(|run| Output::new(run, &plan)).transpose();
         Ok(Self {
-            metrics,
-            board,
-            progress: Progress::new(epochs, plan.total_steps, plan.done),
+            world: world.clone(),
+            output: world.agree(output)?,
             plan,
             behind: None,
             window: Window::new(),
             last: Step::default(),
-            corrupt_list: run.path().join("corrupt.txt"),
             reported_corrupt: HashSet::new(),
+            reported_slow: HashSet::new(),
         })
     }
 
@@ -142,21 +162,26 @@ impl RunLog {
         step.is_multiple_of(self.plan.log_steps) || step == self.plan.total_steps
     }
 
-    /// Reads the step before from the device, and this one too if `now`.
-    pub fn measure(&mut self, measured: Measured, now: bool) -> Vec<Settled> {
+    /// Reads the step before from the device, and this one too if `now`, which is the same on all
+    /// processes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Distributed`].
+    pub fn measure(&mut self, measured: Measured, now: bool) -> Result<Vec<Settled>> {
         let mut ready: Vec<Measured> = self.behind.replace(measured).into_iter().collect();
         if now {
             ready.extend(self.behind.take());
         }
-        ready.into_iter().map(Settled::from).collect()
+        ready.into_iter().map(|measured| measured.settle(&self.world)).collect()
     }
 
     /// Shows a step's progress and writes a record when one is due.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
     pub fn step(&mut self, step: u64, taken: &Taken, settled: &[Settled]) -> Result<()> {
-        self.window.images += taken.images;
+        let images = taken.images * self.world.size() as u64;
+        self.window.images += images;
         self.window.waited += taken.waited;
         for settled in settled {
             self.window.settled += 1;
@@ -168,10 +193,12 @@ impl RunLog {
             epoch: taken.epoch,
             loss: settled.last().map(Settled::loss),
             lr: taken.lr,
-            images: taken.images,
+            images,
             wait: taken.waited,
         };
-        self.progress.step(&self.last);
+        if let Some(output) = &mut self.output {
+            output.progress.step(&self.last);
+        }
         if self.is_due(step) {
             self.record(step, taken, settled.last().and_then(|settled| settled.grad_norm))?;
         }
@@ -185,6 +212,8 @@ impl RunLog {
         window.losses.values_mut().for_each(|loss| *loss /= window.settled as f64);
         let loss = window.losses.values().sum();
         window.losses.remove(TOTAL);
+        let waits = self.waits(window.waited.as_secs_f64() / seconds)?;
+        let Some(output) = &mut self.output else { return Ok(()) };
         let record = Record {
             step,
             epoch: step as f64 / self.plan.steps_per_epoch as f64,
@@ -194,19 +223,43 @@ impl RunLog {
             more: taken.more.iter().copied().collect(),
             grad_norm,
             images_per_second: window.images as f64 / seconds,
-            data_wait: window.waited.as_secs_f64() / seconds,
+            data_wait: waits.iter().sum::<f64>() / waits.len() as f64,
+            data_wait_by_rank: if waits.len() > 1 { &waits } else { &[] },
         };
-        self.metrics.write(&record)?;
-        self.board.scalar("train/loss", step, loss)?;
+        output.metrics.write(&record)?;
+        let board = &mut output.board;
+        board.scalar("train/loss", step, loss)?;
         for (name, value) in record.parts.iter().chain(&record.more) {
-            self.board.scalar(&format!("train/{name}"), step, *value)?;
+            board.scalar(&format!("train/{name}"), step, *value)?;
         }
-        self.board.scalar("train/lr", step, taken.lr)?;
+        board.scalar("train/lr", step, taken.lr)?;
         if let Some(norm) = grad_norm {
-            self.board.scalar("train/grad_norm", step, norm)?;
+            board.scalar("train/grad_norm", step, norm)?;
         }
-        self.board.scalar("speed/images_per_second", step, record.images_per_second)?;
-        self.board.scalar("speed/data_wait", step, record.data_wait)
+        board.scalar("speed/images_per_second", step, record.images_per_second)?;
+        board.scalar("speed/data_wait", step, record.data_wait)
+    }
+
+    /// Every process's share of time that it waited for its data; `own` is this one's. Names, once
+    /// each, those that keep the others waiting.
+    fn waits(&mut self, own: f64) -> Result<Vec<f64>> {
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let all: Vec<(String, f64)> = self.world.gather(&(host, own))?;
+        let waits: Vec<f64> = all.iter().map(|(_, wait)| *wait).collect();
+        for rank in slow_ranks(&waits) {
+            if self.reported_slow.insert(rank) {
+                let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+                let least = waits.iter().copied().fold(f64::INFINITY, f64::min);
+                self.note(&format!(
+                    "rank {rank} on {} waits {} of its time for data, the quickest process {}: \
+                     everybody waits for the slowest",
+                    all[rank].0,
+                    percent(waits[rank]),
+                    percent(least),
+                ));
+            }
+        }
+        Ok(waits)
     }
 
     /// Writes a further line of `metrics.jsonl`.
@@ -214,7 +267,7 @@ impl RunLog {
     /// # Errors
     /// [`crate::Error::Io`].
     pub fn write<R: Serialize>(&mut self, record: &R) -> Result<()> {
-        self.metrics.write(record)
+        self.output.as_mut().map_or(Ok(()), |output| output.metrics.write(record))
     }
 
     /// Writes a number for TensorBoard.
@@ -222,7 +275,7 @@ impl RunLog {
     /// # Errors
     /// [`crate::Error::Io`].
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
-        self.board.scalar(tag, step, value)
+        self.output.as_mut().map_or(Ok(()), |output| output.board.scalar(tag, step, value))
     }
 
     /// Writes a picture, as PNG bytes, for TensorBoard.
@@ -230,28 +283,32 @@ impl RunLog {
     /// # Errors
     /// [`crate::Error::Io`].
     pub fn picture(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
-        self.board.image(tag, step, png)
+        self.output.as_mut().map_or(Ok(()), |output| output.board.image(tag, step, png))
     }
 
     /// Says something beside the progress.
     pub fn note(&mut self, text: &str) {
-        self.progress.note(text);
+        if let Some(output) = &mut self.output {
+            output.progress.note(text);
+        }
     }
 
-    /// Names files that newly proved unreadable, and lists all in the run.
+    /// Names files that newly proved unreadable on any process, and lists all in the run.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
     pub fn corrupt(&mut self, corrupt: &CorruptFiles) -> Result<()> {
-        if corrupt.len() <= self.reported_corrupt.len() {
+        let report: BTreeMap<String, String> =
+            self.world.gather(&corrupt.report())?.into_iter().flatten().collect();
+        let Some(output) = &mut self.output else { return Ok(()) };
+        if report.len() <= self.reported_corrupt.len() {
             return Ok(());
         }
-        let report = corrupt.report();
         let lines: String = report.iter().map(|(name, why)| format!("{name}\t{why}\n")).collect();
-        write_file(&self.corrupt_list, lines.as_bytes())?;
+        write_file(&output.corrupt_list, lines.as_bytes())?;
         for (name, why) in &report {
             if self.reported_corrupt.insert(name.clone()) {
-                self.progress.note(&format!("skipped {name}: {why}"));
+                output.progress.note(&format!("skipped {name}: {why}"));
             }
         }
         Ok(())
@@ -262,11 +319,35 @@ impl RunLog {
         if let Some(began) = self.window.pause_began.take() {
             self.window.paused += began.elapsed();
         }
-        self.progress.skip_time();
+        if let Some(output) = &mut self.output {
+            output.progress.skip_time();
+        }
     }
 
     /// Shows where the run ended.
     pub fn finish(&mut self) {
-        self.progress.epoch_end(&self.last);
+        if let Some(output) = &mut self.output {
+            output.progress.epoch_end(&self.last);
+        }
+    }
+}
+
+/// Processes that wait for their data both a fifth of the time and far longer than the quickest.
+fn slow_ranks(waits: &[f64]) -> Vec<usize> {
+    let least = waits.iter().copied().fold(f64::INFINITY, f64::min);
+    let slow = |wait: f64| wait > 0.2 && wait > 2.0 * least + 0.1;
+    (0..waits.len()).filter(|&rank| slow(waits[rank])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_slow_beside_quick_ones_only() {
+        assert_eq!(slow_ranks(&[0.01, 0.45, 0.02, 0.3]), [1, 3]);
+        assert_eq!(slow_ranks(&[0.5, 0.6, 0.55]), [0usize; 0]);
+        assert_eq!(slow_ranks(&[0.0, 0.15]), [0usize; 0]);
+        assert_eq!(slow_ranks(&[0.9]), [0usize; 0]);
     }
 }

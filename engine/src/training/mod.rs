@@ -11,7 +11,10 @@ mod sections;
 mod settled;
 mod update;
 
-pub use begin::{Start, open_run, restore_run, saved_state};
+pub use begin::{
+    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
+    tell_world_change,
+};
 pub use draws::drop_path_table;
 pub use flags::{ExecutionFlags, RunFlags};
 pub use log::{RunLog, RunPlan, Taken};

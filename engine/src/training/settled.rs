@@ -1,11 +1,12 @@
 //! A step's numbers: on the device, then read from it, then judged.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use tch::Tensor;
 
-use crate::checkpoint::{CheckpointDir, write_file};
+use super::RunFiles;
+use crate::checkpoint::write_file;
+use crate::distributed::World;
 use crate::{Error, Result};
 
 /// What a step computed, still on the device.
@@ -42,30 +43,37 @@ impl Settled {
     }
 }
 
-impl From<Measured> for Settled {
-    /// Waits for the device.
-    fn from(measured: Measured) -> Self {
+impl Measured {
+    /// Waits for the device, and takes the means over all processes of the losses; gradients are
+    /// everybody's already.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`].
+    pub fn settle(self, world: &World) -> Result<Settled> {
         let number = |tensor: &Tensor| tensor.double_value(&[]);
-        Self {
-            losses: measured.losses.iter().map(|(name, loss)| (*name, number(loss))).collect(),
-            grad_norm: measured.grad_norm.as_ref().map(number),
-            step: measured.step,
-            indices: measured.indices,
-        }
+        let mut losses: Vec<f64> = self.losses.iter().map(|(_, loss)| number(loss)).collect();
+        world.mean(&mut losses)?;
+        let names = self.losses.iter().map(|(name, _)| *name);
+        Ok(Settled {
+            losses: names.zip(losses).collect(),
+            grad_norm: self.grad_norm.as_ref().map(number),
+            step: self.step,
+            indices: self.indices,
+        })
     }
 }
 
-/// Stops the run in `folder` at a loss or gradient that is not finite, and lists the step's
-/// images there. The last checkpoint, made before it, stays. `name` names an image by its index,
-/// `advice` is what may help.
+/// Stops the run at a loss or gradient that is not finite, on all processes, and lists the step's
+/// images in the run's folder. The last checkpoint, made before it, stays. `name` names an image by
+/// its index, `advice` is what may help.
 ///
 /// # Errors
 /// [`Error::Data`] if that is the case.
 pub fn refuse_non_finite(
+    world: &World,
     settled: &Settled,
-    folder: &Path,
+    files: &RunFiles,
     name: impl Fn(usize) -> String,
-    checkpoints: &CheckpointDir,
     advice: &str,
 ) -> Result<()> {
     let wrong = settled.losses.iter().find(|(_, loss)| !loss.is_finite());
@@ -75,7 +83,12 @@ pub fn refuse_non_finite(
         _ => return Ok(()),
     };
     let names: Vec<String> = settled.indices.iter().map(|&index| name(index)).collect();
-    let list = folder.join(format!("non-finite-step-{}.txt", settled.step));
+    let names = world.gather(&names)?.concat();
+    let (Some(folder), Some(checkpoints)) = (files.folder(), files.checkpoints()) else {
+        let text = format!("{what} at step {}", settled.step);
+        return Err(Error::Elsewhere { rank: 0, text });
+    };
+    let list = folder.path().join(format!("non-finite-step-{}.txt", settled.step));
     write_file(&list, (names.join("\n") + "\n").as_bytes())?;
     let kept = checkpoints.last().map_or("there is no checkpoint yet".into(), |path| {
         format!("the last good checkpoint is {}", path.display())

@@ -22,6 +22,10 @@ Examples:
   # The paper's ResNet-50 recipe from tar shards, 512 images at a time
   pretrain train --data 'shards-{000..146}.tar' --output runs/r50 --accum-steps 8 --precision bfloat16
 
+  # Eight GPUs of one machine; the batch is still that of the whole
+  torchrun --standalone --no-python --nproc-per-node 8 \
+      pretrain train --data photos --output runs/r50
+
   # See what a set of flags means, and keep it in a file
   pretrain train --data photos --output runs/a --model convnext_small --dump-config > a.toml
   pretrain train --config a.toml";
@@ -163,12 +167,6 @@ struct Settings {
     /// Epochs between such probes [default: 20].
     #[arg(long, value_name = "N", help_heading = "Output")]
     probe_epochs: Option<u64>,
-
-    /// Accepted from the official script: one process has nothing to synchronise.
-    #[arg(long, hide = true, value_name = "0|1")]
-    #[serde(skip)]
-    #[allow(dead_code)]
-    sbn: Option<String>,
 }
 
 fn pair(text: &str) -> Result<[f64; 2], String> {
@@ -182,12 +180,20 @@ fn pair(text: &str) -> Result<[f64; 2], String> {
 /// # Errors
 /// Settings that cannot be run, and whatever stops the run.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let config = resolve(&args)?;
+    let world = args.run.world()?;
+    // Rank 0 alone sees files of an earlier run.
+    let (config, start) = world.share(|| {
+        let config = resolve(&args)?;
+        let start = args.run.start(&config.output, &world);
+        anyhow::Ok((config, start))
+    })?;
     if args.run.dump_config {
-        print!("{}", toml::to_string_pretty(&config)?);
+        if world.is_main() {
+            print!("{}", toml::to_string_pretty(&config)?);
+        }
         return Ok(());
     }
-    train::train(config, args.run.start())
+    train::train(config, start, &world)
 }
 
 /// The flags over the file over (when continuing) the run's own settings over

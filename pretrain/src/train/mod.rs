@@ -9,8 +9,9 @@ mod step;
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use engine::checkpoint::Names;
+use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
 use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
@@ -36,24 +37,24 @@ struct EpochRecord {
 
 /// Pretrains as `config` says and leaves weights, pictures and metrics in its
 /// output folder. An interrupt (Ctrl-C, SIGTERM) saves a checkpoint and ends
-/// the run in order.
+/// the run in order. All processes of `world` call; rank 0 writes.
 ///
 /// # Errors
 /// Anything that keeps the run from starting, unreadable images beyond the
 /// configured share, a loss or gradient that is not finite, a full disk.
-pub fn train(config: TrainConfig, start: Start) -> Result<()> {
+pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     let interrupted = watch_for_interrupts()?;
-    let Setup { run, loader, mut trainer, mut state, checkpoints, probe } =
-        Setup::new(config, &start)?;
+    let Setup { files, loader, mut trainer, mut state, probe } = Setup::new(config, &start, world)?;
     let config = trainer.config.clone();
     let steps_per_epoch = loader.steps();
     let total = steps_per_epoch * config.epochs;
     let warmup = steps_per_epoch * config.warmup_epochs;
-    let outputs = Outputs::new(&run, &loader, &config)?;
+    let outputs = files.folder().map(|run| Outputs::new(run, &loader, &config)).transpose();
+    let outputs = world.agree(outputs)?;
     let continued = start == Start::Resume;
     let (done, log_steps) = (state.step, config.log_steps);
     let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
-    let mut log = RunLog::new(&run, plan)?;
+    let mut log = RunLog::new(world, &files, plan)?;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
     for batch in loader.batches(epoch..config.epochs, step_in_epoch) {
@@ -61,11 +62,12 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
         let weight_decay =
             cosine_weight_decay(config.weight_decay, config.weight_decay_end, state.step, total);
+        world.set_step(state.step + 1);
         let measured = trainer.step(&batch, lr, weight_decay, &mut state)?;
 
         state.step += 1;
         let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
-        let stop = interrupted.load(Ordering::Relaxed);
+        let stop = world.any(interrupted.load(Ordering::Relaxed))?;
         let checkpoint_due = stop
             || ended_epoch.is_some_and(|e| e % config.checkpoint_epochs == 0 || e == config.epochs)
             || config.checkpoint_steps > 0 && state.step % config.checkpoint_steps == 0;
@@ -73,10 +75,10 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
 
         // The host waits for the device here, and only when it must: a CPU has
         // the numbers at hand, a GPU is otherwise read one step behind.
-        let settled = log.measure(measured, must_know || trainer.device == Device::Cpu);
+        let settled = log.measure(measured, must_know || trainer.device == Device::Cpu)?;
         for settled in &settled {
             let name = |index| loader.dataset().name(index);
-            refuse_non_finite(settled, run.path(), name, &checkpoints, ADVICE)?;
+            refuse_non_finite(world, settled, &files, name, ADVICE)?;
             state.count_loss(settled.loss());
         }
         let taken = Taken {
@@ -97,7 +99,8 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
             log.write(&record)?;
             log.scalar("epoch/loss", epoch, loss)?;
             log.corrupt(loader.corrupt_files())?;
-            if config.picture_epochs > 0 && epoch % config.picture_epochs == 0 {
+            let picture_due = config.picture_epochs > 0 && epoch % config.picture_epochs == 0;
+            if let Some(outputs) = outputs.as_ref().filter(|_| picture_due) {
                 outputs.draw(&trainer, epoch, state.step, &mut log)?;
             }
             if let Some(probe) = probe.as_ref().filter(|p| p.is_due(epoch, config.epochs)) {
@@ -105,10 +108,8 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
             }
         }
         if checkpoint_due {
-            checkpoints
-                .save(names, &trainer.sections().named(), &state)
-                .context("cannot save a checkpoint")?;
-            checkpoints.prune(config.keep, None)?;
+            trainer.settle_buffers()?;
+            files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if stop {
             log.finish();
@@ -122,5 +123,5 @@ pub fn train(config: TrainConfig, start: Start) -> Result<()> {
         log.skip_time();
     }
     log.finish();
-    outputs.finish(&trainer, &state)
+    world.agree(outputs.map_or(Ok(()), |outputs| outputs.finish(&trainer, &state)))
 }

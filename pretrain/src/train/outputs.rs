@@ -81,8 +81,11 @@ impl Outputs {
             normalize: normalize(&self.config)?,
             title: format!("{} {when}", self.config.model),
         };
-        let drawn =
-            reconstruct(&trainer.spark, &self.samples.to_device(trainer.device), &settings)?;
+        let drawn = reconstruct(
+            &trainer.spark,
+            &self.samples.to_device(trainer.device).to_kind(self.config.precision.parameters()),
+            &settings,
+        )?;
         Ok(Some(png(&drawn.sheet)?))
     }
 

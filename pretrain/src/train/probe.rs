@@ -5,9 +5,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use backbone::Mode;
 use engine::data::{Evaluate, Interpolation, LoaderOptions};
+use engine::distributed::World;
 use engine::probe::{Knn, ProbeData, pooled};
 use engine::training::RunLog;
 use serde::Serialize;
+use tch::Kind;
 
 use super::setup::normalize;
 use super::step::Trainer;
@@ -32,14 +34,14 @@ impl Probe {
     ///
     /// # Errors
     /// A folder without `train` and `val`, or without classes in them.
-    pub fn open(config: &TrainConfig) -> Result<Option<Self>> {
+    pub fn open(config: &TrainConfig, world: &World) -> Result<Option<Self>> {
         let Some(folder) = &config.probe else { return Ok(None) };
         let size = (config.input_size.height as usize, config.input_size.width as usize);
         let side = size.0.max(size.1);
         let transform = Evaluate::new(side, size, Interpolation::Bicubic, normalize(config)?)?;
-        let options = LoaderOptions::new(config.workers, config.max_corrupt);
-        let batch = config.batch_size / config.accum_steps;
-        let data = ProbeData::open(folder, Arc::new(transform), batch, &options)
+        let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
+        let batch = world.part_of(config.batch_size, config.accum_steps)?;
+        let data = ProbeData::open(folder, Arc::new(transform), batch, &options, world)
             .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;
         Ok(Some(Self { data, every: config.probe_epochs }))
     }
@@ -58,7 +60,10 @@ impl Probe {
     ) -> Result<()> {
         let mode = Mode::eval().with_compute(trainer.config.precision.compute());
         let encoder = trainer.spark.encoder();
-        let features = |images: &tch::Tensor| Ok(pooled(encoder, images, &mode)?);
+        let kind = trainer.config.precision.parameters();
+        let features = |images: &tch::Tensor| {
+            Ok(pooled(encoder, &images.to_kind(kind), &mode)?.to_kind(Kind::Float))
+        };
         let known = self.data.left_out().len();
         let [training, validation] = self.data.features(trainer.device, features, |_| {})?;
         for (name, why) in self.data.left_out().iter().skip(known) {

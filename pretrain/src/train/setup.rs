@@ -5,17 +5,21 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
-use engine::checkpoint::{CheckpointDir, CheckpointFile};
+use engine::checkpoint::CheckpointFile;
 use engine::data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::device::{described, parse_device, use_threads};
+use engine::device::{described, device_among, use_threads_among};
+use engine::distributed::{Gradients, World};
 use engine::optim::{
     AdamW, AdamWConfig, GradScaler, Lamb, LambConfig, Optimizer, Sgd, SgdConfig, param_groups,
 };
-use engine::run_dir::{RunDir, shown};
-use engine::training::{Start, open_run, restore_run, saved_state};
+use engine::run_dir::shown;
+use engine::training::{
+    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
+    tell_world_change,
+};
 use tch::{Device, nn};
 
 use super::probe::Probe;
@@ -27,31 +31,36 @@ use crate::spark::Spark;
 
 /// Everything a run works with.
 pub struct Setup {
-    pub run: RunDir,
+    pub files: RunFiles,
     pub loader: Loader,
     pub trainer: Trainer,
     pub state: TrainState,
-    pub checkpoints: CheckpointDir,
     pub probe: Option<Probe>,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start) -> Result<Self> {
-        let threads = use_threads(config.threads);
-        let device = parse_device(&config.device)?;
+    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
+        let threads = use_threads_among(config.threads, world);
+        let device = world.agree(device_among(&config.device, world))?;
+        world.use_device(device)?;
 
-        let loader = loader(&config)?;
-        let probe = Probe::open(&config)?;
-        let mut trainer = trainer(config, device)?;
+        let loader = loader(&config, world)?;
+        let probe = world.agree(Probe::open(&config, world))?;
+        let mut trainer = world.agree(trainer(config, device, world))?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
-        let mut state = TrainState::new(trainer.config.clone(), scaler);
-        begin(start, &mut trainer, &mut state)?;
+        let mut state = TrainState::new(trainer.config.clone(), scaler, world.size());
+        let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
+        let variables = trainer.variables();
+        let (optimizer, averages) = (trainer.optimizer.as_mut(), None);
+        share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
 
-        let (run, checkpoints) = open_run(&trainer.config.output, start, &trainer.config)?;
-        announce(&trainer, &loader, &state, threads);
-        Ok(Self { run, loader, trainer, state, checkpoints, probe })
+        let files = open_run(world, &trainer.config.output, start, &trainer.config)?;
+        if world.is_main() {
+            announce(&trainer, &loader, &state, threads);
+        }
+        Ok(Self { files, loader, trainer, state, probe })
     }
 }
 
@@ -64,6 +73,8 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
         let variables = trainer.variables();
         let settings = (&saved.config, &trainer.config);
         restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
+        let batch_size = trainer.config.batch_size;
+        tell_world_change(&trainer.world, saved.processes, batch_size, trainer.config.sync_bn);
         state.continue_from(saved);
         if matches!(start, Start::From(_)) {
             state.forget_best();
@@ -78,9 +89,11 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
     Ok(())
 }
 
-fn loader(config: &TrainConfig) -> Result<Loader> {
+fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
+    let part = world.part_of(config.batch_size, config.accum_steps)?;
     let options = DatasetOptions { channels: config.in_chans as usize };
-    let dataset = Dataset::open(&config.data, &options)
+    let dataset = world
+        .agree(Dataset::open(&config.data, &options))
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
     let transform = Augment {
@@ -93,8 +106,10 @@ fn loader(config: &TrainConfig) -> Result<Loader> {
         flip: RandomHorizontalFlip::new(config.hflip)?,
         normalize: normalize(config)?,
     };
-    let sampler = EpochSampler::new(dataset.len(), config.batch_size, config.seed)?;
-    let options = LoaderOptions::new(config.workers, config.max_corrupt);
+    let own = part * config.accum_steps;
+    let (rank, size) = (world.rank(), world.size());
+    let sampler = EpochSampler::distributed(dataset.len(), own, config.seed, rank, size)?;
+    let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
     Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
 }
 
@@ -105,7 +120,7 @@ pub fn normalize(config: &TrainConfig) -> Result<Normalize> {
     Ok(Normalize::new(mean, std)?)
 }
 
-fn trainer(config: TrainConfig, device: Device) -> Result<Trainer> {
+fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer> {
     tch::manual_seed(config.seed as i64);
     let model = config.registered_model()?;
     let options = BuildOptions {
@@ -113,11 +128,17 @@ fn trainer(config: TrainConfig, device: Device) -> Result<Trainer> {
         drop_path_rate: config.drop_path.unwrap_or(0.0),
         ..BuildOptions::default()
     };
-    let store = nn::VarStore::new(device);
+    let mut store = nn::VarStore::new(device);
     let build = |path: &nn::Path| model.build(path, &options);
     let spark = Spark::new(&store.root(), config.decoder_width, build)?;
+    if config.precision == Precision::Float64 {
+        store.double();
+    }
+    let gradients = Gradients::new(world, &store)?;
     let optimizer = optimizer(&config, &store)?;
-    Ok(Trainer { config, store, spark, optimizer, device })
+    let part_size = world.part_of(config.batch_size, config.accum_steps)?;
+    let world = world.clone();
+    Ok(Trainer { config, store, spark, optimizer, device, world, gradients, part_size })
 }
 
 fn optimizer(config: &TrainConfig, store: &nn::VarStore) -> Result<Box<dyn Optimizer>> {
@@ -156,10 +177,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
     let rest = count("") - encoder;
-    let parts = match config.accum_steps {
-        1 => String::new(),
-        parts => format!(" in {parts} parts of {}", config.batch_size / parts),
-    };
+    let parts = parts_of_batch(&trainer.world, config.batch_size, config.accum_steps);
     let device = described(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\

@@ -20,8 +20,16 @@ pub struct TrainState {
     pub best_loss: Option<f64>,
     /// Loss scaling, with float16.
     pub scaler: Option<GradScaler>,
+    /// How many processes made the last steps.
+    #[serde(default = "one")]
+    pub processes: usize,
     /// Settings the run was made with.
     pub config: TrainConfig,
+}
+
+/// Of checkpoints from before there could be several.
+fn one() -> usize {
+    1
 }
 
 impl TrainState {
@@ -29,13 +37,14 @@ impl TrainState {
     pub const VERSION: u32 = 1;
 
     /// Before the first step.
-    pub fn new(config: TrainConfig, scaler: Option<GradScaler>) -> Self {
+    pub fn new(config: TrainConfig, scaler: Option<GradScaler>, processes: usize) -> Self {
         Self {
             version: Self::VERSION,
             step: 0,
             epoch_loss: (0.0, 0),
             best_loss: None,
             scaler,
+            processes,
             config,
         }
     }
@@ -43,8 +52,8 @@ impl TrainState {
     /// Takes over where `saved` left off; the settings stay this run's.
     pub fn continue_from(&mut self, saved: Self) {
         let scaler = self.scaler.take().map(|fresh| saved.scaler.clone().unwrap_or(fresh));
-        let config = self.config.clone();
-        *self = Self { config, scaler, ..saved };
+        let (config, processes) = (self.config.clone(), self.processes);
+        *self = Self { config, scaler, processes, ..saved };
     }
 
     /// In a new folder there is no best checkpoint yet, whatever the old run had.

@@ -1,14 +1,16 @@
 //! One optimizer step.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use anyhow::Result;
-use backbone::{DropPathDraws, Mode};
+use backbone::{DropPathDraws, Mode, SyncBatchNorm};
 use engine::data::Batch;
+use engine::distributed::{Gradients, World};
 use engine::optim::Optimizer;
 use engine::rng::Rng;
 use engine::training::{self, Measured, Sections};
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Tensor, nn};
 
 use super::state::TrainState;
 use crate::config::TrainConfig;
@@ -25,6 +27,10 @@ pub struct Trainer {
     pub spark: Spark,
     pub optimizer: Box<dyn Optimizer>,
     pub device: Device,
+    pub world: World,
+    pub gradients: Gradients,
+    /// Images of this process that are computed at a time.
+    pub part_size: usize,
 }
 
 impl Trainer {
@@ -37,18 +43,17 @@ impl Trainer {
         weight_decay: f64,
         state: &mut TrainState,
     ) -> Result<Measured> {
-        let images = Tensor::try_from(&batch.images)?.to_device(self.device);
-        let parts = self.config.accum_steps;
-        let part_size = self.config.batch_size / parts;
+        let kind = self.config.precision.parameters();
+        let images = Tensor::try_from(&batch.images)?.to_device(self.device).to_kind(kind);
+        let (parts, part_size) = (self.config.accum_steps, self.part_size);
         self.optimizer.zero_grad();
-        let mut total = Tensor::zeros([0; 0], (Kind::Float, self.device));
+        self.gradients.begin()?;
+        let mut total = Tensor::zeros([0; 0], (kind, self.device));
         for (part, positions) in batch.positions.chunks(part_size).enumerate() {
             let images = images.narrow(0, (part * part_size) as i64, part_size as i64);
             let loss = self.loss(&images, batch.epoch, positions)? / parts as f64;
-            match &state.scaler {
-                Some(scaler) => scaler.scale(&loss).backward(),
-                None => loss.backward(),
-            }
+            let scaled = state.scaler.as_ref().map(|scaler| scaler.scale(&loss));
+            self.gradients.backward(scaled.as_ref().unwrap_or(&loss), part + 1 == parts)?;
             total += loss.detach();
         }
         let optimizer = self.optimizer.as_mut();
@@ -68,8 +73,25 @@ impl Trainer {
         let mask = mask::draw(generators, grid, keep, self.device)?;
         let mode = Mode::train()
             .with_compute(self.config.precision.compute())
+            .with_sync_batch_norm(self.sync_batch_norm())
             .with_drop_path(self.drop_path_draws(epoch, positions));
         Ok(self.spark.forward(images, &mask, &mode, Execution::Packed)?.loss)
+    }
+
+    /// What batch norms share their statistics by, if they do.
+    fn sync_batch_norm(&self) -> Option<Rc<dyn SyncBatchNorm>> {
+        self.world.sync_batch_norm().filter(|_| self.config.sync_bn)
+    }
+
+    /// Gives all processes the same buffers where each has followed its own images: rank 0's, as
+    /// DistributedDataParallel does.
+    pub fn settle_buffers(&self) -> Result<()> {
+        if !self.config.sync_bn {
+            let mut buffers = self.variables();
+            buffers.retain(|_, tensor| !tensor.requires_grad());
+            self.world.broadcast(&buffers)?;
+        }
+        Ok(())
     }
 
     /// Draws that depend on the sample alone, so that neither the batch's

@@ -11,6 +11,7 @@ mod pool;
 mod sample;
 
 use backbone::Mode;
+use engine::distributed::World;
 use engine::rng::Rng;
 use tch::nn::Path;
 use tch::{Reduction, Tensor};
@@ -21,7 +22,7 @@ use self::mask_targets::mask_targets;
 use self::pool::Pooler;
 use self::sample::Sample;
 use super::config::{ModelConfig, RoiConfig};
-use super::losses::smooth_l1_sum;
+use super::losses::{mean_count, smooth_l1_sum};
 use super::rpn::Proposals;
 use crate::Result;
 use crate::ops::{BoxCoder, Matcher};
@@ -76,10 +77,10 @@ impl RoiHeads {
 
     /// Losses of regions sampled from `proposals`: `loss_cls`, `loss_box_reg`
     /// and `loss_mask`. `maps` are all of the pyramid's, finest first, `sizes`
-    /// the images' before padding.
+    /// the images' before padding. Counts are those of all processes.
     ///
     /// # Errors
-    /// An image too large to draw polygons in.
+    /// An image too large to draw polygons in; processes that cannot be reached.
     pub fn losses(
         &self,
         maps: &[Tensor],
@@ -87,7 +88,7 @@ impl RoiHeads {
         targets: &[Targets],
         sizes: &[(i64, i64)],
         mode: &Mode,
-        rngs: &mut [Rng],
+        (rngs, world): (&mut [Rng], &World),
     ) -> Result<Vec<(&'static str, Tensor)>> {
         let samples: Vec<Sample> = proposals
             .iter()
@@ -99,11 +100,11 @@ impl RoiHeads {
             .collect();
         let boxes: Vec<&Tensor> = samples.iter().map(|sample| &sample.boxes).collect();
         let predictions = self.predict(maps, &boxes, mode);
-        let (cross_entropy, distance) = self.box_losses(&predictions, &samples);
+        let (cross_entropy, distance) = self.box_losses(&predictions, &samples, world)?;
         let mut losses = vec![("loss_cls", cross_entropy), ("loss_box_reg", distance)];
         if let Some(mask) = &self.mask {
             let objects = Objects { samples: &samples, targets, sizes };
-            losses.push(("loss_mask", self.mask_loss(mask, maps, &objects, mode)?));
+            losses.push(("loss_mask", self.mask_loss(mask, maps, &objects, mode, world)?));
         }
         Ok(losses)
     }
@@ -133,12 +134,17 @@ impl RoiHeads {
 
     /// Cross entropy of all sampled regions, and the distance of those that are
     /// objects from them, both over the number of sampled regions.
-    fn box_losses(&self, predictions: &Predictions, samples: &[Sample]) -> (Tensor, Tensor) {
+    fn box_losses(
+        &self,
+        predictions: &Predictions,
+        samples: &[Sample],
+        world: &World,
+    ) -> Result<(Tensor, Tensor)> {
         let all = |field: fn(&Sample) -> &Tensor| {
             Tensor::cat(&samples.iter().map(field).collect::<Vec<_>>(), 0)
         };
         let columns = all(|sample| &sample.columns);
-        let count = columns.size()[0].max(1);
+        let count = mean_count(world, columns.size()[0])?;
         let cross_entropy = predictions.scores.cross_entropy_loss::<Tensor>(
             &columns,
             None,
@@ -151,7 +157,7 @@ impl RoiHeads {
         let moves = of_columns(&moves, &columns.index_select(0, &objects));
         let goals = all(|sample| &sample.goals).to_kind(moves.kind());
         let distance = smooth_l1_sum(&moves, &goals, self.config.box_head.smooth_l1_beta);
-        (cross_entropy / count, distance / count)
+        Ok((cross_entropy / count, distance / count))
     }
 
     /// Mean cross entropy of the cells of the regions that are objects.
@@ -161,6 +167,7 @@ impl RoiHeads {
         maps: &[Tensor],
         objects: &Objects,
         mode: &Mode,
+        world: &World,
     ) -> Result<Tensor> {
         let Objects { samples, targets, sizes } = objects;
         let boxes: Vec<Tensor> = samples.iter().map(Sample::object_boxes).collect();
@@ -175,16 +182,19 @@ impl RoiHeads {
         });
         let goals = Tensor::cat(&goals.collect::<Result<Vec<_>>>()?, 0);
         let goals = goals.to_device(logits.device()).to_kind(logits.kind());
+        let count = mean_count(world, logits.size()[0])?;
         if logits.size()[0] == 0 {
             // Zero, with gradients that are zero too.
             return Ok(logits.sum(logits.kind()));
         }
-        Ok(logits.squeeze_dim(1).binary_cross_entropy_with_logits::<Tensor>(
+        let cells = (goals.size()[1] * goals.size()[2]) as f64;
+        let cross_entropy = logits.squeeze_dim(1).binary_cross_entropy_with_logits::<Tensor>(
             &goals,
             None,
             None,
-            Reduction::Mean,
-        ))
+            Reduction::Sum,
+        );
+        Ok(cross_entropy / (count * cells))
     }
 
     fn background(&self) -> i64 {

@@ -9,6 +9,7 @@ mod sampled;
 mod select;
 
 use backbone::Mode;
+use engine::distributed::World;
 use engine::rng::Rng;
 use tch::nn::Path;
 use tch::{Kind, Reduction, Tensor};
@@ -17,7 +18,7 @@ pub use select::Proposals;
 
 use self::head::RpnHead;
 use super::config::{AnchorRule, BoxPrecision, LossNormalizer, ModelConfig, RpnConfig};
-use super::losses::smooth_l1_sum;
+use super::losses::{mean_count, smooth_l1_sum};
 use crate::Result;
 use crate::ops::{AnchorGenerator, AnchorStyle, BoxCoder, Matcher, subsample};
 use crate::structures::{Boxes, Targets};
@@ -131,15 +132,18 @@ impl Rpn {
 
     /// (`loss_rpn_cls`, `loss_rpn_loc`): cross entropy of the sampled anchors,
     /// and the distance of those that stand for an object from it. `maps` are
-    /// those that `output` was predicted for.
+    /// those that `output` was predicted for. Counts are those of all processes.
+    ///
+    /// # Errors
+    /// Processes that cannot be reached.
     pub fn losses(
         &self,
         maps: &[Tensor],
         output: &RpnOutput,
         targets: &[Targets],
         mode: &Mode,
-        rngs: &mut [Rng],
-    ) -> (Tensor, Tensor) {
+        (rngs, world): (&mut [Rng], &World),
+    ) -> crate::Result<(Tensor, Tensor)> {
         let anchors: Vec<&Tensor> = output.0.iter().map(|level| &level.anchors).collect();
         let anchors = Tensor::cat(&anchors, 0);
         let (mut positives, mut negatives, mut goals) = (Vec::new(), Vec::new(), Vec::new());
@@ -168,10 +172,10 @@ impl Rpn {
         let goals = Tensor::cat(&goals, 0).to_kind(moves.kind());
         let distance = smooth_l1_sum(&moves, &goals, self.config.smooth_l1_beta);
         let normalizer = match self.config.normalizer {
-            LossNormalizer::Budget => self.config.batch * targets.len() as i64,
-            LossNormalizer::Sampled => count.max(1),
+            LossNormalizer::Budget => (self.config.batch * targets.len() as i64) as f64,
+            LossNormalizer::Sampled => mean_count(world, count)?,
         };
-        (cross_entropy / normalizer, distance / normalizer)
+        Ok((cross_entropy / normalizer, distance / normalizer))
     }
 
     /// Which anchors of an image are learned from: indices of those that stand

@@ -23,6 +23,7 @@ use super::dataset::Dataset;
 use super::sampler::EpochSampler;
 use super::transforms::Transform;
 use crate::device::cores;
+use crate::distributed::World;
 use crate::{Error, Result};
 
 /// How a [`Loader`] works; none of it changes what it yields.
@@ -52,6 +53,14 @@ impl LoaderOptions {
     pub fn new(threads: usize, max_corrupt: f64) -> Self {
         let threads = if threads == 0 { cores().min(MAX_THREADS) } else { threads };
         LoaderOptions { threads, prefetch: 2, max_corrupt }
+    }
+
+    /// As [`LoaderOptions::new`], but 0 threads are one a core divided among the processes of a
+    /// machine.
+    pub fn among(threads: usize, max_corrupt: f64, world: &World) -> Self {
+        let (_, local_size) = world.local();
+        let share = (cores() / local_size).clamp(1, MAX_THREADS);
+        LoaderOptions::new(if threads == 0 { share } else { threads }, max_corrupt)
     }
 }
 

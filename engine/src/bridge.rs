@@ -1,0 +1,125 @@
+//! What tch does not offer: PyTorch's c10d, and undefining a gradient.
+
+// The bridge to C++ is unsafe by nature: what its functions take for granted
+// stands beside each.
+#![allow(unsafe_code)]
+
+use std::mem::ManuallyDrop;
+
+use cxx::UniquePtr;
+use tch::Tensor;
+
+#[cxx::bridge(namespace = "spark")]
+pub(crate) mod ffi {
+    /// Where and how to meet.
+    struct Rendezvous {
+        /// Of the store's server.
+        host: String,
+        port: u16,
+        rank: i32,
+        size: i32,
+        /// Whether this process runs the server.
+        serves: bool,
+        /// Whether several stores of this process may share a server.
+        multi_tenant: bool,
+        /// Of all keys in the store: the job's name.
+        prefix: String,
+        /// Drawn at random: a restarted process is told by it from the one it replaces, whose
+        /// keys a launcher's store still has.
+        nonce: String,
+        /// Of every operation.
+        timeout_ms: i64,
+        /// Address of this machine that the others reach.
+        address: String,
+        /// Network interface to use in place of that address, if not empty.
+        interface: String,
+    }
+
+    /// Averages over the steps that c10d sampled, in nanoseconds.
+    #[derive(Debug, Clone, Copy)]
+    struct Timings {
+        /// Of the backward pass.
+        backward_ns: i64,
+        /// Of the averaging, from the first gradient sent to the last received.
+        communication_ns: i64,
+        /// Of the part of it during which gradients were still being computed.
+        hidden_ns: i64,
+    }
+
+    unsafe extern "C++" {
+        include!("spark-engine/src/distributed/c10d/group.hpp");
+
+        /// `at::Tensor`.
+        #[namespace = "at"]
+        type Tensor;
+
+        type Group;
+        fn connect(rendezvous: &Rendezvous) -> Result<UniquePtr<Group>>;
+        fn add_nccl(self: &Group, device: i32, timeout_ms: i64) -> Result<()>;
+        fn set_timeout(self: &Group, timeout_ms: i64) -> Result<()>;
+        fn sum(self: &Group, tensor: &Tensor) -> Result<()>;
+        fn max(self: &Group, tensor: &Tensor) -> Result<()>;
+        fn broadcast(self: &Group, tensor: &Tensor) -> Result<()>;
+        fn gather(self: &Group, tensor: &Tensor) -> Result<UniquePtr<Tensor>>;
+
+        type TensorList;
+        fn tensor_list() -> UniquePtr<TensorList>;
+        fn push(self: Pin<&mut TensorList>, tensor: &Tensor);
+
+        type GradientReducer;
+        fn gradient_reducer(
+            group: &Group,
+            parameters: &TensorList,
+            names: &[String],
+        ) -> Result<UniquePtr<GradientReducer>>;
+        fn begin(self: &GradientReducer) -> Result<()>;
+        fn backward(self: &GradientReducer, loss: &Tensor, last: bool) -> Result<()>;
+        fn buckets(self: &GradientReducer) -> Result<Vec<i64>>;
+        fn timings(self: &GradientReducer) -> Result<Timings>;
+
+        /// Leaves the tensor without a gradient.
+        fn undefine_gradient(tensor: &Tensor);
+
+        #[allow(clippy::too_many_arguments)]
+        fn sync_batch_norm(
+            group: &Group,
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            running_mean: &Tensor,
+            running_var: &Tensor,
+            momentum: f64,
+            eps: f64,
+        ) -> Result<UniquePtr<Tensor>>;
+    }
+}
+
+/// `tensor` as C++ takes it.
+pub(crate) fn borrow(tensor: &Tensor) -> &ffi::Tensor {
+    // tch's C_tensor is another name for at::Tensor; the reference borrows
+    // `tensor`, which keeps it alive.
+    unsafe { &*tensor.as_ptr().cast::<ffi::Tensor>() }
+}
+
+/// A tensor that C++ made.
+pub(crate) fn take(tensor: UniquePtr<ffi::Tensor>) -> Tensor {
+    // tch deletes what it is given here with C++'s delete, as UniquePtr would.
+    unsafe { Tensor::from_ptr(tensor.into_raw().cast()) }
+}
+
+/// Tensors as C++ takes them, sharing storage.
+pub(crate) fn list<'a>(
+    tensors: impl IntoIterator<Item = &'a Tensor>,
+) -> UniquePtr<ffi::TensorList> {
+    let mut list = ffi::tensor_list();
+    tensors.into_iter().for_each(|tensor| list.pin_mut().push(borrow(tensor)));
+    list
+}
+
+/// A group that is never torn down: one whose operations hang would take the process with it.
+pub(crate) type Abandoned = ManuallyDrop<UniquePtr<ffi::Group>>;
+
+/// Leaves `tensor` without a gradient.
+pub(crate) fn undefine_gradient(tensor: &Tensor) {
+    ffi::undefine_gradient(borrow(tensor));
+}

@@ -1,0 +1,113 @@
+//! Values of any type between processes, and errors that all must hear of.
+
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::{Kind, Tensor};
+
+use super::World;
+use crate::{Error, Result};
+
+impl World {
+    /// Everybody's value, by rank.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`]; [`Error::Invalid`] for a value that JSON cannot hold.
+    pub fn gather<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Vec<T>> {
+        let unsendable = |error: serde_json::Error| {
+            Error::invalid("a value to send", "no JSON", error.to_string())
+        };
+        let bytes = serde_json::to_vec(value).map_err(unsendable)?;
+        let all = self.gather_bytes(&bytes)?;
+        all.iter().map(|bytes| serde_json::from_slice(bytes).map_err(unsendable)).collect()
+    }
+
+    /// Everybody's bytes, by rank.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`].
+    pub fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        if self.is_alone() {
+            return Ok(vec![bytes.to_vec()]);
+        }
+        let lengths = self.gather_equal(&Tensor::from(bytes.len() as i64))?;
+        let lengths = Vec::<i64>::try_from(lengths).map_err(backbone::Error::from)?;
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        if longest == 0 {
+            return Ok(vec![Vec::new(); self.size()]);
+        }
+        let padded = Tensor::zeros([longest], (Kind::Uint8, tch::Device::Cpu));
+        padded.narrow(0, 0, bytes.len() as i64).copy_(&Tensor::from_slice(bytes));
+        let all = self.gather_equal(&padded)?;
+        let of_rank = |(rank, length): (i64, &i64)| {
+            let row = all.select(0, rank).narrow(0, 0, *length);
+            Vec::<u8>::try_from(row).map_err(|error| Error::from(backbone::Error::from(error)))
+        };
+        (0..).zip(&lengths).map(of_rank).collect()
+    }
+
+    /// Rank 0's bytes.
+    fn bytes_of_main(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let own = if self.is_main() { bytes } else { &[] };
+        Ok(self.gather_bytes(own)?.swap_remove(0))
+    }
+
+    /// What rank 0 makes of `make`, on all; the others do not run it.
+    ///
+    /// # Errors
+    /// Those of `make`, on all; [`Error::Distributed`].
+    pub fn share<T, E>(
+        &self,
+        make: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error> + Display,
+    {
+        if self.is_alone() {
+            return make();
+        }
+        let (own, sent) = match self.is_main().then(make) {
+            None => (None, Vec::new()),
+            Some(made) => {
+                let text = made.as_ref().map_err(|error| format!("{error:#}"));
+                let sent = serde_json::to_vec(&text).map_err(|error| {
+                    Error::invalid("a value to share", "no JSON", error.to_string())
+                })?;
+                (Some(made), sent)
+            }
+        };
+        let bytes = self.bytes_of_main(&sent)?;
+        if let Some(made) = own {
+            return made;
+        }
+        let received: std::result::Result<T, String> = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Distributed(format!("rank 0 sent no value: {error}")))?;
+        received.map_err(|text| Error::Elsewhere { rank: 0, text }.into())
+    }
+
+    /// `result`, if it is good on all processes.
+    ///
+    /// # Errors
+    /// This process's own error, or another's.
+    pub fn agree<T, E>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, E>
+    where
+        E: From<Error> + Display,
+    {
+        if self.is_alone() {
+            return result;
+        }
+        let own = result.as_ref().err().map(|error| format!("{error:#}"));
+        let all: Vec<Option<String>> = match self.gather(&own) {
+            Ok(all) => all,
+            // Its own error says more than that the others are gone.
+            Err(error) => return result.and_then(|_| Err(error.into())),
+        };
+        let value = result?;
+        match all.into_iter().enumerate().find_map(|(rank, text)| Some((rank, text?))) {
+            Some((rank, text)) => Err(Error::Elsewhere { rank, text }.into()),
+            None => Ok(value),
+        }
+    }
+}

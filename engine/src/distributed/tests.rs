@@ -1,0 +1,32 @@
+//! What needs no other process. Several processes are tested in `tests/distributed.rs`.
+
+use super::*;
+
+#[test]
+fn alone_everything_is_as_it_was() {
+    let world = World::alone();
+    assert!(world.is_alone() && world.is_main());
+    let mut values = [1.5, -2.0];
+    world.sum(&mut values).unwrap();
+    world.mean(&mut values).unwrap();
+    world.max(&mut values).unwrap();
+    assert_eq!(values, [1.5, -2.0]);
+    assert!(world.any(true).unwrap() && !world.any(false).unwrap());
+    assert_eq!(world.gather(&"own").unwrap(), ["own"]);
+    assert_eq!(world.share(|| Ok::<_, Error>(7)).unwrap(), 7);
+    let refused = world.agree::<(), _>(Err(Error::Data("no".into()))).unwrap_err();
+    assert_eq!(refused.to_string(), "no");
+    let rows = world.gather_rows(&Tensor::from_slice(&[1.0, 2.0])).unwrap();
+    assert_eq!(rows.size(), [2]);
+    assert!(world.sync_batch_norm().is_none());
+    world.barrier().unwrap();
+}
+
+#[test]
+fn backtraces_of_libtorch_are_left_out() {
+    assert_eq!(
+        sentence("Connection closed.\nException raised from wait at x.cpp:1"),
+        "Connection closed"
+    );
+    assert_eq!(sentence("short"), "short");
+}
