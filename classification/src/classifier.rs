@@ -116,7 +116,8 @@ impl Classifier {
 
     /// Element type of the parameters.
     pub fn kind(&self) -> Kind {
-        self.store.kind()
+        // The store itself keeps saying float32.
+        self.head.kind()
     }
 
     /// Where the variables are.

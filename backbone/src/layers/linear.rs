@@ -1,7 +1,7 @@
 //! Linear map of the channels of every position.
 
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Kind, Tensor};
 
 use super::Layer;
 use crate::{FeatureMap, Init, Mode};
@@ -25,6 +25,11 @@ impl Linear {
             weight: init.parameter(path, "weight", &size),
             bias: init.of_bias(&size).parameter(path, "bias", &[out_features]),
         }
+    }
+
+    /// Element type of the parameters.
+    pub fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 
     /// The map of rows `[…, in]` to `[…, out]`.

@@ -2,11 +2,14 @@
 //! runs.
 #![allow(dead_code, missing_docs)]
 
+#[path = "../../../tests/support/processes.rs"]
+mod processes;
 #[path = "../../../tests/support/program.rs"]
 mod program;
 
 use image::{Rgb, RgbImage};
 
+pub use processes::*;
 pub use program::*;
 
 /// Of seconds: 32 px, three classes.

@@ -1,11 +1,14 @@
 //! What the tests of the program share: a tiny data set and short runs.
 #![allow(dead_code, missing_docs)]
 
+#[path = "../../../tests/support/processes.rs"]
+mod processes;
 #[path = "../../../tests/support/program.rs"]
 mod program;
 
 use image::{Rgb, RgbImage};
 
+pub use processes::*;
 pub use program::*;
 
 /// Settings of a run of seconds: 64 px, a tiny detector.

@@ -1,12 +1,15 @@
 //! What the tests of the program share: small photographs and short runs.
 #![allow(dead_code, missing_docs)]
 
+#[path = "../../../tests/support/processes.rs"]
+mod processes;
 #[path = "../../../tests/support/program.rs"]
 mod program;
 
 use backbone::weights::{self, StateDict};
 use image::{Rgb, RgbImage};
 
+pub use processes::*;
 pub use program::*;
 
 /// Of seconds: 64 px, a narrow decoder.
