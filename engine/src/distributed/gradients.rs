@@ -7,8 +7,8 @@ use tch::Tensor;
 use tch::nn::VarStore;
 
 use super::World;
-use crate::Result;
 use crate::bridge::{borrow, ffi, list};
+use crate::{Error, Result};
 
 /// Runs backward passes whose gradients are the same on all processes: the average of everybody's.
 /// Buckets of gradients are sent while the pass computes the next ones (c10d's `Reducer`, that of
@@ -31,8 +31,9 @@ impl Gradients {
             return Ok(Self { world, reducer: None });
         }
         let (names, tensors): (Vec<String>, Vec<Tensor>) = in_order_of_creation(store).unzip();
+        check_same(&world, &names, &tensors)?;
         let list = list(&tensors);
-        let what = "comparing parameters";
+        let what = "preparing gradients";
         let reducer = world.operate(what, |group| ffi::gradient_reducer(group, &list, &names))?;
         Ok(Self { world, reducer: Some(reducer) })
     }
@@ -94,4 +95,27 @@ fn in_order_of_creation(store: &VarStore) -> impl Iterator<Item = (String, Tenso
         (places.get(&(tensor.data_ptr() as usize)).copied().unwrap_or(usize::MAX), name.clone())
     });
     named.into_iter()
+}
+
+/// Refuses processes whose parameters differ from rank 0's, on all of them, by the first that does.
+fn check_same(world: &World, names: &[String], tensors: &[Tensor]) -> Result<()> {
+    let described = |(name, tensor): (&String, &Tensor)| {
+        format!("{name} is {:?} of {:?}", tensor.size(), tensor.kind())
+    };
+    let own: Vec<String> = names.iter().zip(tensors).map(described).collect();
+    let all = world.gather(&own)?;
+    for (rank, other) in all.iter().enumerate() {
+        let count = own.len().max(other.len());
+        let of = |list: &[String], at: usize| list.get(at).cloned().unwrap_or("none is".into());
+        let differs = (0..count).find(|&at| all[0].get(at) != other.get(at));
+        if let Some(at) = differs {
+            let (first, second) = (of(&all[0], at), of(other, at));
+            let second = second.split_once(" is ").map_or(second.as_str(), |(_, what)| what);
+            return Err(Error::Distributed(format!(
+                "processes train other parameters: {first} on rank 0, {second} on rank {rank}; all \
+                 need the same program and settings"
+            )));
+        }
+    }
+    Ok(())
 }

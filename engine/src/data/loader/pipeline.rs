@@ -64,12 +64,14 @@ impl<S: Source> Pipeline<S> {
         start_step: u64,
     ) -> Self {
         let steps = maker.source.steps();
+        // One of several processes may have no images to evaluate.
+        let (steps, end_epoch) = if steps == 0 { (1, epochs.start) } else { (steps, epochs.end) };
         let queue = Queue {
             open: VecDeque::new(),
             next_sample: 0,
             // A run that stopped at the end of an epoch goes on with the next.
             next_step: (epochs.start + start_step / steps, start_step % steps),
-            end_epoch: epochs.end,
+            end_epoch,
             failure: None,
             stopped: false,
         };

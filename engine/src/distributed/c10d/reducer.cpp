@@ -28,7 +28,6 @@ class Silence : public c10::WarningHandler {
 
 GradientReducer::GradientReducer(const Group& group, std::vector<at::Tensor> parameters,
                                  rust::Slice<const rust::String> names) {
-  c10d::verify_params_across_processes(group.processes(), parameters, std::nullopt);
   // Unused parameters are looked for (ConvNeXt's last norm is one in pretraining): a walk through
   // the graph, small beside a step. The buckets then stay as they are from the first step on, so
   // that a run that is resumed adds up in the same order as one that was not.
