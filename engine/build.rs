@@ -1,10 +1,13 @@
 //! Compiles the C++ side of training on several processes, and links this crate's tests, examples
 //! and binaries to libtorch.
 
+use std::env;
 use std::path::Path;
 
 #[path = "../build/libtorch.rs"]
 mod libtorch;
+#[path = "../build/nccl.rs"]
+mod nccl;
 
 /// The folder of the C++ side.
 const SOURCES: &str = "src/distributed/c10d";
@@ -20,6 +23,18 @@ fn main() {
     for folder in [include.join("torch/csrc/api/include"), include] {
         // Not include(): the compiler warns of nothing in system headers.
         build.flag("-isystem").flag(folder);
+    }
+    println!("cargo::rerun-if-env-changed={}", nccl::VARIABLE);
+    if env::var_os("CARGO_FEATURE_NCCL").is_some() {
+        match nccl::include_folders(&lib) {
+            Err(problem) => return println!("cargo::error={problem}"),
+            Ok(folders) => {
+                build.define("USE_C10D_NCCL", None);
+                for folder in folders {
+                    build.flag("-isystem").flag(folder);
+                }
+            }
+        }
     }
     // Not as errors: a user's compiler may know warnings that ours doesn't.
     build.warnings(true).extra_warnings(true).flag_if_supported("-Wno-stringop-overflow");

@@ -295,6 +295,22 @@ fn processes_with_other_parameters_are_refused() {
 }
 
 #[test]
+fn a_gpu_that_cannot_be_used_together_is_refused_by_all() {
+    together("a_gpu_that_cannot_be_used_together_is_refused_by_all", 2, |world| {
+        let count = tch::Cuda::device_count();
+        if cfg!(feature = "nccl") && count > 0 {
+            return;
+        }
+        let refused = world.use_device(Device::Cuda(0)).unwrap_err().to_string();
+        let reason = if cfg!(feature = "nccl") { "no GPUs found" } else { "built without NCCL" };
+        assert!(refused.contains(reason) && refused.contains("cuda:0"), "{refused}");
+        assert!(refused.contains("--device cpu"), "{refused}");
+        world.use_device(Device::Cpu).unwrap();
+        world.barrier().unwrap();
+    });
+}
+
+#[test]
 fn whoever_does_not_come_is_named() {
     if std::env::var_os(CHILD).is_some() {
         return;

@@ -357,10 +357,16 @@ fn told(error: &cxx::Exception) -> String {
     sentence(error.what())
 }
 
-/// The first paragraph of libtorch's messages: the rest is a backtrace.
+/// What libtorch's messages say, without the place in its sources before it and the backtrace and
+/// well-meant advice behind it.
 fn sentence(text: &str) -> String {
-    let end = text.find("\nException raised from").unwrap_or(text.len());
-    text[..end].trim().trim_end_matches('.').to_owned()
+    const BEHIND: [&str; 2] = ["\nException raised from", " This is typically caused by"];
+    let end = BEHIND.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let text = text[..end].trim().trim_end_matches('.');
+    match text.strip_prefix("[/").and_then(|text| text.split_once("] ")) {
+        Some((place, said)) if !place.contains(' ') => said.to_owned(),
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

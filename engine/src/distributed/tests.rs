@@ -23,10 +23,18 @@ fn alone_everything_is_as_it_was() {
 }
 
 #[test]
-fn backtraces_of_libtorch_are_left_out() {
-    assert_eq!(
-        sentence("Connection closed.\nException raised from wait at x.cpp:1"),
-        "Connection closed"
-    );
-    assert_eq!(sentence("short"), "short");
+fn what_libtorch_says_around_its_message_is_left_out() {
+    let sentences = [
+        ("Connection closed.\nException raised from wait at x.cpp:1", "Connection closed"),
+        (
+            "[/src/gloo/pair.cc:553] Connection closed by peer [127.0.0.1]:20908. This is \
+             typically caused by a remote worker crashing.",
+            "Connection closed by peer [127.0.0.1]:20908",
+        ),
+        ("[127.0.0.1] is gone", "[127.0.0.1] is gone"),
+        ("short", "short"),
+    ];
+    for (said, told) in sentences {
+        assert_eq!(sentence(said), told);
+    }
 }
