@@ -73,7 +73,7 @@ impl From<&TrainConfig> for ImageSettings {
 
 /// What images are read as.
 pub fn reading() -> DatasetOptions {
-    DatasetOptions { channels: 3 }
+    DatasetOptions::default()
 }
 
 /// The images of a run's `train` and `val`, whose classes are the first's.

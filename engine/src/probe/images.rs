@@ -43,7 +43,7 @@ impl ProbeData {
             Err(Error::Data(text))
         };
         let (training, validation) = (part("train")?, part("val")?);
-        let reading = DatasetOptions { channels: transform.channels() };
+        let reading = DatasetOptions::with_channels(transform.channels());
         let training = LabelledDataset::open(training, &reading)?;
         let validation = LabelledDataset::open_as(validation, &reading, training.classes())?;
         let load =

@@ -79,7 +79,7 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
 }
 
 fn loader(config: &TrainConfig) -> Result<Loader> {
-    let options = DatasetOptions { channels: config.in_chans as usize };
+    let options = DatasetOptions::with_channels(config.in_chans as usize);
     let dataset = Dataset::open(&config.data, &options)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
