@@ -74,7 +74,7 @@ impl From<&TrainConfig> for ImageSettings {
 
 /// What images are read as.
 pub fn reading() -> DatasetOptions {
-    DatasetOptions { channels: 3 }
+    DatasetOptions::default()
 }
 
 /// The images of a run's `train` and `val`, whose classes are the first's.
@@ -84,9 +84,10 @@ pub fn reading() -> DatasetOptions {
 /// of its own.
 pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledDataset>; 2]> {
     let [training, validation] = world.agree(config.folders())?;
-    let training = world.agree(LabelledDataset::open(training, &reading()))?;
-    let validation = LabelledDataset::open_as(validation, &reading(), training.classes());
-    let validation = world.agree(validation)?;
+    let options = DatasetOptions { relist: config.relist, ..reading() };
+    let training = LabelledDataset::open_among(training, &options, world)?;
+    let classes = training.classes();
+    let validation = LabelledDataset::open_as_among(validation, &options, classes, world)?;
     Ok([Arc::new(training), Arc::new(validation)])
 }
 

@@ -84,6 +84,10 @@ pub struct TrainConfig {
     pub std: Option<Vec<f32>>,
     /// Share of the files that may be unreadable before the run stops.
     pub max_corrupt: f64,
+    /// List the data anew instead of trusting a listing kept from an earlier run.
+    pub relist: bool,
+    /// Each process reads tar shards of its own and no others.
+    pub own_shards: bool,
 
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
@@ -146,6 +150,8 @@ impl Default for TrainConfig {
             mean: None,
             std: None,
             max_corrupt: 0.1,
+            relist: false,
+            own_shards: false,
             device: "auto".into(),
             precision: Precision::Float32,
             threads: 0,

@@ -124,6 +124,8 @@ pub struct TrainConfig {
     pub std: [f32; 3],
     /// Share of the files that may be unreadable before the run stops.
     pub max_corrupt: f64,
+    /// List the data anew instead of trusting a listing kept from an earlier run.
+    pub relist: bool,
 
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
@@ -197,6 +199,7 @@ impl Default for TrainConfig {
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
             max_corrupt: 0.01,
+            relist: false,
             device: "auto".into(),
             precision: Precision::Float32,
             threads: 0,

@@ -14,6 +14,7 @@ mod decode;
 mod image;
 mod loader;
 mod mixup;
+mod peers;
 mod sampler;
 mod transforms;
 
@@ -26,6 +27,7 @@ pub use loader::{
     Source,
 };
 pub use mixup::{MixParams, Mixup, soft_targets};
+pub use peers::{Alone, Peers};
 pub use sampler::EpochSampler;
 pub use transforms::{
     Augment, AutoAugment, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
 use super::World;
+use crate::data::Peers;
 use crate::{Error, Result};
 
 impl World {
@@ -109,5 +110,19 @@ impl World {
             Some((rank, text)) => Err(Error::Elsewhere { rank, text }.into()),
             None => Ok(value),
         }
+    }
+}
+
+impl Peers for World {
+    fn rank(&self) -> usize {
+        World::rank(self)
+    }
+
+    fn size(&self) -> usize {
+        World::size(self)
+    }
+
+    fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        self.gather_bytes(&own)
     }
 }

@@ -47,10 +47,12 @@ impl ProbeData {
             );
             Err(Error::Data(text))
         };
-        let (training, validation) = (part("train")?, part("val")?);
-        let reading = DatasetOptions { channels: transform.channels() };
-        let training = LabelledDataset::open(training, &reading)?;
-        let validation = LabelledDataset::open_as(validation, &reading, training.classes())?;
+        let parts = part("train").and_then(|train| Ok((train, part("val")?)));
+        let (training, validation) = world.agree(parts)?;
+        let reading = DatasetOptions::with_channels(transform.channels());
+        let training = LabelledDataset::open_among(training, &reading, world)?;
+        let classes = training.classes();
+        let validation = LabelledDataset::open_as_among(validation, &reading, classes, world)?;
         let load = |dataset| {
             in_order(Arc::new(dataset), Arc::clone(&transform), batch_size, options, world)
         };

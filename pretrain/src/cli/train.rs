@@ -137,6 +137,14 @@ struct Settings {
     /// Share of unreadable files that stops the run [default: 0.1].
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     max_corrupt: Option<f64>,
+    /// List the data anew: listings of large folders are kept in the user's cache folder.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          help_heading = "Data")]
+    relist: Option<bool>,
+    /// Each of several processes reads tar shards of its own and none of the others'.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          help_heading = "Data")]
+    own_shards: Option<bool>,
     /// Threads that read images [default: as many as cores].
     #[arg(long, value_name = "N", alias = "dataloader_workers", help_heading = "Data")]
     workers: Option<usize>,

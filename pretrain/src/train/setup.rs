@@ -73,8 +73,11 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
         let variables = trainer.variables();
         let settings = (&saved.config, &trainer.config);
         restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
-        let batch_size = trainer.config.batch_size;
-        tell_world_change(&trainer.world, saved.processes, batch_size, trainer.config.sync_bn);
+        let (batch_size, synchronised) = (trainer.config.batch_size, trainer.config.sync_bn);
+        tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
+        if trainer.config.own_shards && saved.processes != trainer.world.size() {
+            eprintln!("with --own-shards each process now reads other shards: batches are others");
+        }
         state.continue_from(saved);
         if matches!(start, Start::From(_)) {
             state.forget_best();
@@ -91,9 +94,12 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
 
 fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
     let part = world.part_of(config.batch_size, config.accum_steps)?;
-    let options = DatasetOptions { channels: config.in_chans as usize };
-    let dataset = world
-        .agree(Dataset::open(&config.data, &options))
+    let options = DatasetOptions {
+        relist: config.relist,
+        own_shards: config.own_shards,
+        ..DatasetOptions::with_channels(config.in_chans as usize)
+    };
+    let dataset = Dataset::open_among(&config.data, &options, world)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
     let transform = Augment {
@@ -108,7 +114,12 @@ fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
     };
     let own = part * config.accum_steps;
     let (rank, size) = (world.rank(), world.size());
-    let sampler = EpochSampler::distributed(dataset.len(), own, config.seed, rank, size)?;
+    let sampler = if config.own_shards {
+        let most = dataset.most_samples();
+        EpochSampler::own_shards(dataset.len(), most, own, config.seed, rank, size)?
+    } else {
+        EpochSampler::distributed(dataset.len(), own, config.seed, rank, size)?
+    };
     let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
     Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
 }
@@ -189,7 +200,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         config.name,
         config.model,
         config.precision,
-        loader.dataset().len(),
+        loader.dataset().total_samples(),
         config.data.display(),
         loader.dataset().other_files(),
         config.input_size,
@@ -206,10 +217,10 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         config.weight_decay_end,
         shown(&config.output),
     );
-    if loader.dataset().len() < config.batch_size {
+    if loader.dataset().total_samples() < config.batch_size {
         eprintln!(
             "note: {} images fill a batch of {} only by repeating; each copy gets its own crop and mask",
-            loader.dataset().len(),
+            loader.dataset().total_samples(),
             config.batch_size
         );
     }

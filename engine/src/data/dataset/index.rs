@@ -1,164 +1,255 @@
-//! Gathering the entries of a [`Dataset`].
+//! From a listing and the members of its shards to a [`Dataset`], among several processes.
 
-use std::ffi::OsStr;
-use std::num::NonZero;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
-use walkdir::WalkDir;
-
-use super::shard::{self, Member};
-use super::{ARRAY, Dataset, Names, PICTURES, Place};
+use super::super::peers::{Peers, share};
+use super::cache::{Cache, Key};
+use super::kind::Kind;
+use super::listing::{Form, Listing, Request};
+use super::names::Names;
+use super::shard::{Member, Scanned, scan_all};
+use super::wire::{Reader, Writer};
+use super::{ARRAY, Dataset, DatasetOptions, PICTURES, Place};
 use crate::{Error, Result};
 
-/// What a file is, by its extension.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Picture,
-    /// A picture too, but one that can hold any number of bands.
-    Tiff,
-    Array,
-    Shard,
-    Other,
+/// The data set that `request` asks for, and the class folders if these were asked for.
+///
+/// The first process lists and tells the others; all of them read the shards' headers. Nothing
+/// may return between one gather and the next that isn't the same for all of them: whoever
+/// waits in a gather must not be left.
+pub(super) fn open(
+    request: Request,
+    options: &DatasetOptions,
+    cache: &Cache,
+    peers: &dyn Peers,
+) -> Result<(Dataset, Vec<OsString>)> {
+    let listed = check(request, options).and_then(|()| match peers.rank() {
+        0 => list(request, options, cache),
+        _ => Ok(Vec::new()),
+    });
+    let shared = share(peers, listed)?;
+    let listed = shared.first().and_then(|bytes| Listed::read(&mut Reader::new(bytes)));
+    let Listed { form, listing, known } = listed.ok_or_else(foreign)?;
+    let mut job = Job {
+        path: request.path(),
+        base: request.base(form),
+        shards: listing.shards(),
+        listing,
+        options,
+        cache,
+        peers,
+    };
+    let dataset = if options.own_shards { job.own()? } else { job.whole(known)? };
+    Ok((dataset, job.listing.classes))
 }
 
-impl Kind {
-    fn of(name: &[u8]) -> Kind {
-        let file = name.rsplit(|&b| b == b'/').next().unwrap_or(name);
-        let Some(dot) = file.iter().rposition(|&b| b == b'.') else { return Kind::Other };
-        let is = |extension: &str| file[dot + 1..].eq_ignore_ascii_case(extension.as_bytes());
-        match () {
-            () if is("tif") || is("tiff") => Kind::Tiff,
-            () if PICTURES.iter().any(|extension| is(extension)) => Kind::Picture,
-            () if is(ARRAY) => Kind::Array,
-            () if is("tar") => Kind::Shard,
-            () => Kind::Other,
-        }
+fn check(request: Request, options: &DatasetOptions) -> Result<()> {
+    if options.channels == 0 {
+        return Err(Error::invalid("channels", options.channels, "at least 1 is needed"));
     }
+    if options.own_shards && matches!(request, Request::Classes(..)) {
+        let rule = "images in class folders are read by all processes together";
+        return Err(Error::invalid("own shards", true, rule));
+    }
+    Ok(())
+}
+
+/// What the first process tells the others.
+struct Listed {
+    form: Form,
+    listing: Listing,
+    /// Of each shard, what was kept of it; empty where every process takes shards of its own.
+    known: Vec<Option<Scanned>>,
+}
+
+/// A [`Listed`], written.
+fn list(request: Request, options: &DatasetOptions, cache: &Cache) -> Result<Vec<u8>> {
+    let (form, listing) = Listing::of(request, cache)?;
+    let mut to = Writer::default();
+    form.write(&mut to);
+    listing.write(&mut to);
+    let shards = if options.own_shards { Vec::new() } else { listing.shards() };
+    let base = request.base(form);
+    let known = cache.members(members_key(request.path(), base, None).as_ref(), base, &shards);
+    to.count(known.len());
+    for known in &known {
+        to.number(known.is_some().into());
+        known.iter().for_each(|known| known.write(&mut to));
+    }
+    Ok(to.bytes)
+}
+
+impl Listed {
+    fn read(from: &mut Reader) -> Option<Self> {
+        let (form, listing) = (Form::read(from)?, Listing::read(from)?);
+        let known = from.many(|from| match from.number()? {
+            0 => Some(None),
+            _ => Scanned::read(from).map(Some),
+        })?;
+        Some(Listed { form, listing, known })
+    }
+}
+
+/// The name that members of shards are kept by: of all shards, or those of one of several
+/// processes.
+fn members_key(path: &Path, base: &Path, part: Option<(usize, usize)>) -> Option<Key> {
+    let what = match part {
+        None => "members".to_owned(),
+        Some((rank, size)) => format!("members {rank} of {size}"),
+    };
+    Key::new(&what, base, path.strip_prefix(base).unwrap_or(path))
+}
+
+fn foreign() -> Error {
+    Error::Data(
+        "another process sent a listing that can't be read; all of them must run the same build"
+            .into(),
+    )
 }
 
 /// A data set in the making.
-pub(super) struct Index {
-    base: PathBuf,
-    channels: usize,
-    /// Images and shards, relative to `base`.
-    names: Names,
-    /// What each of `names` is.
-    kinds: Vec<Kind>,
-    /// Files that are neither.
-    others: usize,
+struct Job<'a> {
+    /// What the user asked for.
+    path: &'a Path,
+    base: &'a Path,
+    listing: Listing,
+    shards: Vec<PathBuf>,
+    options: &'a DatasetOptions,
+    cache: &'a Cache,
+    peers: &'a dyn Peers,
 }
 
-impl Index {
-    pub(super) fn new(base: PathBuf, channels: usize) -> Self {
-        Index { base, channels, names: Names::default(), kinds: Vec::new(), others: 0 }
-    }
-
-    /// Adds a folder, a shard, an image or a list.
-    pub(super) fn add(&mut self, path: &Path) -> Result<()> {
-        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        if metadata.is_dir() {
-            return self.add_folder(path);
+impl Job<'_> {
+    /// All images, for every process; `known` is what is known of each shard.
+    fn whole(&mut self, mut known: Vec<Option<Scanned>>) -> Result<Dataset> {
+        known.resize(self.shards.len(), None);
+        let missing: Vec<usize> =
+            (0..known.len()).filter(|&shard| known[shard].is_none()).collect();
+        if !missing.is_empty() {
+            let begun = SystemTime::now();
+            let (rank, size) = (self.peers.rank(), self.peers.size());
+            let mine: Vec<&PathBuf> =
+                missing.iter().skip(rank).step_by(size).map(|&shard| &self.shards[shard]).collect();
+            let scanned = scan_all(self.base, &mine).map(|scanned| {
+                let mut to = Writer::default();
+                to.count(scanned.len());
+                scanned.iter().for_each(|scanned| scanned.write(&mut to));
+                to.bytes
+            });
+            // Everybody's parts, back in the order of the shards.
+            for (rank, scanned) in share(self.peers, scanned)?.into_iter().enumerate() {
+                let scanned =
+                    Reader::new(&scanned).many(|f| Scanned::read(f)).ok_or_else(foreign)?;
+                for (&shard, scanned) in missing.iter().skip(rank).step_by(size).zip(scanned) {
+                    known[shard] = Some(scanned);
+                }
+            }
+            if rank == 0 {
+                let key = members_key(self.path, self.base, None);
+                self.cache.keep_members(key.as_ref(), &self.shards, &known, begun);
+            }
         }
-        if !self.add_file(path) {
-            self.add_list(path)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a file by its extension; false if that is neither an image's nor a shard's.
-    fn add_file(&mut self, path: &Path) -> bool {
-        let kind = Kind::of(path.as_os_str().as_bytes());
-        if kind == Kind::Other {
-            return false;
-        }
-        let relative = path.strip_prefix(&self.base).unwrap_or(path);
-        self.names.push(relative.as_os_str().as_bytes());
-        self.kinds.push(kind);
-        true
-    }
-
-    fn add_folder(&mut self, folder: &Path) -> Result<()> {
-        let hidden = |name: &OsStr| name.as_bytes().starts_with(b".");
-        let walk = WalkDir::new(folder)
-            .follow_links(true)
-            .sort_by_file_name()
+        let scanned: Vec<Vec<Member>> = known
             .into_iter()
-            .filter_entry(|entry| entry.depth() == 0 || !hidden(entry.file_name()));
-        for entry in walk {
-            match entry {
-                Ok(entry) if entry.file_type().is_dir() => {}
-                Ok(entry) if entry.file_type().is_file() && self.add_file(entry.path()) => {}
-                Ok(_) => self.others += 1,
-                Err(e) => self.add_unreadable(folder, e)?,
-            }
+            .map(|known| known.ok_or_else(foreign).map(|s| s.members))
+            .collect::<Result<_>>()?;
+        let [first, second] = Kind::choices(self.options.channels);
+        let any = self.listing.kinds.iter().any(|kind| first.contains(kind))
+            || scanned.iter().flatten().any(|member| first.contains(&Kind::of(&member.name)));
+        let mut dataset = self.take(if any { first } else { second }, scanned);
+        if dataset.places.is_empty() {
+            return Err(self.no_images(self.shards.len(), dataset.others));
         }
-        Ok(())
+        (dataset.most, dataset.total) = (dataset.len(), dataset.len());
+        Ok(dataset)
     }
 
-    /// A link to nowhere is left to be found unreadable, if it looks like an image, so that it
-    /// is counted among the corrupt files; a link back up the tree adds nothing new.
-    fn add_unreadable(&mut self, folder: &Path, e: walkdir::Error) -> Result<()> {
-        if e.loop_ancestor().is_some() {
-            return Ok(());
+    /// The images of this process's shards.
+    fn own(&mut self) -> Result<Dataset> {
+        let (rank, size) = (self.peers.rank(), self.peers.size());
+        if let Some((name, _)) = self.listing.entries().find(|(_, kind)| *kind != Kind::Shard) {
+            return Err(Error::Data(format!(
+                "{}: {} is not in a .tar shard; where each process reads shards of its own, all \
+                 images must be in shards",
+                self.path.display(),
+                name.display(),
+            )));
         }
-        let path = e.path().unwrap_or(folder).to_owned();
-        if path.symlink_metadata().is_ok_and(|file| file.is_symlink()) {
-            if !self.add_file(&path) {
-                self.others += 1;
+        let all = self.shards.len();
+        if all < size {
+            let rule = format!("each of the {size} processes needs one of its own");
+            return Err(Error::invalid("number of .tar shards", all, rule));
+        }
+        self.shards =
+            std::mem::take(&mut self.shards).into_iter().skip(rank).step_by(size).collect();
+        let mut names = Names::default();
+        self.shards.iter().for_each(|shard| names.push(shard.as_os_str().as_bytes()));
+        self.listing.names = names;
+        self.listing.kinds.truncate(self.shards.len());
+
+        let choices = Kind::choices(self.options.channels);
+        let (sent, scanned) = match self.scan_own() {
+            Ok(scanned) => {
+                let kinds = || scanned.iter().flatten().map(|member| Kind::of(&member.name));
+                let count = |taken: &[Kind]| kinds().filter(|kind| taken.contains(kind)).count();
+                let mut to = Writer::default();
+                choices.iter().for_each(|taken| to.count(count(taken)));
+                to.count(kinds().count());
+                (Ok(to.bytes), scanned)
             }
-            return Ok(());
+            Err(error) => (Err(error), Vec::new()),
+        };
+        let counts: Vec<[usize; 3]> = share(self.peers, sent)?
+            .iter()
+            .map(|bytes| {
+                let mut from = Reader::new(bytes);
+                Some([from.count()?, from.count()?, from.count()?])
+            })
+            .collect::<Option<_>>()
+            .ok_or_else(foreign)?;
+        let choice = if counts.iter().any(|counts| counts[0] > 0) { 0 } else { 1 };
+        let images = || counts.iter().map(|counts| counts[choice]);
+        let (most, total) = (images().max().unwrap_or(0), images().sum());
+        if total == 0 {
+            let others = self.listing.others + counts.iter().map(|counts| counts[2]).sum::<usize>();
+            return Err(self.no_images(all, others));
         }
-        let problem = e.to_string();
-        Err(Error::io(path, e.into_io_error().unwrap_or_else(|| std::io::Error::other(problem))))
+        if let Some(rank) = images().position(|count| count == 0) {
+            return Err(Error::Data(format!(
+                "{}: none of the shards of process {rank} of {size} has images; it reads every \
+                 {size}th of {all} shards",
+                self.path.display(),
+            )));
+        }
+        Ok(Dataset { most, total, ..self.take(choices[choice], scanned) })
     }
 
-    fn add_list(&mut self, list: &Path) -> Result<()> {
-        let bytes = std::fs::read(list).map_err(|e| Error::io(list, e))?;
-        let problem = |what: String| Error::Data(format!("{}{what}", list.display()));
-        if bytes.contains(&0) {
-            let expected =
-                "neither a folder, an image, a .tar shard nor a text list of image paths";
-            let known = PICTURES.join(", ");
-            return Err(problem(format!(": {expected} (image extensions: {known}, {ARRAY})")));
+    /// The members of this process's shards.
+    fn scan_own(&self) -> Result<Vec<Vec<Member>>> {
+        let begun = SystemTime::now();
+        let key = members_key(self.path, self.base, Some((self.peers.rank(), self.peers.size())));
+        let mut known = self.cache.members(key.as_ref(), self.base, &self.shards);
+        let missing: Vec<usize> =
+            (0..known.len()).filter(|&shard| known[shard].is_none()).collect();
+        let paths: Vec<&PathBuf> = missing.iter().map(|&shard| &self.shards[shard]).collect();
+        for (&shard, scanned) in missing.iter().zip(scan_all(self.base, &paths)?) {
+            known[shard] = Some(scanned);
         }
-        let folder = list.parent().unwrap_or(Path::new(""));
-        for (number, line) in bytes.split(|&b| b == b'\n').enumerate() {
-            let line = line.trim_ascii();
-            if line.is_empty() || line.starts_with(b"#") {
-                continue;
-            }
-            if !self.add_file(&folder.join(OsStr::from_bytes(line))) {
-                return Err(problem(format!(
-                    ":{}: {:?} is not the path of an image ({}, {ARRAY}) or a .tar shard; a list \
-                     holds one path a line and nothing else",
-                    number + 1,
-                    String::from_utf8_lossy(line),
-                    PICTURES.join(", "),
-                )));
-            }
+        if !missing.is_empty() {
+            self.cache.keep_members(key.as_ref(), &self.shards, &known, begun);
         }
-        Ok(())
+        Ok(known.into_iter().flatten().map(|scanned| scanned.members).collect())
     }
 
-    /// The data set of what was added; `path` is what the user asked for.
-    pub(super) fn finish(self, path: &Path) -> Result<Dataset> {
-        let entries = || self.kinds.iter().enumerate().map(|(i, &kind)| (self.names.get(i), kind));
-        let shards: Vec<PathBuf> = entries()
-            .filter(|&(_, kind)| kind == Kind::Shard)
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        let mut scanned = scan(&self.base, &shards)?;
-        for members in &mut scanned {
-            members.retain(|member| !is_hidden(&member.name));
-        }
-        let taken = self.kinds_taken(&scanned);
-
-        let (mut names, mut places, mut others) = (Names::default(), Vec::new(), self.others);
+    /// The data set of all that is of the kinds `taken`.
+    fn take(&self, taken: &[Kind], scanned: Vec<Vec<Member>>) -> Dataset {
+        let (mut names, mut places) = (Names::default(), Vec::new());
+        let mut others = self.listing.others;
         let mut scanned = (0u32..).zip(scanned);
-        for (name, kind) in entries() {
+        for (name, kind) in self.listing.entries() {
             if kind == Kind::Shard {
                 let (shard, members) = scanned.next().unwrap_or_default();
                 for Member { name, offset, size } in members {
@@ -176,62 +267,21 @@ impl Index {
                 others += 1;
             }
         }
-        if places.is_empty() {
-            return Err(no_images(path, self.channels, others, shards.len()));
-        }
-        Ok(Dataset { base: self.base, channels: self.channels, names, places, shards, others })
+        let (base, channels) = (self.base.to_owned(), self.options.channels);
+        let shards = self.shards.clone();
+        Dataset { base, channels, names, places, shards, others, most: 0, total: 0 }
     }
 
-    /// The kinds of file that hold this many channels; where there are both, previews and masks
-    /// of the other kind are left out.
-    fn kinds_taken(&self, scanned: &[Vec<Member>]) -> &'static [Kind] {
-        let (first, second): (&[Kind], &[Kind]) = match self.channels {
-            1 | 3 | 4 => (&[Kind::Picture, Kind::Tiff], &[Kind::Array]),
-            _ => (&[Kind::Array], &[Kind::Tiff]),
+    fn no_images(&self, shards: usize, others: usize) -> Error {
+        let channels = self.options.channels;
+        let extensions = match channels {
+            1 | 3 | 4 => format!(".{}, .{ARRAY}", PICTURES.join(", .")),
+            _ => format!(".{ARRAY}, .tif, .tiff for {channels} channels"),
         };
-        let any = self.kinds.iter().any(|kind| first.contains(kind))
-            || scanned.iter().flatten().any(|member| first.contains(&Kind::of(&member.name)));
-        if any { first } else { second }
+        Error::Data(format!(
+            "{}: no images found; looked for {extensions} at any depth and inside {shards} \
+             .tar shards, where {others} other files are",
+            self.path.display(),
+        ))
     }
-}
-
-fn no_images(path: &Path, channels: usize, others: usize, shards: usize) -> Error {
-    let extensions = match channels {
-        1 | 3 | 4 => format!(".{}, .{ARRAY}", PICTURES.join(", .")),
-        _ => format!(".{ARRAY}, .tif, .tiff for {channels} channels"),
-    };
-    Error::Data(format!(
-        "{}: no images found; looked for {extensions} at any depth and inside {shards} .tar \
-         shards, where {others} other files are",
-        path.display(),
-    ))
-}
-
-/// Whether the file's own name starts with a dot, as macOS's `._` companions do.
-fn is_hidden(name: &[u8]) -> bool {
-    name.rsplit(|&b| b == b'/').next().is_some_and(|file| file.starts_with(b"."))
-}
-
-/// The members of every shard. Reading headers is mostly waiting, so several are read at a time.
-fn scan(base: &Path, shards: &[PathBuf]) -> Result<Vec<Vec<Member>>> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).max(4);
-    let next = AtomicUsize::new(0);
-    let scanned: Vec<Mutex<Option<Result<Vec<Member>>>>> =
-        shards.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(shards.len()) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(shard) = shards.get(index) else { break };
-                    let members = shard::members(&base.join(shard));
-                    *scanned[index].lock().unwrap_or_else(|e| e.into_inner()) = Some(members);
-                }
-            });
-        }
-    });
-    scanned
-        .into_iter()
-        .filter_map(|members| members.into_inner().unwrap_or_else(|e| e.into_inner()))
-        .collect()
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::index::Index;
-use super::{Dataset, DatasetOptions, Place};
+use super::super::peers::{Alone, Peers};
+use super::cache::Cache;
+use super::listing::Request;
+use super::{Dataset, DatasetOptions, Place, index};
 use crate::{Error, Result};
 
 /// The images of a folder of class folders, torchvision's `ImageFolder`: what lies at any depth
@@ -29,17 +30,23 @@ impl LabelledDataset {
     ///
     /// # Errors
     /// [`Error::Io`] for what can't be read; [`Error::Data`] when `folder` is none, when it has
-    /// fewer than two class folders, or when one of them has no images.
+    /// fewer than two class folders, or when one of them has no images; [`Error::Invalid`] for
+    /// [shards of each process' own](DatasetOptions::own_shards).
     pub fn open(folder: impl AsRef<Path>, options: &DatasetOptions) -> Result<Self> {
-        let folder = folder.as_ref();
-        let found = class_folders(folder)?;
-        if let [only] = &found[..] {
-            let only = name(only);
-            let problem = format!("only one class folder, {only:?}; at least two are needed");
-            return Err(problem_with(folder, &problem));
-        }
-        let classes = found.iter().map(name).collect();
-        Self::index(folder, options, &found, classes)
+        Self::open_among(folder, options, &Alone)
+    }
+
+    /// As [`LabelledDataset::open`], for processes that read one data set together, as
+    /// [`Dataset::open_among`].
+    ///
+    /// # Errors
+    /// As [`LabelledDataset::open`]; an error of one process is one of all.
+    pub fn open_among(
+        folder: impl AsRef<Path>,
+        options: &DatasetOptions,
+        peers: &dyn Peers,
+    ) -> Result<Self> {
+        Self::open_with(folder.as_ref(), options, None, &Cache::of(options), peers)
     }
 
     /// Indexes `folder`, whose folders are some of `classes`, with the numbers they have there:
@@ -53,33 +60,35 @@ impl LabelledDataset {
         options: &DatasetOptions,
         classes: &[String],
     ) -> Result<Self> {
-        let folder = folder.as_ref();
-        let found = class_folders(folder)?;
-        let unknown: Vec<String> =
-            found.iter().map(name).filter(|name| !classes.contains(name)).collect();
-        if !unknown.is_empty() {
-            let (unknowns, known, names) = (unknown.len(), classes.len(), listed(&unknown));
-            let problem =
-                format!("{unknowns} class folders are none of the {known} known classes: {names}");
-            return Err(problem_with(folder, &problem));
-        }
-        Self::index(folder, options, &found, classes.to_vec())
+        Self::open_as_among(folder, options, classes, &Alone)
     }
 
-    fn index(
+    /// As [`LabelledDataset::open_as`], for processes that read one data set together, as
+    /// [`Dataset::open_among`].
+    ///
+    /// # Errors
+    /// As [`LabelledDataset::open_as`]; an error of one process is one of all.
+    pub fn open_as_among(
+        folder: impl AsRef<Path>,
+        options: &DatasetOptions,
+        classes: &[String],
+        peers: &dyn Peers,
+    ) -> Result<Self> {
+        Self::open_with(folder.as_ref(), options, Some(classes), &Cache::of(options), peers)
+    }
+
+    /// Indexes `folder`; `known` are the classes, if others than it has.
+    pub(super) fn open_with(
         folder: &Path,
         options: &DatasetOptions,
-        found: &[OsString],
-        classes: Vec<String>,
+        known: Option<&[String]>,
+        cache: &Cache,
+        peers: &dyn Peers,
     ) -> Result<Self> {
-        if options.channels == 0 {
-            return Err(Error::invalid("channels", options.channels, "at least 1 is needed"));
-        }
-        let mut index = Index::new(folder.to_owned(), options.channels);
-        for class in found {
-            index.add(&folder.join(class))?;
-        }
-        let images = index.finish(folder)?;
+        let check = |found: &[OsString]| check_classes(folder, found, known);
+        let request = Request::Classes(folder, &check);
+        let (images, found) = index::open(request, options, cache, peers)?;
+        let classes = known.map_or_else(|| found.iter().map(name).collect(), <[String]>::to_vec);
 
         let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
         let label = |image| numbers[class_of(&images, image).as_str()];
@@ -131,27 +140,32 @@ impl LabelledDataset {
     }
 }
 
-/// The names of `folder`'s folders, sorted, hidden ones left out, links followed.
-fn class_folders(folder: &Path) -> Result<Vec<OsString>> {
-    let metadata = std::fs::metadata(folder).map_err(|e| Error::io(folder, e))?;
-    if !metadata.is_dir() {
-        return Err(problem_with(folder, "not a folder; images are read from one folder a class"));
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let entry = entry.map_err(|e| Error::io(folder, e))?;
-        let name = entry.file_name();
-        if !name.as_bytes().starts_with(b".") && folder.join(&name).is_dir() {
-            found.push(name);
-        }
-    }
+/// Whether class folders called `found` will do, for `known` classes if these are given.
+fn check_classes(folder: &Path, found: &[OsString], known: Option<&[String]>) -> Result<()> {
     if found.is_empty() {
         let problem = "no class folders in it; images are read from one folder a class, such as \
                        train/cat/1.jpg";
         return Err(problem_with(folder, problem));
     }
-    found.sort();
-    Ok(found)
+    let Some(classes) = known else {
+        return match found {
+            [only] => {
+                let only = name(only);
+                let problem = format!("only one class folder, {only:?}; at least two are needed");
+                Err(problem_with(folder, &problem))
+            }
+            _ => Ok(()),
+        };
+    };
+    let unknown: Vec<String> =
+        found.iter().map(name).filter(|name| !classes.contains(name)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let (unknowns, known, names) = (unknown.len(), classes.len(), listed(&unknown));
+    let problem =
+        format!("{unknowns} class folders are none of the {known} known classes: {names}");
+    Err(problem_with(folder, &problem))
 }
 
 /// The name of the class folder that `image` lies in.
@@ -197,8 +211,12 @@ mod tests {
         root
     }
 
+    fn options() -> DatasetOptions {
+        DatasetOptions { listings: None, ..Default::default() }
+    }
+
     fn open(root: &Path) -> Result<LabelledDataset> {
-        LabelledDataset::open(root, &DatasetOptions::default())
+        LabelledDataset::open(root, &options())
     }
 
     fn refusal(entries: &[&str]) -> String {
@@ -252,7 +270,7 @@ mod tests {
         let classes = ["ant", "bee", "cow"].map(str::to_owned);
         let as_known = |entries: &[&str]| {
             let root = folder(entries);
-            LabelledDataset::open_as(root.path(), &DatasetOptions::default(), &classes)
+            LabelledDataset::open_as(root.path(), &options(), &classes)
         };
         let dataset = as_known(&["cow/1.png", "cow/2.png"]).unwrap();
         assert_eq!(dataset.classes(), classes);

@@ -3,22 +3,36 @@
 //! Opening reads names only: a folder's entries, a list's lines, a shard's headers. Nothing
 //! is looked into before it is read, so broken files surface in [`Dataset::read`] or
 //! [`Dataset::image`]. Names and places lie in two flat arrays, about 60 bytes an image.
+//!
+//! Even names take long where there are millions, so what was found is kept for the next time,
+//! and where several processes read one data set ([`Dataset::open_among`]) one lists for all.
 
 mod braces;
+mod cache;
+mod evidence;
 mod index;
+mod kind;
 mod labelled;
+mod listing;
+mod names;
+mod parallel;
 mod shard;
+mod stamp;
+mod walk;
+mod wire;
 
-use std::ffi::OsStr;
+use std::env;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use self::index::Index;
+use self::cache::Cache;
 pub use self::labelled::LabelledDataset;
+use self::listing::Request;
+use self::names::Names;
 use super::decode::decode;
 use super::image::Image;
+use super::peers::{Alone, Peers};
 use crate::{Error, Result};
 
 /// Extensions of pictures, in any case.
@@ -26,18 +40,40 @@ const PICTURES: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"]
 /// The extension of arrays, in any case.
 const ARRAY: &str = "npy";
 
-/// What to look for in a data set.
+/// What to look for in a data set, and how.
 #[derive(Debug, Clone)]
 pub struct DatasetOptions {
     /// Channels every image is decoded to: 1 (luma), 3 (RGB) or 4 (RGBA) for pictures, any
     /// number for `.npy` arrays and multi-band TIFF.
     pub channels: usize,
+    /// List anew instead of trusting the cached listing.
+    pub relist: bool,
+    /// With tar shards: of n processes that read the data together, number r takes the shards r,
+    /// r + n, … in the order of their names, and reads nothing of the others. Its data set is
+    /// those shards' images.
+    pub own_shards: bool,
+    /// The folder that keeps the listings of folders of 10 000 files or more, and the members of
+    /// shards that have 1000 or more, for the next time; none: nothing is kept.
+    ///
+    /// What was kept is taken only while all folders, and all shards, have the times and sizes
+    /// they had; folders that changed within two seconds of being listed aren't kept. That needs
+    /// a disk whose clock is as this machine's: [`DatasetOptions::relist`] where it is far off.
+    pub listings: Option<PathBuf>,
 }
 
 impl Default for DatasetOptions {
-    /// RGB.
+    /// RGB, every process all images; listings are kept in `spark-backbone/listings` in
+    /// `$XDG_CACHE_HOME` or `~/.cache`.
     fn default() -> Self {
-        DatasetOptions { channels: 3 }
+        let listings = cache::listings_in(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
+        DatasetOptions { channels: 3, relist: false, own_shards: false, listings }
+    }
+}
+
+impl DatasetOptions {
+    /// The default for images of so many channels.
+    pub fn with_channels(channels: usize) -> Self {
+        DatasetOptions { channels, ..Default::default() }
     }
 }
 
@@ -52,6 +88,10 @@ pub struct Dataset {
     /// Tar shards, relative to `base`.
     shards: Vec<PathBuf>,
     others: usize,
+    /// Images of the process that has most.
+    most: usize,
+    /// Images of all processes, each once.
+    total: usize,
 }
 
 /// Where an image's bytes lie.
@@ -61,25 +101,6 @@ enum Place {
     File,
     /// In a tar shard.
     Member { shard: u32, offset: u64, size: u64 },
-}
-
-/// Many names in one piece of memory.
-#[derive(Debug, Default)]
-struct Names {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Names {
-    fn push(&mut self, name: &[u8]) {
-        self.bytes.extend_from_slice(name);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn get(&self, index: usize) -> &Path {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        Path::new(OsStr::from_bytes(&self.bytes[start..self.ends[index]]))
-    }
 }
 
 impl Dataset {
@@ -99,22 +120,34 @@ impl Dataset {
     /// [`Error::Invalid`] for 0 channels or a malformed brace pattern, [`Error::Io`] for what
     /// can't be read, [`Error::Data`] for a broken list or shard or when there are no images.
     pub fn open(path: impl AsRef<Path>, options: &DatasetOptions) -> Result<Dataset> {
-        let (path, channels) = (path.as_ref(), options.channels);
-        if channels == 0 {
-            return Err(Error::invalid("channels", channels, "at least 1 is needed"));
-        }
-        let (base, paths) = match path.to_str() {
-            Some(pattern) if pattern.contains('{') && !path.exists() => {
-                (common_folder(path), braces::expand(pattern)?)
-            }
-            _ if path.is_dir() => (path, vec![path.to_owned()]),
-            _ => (path.parent().unwrap_or(Path::new("")), vec![path.to_owned()]),
-        };
-        let mut index = Index::new(base.to_owned(), channels);
-        for path in &paths {
-            index.add(path)?;
-        }
-        index.finish(path)
+        Self::open_among(path, options, &Alone)
+    }
+
+    /// As [`Dataset::open`], for processes that read one data set together; all of them must call
+    /// it, with the same options. The first alone lists folders, and each reads the headers of an
+    /// equal part of the shards; all get the same data set, unless each takes
+    /// [shards of its own](DatasetOptions::own_shards).
+    ///
+    /// # Errors
+    /// As [`Dataset::open`], and for [shards of its own](DatasetOptions::own_shards)
+    /// [`Error::Invalid`] when there are fewer shards than processes, [`Error::Data`] when there
+    /// are images outside of shards or a process' shards have none. An error of one process is
+    /// one of all, which say whose it is; and those of [`Peers::gather`].
+    pub fn open_among(
+        path: impl AsRef<Path>,
+        options: &DatasetOptions,
+        peers: &dyn Peers,
+    ) -> Result<Dataset> {
+        Self::open_with(path.as_ref(), options, &Cache::of(options), peers)
+    }
+
+    fn open_with(
+        path: &Path,
+        options: &DatasetOptions,
+        cache: &Cache,
+        peers: &dyn Peers,
+    ) -> Result<Dataset> {
+        index::open(Request::Any(path), options, cache, peers).map(|(dataset, _)| dataset)
     }
 
     /// Number of images.
@@ -125,6 +158,18 @@ impl Dataset {
     /// Whether there are none; [`Dataset::open`] refuses that.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// Number of images of the process that has most, where each has
+    /// [shards of its own](DatasetOptions::own_shards); else [`Dataset::len`].
+    pub fn most_samples(&self) -> usize {
+        self.most
+    }
+
+    /// Number of images of all processes together, each once; [`Dataset::len`] unless each has
+    /// [shards of its own](DatasetOptions::own_shards).
+    pub fn total_samples(&self) -> usize {
+        self.total
     }
 
     /// Channels of every decoded image.
@@ -181,12 +226,6 @@ impl Dataset {
         let bytes = self.read(index)?;
         decode(self.base.join(self.name(index)), &bytes, self.channels)
     }
-}
-
-/// The deepest folder that everything a brace pattern names lies in.
-fn common_folder(pattern: &Path) -> &Path {
-    let is_plain = |part: &&Path| !part.as_os_str().as_bytes().contains(&b'{');
-    pattern.ancestors().find(is_plain).unwrap_or(Path::new(""))
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! Folders, lists and shards.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
 use super::*;
+
+mod among;
+mod kept;
 
 fn folder(files: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -33,12 +38,16 @@ fn shard(members: &[&str]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+fn with_channels(channels: usize) -> DatasetOptions {
+    DatasetOptions { channels, listings: None, ..Default::default() }
+}
+
 fn open(path: impl AsRef<Path>) -> Dataset {
-    Dataset::open(path, &DatasetOptions::default()).unwrap()
+    Dataset::open(path, &with_channels(3)).unwrap()
 }
 
 fn refusal(path: impl AsRef<Path>) -> String {
-    Dataset::open(path, &DatasetOptions::default()).unwrap_err().to_string()
+    Dataset::open(path, &with_channels(3)).unwrap_err().to_string()
 }
 
 fn names(dataset: &Dataset) -> Vec<String> {
@@ -177,15 +186,14 @@ fn no_images_says_what_was_looked_for() {
 
 #[test]
 fn arrays_stand_in_where_there_are_no_pictures() {
-    let with = |channels| DatasetOptions { channels };
     let root = folder(&["a.npy", "b.npy", "view.tif"]);
-    assert_eq!(names(&Dataset::open(root.path(), &with(6)).unwrap()), ["a.npy", "b.npy"]);
-    assert_eq!(names(&Dataset::open(root.path(), &with(3)).unwrap()), ["view.tif"]);
+    assert_eq!(names(&Dataset::open(root.path(), &with_channels(6)).unwrap()), ["a.npy", "b.npy"]);
+    assert_eq!(names(&Dataset::open(root.path(), &with_channels(3)).unwrap()), ["view.tif"]);
     fs::remove_file(root.path().join("view.tif")).unwrap();
-    assert_eq!(names(&Dataset::open(root.path(), &with(3)).unwrap()), ["a.npy", "b.npy"]);
+    assert_eq!(names(&Dataset::open(root.path(), &with_channels(3)).unwrap()), ["a.npy", "b.npy"]);
     let bands = folder(&["a.tif", "b.png"]);
-    assert_eq!(names(&Dataset::open(bands.path(), &with(6)).unwrap()), ["a.tif"]);
-    let message = Dataset::open(root.path(), &with(0)).unwrap_err().to_string();
+    assert_eq!(names(&Dataset::open(bands.path(), &with_channels(6)).unwrap()), ["a.tif"]);
+    let message = Dataset::open(root.path(), &with_channels(0)).unwrap_err().to_string();
     assert!(message.contains("channels is 0"), "{message}");
 }
 

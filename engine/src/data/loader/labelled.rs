@@ -145,7 +145,8 @@ mod tests {
         for number in 0..bad {
             std::fs::write(root.path().join(format!("ant/{number}.png")), b"none").unwrap();
         }
-        let dataset = LabelledDataset::open(root.path(), &DatasetOptions::default()).unwrap();
+        let options = DatasetOptions { listings: None, ..Default::default() };
+        let dataset = LabelledDataset::open(root.path(), &options).unwrap();
         (root, Arc::new(dataset))
     }
 

@@ -63,15 +63,17 @@ impl<S: Source> Pipeline<S> {
         epochs: Range<u64>,
         start_step: u64,
     ) -> Self {
-        let steps = maker.source.steps();
-        // One of several processes may have no images to evaluate.
-        let (steps, end_epoch) = if steps == 0 { (1, epochs.start) } else { (steps, epochs.end) };
+        let next_step = match maker.source.steps() {
+            // Nothing to load, as after the last epoch.
+            0 => (epochs.end, 0),
+            // A run that stopped at the end of an epoch goes on with the next.
+            steps => (epochs.start + start_step / steps, start_step % steps),
+        };
         let queue = Queue {
             open: VecDeque::new(),
             next_sample: 0,
-            // A run that stopped at the end of an epoch goes on with the next.
-            next_step: (epochs.start + start_step / steps, start_step % steps),
-            end_epoch,
+            next_step,
+            end_epoch: epochs.end,
             failure: None,
             stopped: false,
         };

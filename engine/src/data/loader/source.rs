@@ -40,7 +40,7 @@ pub trait Source: Send + Sync + 'static {
     /// The seed of every random stream.
     fn seed(&self) -> u64;
 
-    /// Steps in an epoch; 0 where this process has no images.
+    /// Steps in an epoch; 0 for a process that has no samples of an evaluation.
     fn steps(&self) -> u64;
 
     /// The samples of the batch at `step` of `epoch`.

@@ -1,0 +1,43 @@
+//! What files are, by their names.
+
+use super::{ARRAY, PICTURES};
+
+/// What a file is, by its extension.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Picture,
+    /// A picture too, but one that can hold any number of bands.
+    Tiff,
+    Array,
+    Shard,
+    Other,
+}
+
+impl Kind {
+    pub(super) fn of(name: &[u8]) -> Kind {
+        let file = name.rsplit(|&b| b == b'/').next().unwrap_or(name);
+        let Some(dot) = file.iter().rposition(|&b| b == b'.') else { return Kind::Other };
+        let is = |extension: &str| file[dot + 1..].eq_ignore_ascii_case(extension.as_bytes());
+        match () {
+            () if is("tif") || is("tiff") => Kind::Tiff,
+            () if PICTURES.iter().any(|extension| is(extension)) => Kind::Picture,
+            () if is(ARRAY) => Kind::Array,
+            () if is("tar") => Kind::Shard,
+            () => Kind::Other,
+        }
+    }
+
+    /// The kinds that hold images of so many channels, and those that stand in where there are
+    /// none of the first: with the first, previews and masks of the second are left out.
+    pub(super) fn choices(channels: usize) -> [&'static [Kind]; 2] {
+        match channels {
+            1 | 3 | 4 => [&[Kind::Picture, Kind::Tiff], &[Kind::Array]],
+            _ => [&[Kind::Array], &[Kind::Tiff]],
+        }
+    }
+}
+
+/// Whether the file's own name starts with a dot, as macOS's `._` companions do.
+pub(super) fn is_hidden(name: &[u8]) -> bool {
+    name.rsplit(|&b| b == b'/').next().is_some_and(|file| file.starts_with(b"."))
+}
