@@ -22,6 +22,7 @@ use clap::Parser;
 use detection::modeling::weights::write_detector;
 use detection::modeling::{MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
+use engine::distributed::World;
 use engine::optim::{Optimizer, Sgd, SgdConfig, param_groups};
 use engine::rng::Rng;
 use tch::nn::VarStore;
@@ -166,7 +167,9 @@ impl Ours {
         let images = std::slice::from_ref(&self.image);
         let targets = std::slice::from_ref(&self.targets);
         let mut rngs = [Rng::new(0, &[])];
-        self.model.losses(images, targets, &Mode::train(), &mut rngs)?.total().backward();
+        let world = World::alone();
+        let losses = self.model.losses(images, targets, &Mode::train(), &mut rngs, &world)?;
+        losses.total().backward();
         self.optimizer.step(1e-9, 0.0);
         Ok(0)
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Workplace, apart};
+use common::{Finished, Together, Workplace, apart};
 
 /// Twenty steps in double precision, large enough ones that a wrong gradient shows.
 const TWENTY: &[&str] = &[
@@ -72,4 +72,51 @@ fn what_cannot_be_divided_is_refused_by_all() {
     let [main, other] = &ranks[..] else { unreachable!() };
     assert!(main.err.contains("no run was begun there"), "{}", main.err);
     assert!(other.err.contains("stopped because of rank 0"), "{}", other.err);
+}
+
+#[test]
+fn each_process_reads_shards_of_its_own_alone() {
+    let work = Workplace::with_images(16);
+    let images: Vec<std::path::PathBuf> = ["class0", "class1"]
+        .iter()
+        .flat_map(|class| std::fs::read_dir(work.path("images").join(class)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    // Each process has its own folder, in which the others' shards are broken.
+    for shard in 0..4 {
+        let mut builder = tar::Builder::new(Vec::new());
+        for image in images.iter().skip(shard).step_by(4) {
+            builder.append_path_with_name(image, image.file_name().unwrap()).unwrap();
+        }
+        let whole = builder.into_inner().unwrap();
+        for rank in 0..2 {
+            let folder = work.path(&format!("rank{rank}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            let own = shard % 2 == rank;
+            let bytes: &[u8] = if own { &whole } else { b"no archive".as_slice() };
+            std::fs::write(folder.join(format!("{shard}.tar")), bytes).unwrap();
+        }
+    }
+    let run = work.path("run");
+    let run = run.to_str().unwrap();
+    let start = |more: &[&str]| {
+        let more = [&["--data", "{0..3}.tar", "--workers", "1", "--overwrite"], more].concat();
+        let arguments = work.train_arguments(run, &more);
+        Together::start(2, &[], |rank| {
+            let mut command = work.command(&arguments);
+            command.current_dir(work.path(&format!("rank{rank}")));
+            command
+        })
+        .end()
+    };
+    let ends = start(&["--own-shards"]);
+    assert!(ends.iter().all(|end| end.ok), "{}\n{}", ends[0].err, ends[1].err);
+    assert!(ends[0].err.contains("images   16 in {0..3}.tar"), "{}", ends[0].err);
+    // 8 images each in batches of 2: 4 steps an epoch.
+    assert_eq!(work.curve("run").len(), 16);
+    // Without it each process comes upon images in the others' shards, broken here.
+    let ends = start(&[]);
+    assert!(ends.iter().all(|end| !end.ok));
+    let told = |end: &Finished| end.err.contains("files can't be used");
+    assert!(ends.iter().any(told), "{}\n{}", ends[0].err, ends[1].err);
 }
