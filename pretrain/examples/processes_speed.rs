@@ -142,7 +142,7 @@ fn child(arguments: &Arguments) -> Result<()> {
     let size = arguments.size;
     let images = Tensor::randn([own, 3, size, size], (Kind::Float, Device::Cpu));
     let grid = spark.patch_grid((size, size))?;
-    let keep = (grid.0 * grid.1) * 2 / 5;
+    let keep = (grid.0 * grid.1 * 2 / 5) as usize;
     let first = world.rank() as i64 * own;
     let mut seconds = Vec::new();
     for step in 0..=arguments.steps {
