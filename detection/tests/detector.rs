@@ -57,7 +57,9 @@ fn losses(model: &MaskRcnn, targets: &[Targets], seed: u64) -> Losses {
     let images = [image(64, 96), image(75, 70)];
     let mut rngs: Vec<Rng> = (0..2).map(|image| Rng::new(seed, &[image])).collect();
     let count = targets.len();
-    model.losses(&images[..count], targets, &Mode::train(), &mut rngs[..count]).unwrap()
+    model
+        .losses(&images[..count], targets, &Mode::train(), &mut rngs[..count], &World::alone())
+        .unwrap()
 }
 
 #[test]
@@ -170,7 +172,8 @@ fn bad_input_is_named() {
         let mut targets = two_objects();
         change(&mut targets);
         let mut rngs = [Rng::new(0, &[])];
-        let result = model.losses(&[image(64, 96)], &[targets], &Mode::train(), &mut rngs);
+        let result =
+            model.losses(&[image(64, 96)], &[targets], &Mode::train(), &mut rngs, &World::alone());
         result.unwrap_err().to_string()
     };
     let error = refused(|targets| targets.classes = Tensor::from_slice(&[0i64, 3]));

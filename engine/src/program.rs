@@ -18,9 +18,26 @@ pub fn run<E: AsRef<dyn Error + 'static>>(body: impl FnOnce() -> Result<ExitCode
         .without_time()
         .with_target(false)
         .init();
+    end_quietly_on_closed_pipes();
     avoid_broken_amx();
     body().unwrap_or_else(|error| {
         eprintln!("error: {}", sentence(error.as_ref()));
         ExitCode::FAILURE
     })
+}
+
+/// The exit of a program that the system ended for writing to a closed pipe (128 + SIGPIPE).
+const CLOSED_PIPE: i32 = 141;
+
+/// Ends without a word when whoever reads the output has had enough (`… | head`), where Rust's
+/// printing would panic.
+fn end_quietly_on_closed_pipes() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to") && text.contains("Broken pipe") {
+            std::process::exit(CLOSED_PIPE);
+        }
+        report(panic);
+    }));
 }

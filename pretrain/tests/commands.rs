@@ -220,3 +220,15 @@ fn help_has_examples() {
     let work = Workplace::with_images(0);
     work.explains_its_commands("pretrain", 8);
 }
+
+#[test]
+fn a_reader_that_leaves_ends_the_program_quietly() {
+    use std::process::Stdio;
+    let work = Workplace::with_images(0);
+    let mut command = work.command(&["models"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

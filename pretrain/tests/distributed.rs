@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Finished, Together, Workplace, apart};
+use common::{Finished, Together, Workplace, apart, records};
 
 /// Twenty steps in double precision, large enough ones that a wrong gradient shows.
 const TWENTY: &[&str] = &[
@@ -45,6 +45,10 @@ fn same_on(counts: &[usize], work: &Workplace, more: &[&str]) {
 fn a_resnet_comes_out_the_same() {
     let work = Workplace::with_images(16);
     same_on(&[2, 4], &work, &[]);
+    // Speed is that of all, and each one's wait for data is told.
+    let waits = |run: &str| records(&work.path(run))[0]["data_wait_by_rank"].clone();
+    assert_eq!(waits("4").as_array().map(Vec::len), Some(4));
+    assert!(waits("one").is_null());
     // The norms' statistics are part of it: without sharing them the run is another.
     work.train_together(2, "apart", &[TWENTY, &["--sync-bn", "false"]].concat());
     let (loss, _) = apart(&work.curve("one"), &work.curve("apart"));

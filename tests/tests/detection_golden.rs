@@ -10,6 +10,7 @@ use clap::Parser;
 use detection::cli::Cli;
 use detection::modeling::{MaskRcnn, ModelConfig, weights};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
+use engine::distributed::World;
 use engine::rng::Rng;
 use spark_tests::rule;
 use tch::nn::VarStore;
@@ -189,7 +190,9 @@ fn losses_and_gradients_are_detectron2s() {
     let (model, _store, tensors) = model(&config);
     let mode = Mode::train().with_drop_path(DropPathDraws::Off);
     let mut rngs = [Rng::new(0, &[])];
-    let losses = model.losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs).unwrap();
+    let losses = model
+        .losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs, &World::alone())
+        .unwrap();
     for (name, loss) in losses.iter() {
         let name = format!("train.{name}");
         let expected = golden.double(&name).double_value(&[0]);

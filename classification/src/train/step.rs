@@ -94,17 +94,6 @@ impl Trainer {
             .with_sync_batch_norm(self.world.sync_batch_norm().filter(|_| self.config.sync_bn))
     }
 
-    /// Gives all processes the same buffers where each has followed its own images: rank 0's, as
-    /// DistributedDataParallel does.
-    pub fn settle_buffers(&self) -> Result<()> {
-        if !self.config.sync_bn {
-            let mut buffers = self.classifier.variables();
-            buffers.retain(|_, tensor| !tensor.requires_grad());
-            self.world.broadcast(&buffers)?;
-        }
-        Ok(())
-    }
-
     /// What a checkpoint holds: model, optimizer, and averages if there are any.
     pub fn sections(&self) -> Sections {
         Sections::new(self.classifier.variables(), self.optimizer.as_ref(), self.ema.as_ref())

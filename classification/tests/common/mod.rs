@@ -1,6 +1,6 @@
 //! What the tests of the program share: small images in class folders and short
 //! runs.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unused_imports)]
 
 #[path = "../../../tests/support/processes.rs"]
 mod processes;

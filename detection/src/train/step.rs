@@ -88,17 +88,6 @@ impl Trainer {
         self.detector.train_mode(&self.config, draw).with_sync_batch_norm(sync)
     }
 
-    /// Gives all processes the same buffers where each has followed its own images: rank 0's, as
-    /// DistributedDataParallel does.
-    pub fn settle_buffers(&self) -> Result<()> {
-        if !self.config.sync_bn {
-            let mut buffers = self.detector.variables();
-            buffers.retain(|name, _| name.contains(".running_"));
-            self.world.broadcast(&buffers)?;
-        }
-        Ok(())
-    }
-
     /// What a checkpoint holds: model, optimizer, and averages if there are any.
     pub fn sections(&self) -> Sections {
         Sections::new(self.detector.variables(), self.optimizer.as_ref(), self.ema.as_ref())

@@ -12,7 +12,7 @@ fn alone_everything_is_as_it_was() {
     world.max(&mut values).unwrap();
     assert_eq!(values, [1.5, -2.0]);
     assert!(world.any(true).unwrap() && !world.any(false).unwrap());
-    assert_eq!(world.gather(&"own").unwrap(), ["own"]);
+    assert_eq!(world.gather(&"own".to_owned()).unwrap(), ["own"]);
     assert_eq!(world.share(|| Ok::<_, Error>(7)).unwrap(), 7);
     let refused = world.agree::<(), _>(Err(Error::Data("no".into()))).unwrap_err();
     assert_eq!(refused.to_string(), "no");

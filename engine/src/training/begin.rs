@@ -235,3 +235,20 @@ pub fn parts_of_batch(world: &World, batch_size: usize, accum_steps: usize) -> S
         (size, parts) => format!(" on {size} processes in {parts} parts of {part}"),
     }
 }
+
+/// Gives all processes rank 0's running statistics among `variables`, as DistributedDataParallel
+/// does: where batch norms are not `synchronised`, each has followed its own images.
+///
+/// # Errors
+/// [`Error::Distributed`].
+pub fn settle_statistics(
+    world: &World,
+    synchronised: bool,
+    mut variables: BTreeMap<String, Tensor>,
+) -> Result<()> {
+    if synchronised {
+        return Ok(());
+    }
+    variables.retain(|name, _| name.ends_with("running_mean") || name.ends_with("running_var"));
+    world.broadcast(&variables)
+}

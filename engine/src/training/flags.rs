@@ -1,20 +1,22 @@
 //! Flags of every `train` command.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::Start;
-use crate::Result;
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::World;
 use crate::precision::Precision;
 use crate::run_dir::{CONFIG_FILE, job_of, shown};
 use crate::settings::read_table;
+use crate::{Error, Result};
 
 /// Where settings come from besides flags of their own, and where the run begins.
 #[derive(Debug, Args)]
@@ -76,17 +78,42 @@ struct Saved {
 }
 
 impl RunFlags {
-    /// The processes to train with, after all have met.
+    /// Meets the other processes and gives all of them the settings that rank 0 makes of `resolve`
+    /// (it alone sees files of an earlier run), and where the run begins in the settings' `output`;
+    /// none if the settings were only to be printed.
     ///
     /// # Errors
-    /// Those of [`World::from_env`].
-    pub fn world(&self) -> Result<World> {
-        World::from_env(Duration::from_secs_f64(self.dist_timeout))
+    /// Those of [`World::from_env`] and of `resolve`.
+    pub fn begin<C, E>(
+        &self,
+        resolve: impl FnOnce() -> std::result::Result<C, E>,
+        output: fn(&C) -> &Path,
+    ) -> std::result::Result<Option<(C, Start, World)>, E>
+    where
+        C: Serialize + DeserializeOwned,
+        E: From<Error> + Display,
+    {
+        let world = World::from_env(Duration::from_secs_f64(self.dist_timeout))?;
+        let (config, start) = world.share(|| {
+            let config = resolve()?;
+            let start = self.start(output(&config), &world);
+            Ok::<_, E>((config, start))
+        })?;
+        if !self.dump_config {
+            return Ok(Some((config, start, world)));
+        }
+        if world.is_main() {
+            let text = toml::to_string_pretty(&config).map_err(|error| {
+                Error::Data(format!("these settings cannot be printed: {error}"))
+            })?;
+            print!("{text}");
+        }
+        Ok(None)
     }
 
     /// Where the run in `output` begins. A job that its launcher has restarted goes on with its
     /// own run, whatever its flags were at first.
-    pub fn start(&self, output: &Path, world: &World) -> Start {
+    fn start(&self, output: &Path, world: &World) -> Start {
         if let Some(launch) = world.launch().filter(|launch| launch.restarts > 0)
             && job_of(output).as_deref() == Some(&*launch.job)
         {

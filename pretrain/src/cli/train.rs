@@ -188,19 +188,8 @@ fn pair(text: &str) -> Result<[f64; 2], String> {
 /// # Errors
 /// Settings that cannot be run, and whatever stops the run.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let world = args.run.world()?;
-    // Rank 0 alone sees files of an earlier run.
-    let (config, start) = world.share(|| {
-        let config = resolve(&args)?;
-        let start = args.run.start(&config.output, &world);
-        anyhow::Ok((config, start))
-    })?;
-    if args.run.dump_config {
-        if world.is_main() {
-            print!("{}", toml::to_string_pretty(&config)?);
-        }
-        return Ok(());
-    }
+    let settled = args.run.begin(|| resolve(&args), |config| &config.output)?;
+    let Some((config, start, world)) = settled else { return Ok(()) };
     train::train(config, start, &world)
 }
 

@@ -14,7 +14,7 @@ use engine::checkpoint::Names;
 use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
-use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
+use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite, settle_statistics};
 use serde::Serialize;
 use tch::Device;
 
@@ -108,7 +108,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
             }
         }
         if checkpoint_due {
-            trainer.settle_buffers()?;
+            settle_statistics(world, config.sync_bn, trainer.variables())?;
             files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if stop {

@@ -83,17 +83,6 @@ impl Trainer {
         self.world.sync_batch_norm().filter(|_| self.config.sync_bn)
     }
 
-    /// Gives all processes the same buffers where each has followed its own images: rank 0's, as
-    /// DistributedDataParallel does.
-    pub fn settle_buffers(&self) -> Result<()> {
-        if !self.config.sync_bn {
-            let mut buffers = self.variables();
-            buffers.retain(|_, tensor| !tensor.requires_grad());
-            self.world.broadcast(&buffers)?;
-        }
-        Ok(())
-    }
-
     /// Draws that depend on the sample alone, so that neither the batch's
     /// parts nor a restart change them.
     fn drop_path_draws(&self, epoch: u64, positions: &[u64]) -> DropPathDraws {

@@ -1,5 +1,5 @@
 //! What the tests of the program share: small photographs and short runs.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unused_imports)]
 
 #[path = "../../../tests/support/processes.rs"]
 mod processes;
