@@ -11,7 +11,7 @@
 //! puts beside it; `cargo xtask setup --nccl` adds the two that carry the rest.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// The environment variable with folders of one's own, colon separated. A build
@@ -41,10 +41,15 @@ const SYSTEM: [&str; 2] = ["/usr/local/include", "/usr/include"];
 /// Headers are missing, or a folder listed is none; one sentence says which and
 /// what to do.
 pub fn include_folders(lib: &Path) -> Result<Vec<PathBuf>, String> {
-    match env::var_os(VARIABLE).filter(|list| !list.is_empty()) {
+    match own_list() {
         Some(list) => listed(&list),
         None => beside_torch(lib),
     }
+}
+
+/// Folders of the user's own, if any are listed.
+pub fn own_list() -> Option<OsString> {
+    env::var_os(VARIABLE).filter(|list| !list.is_empty())
 }
 
 /// The folders in `list`, checked.

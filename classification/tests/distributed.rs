@@ -71,7 +71,7 @@ fn a_resnet_comes_out_the_same() {
 #[test]
 fn a_convnext_comes_out_the_same() {
     same_on(
-        &[2],
+        &[2, 4],
         &[
             "--model",
             "convnext_atto",

@@ -55,7 +55,9 @@ fn a_resnet_comes_out_the_same() {
 #[test]
 fn a_convnext_comes_out_the_same() {
     let convnext = ["--detector", "mask_rcnn_convnext_base", "--backbone", "convnext_atto"];
-    same_on(&[2], &[&convnext[..], &["--drop-path", "0.3", "--accum-steps", "2"]].concat());
+    let drop_path = [&convnext[..], &["--drop-path", "0.3"]].concat();
+    same_on(&[4], &drop_path);
+    same_on(&[2], &[&drop_path[..], &["--accum-steps", "2"]].concat());
 }
 
 #[test]

@@ -54,8 +54,9 @@ pub(crate) mod ffi {
         type Tensor;
 
         type Group;
+        fn launch_name(rendezvous: &Rendezvous) -> Result<String>;
         fn connect(rendezvous: &Rendezvous) -> Result<UniquePtr<Group>>;
-        fn add_nccl(self: &Group, device: i32, timeout_ms: i64) -> Result<()>;
+        fn add_nccl(self: &Group, timeout_ms: i64) -> Result<()>;
         fn set_timeout(self: &Group, timeout_ms: i64) -> Result<()>;
         fn sum(self: &Group, tensor: &Tensor) -> Result<()>;
         fn max(self: &Group, tensor: &Tensor) -> Result<()>;

@@ -64,8 +64,7 @@ pub fn device_among(name: &str, world: &World) -> Result<Device> {
 /// This process's share of `threads` (every core if 0): as [`use_threads`], but the cores are
 /// divided among the processes of a machine.
 pub fn use_threads_among(threads: usize, world: &World) -> usize {
-    let (_, local_size) = world.local();
-    use_threads(if threads == 0 { (cores() / local_size).max(1) } else { threads })
+    use_threads(if threads == 0 { world.cores() } else { threads })
 }
 
 /// Gives CPU arithmetic so many threads, every core if 0; says how many.

@@ -60,7 +60,11 @@ fn a_convnext_comes_out_the_same() {
     // Drop-path, and parts of a batch one after another. Its last norm is never reached by a
     // gradient.
     let work = Workplace::with_images(16);
-    same_on(&[2], &work, &["--model", "convnext_atto", "--drop-path", "0.3", "--accum-steps", "2"]);
+    same_on(
+        &[2, 4],
+        &work,
+        &["--model", "convnext_atto", "--drop-path", "0.3", "--accum-steps", "2"],
+    );
 }
 
 #[test]

@@ -99,29 +99,6 @@ fn termination_of_any_process_saves_a_checkpoint_and_ends_all() {
 }
 
 #[test]
-fn a_restarted_job_goes_on_with_its_own_run_and_no_other() {
-    let work = Workplace::with_images(8);
-    let job = |restarts: &'static str| {
-        [("TORCHELASTIC_RUN_ID", "job-7"), ("TORCHELASTIC_RESTART_COUNT", restarts)]
-    };
-    let more = ["--epochs", "8", "--checkpoint-steps", "1", "--overwrite", "--workers", "1"];
-    let ranks = work.start_together(2, "run", &more, &job("0"));
-    wait_for_step(&work.path("run"), 4);
-    kill_and_expect(ranks, 1);
-    let ends = work.start_together(2, "run", &more, &job("1")).end();
-    let [main, _] = &ends[..] else { unreachable!() };
-    assert!(main.ok, "{}", main.err);
-    assert_says(&main.err, &["restarted for the 1. time", "resuming after step"]);
-    let steps: Vec<u64> = work.curve("run").iter().map(|(step, ..)| *step).collect();
-    assert_eq!(steps, (1..=16).collect::<Vec<_>>());
-
-    // Another job's run is none of its own, restarted or not.
-    let other = [("TORCHELASTIC_RUN_ID", "job-8"), ("TORCHELASTIC_RESTART_COUNT", "1")];
-    let ends = work.start_together(2, "run", &["--workers", "1"], &other).end();
-    assert_says(&ends[0].err, &["a run already"]);
-}
-
-#[test]
 fn a_full_disk_keeps_the_last_good_checkpoint() {
     let work = Workplace::with_images(8);
     work.train_together(2, "run", &["--epochs", "2", "--workers", "1"]);

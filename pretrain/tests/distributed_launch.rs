@@ -13,28 +13,48 @@ use common::{Finished, Together, Workplace, assert_same_bits, assert_says, read,
 /// What a run exports.
 const EXPORT: &str = "export/resnet18_spark.safetensors";
 
-#[test]
-fn torchrun_brings_all_back_and_the_run_goes_on_exactly() {
-    let work = Workplace::with_images(10);
-    let more = ["--epochs", "6", "--checkpoint-steps", "2", "--workers", "1"];
-    work.train_together(2, "whole", &more);
-
-    let program = work.command(&work.train_arguments("run", &more));
+/// A training by torchrun on two processes, with as many as two restarts.
+fn torchrun(work: &Workplace, more: &[&str]) -> Command {
+    let program = work.command(&work.train_arguments("run", more));
     let mut torchrun = Command::new(python::python());
     torchrun.args(["-I", "-m", "torch.distributed.run", "--standalone", "--no-python"]);
     torchrun.args(["--nproc-per-node", "2", "--max-restarts", "2"]);
     torchrun.arg(program.get_program()).args(program.get_args());
     torchrun.current_dir(program.get_current_dir().unwrap());
-    let child = torchrun.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for_step(&work.path("run"), 5);
-    // The process that writes has left its number in the run's lock.
+    torchrun.stdout(Stdio::piped()).stderr(Stdio::piped());
+    torchrun
+}
+
+/// Kills the process that writes: its number is in the run's lock.
+fn kill_main(work: &Workplace) {
     let lock = String::from_utf8(read(work.path("run/.lock"))).unwrap();
     assert!(Command::new("kill").args(["-KILL", lock.trim()]).status().unwrap().success());
+}
+
+#[test]
+fn torchrun_brings_all_back_and_the_run_goes_on_exactly() {
+    let work = Workplace::with_images(10);
+    let more = ["--epochs", "6", "--checkpoint-steps", "4", "--workers", "1"];
+    work.train_together(2, "whole", &more);
+
+    // Given again at each restart, which must not delete what was done.
+    let child = torchrun(&work, &[&more[..], &["--overwrite"]].concat()).spawn().unwrap();
+    // Before there is a checkpoint, and after.
+    wait_for_step(&work.path("run"), 1);
+    kill_main(&work);
+    wait_for_step(&work.path("run"), 6);
+    kill_main(&work);
 
     let finished = Finished::from(child.wait_with_output().unwrap()).succeeded();
-    assert_says(&finished.err, &["restarted for the 1. time", "resuming after step 4 of 18"]);
+    assert_says(&finished.err, &["restarted: going on with", "resuming after step 4 of 18"]);
     assert_same_bits(&work.bits("whole", EXPORT), &work.bits("run", EXPORT));
     assert_eq!(work.curve("run"), work.curve("whole"));
+
+    // Another launch is no restart of this one, however often torchrun tries.
+    let before = read(work.path("run/checkpoints/last.safetensors"));
+    let finished = Finished::from(torchrun(&work, &more).output().unwrap());
+    finished.refused(&["a run already"]);
+    assert!(read(work.path("run/checkpoints/last.safetensors")) == before);
 }
 
 /// Two network namespaces on one cable, removed at the end.

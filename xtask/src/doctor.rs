@@ -124,7 +124,7 @@ fn nccl(folder: &Path) -> Finding {
     }
     match nccl::include_folders(&folder.join("lib")) {
         Ok(_) => Finding::Good("headers are there, so the feature `nccl` can be built".into()),
-        Err(error) if env::var_os(nccl::VARIABLE).is_some() => {
+        Err(error) if nccl::own_list().is_some() => {
             Finding::trouble(error, "the feature `nccl` cannot be built until then")
         }
         Err(_) => Finding::Good(

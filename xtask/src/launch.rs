@@ -69,7 +69,8 @@ fn positive(text: &str) -> Result<usize, String> {
 pub fn run(launch: &Launch, after_dashes: &[String]) -> Result<Infallible> {
     let (program, arguments) = what(&launch.misplaced, after_dashes)?;
     let checkout = setup::run(Purpose::Launch)?;
-    if launch.features.iter().any(|feature| feature == "nccl") {
+    let words = launch.features.iter().flat_map(|features| features.split_whitespace());
+    if words.filter_map(|feature| feature.rsplit('/').next()).any(|name| name == "nccl") {
         setup::nccl(&checkout)?;
     }
     process::run(&mut build(&checkout.root, launch))?;

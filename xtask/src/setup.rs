@@ -1,6 +1,5 @@
 //! `cargo xtask setup`: after it, plain cargo commands work.
 
-use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -76,7 +75,7 @@ pub fn nccl(checkout: &Checkout) -> Result<()> {
             folder.display()
         );
     }
-    if checkout.choice == Choice::Cache && env::var_os(nccl::VARIABLE).is_none() {
+    if checkout.choice == Choice::Cache && nccl::own_list().is_none() {
         let version = libtorch::check_version(folder)?;
         if !fits_pinned_headers(&version) {
             bail!(

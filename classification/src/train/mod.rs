@@ -14,7 +14,7 @@ use engine::checkpoint::Names;
 use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
 use engine::schedule::cosine_lr;
-use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite, settle_statistics};
+use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
 use tch::Device;
 
 pub use config::{OptimizerKind, Policy, Preset, TrainConfig};
@@ -81,7 +81,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
             log.corrupt(loader.corrupt_files())?;
         }
         if evaluation_due || checkpoint_due {
-            settle_statistics(world, config.sync_bn, trainer.classifier.variables())?;
+            trainer.settle_statistics()?;
         }
         if let Some(epoch) = ended_epoch.filter(|_| evaluation_due) {
             let accuracy = validate(&mut trainer, &validation, (state.step, epoch), &mut log)?;

@@ -2,6 +2,7 @@
 //! run left off.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use backbone::weights;
@@ -25,6 +26,9 @@ use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
 use crate::saved::OwnCheckpoint;
 
+/// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
+const LISTING: Duration = Duration::from_secs(6 * 3600);
+
 /// Everything a run works with.
 pub struct Setup {
     pub files: RunFiles,
@@ -41,7 +45,7 @@ impl Setup {
         let threads = use_threads_among(config.threads, world);
         let device = world.agree(device_among(&config.device, world))?;
         world.use_device(device)?;
-        let [training, held_out] = datasets(&config, world)?;
+        let [training, held_out] = world.patiently(LISTING, || datasets(&config, world))?;
         let loader = training_loader(&config, Arc::clone(&training), world)?;
         let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
         let images = ImageSettings::from(&config);
@@ -50,6 +54,7 @@ impl Setup {
 
         let classes = training.classes().len() as i64;
         let mut trainer = world.agree(trainer(config, classes, device, world))?;
+        trainer.gradients = Gradients::new(world, trainer.classifier.store())?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
         let mut state = TrainState::new(
             trainer.config.clone(),
@@ -86,7 +91,8 @@ fn trainer(
     if config.precision == Precision::Float64 {
         classifier.double();
     }
-    let gradients = Gradients::new(world, classifier.store())?;
+    // Of one process until all have got this far.
+    let gradients = Gradients::alone();
     let part_size = world.part_of(config.batch_size, config.accum_steps)?;
     let world = world.clone();
     let optimizer = optimizer(&config, &classifier)?;
@@ -139,7 +145,7 @@ pub fn averages(config: &TrainConfig, classifier: &Classifier) -> Result<Option<
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
     if let Some(path) = start.checkpoint(&trainer.config.output) {
         restore(&CheckpointFile::open(&path)?, trainer, state)?;
-        if matches!(start, Start::From(_)) {
+        if matches!(start, Start::From { .. }) {
             state.forget_best();
         }
         return Ok(());

@@ -94,6 +94,13 @@ impl Trainer {
             .with_sync_batch_norm(self.world.sync_batch_norm().filter(|_| self.config.sync_bn))
     }
 
+    /// Gives all processes the same running statistics.
+    pub fn settle_statistics(&self) -> Result<()> {
+        let (variables, averages) = (self.classifier.variables(), self.ema.as_ref());
+        let synchronised = self.config.sync_bn;
+        Ok(training::settle_statistics(&self.world, synchronised, &variables, averages)?)
+    }
+
     /// What a checkpoint holds: model, optimizer, and averages if there are any.
     pub fn sections(&self) -> Sections {
         Sections::new(self.classifier.variables(), self.optimizer.as_ref(), self.ema.as_ref())

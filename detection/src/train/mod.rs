@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use engine::checkpoint::Names;
 use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
-use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite, settle_statistics};
+use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
 use tch::Device;
 
 pub use config::{Preset, Schedule, TrainConfig};
@@ -88,7 +88,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
             log.corrupt(loader.corrupt_files())?;
         }
         if evaluation_due {
-            settle_statistics(world, config.sync_bn, trainer.detector.variables())?;
+            trainer.settle_statistics()?;
             report = validate(&mut trainer, &loader, &validation, &files, state.step, &mut log)?;
             let section = report.as_ref().and_then(|r| r.segm.as_ref().or(r.bbox.as_ref()));
             let ap = world.share(|| anyhow::Ok(section.map(|section| section.figures.ap)))?;
@@ -96,7 +96,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         }
         if checkpoint_due {
             names.epoch = ended_epoch.filter(|_| config.keep > 0);
-            settle_statistics(world, config.sync_bn, trainer.detector.variables())?;
+            trainer.settle_statistics()?;
             files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if stop && !last {

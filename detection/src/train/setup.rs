@@ -52,6 +52,7 @@ impl Setup {
         let validation = world.agree(validation_loader(&config, validation, world))?;
         let classes = training.categories().len() as i64;
         let mut trainer = world.agree(trainer(config, classes, device, world))?;
+        trainer.gradients = Gradients::new(world, &trainer.detector.store)?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
         let config = trainer.config.clone();
         let mut state = TrainState::new(config, &training, scaler, world.size());
@@ -118,7 +119,8 @@ fn validation_loader(
 fn trainer(config: TrainConfig, classes: i64, device: Device, world: &World) -> Result<Trainer> {
     let mut detector = Detector::build(&config, classes, device)?;
     detector.use_kind(config.precision.parameters())?;
-    let gradients = Gradients::new(world, &detector.store)?;
+    // Of one process until all have got this far.
+    let gradients = Gradients::alone();
     let part_size = world.part_of(config.batch_size, config.accum_steps)?;
     let world = world.clone();
     let optimizer = optimizer(&config, &detector)?;
@@ -164,7 +166,7 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
     if let Some(path) = start.checkpoint(&trainer.config.output) {
         restore(&path, trainer, state)?;
-        if matches!(start, Start::From(_)) {
+        if matches!(start, Start::From { .. }) {
             state.forget_best();
         }
         return Ok(());
@@ -225,7 +227,7 @@ fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result
         );
         checkpoint::restore(path, &file.section("ema")?, ema.averages())?;
     }
-    let (batch_size, synchronised) = (trainer.config.batch_size, trainer.config.sync_bn);
+    let (batch_size, synchronised) = (trainer.config.batch_size, trainer.synchronised());
     tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
     state.continue_from(saved);
     Ok(())

@@ -84,8 +84,20 @@ impl Trainer {
 
     /// A training pass; `draw` gives drop-path's draws, as for [`Detector::train_mode`].
     pub fn mode(&self, draw: impl FnOnce(usize) -> Tensor) -> Mode {
-        let sync = self.world.sync_batch_norm().filter(|_| self.config.sync_bn);
+        let sync = self.world.sync_batch_norm().filter(|_| self.synchronised());
         self.detector.train_mode(&self.config, draw).with_sync_batch_norm(sync)
+    }
+
+    /// Whether batch norms share their statistics: a plugin's know nothing of it.
+    pub fn synchronised(&self) -> bool {
+        self.config.sync_bn && !self.detector.plugin
+    }
+
+    /// Gives all processes the same running statistics.
+    pub fn settle_statistics(&self) -> Result<()> {
+        let (variables, averages) = (self.detector.variables(), self.ema.as_ref());
+        let synchronised = self.synchronised();
+        Ok(training::settle_statistics(&self.world, synchronised, &variables, averages)?)
     }
 
     /// What a checkpoint holds: model, optimizer, and averages if there are any.

@@ -29,6 +29,7 @@ pub fn validate(
 ) -> Result<Option<Report>> {
     trainer.with_averages(|trainer| {
         renew_statistics(trainer, loader)?;
+        trainer.settle_statistics()?;
         let report = score(trainer, validation)?;
         let Some((report, run)) = report.as_ref().zip(files.folder()) else { return Ok(None) };
         record(step, report, log)?;

@@ -16,6 +16,14 @@ pub trait Peers {
     /// # Errors
     /// Those of what connects the processes.
     fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>>;
+
+    /// The bytes of rank 0. All processes call it, equally often.
+    ///
+    /// # Errors
+    /// Those of what connects the processes.
+    fn of_first(&self, own: Vec<u8>) -> Result<Vec<u8>> {
+        Ok(self.gather(own)?.swap_remove(0))
+    }
 }
 
 /// A process without peers: rank 0 of 1.
@@ -36,19 +44,43 @@ impl Peers for Alone {
     }
 }
 
-/// What every process made, by rank; or the error of the first that failed, on all of them.
-///
-/// A process that failed takes part all the same, so that nobody waits for it. It keeps its own
-/// error if that is the first; the others get its text and whose it is.
-pub(super) fn share(peers: &dyn Peers, own: Result<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-    const MADE: u8 = 0;
-    const FAILED: u8 = 1;
-    // The last byte says which it is, so that what was made need not be moved.
+/// Ends a message whose sender made what it was to make, and
+const MADE: u8 = 0;
+/// one that holds its error instead. The last byte, so that what was made need not be moved.
+const FAILED: u8 = 1;
+
+/// `own` on its way to the others, and the error if it is one.
+fn message(own: Result<Vec<u8>>) -> (Vec<u8>, Option<Error>) {
     let (mut message, error) = match own {
         Ok(bytes) => (bytes, None),
         Err(error) => (sentence(&error).into_bytes(), Some(error)),
     };
     message.push(if error.is_none() { MADE } else { FAILED });
+    (message, error)
+}
+
+/// The error of `rank` on another process.
+fn elsewhere(rank: usize, size: usize, text: &[u8]) -> Error {
+    Error::Data(format!("rank {rank} of {size}: {}", String::from_utf8_lossy(text)))
+}
+
+/// What rank 0 made, or its error, on all processes; what the others made is left aside.
+pub(super) fn share_first(peers: &dyn Peers, own: Result<Vec<u8>>) -> Result<Vec<u8>> {
+    let (message, error) = message(own);
+    let mut shared = peers.of_first(message)?;
+    match (shared.pop(), error) {
+        (Some(MADE), _) => Ok(shared),
+        (_, Some(error)) if peers.rank() == 0 => Err(error),
+        _ => Err(elsewhere(0, peers.size(), &shared)),
+    }
+}
+
+/// What every process made, by rank; or the error of the first that failed, on all of them.
+///
+/// A process that failed takes part all the same, so that nobody waits for it. It keeps its own
+/// error if that is the first; the others get its text and whose it is.
+pub(super) fn share(peers: &dyn Peers, own: Result<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+    let (message, error) = message(own);
     let mut gathered = peers.gather(message)?;
     let (rank, size) = (peers.rank(), peers.size());
     if gathered.len() != size {
@@ -59,10 +91,7 @@ pub(super) fn share(peers: &dyn Peers, own: Result<Vec<u8>>) -> Result<Vec<Vec<u
     match (failed, error) {
         (None, _) => Ok(gathered),
         (Some(first), Some(error)) if first == rank => Err(error),
-        (Some(first), _) => {
-            let text = String::from_utf8_lossy(&gathered[first]);
-            Err(Error::Data(format!("rank {first} of {size}: {text}")))
-        }
+        (Some(first), _) => Err(elsewhere(first, size, &gathered[first])),
     }
 }
 

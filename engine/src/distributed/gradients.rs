@@ -20,6 +20,11 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// Of one process, whose own are all.
+    pub fn alone() -> Self {
+        Self { world: World::alone(), reducer: None }
+    }
+
     /// For the parameters of `store` that learn, which are the same on all processes and have
     /// their final device and type. A pass may leave some without a gradient: they keep none.
     ///

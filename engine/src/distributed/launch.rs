@@ -28,13 +28,14 @@ pub struct Launch {
     pub master_port: u16,
     /// Whether torchrun already serves the store there.
     pub agent_store: bool,
-    /// How often the launcher has restarted this job.
+    /// How often the launcher has restarted this process's machine's part of the job.
     pub restarts: u64,
-    /// What the launcher calls the job, the same in all its restarts; for lack of a name, its
-    /// process.
-    pub job: String,
-    /// Whether that is a name, which all machines know.
-    pub named: bool,
+    /// What the launcher calls the job.
+    pub name: Option<String>,
+    /// What tells this launch, restarts included, from every other one, if anything does.
+    pub job: Option<String>,
+    /// Whether the launcher gives each process cores of its own.
+    pub own_cores: bool,
 }
 
 /// Looks up an environment variable; none if it is unset or empty.
@@ -55,7 +56,7 @@ impl Launch {
     ///   `TORCHELASTIC_RUN_ID`, of which only the first two and the address are needed;
     /// - else srun's `SLURM_STEP_NUM_TASKS`, `SLURM_PROCID`, `SLURM_LOCALID`, `SLURM_NODEID`,
     ///   `SLURM_STEP_TASKS_PER_NODE`, `SLURM_STEP_NODELIST`, `SLURM_JOB_ID`,
-    ///   `SLURM_RESTART_COUNT`; `MASTER_ADDR` and `MASTER_PORT` are taken where they are set.
+    ///   `SLURM_RESTART_COUNT`, `SLURM_CPUS_PER_TASK`; `MASTER_ADDR` and `MASTER_PORT` are taken where they are set.
     ///
     /// # Errors
     /// As [`Launch::from_env`].
@@ -87,10 +88,18 @@ impl Launch {
         Ok(())
     }
 
-    /// What the job's keys in the store begin with: its name, or for lack of one that all
-    /// machines know, nothing.
+    /// What the job's keys in the store begin with.
     pub(super) fn job_key(&self) -> String {
-        if self.named { self.job.replace('/', "_") } else { "job".into() }
+        self.name.as_deref().unwrap_or("job").replace('/', "_")
+    }
+
+    /// Whether the run that `owner` last wrote to is this launch's own, so that a restart goes on
+    /// with it.
+    pub fn owns(&self, owner: Option<&str>) -> bool {
+        // A store of torchrun's lives as long as torchrun: what it calls the launch is this
+        // launch's alone. A Slurm job's number is too, but its steps share it.
+        let restarted = self.agent_store || self.restarts > 0;
+        restarted && self.job.is_some() && self.job.as_deref() == owner
     }
 
     /// Whether all processes are on one machine.
@@ -104,13 +113,12 @@ fn torchrun(found: Lookup) -> Result<Launch> {
     let rank = needed(found, "RANK")?;
     // Of one process, nobody has to be met.
     let (master_addr, master_port) = match world_size {
-        1 => (found("MASTER_ADDR").unwrap_or_default(), 0),
+        1 => (
+            found("MASTER_ADDR").unwrap_or_default(),
+            parsed(found, "MASTER_PORT")?.unwrap_or_default(),
+        ),
         _ => (text(found, "MASTER_ADDR")?, needed(found, "MASTER_PORT")?),
     };
-    let run = found("TORCHELASTIC_RUN_ID").filter(|id| id != "none");
-    let named = run.is_some();
-    // Without a name of the job, torchrun itself, which outlives its restarts, stands for it.
-    let job = run.unwrap_or_else(|| format!("parent {}", std::os::unix::process::parent_id()));
     Ok(Launch {
         rank,
         world_size,
@@ -120,8 +128,10 @@ fn torchrun(found: Lookup) -> Result<Launch> {
         master_port,
         agent_store: found("TORCHELASTIC_USE_AGENT_STORE").as_deref() == Some("True"),
         restarts: parsed(found, "TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
-        job,
-        named,
+        name: found("TORCHELASTIC_RUN_ID").filter(|id| id != "none"),
+        // A name is drawn in torchrun's store when the processes meet.
+        job: None,
+        own_cores: false,
     })
 }
 
@@ -157,8 +167,9 @@ fn slurm(found: Lookup) -> Result<Launch> {
         master_port,
         agent_store: false,
         restarts: parsed(found, "SLURM_RESTART_COUNT")?.unwrap_or(0),
-        job: format!("slurm {job_number}"),
-        named: true,
+        name: Some(format!("slurm {job_number}")),
+        job: Some(format!("slurm {job_number}")),
+        own_cores: found("SLURM_CPUS_PER_TASK").is_some(),
     })
 }
 
@@ -272,7 +283,8 @@ mod tests {
         ]);
         let elastic = launch(&variables).unwrap().unwrap();
         assert!(elastic.agent_store);
-        assert_eq!((elastic.restarts, &*elastic.job), (2, "r50"));
+        assert_eq!((elastic.restarts, elastic.name.as_deref()), (2, Some("r50")));
+        assert!(!elastic.owns(None), "no name was drawn yet");
     }
 
     #[test]
@@ -287,7 +299,13 @@ mod tests {
         assert_eq!((found.rank, found.world_size), (9, 12));
         assert_eq!((found.local_rank, found.local_world_size), (1, 3));
         assert_eq!((&*found.master_addr, found.master_port), ("gpu003", 20123));
-        assert_eq!(&*found.job, "slurm 40123");
+        assert_eq!(found.job.as_deref(), Some("slurm 40123"));
+        // Another step of the same job is no restart.
+        assert!(!found.owns(Some("slurm 40123")) && !found.own_cores);
+        let again = [&SLURM[..], &[("SLURM_RESTART_COUNT", "1"), ("SLURM_CPUS_PER_TASK", "12")]];
+        let again = launch(&again.concat()).unwrap().unwrap();
+        assert!(again.owns(Some("slurm 40123")) && !again.owns(Some("slurm 7")));
+        assert!(again.own_cores);
         let given = [&SLURM[..], &[("MASTER_ADDR", "head"), ("MASTER_PORT", "5000")]].concat();
         let found = launch(&given).unwrap().unwrap();
         assert_eq!((&*found.master_addr, found.master_port), ("head", 5000));

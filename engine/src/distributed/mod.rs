@@ -14,7 +14,7 @@ mod launch;
 mod norm;
 mod objects;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,8 +25,9 @@ pub use self::gradients::Gradients;
 pub use self::launch::Launch;
 pub use crate::bridge::ffi::Timings;
 
-use self::address::{address_towards, host_name};
+use self::address::{host_name, own_address};
 use crate::bridge::{Abandoned, borrow, ffi, take};
+use crate::device::cores;
 use crate::{Error, Result};
 
 /// How long processes wait for each other at the start, at least: they do not all start at once.
@@ -46,8 +47,6 @@ struct Inner {
     /// What is told of where an operation failed.
     step: Cell<Option<u64>>,
     failure: RefCell<Option<String>>,
-    /// Whether tensors on CUDA devices can be sent.
-    nccl: OnceCell<()>,
 }
 
 impl std::fmt::Debug for World {
@@ -79,11 +78,8 @@ impl World {
     ///
     /// # Errors
     /// [`Error::Distributed`] when the others cannot be reached.
-    pub fn join(launch: Launch, timeout: Duration) -> Result<Self> {
+    pub fn join(mut launch: Launch, timeout: Duration) -> Result<Self> {
         let (rank, size) = (launch.rank, launch.world_size);
-        if size == 1 {
-            return Ok(Self::new(0, 1, Some(launch), None, timeout));
-        }
         let (host, port) = (launch.master_addr.clone(), launch.master_port);
         let meeting = |problem: String| {
             Error::Distributed(format!(
@@ -92,8 +88,7 @@ impl World {
             ))
         };
         let interface = std::env::var("GLOO_SOCKET_IFNAME").unwrap_or_default();
-        let address = address_towards(&host, port).map_err(|error| meeting(error.to_string()))?;
-        let rendezvous = ffi::Rendezvous {
+        let mut rendezvous = ffi::Rendezvous {
             host: host.clone(),
             port,
             rank: rank as i32,
@@ -103,19 +98,26 @@ impl World {
             prefix: format!("spark/{}", launch.job_key()),
             nonce: nonce(),
             timeout_ms: timeout.max(LEAST_MEETING).as_millis() as i64,
-            address,
+            address: String::new(),
             // Several may be listed; one connection is enough.
             interface: interface.split(',').next().unwrap_or_default().to_owned(),
         };
+        if launch.agent_store && rank == 0 {
+            let name = ffi::launch_name(&rendezvous).map_err(|error| meeting(told(&error)))?;
+            launch.job = Some(format!("torchrun {name}"));
+        }
+        if size == 1 {
+            return Ok(Self::new(0, 1, Some(launch), None, timeout));
+        }
+        if rendezvous.interface.is_empty() {
+            let address = own_address(&host, port, launch.is_local());
+            rendezvous.address = address.map_err(|error| meeting(error.to_string()))?;
+        }
         let group = ffi::connect(&rendezvous).map_err(|error| meeting(told(&error)))?;
         group.set_timeout(timeout.as_millis() as i64).map_err(|error| meeting(told(&error)))?;
-        let mut restarts = [launch.restarts as f64];
-        let mut world = Self::new(rank, size, Some(launch), Some(Abandoned::new(group)), timeout);
-        // A launcher counts the restarts of a machine's own processes only.
-        world.max(&mut restarts)?;
-        if let Some(launch) = Rc::get_mut(&mut world.0).and_then(|inner| inner.launch.as_mut()) {
-            launch.restarts = restarts[0] as u64;
-        }
+        let world = Self::new(rank, size, Some(launch), Some(Abandoned::new(group)), timeout);
+        // Whoever is missing is missed here, and not in the first step.
+        world.barrier()?;
         Ok(world)
     }
 
@@ -126,8 +128,8 @@ impl World {
         group: Option<Abandoned>,
         timeout: Duration,
     ) -> Self {
-        let (step, failure, nccl) = Default::default();
-        Self(Rc::new(Inner { rank, size, launch, group, timeout, step, failure, nccl }))
+        let (step, failure) = Default::default();
+        Self(Rc::new(Inner { rank, size, launch, group, timeout, step, failure }))
     }
 
     /// This process's number, from 0.
@@ -178,6 +180,35 @@ impl World {
         Ok(batch_size / parts)
     }
 
+    /// Cores that this process may use of those it sees: its share, where the processes of a
+    /// machine share them.
+    pub fn cores(&self) -> usize {
+        let (_, local_size) = self.local();
+        let own = self.launch().is_some_and(|launch| launch.own_cores);
+        if own { cores() } else { (cores() / local_size).max(1) }
+    }
+
+    /// Runs `body`, in which others may be waited for as long as `patience` where that is longer
+    /// than the timeout: rank 0 alone does long work. All processes call.
+    ///
+    /// # Errors
+    /// Those of `body`; [`Error::Distributed`].
+    pub fn patiently<T, E: From<Error>>(
+        &self,
+        patience: Duration,
+        body: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let Some(group) = &self.0.group else { return body() };
+        let set = |time: Duration| {
+            let set = group.set_timeout(time.as_millis() as i64);
+            set.map_err(|error| self.fail("setting the timeout", &told(&error)))
+        };
+        set(patience.max(self.0.timeout))?;
+        let result = body();
+        set(self.0.timeout)?;
+        result
+    }
+
     /// Which step is being made (from 1), for messages.
     pub fn set_step(&self, step: u64) {
         self.0.step.set(Some(step));
@@ -188,17 +219,44 @@ impl World {
     /// # Errors
     /// [`Error::Distributed`] without NCCL, or when it cannot be started.
     pub fn use_device(&self, device: Device) -> Result<()> {
-        let (Device::Cuda(index), Some(group)) = (device, &self.0.group) else { return Ok(()) };
+        let Some(group) = &self.0.group else { return Ok(()) };
+        self.check_devices(device)?;
+        let Device::Cuda(index) = device else { return Ok(()) };
         let timeout = self.0.timeout.as_millis() as i64;
-        group.add_nccl(index as i32, timeout).map_err(|error| {
+        group.add_nccl(timeout).map_err(|error| {
             Error::Distributed(format!(
                 "rank {} cannot train on cuda:{index} together with the others: {}; programs \
                  built with --features nccl can, and --device cpu trains on the processor",
                 self.rank(),
                 told(&error),
             ))
-        })?;
-        let _ = self.0.nccl.set(());
+        })
+    }
+
+    /// Refuses processes on devices of different kinds, and two on one GPU.
+    fn check_devices(&self, device: Device) -> Result<()> {
+        let seen = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+        // Machines may have the same name; their processes' numbers tell them apart.
+        let machine = self.rank() - self.local().0;
+        let all = self.gather(&(machine, seen, format!("{device:?}")))?;
+        for (rank, one) in all.iter().enumerate() {
+            let cuda = |device: &str| device.starts_with("Cuda");
+            if cuda(&one.2) != cuda(&all[0].2) {
+                let (first, other) = (&all[0].2, &one.2);
+                return Err(Error::Distributed(format!(
+                    "rank 0 has device {first}, rank {rank} has {other}: --device cuda or cpu \
+                     makes them the same"
+                )));
+            }
+            let same = |other: &usize| all[*other] == *one && cuda(&one.2);
+            if let Some(other) = (0..rank).find(same) {
+                return Err(Error::Distributed(format!(
+                    "ranks {other} and {rank} have the same GPU, {}, but each process needs its \
+                     own: start as many processes on a machine as it has GPUs",
+                    one.2
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -332,18 +390,31 @@ impl World {
     /// Remembers that `what` failed; says so in the end.
     fn fail(&self, what: &str, reason: &str) -> Error {
         let step = self.0.step.get().map_or(String::new(), |step| format!(" at step {step}"));
+        let advice = if is_of_others(reason) {
+            format!(
+                ". Another process has died, hangs for longer than the timeout of {} s \
+                 (--dist-timeout), or cannot be reached; what it said itself may tell why",
+                self.0.timeout.as_secs_f64()
+            )
+        } else {
+            String::new()
+        };
         let text = format!(
-            "rank {} of {} on {}{step}: {what} over all processes failed: {reason}. Another \
-             process has died, hangs for longer than the timeout of {} s (--dist-timeout), or \
-             cannot be reached; what it said itself may tell why",
+            "rank {} of {} on {}{step}: {what} over all processes failed: {reason}{advice}",
             self.rank(),
             self.size(),
             host_name(),
-            self.0.timeout.as_secs_f64(),
         );
         let mut failure = self.0.failure.borrow_mut();
         Error::Distributed(failure.get_or_insert(text).clone())
     }
+}
+
+/// Whether c10d speaks of the connection, and not of what this process itself ran into: memory that
+/// ran out in the backward pass, for example, which averages gradients meanwhile.
+fn is_of_others(reason: &str) -> bool {
+    let words = ["onnect", "imed out", "timeout", "Timeout", "socket", "peer", "NCCL", "waited in"];
+    words.iter().any(|word| reason.contains(word))
 }
 
 /// A number that no other process has.

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
 use super::World;
+use crate::bridge::borrow;
 use crate::data::Peers;
 use crate::{Error, Result};
 
@@ -48,10 +49,30 @@ impl World {
         (0..).zip(&lengths).map(of_rank).collect()
     }
 
-    /// Rank 0's bytes.
-    fn bytes_of_main(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+    /// Rank 0's bytes, on all; those of the others are left aside.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`].
+    pub fn bytes_of_main(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        if self.is_alone() {
+            return Ok(bytes.to_vec());
+        }
         let own = if self.is_main() { bytes } else { &[] };
-        Ok(self.gather_bytes(own)?.swap_remove(0))
+        let length = Tensor::from_slice(&[own.len() as i64]);
+        self.send_from_main(&length)?;
+        let length = length.int64_value(&[0]);
+        let sent = match self.is_main() {
+            true => Tensor::from_slice(own),
+            false => Tensor::zeros([length], (Kind::Uint8, tch::Device::Cpu)),
+        };
+        if length > 0 {
+            self.send_from_main(&sent)?;
+        }
+        Vec::<u8>::try_from(sent).map_err(|error| backbone::Error::from(error).into())
+    }
+
+    fn send_from_main(&self, tensor: &Tensor) -> Result<()> {
+        self.operate("sending a value", |group| group.broadcast(borrow(tensor)))
     }
 
     /// What rank 0 makes of `make`, on all; the others do not run it.
@@ -124,5 +145,9 @@ impl Peers for World {
 
     fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         self.gather_bytes(&own)
+    }
+
+    fn of_first(&self, own: Vec<u8>) -> Result<Vec<u8>> {
+        self.bytes_of_main(&own)
     }
 }

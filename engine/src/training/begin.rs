@@ -25,8 +25,13 @@ pub enum Start {
     },
     /// Where the last checkpoint in the run's folder left off.
     Resume,
-    /// Where this checkpoint left off, in a new folder.
-    From(PathBuf),
+    /// Where a checkpoint left off, in a new folder.
+    From {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// Delete the run that the folder holds.
+        overwrite: bool,
+    },
 }
 
 impl Start {
@@ -35,7 +40,7 @@ impl Start {
     pub fn checkpoint(&self, output: &Path) -> Option<PathBuf> {
         match self {
             Start::New { .. } => None,
-            Start::From(path) => Some(path.clone()),
+            Start::From { checkpoint, .. } => Some(checkpoint.clone()),
             Start::Resume => {
                 let last = Some(output.join(LAST_CHECKPOINT)).filter(|path| path.exists());
                 if last.is_none() {
@@ -61,7 +66,7 @@ pub fn open_run<C: Serialize>(
     let opened = world.is_main().then(|| -> Result<_> {
         let (run, checkpoints) = open_folder(output, start, config)?;
         if let Some(launch) = world.launch() {
-            run.claim(&launch.job)?;
+            launch.job.as_deref().map_or(Ok(()), |job| run.claim(job))?;
         }
         Ok((run, checkpoints))
     });
@@ -115,7 +120,8 @@ fn open_folder<C: Serialize>(
     start: &Start,
     config: &C,
 ) -> Result<(RunDir, CheckpointDir)> {
-    let overwrite = *start == Start::New { overwrite: true };
+    let overwrite =
+        matches!(start, Start::New { overwrite: true } | Start::From { overwrite: true, .. });
     let run = RunDir::create(output, overwrite, *start == Start::Resume)?;
     let checkpoints = CheckpointDir::open(&run.checkpoints())?;
     let text = toml::to_string_pretty(config)
@@ -236,19 +242,22 @@ pub fn parts_of_batch(world: &World, batch_size: usize, accum_steps: usize) -> S
     }
 }
 
-/// Gives all processes rank 0's running statistics among `variables`, as DistributedDataParallel
-/// does: where batch norms are not `synchronised`, each has followed its own images.
+/// Gives all processes rank 0's running statistics among `variables` and their `averages`, as
+/// DistributedDataParallel does: where batch norms are not `synchronised`, each has followed its
+/// own images.
 ///
 /// # Errors
 /// [`Error::Distributed`].
 pub fn settle_statistics(
     world: &World,
     synchronised: bool,
-    mut variables: BTreeMap<String, Tensor>,
+    variables: &BTreeMap<String, Tensor>,
+    averages: Option<&Ema>,
 ) -> Result<()> {
-    if synchronised {
-        return Ok(());
+    let is_running = |name: &str| name.ends_with("running_mean") || name.ends_with("running_var");
+    for tensors in [Some(variables), averages.map(Ema::averages)].into_iter().flatten() {
+        let running = tensors.iter().filter(|(name, _)| !synchronised && is_running(name));
+        world.broadcast(&running.map(|(name, t)| (name.clone(), t.shallow_clone())).collect())?;
     }
-    variables.retain(|name, _| name.ends_with("running_mean") || name.ends_with("running_var"));
-    world.broadcast(&variables)
+    Ok(())
 }

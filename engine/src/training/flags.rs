@@ -14,7 +14,7 @@ use super::Start;
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::World;
 use crate::precision::Precision;
-use crate::run_dir::{CONFIG_FILE, job_of, shown};
+use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, job_of, shown};
 use crate::settings::read_table;
 use crate::{Error, Result};
 
@@ -111,23 +111,24 @@ impl RunFlags {
         Ok(None)
     }
 
-    /// Where the run in `output` begins. A job that its launcher has restarted goes on with its
-    /// own run, whatever its flags were at first.
+    /// Where the run in `output` begins. A launch that was restarted goes on with its own run,
+    /// whatever its flags were at first; one that had no checkpoint yet begins again.
     fn start(&self, output: &Path, world: &World) -> Start {
-        if let Some(launch) = world.launch().filter(|launch| launch.restarts > 0)
-            && job_of(output).as_deref() == Some(&*launch.job)
-        {
-            eprintln!(
-                "restarted for the {}. time: going on with {}",
-                launch.restarts,
-                shown(output)
-            );
-            return Start::Resume;
+        let owner = job_of(output);
+        let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
+        if restarted {
+            eprintln!("restarted: going on with {}", shown(output));
+            if output.join(LAST_CHECKPOINT).exists() {
+                return Start::Resume;
+            }
         }
+        let overwrite = self.overwrite || restarted;
         match &self.resume {
-            None => Start::New { overwrite: self.overwrite },
+            None => Start::New { overwrite },
             Some(None) => Start::Resume,
-            Some(Some(checkpoint)) => Start::From(checkpoint.clone()),
+            Some(Some(checkpoint)) => {
+                Start::From { checkpoint: checkpoint.clone(), overwrite: restarted }
+            }
         }
     }
 

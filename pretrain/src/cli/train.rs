@@ -137,7 +137,8 @@ struct Settings {
     /// Share of unreadable files that stops the run [default: 0.1].
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     max_corrupt: Option<f64>,
-    /// List the data anew: listings of large folders are kept in the user's cache folder.
+    /// List the data anew: listings of large folders are kept in the user's cache folder, and taken
+    /// again while the times of the folders stay the same.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           help_heading = "Data")]
     relist: Option<bool>,

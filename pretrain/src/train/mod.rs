@@ -108,7 +108,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
             }
         }
         if checkpoint_due {
-            settle_statistics(world, config.sync_bn, trainer.variables())?;
+            settle_statistics(world, config.sync_bn, &trainer.variables(), None)?;
             files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if stop {

@@ -1,5 +1,6 @@
 //! What the encoder is worth so far: nearest neighbours among labelled images.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -64,9 +65,12 @@ impl Probe {
         let features = |images: &tch::Tensor| {
             Ok(pooled(encoder, &images.to_kind(kind), &mode)?.to_kind(Kind::Float))
         };
-        let known = self.data.left_out().len();
+        let known: BTreeSet<String> =
+            self.data.left_out().into_iter().map(|(name, _)| name).collect();
         let [training, validation] = self.data.features(trainer.device, features, |_| {})?;
-        for (name, why) in self.data.left_out().iter().skip(known) {
+        let mut new = self.data.left_out();
+        new.retain(|(name, _)| !known.contains(name));
+        for (name, why) in trainer.world.gather(&new)?.concat() {
             log.note(&format!("left out of the probe: {name}: {why}"));
         }
         let found = Knn::default().predict(&training, validation.features())?;

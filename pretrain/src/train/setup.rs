@@ -2,6 +2,7 @@
 //! run left off.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
@@ -29,6 +30,9 @@ use crate::config::{OptimizerKind, Precision, TrainConfig};
 use crate::saved;
 use crate::spark::Spark;
 
+/// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
+const LISTING: Duration = Duration::from_secs(6 * 3600);
+
 /// Everything a run works with.
 pub struct Setup {
     pub files: RunFiles,
@@ -49,6 +53,7 @@ impl Setup {
         let loader = loader(&config, world)?;
         let probe = world.agree(Probe::open(&config, world))?;
         let mut trainer = world.agree(trainer(config, device, world))?;
+        trainer.gradients = Gradients::new(world, &trainer.store)?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
         let mut state = TrainState::new(trainer.config.clone(), scaler, world.size());
         let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
@@ -79,7 +84,7 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
             eprintln!("with --own-shards each process now reads other shards: batches are others");
         }
         state.continue_from(saved);
-        if matches!(start, Start::From(_)) {
+        if matches!(start, Start::From { .. }) {
             state.forget_best();
         }
         return Ok(());
@@ -99,7 +104,9 @@ fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
         own_shards: config.own_shards,
         ..DatasetOptions::with_channels(config.in_chans as usize)
     };
-    let dataset = Dataset::open_among(&config.data, &options, world)
+    let open = || Dataset::open_among(&config.data, &options, world);
+    let dataset = world
+        .patiently(LISTING, open)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
     let transform = Augment {
@@ -145,7 +152,8 @@ fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer
     if config.precision == Precision::Float64 {
         store.double();
     }
-    let gradients = Gradients::new(world, &store)?;
+    // Of one process until all have got this far.
+    let gradients = Gradients::alone();
     let optimizer = optimizer(&config, &store)?;
     let part_size = world.part_of(config.batch_size, config.accum_steps)?;
     let world = world.clone();

@@ -98,9 +98,10 @@ impl Cache {
     ) -> Vec<Option<Scanned>> {
         let entry = |from: &mut Reader| Some((from.text()?.to_owned(), Scanned::read(from)?));
         let kept = self.load(key, |from| from.many(entry)).unwrap_or_default();
-        let mut kept: HashMap<Vec<u8>, Scanned> = kept.into_iter().collect();
+        let kept: HashMap<Vec<u8>, Scanned> = kept.into_iter().collect();
+        // A list may name a shard twice.
         let known: Vec<Option<Scanned>> =
-            shards.iter().map(|shard| kept.remove(shard.as_os_str().as_bytes())).collect();
+            shards.iter().map(|shard| kept.get(shard.as_os_str().as_bytes()).cloned()).collect();
         let known: Vec<_> = shards.iter().zip(known).collect();
         let holds = in_parallel(&known, |(shard, scanned)| {
             let is_as_it_was = |scanned: &Scanned| {

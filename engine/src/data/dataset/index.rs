@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::super::peers::{Peers, share};
+use super::super::peers::{Peers, share, share_first};
 use super::cache::{Cache, Key};
 use super::kind::Kind;
 use super::listing::{Form, Listing, Request};
@@ -30,8 +30,7 @@ pub(super) fn open(
         0 => list(request, options, cache),
         _ => Ok(Vec::new()),
     });
-    let shared = share(peers, listed)?;
-    let listed = shared.first().and_then(|bytes| Listed::read(&mut Reader::new(bytes)));
+    let listed = Listed::read(&mut Reader::new(&share_first(peers, listed)?));
     let Listed { form, listing, known } = listed.ok_or_else(foreign)?;
     let mut job = Job {
         path: request.path(),

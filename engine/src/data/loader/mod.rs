@@ -58,8 +58,7 @@ impl LoaderOptions {
     /// As [`LoaderOptions::new`], but 0 threads are one a core divided among the processes of a
     /// machine.
     pub fn among(threads: usize, max_corrupt: f64, world: &World) -> Self {
-        let (_, local_size) = world.local();
-        let share = (cores() / local_size).clamp(1, MAX_THREADS);
+        let share = world.cores().min(MAX_THREADS);
         LoaderOptions::new(if threads == 0 { share } else { threads }, max_corrupt)
     }
 }

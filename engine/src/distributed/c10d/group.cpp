@@ -54,6 +54,20 @@ std::string value(c10d::Store& store, const std::string& key) {
   return std::string(found.begin(), found.end());
 }
 
+// The job's keys in the launcher's store, or in one that rank 0 serves.
+c10::intrusive_ptr<c10d::Store> open_store(const Rendezvous& rendezvous) {
+  c10d::TCPStoreOptions options;
+  options.port = rendezvous.port;
+  options.isServer = rendezvous.serves;
+  options.multiTenant = rendezvous.multi_tenant;
+  options.numWorkers = static_cast<std::size_t>(rendezvous.size);
+  // Gloo's own meeting waits for everybody; a server that is only torchrun's never hears of all.
+  options.waitWorkers = false;
+  options.timeout = std::chrono::milliseconds(rendezvous.timeout_ms);
+  auto tcp = c10::make_intrusive<c10d::TCPStore>(text(rendezvous.host), options);
+  return c10::make_intrusive<c10d::PrefixStore>(text(rendezvous.prefix), tcp);
+}
+
 // A name for this meeting that all processes agree on and no earlier meeting had. Launchers count
 // restarts machine by machine, so that their count is no such name.
 std::string agree_on_round(c10d::Store& store, const Rendezvous& rendezvous) {
@@ -111,18 +125,14 @@ Group::Group(c10::intrusive_ptr<c10d::Store> store,
 
 Group::~Group() = default;
 
+rust::String launch_name(const Rendezvous& rendezvous) {
+  const auto name = open_store(rendezvous)->compareSet("launch", {}, bytes(text(rendezvous.nonce)));
+  return std::string(name.begin(), name.end());
+}
+
 std::unique_ptr<Group> connect(const Rendezvous& rendezvous) {
   const std::chrono::milliseconds timeout(rendezvous.timeout_ms);
-  c10d::TCPStoreOptions options;
-  options.port = rendezvous.port;
-  options.isServer = rendezvous.serves;
-  options.multiTenant = rendezvous.multi_tenant;
-  options.numWorkers = static_cast<std::size_t>(rendezvous.size);
-  // Gloo's own meeting waits for everybody; a server that is only torchrun's never hears of all.
-  options.waitWorkers = false;
-  options.timeout = timeout;
-  auto tcp = c10::make_intrusive<c10d::TCPStore>(text(rendezvous.host), options);
-  auto job = c10::make_intrusive<c10d::PrefixStore>(text(rendezvous.prefix), tcp);
+  auto job = open_store(rendezvous);
   const auto round = agree_on_round(*job, rendezvous);
   c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::PrefixStore>(round, job);
 
@@ -146,15 +156,13 @@ void Group::set_timeout(std::int64_t timeout_ms) const {
   processes_->getBackend(c10::DeviceType::CPU)->setTimeout(std::chrono::milliseconds(timeout_ms));
 }
 
-void Group::add_nccl([[maybe_unused]] std::int32_t device,
-                     [[maybe_unused]] std::int64_t timeout_ms) const {
+void Group::add_nccl([[maybe_unused]] std::int64_t timeout_ms) const {
 #ifdef USE_C10D_NCCL
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = std::chrono::milliseconds(timeout_ms);
   auto nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(
       c10::make_intrusive<c10d::PrefixStore>("cuda", store_), processes_->getRank(),
       processes_->getSize(), options);
-  nccl->setBoundDeviceId(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
   processes_->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL,
                          c10::intrusive_ptr<c10d::Backend>(nccl));
   processes_->setDefaultBackend(c10d::ProcessGroup::BackendType::NCCL);

@@ -24,7 +24,8 @@ struct Rendezvous;
 struct Timings;
 
 // Processes that compute together: c10d's store and process group. Every function waits until
-// the operation is complete, and throws where c10d does.
+// the operation is complete (on a CUDA device: until it stands in the stream's queue), and throws
+// where c10d does.
 class Group {
  public:
   Group(c10::intrusive_ptr<c10d::Store> store, c10::intrusive_ptr<c10d::ProcessGroup> processes);
@@ -34,7 +35,7 @@ class Group {
   void set_timeout(std::int64_t timeout_ms) const;
 
   // NCCL for tensors on CUDA devices.
-  void add_nccl(std::int32_t device, std::int64_t timeout_ms) const;
+  void add_nccl(std::int64_t timeout_ms) const;
 
   // In place, over all processes.
   void sum(const at::Tensor& tensor) const;
@@ -50,6 +51,9 @@ class Group {
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroup> processes_;
 };
+
+// A name that the first launch of a launcher's store drew, the same for all that follow there.
+rust::String launch_name(const Rendezvous& rendezvous);
 
 // Meets the other processes.
 std::unique_ptr<Group> connect(const Rendezvous& rendezvous);

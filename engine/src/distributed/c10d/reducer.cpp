@@ -15,7 +15,7 @@ namespace spark {
 
 namespace {
 
-// DistributedDataParallel's: a small bucket first, so that communication begins early.
+// Of the first parameters, whose gradients come last and are hidden behind nothing.
 constexpr std::int64_t kFirstBucketBytes = 1 << 20;
 constexpr std::int64_t kBucketBytes = 25 << 20;
 

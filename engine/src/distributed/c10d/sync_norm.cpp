@@ -2,6 +2,7 @@
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/batch_norm_update_stats.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/native_batch_norm.h>
@@ -97,9 +98,10 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
     auto by_weight = at::zeros_like(weight);
     auto by_bias = at::zeros_like(weight);
     if (input.numel() > 0) {
-      auto sums = at::native_batch_norm_backward(gradient, input, weight, mean, var, std::nullopt,
-                                                 std::nullopt, /*train=*/false, eps,
-                                                 {false, true, true});
+      // Saved statistics are for training; CUDA's kernel wants them to be there, if empty.
+      const auto none = at::empty({0}, mean.options());
+      auto sums = at::native_batch_norm_backward(gradient, input, weight, mean, var, none, none,
+                                                 /*train=*/false, eps, {false, true, true});
       by_weight = std::get<1>(sums);
       by_bias = std::get<2>(sums);
     }
