@@ -297,14 +297,20 @@ fn processes_with_other_parameters_are_refused() {
 #[test]
 fn a_gpu_that_cannot_be_used_together_is_refused_by_all() {
     together("a_gpu_that_cannot_be_used_together_is_refused_by_all", 2, |world| {
-        let count = tch::Cuda::device_count();
-        if cfg!(feature = "nccl") && count > 0 {
+        let refusal = |device| world.use_device(device).unwrap_err().to_string();
+        let told = refusal(Device::Cuda(0));
+        assert!(told.starts_with("ranks 0 and 1 have the same GPU, Cuda(0)"), "{told}");
+        let told = refusal(if world.is_main() { Device::Cuda(0) } else { Device::Cpu });
+        assert!(told.starts_with("rank 0 has device Cuda(0), rank 1 has Cpu"), "{told}");
+
+        if cfg!(feature = "nccl") && tch::Cuda::device_count() > 0 {
             return;
         }
-        let refused = world.use_device(Device::Cuda(0)).unwrap_err().to_string();
+        let told = refusal(Device::Cuda(world.rank()));
         let reason = if cfg!(feature = "nccl") { "no GPUs found" } else { "built without NCCL" };
-        assert!(refused.contains(reason) && refused.contains("cuda:0"), "{refused}");
-        assert!(refused.contains("--device cpu"), "{refused}");
+        let device = format!("cuda:{}", world.rank());
+        assert!(told.contains(reason) && told.contains(&device), "{told}");
+        assert!(told.contains("--device cpu"), "{told}");
         world.use_device(Device::Cpu).unwrap();
         world.barrier().unwrap();
     });
