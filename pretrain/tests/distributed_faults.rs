@@ -14,7 +14,7 @@ use common::{
 const EXPORT: &str = "export/resnet18_spark.safetensors";
 /// How soon survivors have ended at the latest: they notice at once, but processes take time to
 /// end on a loaded machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 /// Random draws of every kind, a checkpoint every second step.
 const SETTINGS: &[&str] = &[
     "--accum-steps",
@@ -26,7 +26,7 @@ const SETTINGS: &[&str] = &[
     "--workers",
     "1",
     "--epochs",
-    "5",
+    "6",
 ];
 
 /// The second process dies, the first says where.
@@ -50,11 +50,11 @@ fn killed_at_any_time_a_run_ends_with_the_same_bits() {
     // Later, and rank 0 itself.
     let resumed = [SETTINGS, &["--resume"]].concat();
     let ranks = work.start_together(2, "killed", &resumed, &[]);
-    wait_for_step(&work.path("killed"), 5);
+    wait_for_step(&work.path("killed"), 7);
     kill_and_expect(ranks, 0);
     // While a checkpoint is being written.
     let ranks = work.start_together(2, "killed", &resumed, &[]);
-    wait_for_step(&work.path("killed"), 6);
+    wait_for_step(&work.path("killed"), 10);
     wait_for_unfinished_file(&work.path("killed/checkpoints"));
     kill_and_expect(ranks, 0);
     work.checkpoint("killed");

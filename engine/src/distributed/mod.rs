@@ -413,8 +413,10 @@ impl World {
 /// Whether c10d speaks of the connection, and not of what this process itself ran into: memory that
 /// ran out in the backward pass, for example, which averages gradients meanwhile.
 fn is_of_others(reason: &str) -> bool {
-    let words = ["onnect", "imed out", "timeout", "Timeout", "socket", "peer", "NCCL", "waited in"];
-    words.iter().any(|word| reason.contains(word))
+    const WORDS: [&str; 8] =
+        ["connect", "timed out", "timeout", "socket", "peer", "pipe", "nccl", "waited in vain"];
+    let reason = reason.to_lowercase();
+    WORDS.iter().any(|word| reason.contains(word))
 }
 
 /// A number that no other process has.

@@ -38,3 +38,16 @@ fn what_libtorch_says_around_its_message_is_left_out() {
         assert_eq!(sentence(said), told);
     }
 }
+
+#[test]
+fn advice_is_given_where_another_process_is_the_cause() {
+    for reason in [
+        "Connection closed by peer [127.0.0.1]:20908",
+        "Timed out waiting 5000ms for recv operation to complete",
+        "writev [127.0.0.1]:1: Broken pipe",
+        "waited in vain for rank 3",
+    ] {
+        assert!(is_of_others(reason), "{reason}");
+    }
+    assert!(!is_of_others("CUDA out of memory. Tried to allocate 2 GiB"));
+}
