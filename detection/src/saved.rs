@@ -57,7 +57,13 @@ impl OwnCheckpoint {
         );
         let mut target = detector.variables();
         target.retain(|name, _| !(new_classes && is_predictor(name)));
-        Ok(checkpoint::restore(&self.path, &self.tensors, &target)?)
+        // A run in double precision may be used in single.
+        let fitting = self.tensors.iter().map(|(name, tensor)| {
+            let kind = target.get(name).map_or(tensor.kind(), Tensor::kind);
+            let cast = tensor.is_floating_point() && kind != tensor.kind();
+            (name.clone(), if cast { tensor.to_kind(kind) } else { tensor.shallow_clone() })
+        });
+        Ok(checkpoint::restore(&self.path, &fitting.collect(), &target)?)
     }
 }
 

@@ -44,6 +44,11 @@ fn same_on(counts: &[usize], more: &[&str]) {
         assert!(loss < SAME && norm < SAME, "{count}: losses {loss:e}, norms {norm:e} apart");
         assert_eq!(figures(&work, "one"), figures(&work, &run));
     }
+    // What was trained in double precision is used as any other.
+    let last = counts.last().unwrap().to_string();
+    let scores = ["evaluate", "--weights", &last, "--output", "scores"];
+    let printed = work.run(&scores).succeeded().out;
+    assert!(printed.contains("Average Precision"), "{printed}");
 }
 
 #[test]
