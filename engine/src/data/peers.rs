@@ -64,13 +64,14 @@ fn elsewhere(rank: usize, size: usize, text: &[u8]) -> Error {
     Error::Data(format!("rank {rank} of {size}: {}", String::from_utf8_lossy(text)))
 }
 
-/// What rank 0 made, or its error, on all processes; what the others made is left aside.
+/// What rank 0 made, or its error, on all processes. What the others made is left aside; an error
+/// of theirs is one that rank 0 has too, such as a setting's.
 pub(super) fn share_first(peers: &dyn Peers, own: Result<Vec<u8>>) -> Result<Vec<u8>> {
     let (message, error) = message(own);
     let mut shared = peers.of_first(message)?;
     match (shared.pop(), error) {
-        (Some(MADE), _) => Ok(shared),
-        (_, Some(error)) if peers.rank() == 0 => Err(error),
+        (_, Some(error)) => Err(error),
+        (Some(MADE), None) => Ok(shared),
         _ => Err(elsewhere(0, peers.size(), &shared)),
     }
 }
