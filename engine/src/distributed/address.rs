@@ -51,7 +51,7 @@ fn address_towards(host: &str, port: u16) -> io::Result<String> {
 }
 
 /// What this machine is called, for messages.
-pub(super) fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
 }
 

@@ -9,8 +9,10 @@
 //! within the timeout, and nothing can be done together from then on: the error stays.
 
 mod address;
+mod devices;
 mod gradients;
 mod launch;
+mod meeting;
 mod norm;
 mod objects;
 
@@ -19,19 +21,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 pub use self::gradients::Gradients;
 pub use self::launch::Launch;
 pub use crate::bridge::ffi::Timings;
 
-use self::address::{host_name, own_address};
+pub(crate) use self::address::host_name;
 use crate::bridge::{Abandoned, borrow, ffi, take};
 use crate::device::cores;
 use crate::{Error, Result};
-
-/// How long processes wait for each other at the start, at least: they do not all start at once.
-const LEAST_MEETING: Duration = Duration::from_secs(60);
 
 /// The processes that train together, or one process alone. Clones are the same.
 #[derive(Clone)]
@@ -59,66 +58,6 @@ impl World {
     /// This process alone: nothing is sent, and every operation gives its input.
     pub fn alone() -> Self {
         Self::new(0, 1, None, None, Duration::ZERO)
-    }
-
-    /// The processes that the environment speaks of (see [`Launch`]), after all have met; this
-    /// process alone, if of none. An operation fails that takes longer than `timeout`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for an environment that makes no sense, [`Error::Distributed`] when the
-    /// others cannot be reached.
-    pub fn from_env(timeout: Duration) -> Result<Self> {
-        match Launch::from_env()? {
-            Some(launch) => Self::join(launch, timeout),
-            None => Ok(Self::alone()),
-        }
-    }
-
-    /// The processes of `launch`, after all have met.
-    ///
-    /// # Errors
-    /// [`Error::Distributed`] when the others cannot be reached.
-    pub fn join(mut launch: Launch, timeout: Duration) -> Result<Self> {
-        let (rank, size) = (launch.rank, launch.world_size);
-        let (host, port) = (launch.master_addr.clone(), launch.master_port);
-        let meeting = |problem: String| {
-            Error::Distributed(format!(
-                "rank {rank} of {size} on {}: cannot meet the others at {host}:{port}: {problem}",
-                host_name(),
-            ))
-        };
-        let interface = std::env::var("GLOO_SOCKET_IFNAME").unwrap_or_default();
-        let mut rendezvous = ffi::Rendezvous {
-            host: host.clone(),
-            port,
-            rank: rank as i32,
-            size: size as i32,
-            serves: !launch.agent_store && rank == 0,
-            multi_tenant: !launch.agent_store,
-            prefix: format!("spark/{}", launch.job_key()),
-            nonce: nonce(),
-            timeout_ms: timeout.max(LEAST_MEETING).as_millis() as i64,
-            address: String::new(),
-            // Several may be listed; one connection is enough.
-            interface: interface.split(',').next().unwrap_or_default().to_owned(),
-        };
-        if launch.agent_store && rank == 0 {
-            let name = ffi::launch_name(&rendezvous).map_err(|error| meeting(told(&error)))?;
-            launch.job = Some(format!("torchrun {name}"));
-        }
-        if size == 1 {
-            return Ok(Self::new(0, 1, Some(launch), None, timeout));
-        }
-        if rendezvous.interface.is_empty() {
-            let address = own_address(&host, port, launch.is_local());
-            rendezvous.address = address.map_err(|error| meeting(error.to_string()))?;
-        }
-        let group = ffi::connect(&rendezvous).map_err(|error| meeting(told(&error)))?;
-        group.set_timeout(timeout.as_millis() as i64).map_err(|error| meeting(told(&error)))?;
-        let world = Self::new(rank, size, Some(launch), Some(Abandoned::new(group)), timeout);
-        // Whoever is missing is missed here, and not in the first step.
-        world.barrier()?;
-        Ok(world)
     }
 
     fn new(
@@ -212,52 +151,6 @@ impl World {
     /// Which step is being made (from 1), for messages.
     pub fn set_step(&self, step: u64) {
         self.0.step.set(Some(step));
-    }
-
-    /// Makes tensors on `device` sendable; to be called by all processes, each with its own.
-    ///
-    /// # Errors
-    /// [`Error::Distributed`] without NCCL, or when it cannot be started.
-    pub fn use_device(&self, device: Device) -> Result<()> {
-        let Some(group) = &self.0.group else { return Ok(()) };
-        self.check_devices(device)?;
-        let Device::Cuda(index) = device else { return Ok(()) };
-        let timeout = self.0.timeout.as_millis() as i64;
-        group.add_nccl(timeout).map_err(|error| {
-            Error::Distributed(format!(
-                "rank {} cannot train on cuda:{index} together with the others: {}; programs \
-                 built with --features nccl can, and --device cpu trains on the processor",
-                self.rank(),
-                told(&error),
-            ))
-        })
-    }
-
-    /// Refuses processes on devices of different kinds, and two on one GPU.
-    fn check_devices(&self, device: Device) -> Result<()> {
-        let seen = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
-        // Machines may have the same name; their processes' numbers tell them apart.
-        let machine = self.rank() - self.local().0;
-        let all = self.gather(&(machine, seen, format!("{device:?}")))?;
-        for (rank, one) in all.iter().enumerate() {
-            let cuda = |device: &str| device.starts_with("Cuda");
-            if cuda(&one.2) != cuda(&all[0].2) {
-                let (first, other) = (&all[0].2, &one.2);
-                return Err(Error::Distributed(format!(
-                    "rank 0 has device {first}, rank {rank} has {other}: --device cuda or cpu \
-                     makes them the same"
-                )));
-            }
-            let same = |other: &usize| all[*other] == *one && cuda(&one.2);
-            if let Some(other) = (0..rank).find(same) {
-                return Err(Error::Distributed(format!(
-                    "ranks {other} and {rank} have the same GPU, {}, but each process needs its \
-                     own: start as many processes on a machine as it has GPUs",
-                    one.2
-                )));
-            }
-        }
-        Ok(())
     }
 
     /// Waits for all.
@@ -417,12 +310,6 @@ fn is_of_others(reason: &str) -> bool {
         ["connect", "timed out", "timeout", "socket", "peer", "pipe", "nccl", "waited in vain"];
     let reason = reason.to_lowercase();
     WORDS.iter().any(|word| reason.contains(word))
-}
-
-/// A number that no other process has.
-fn nonce() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
 
 /// What an exception says, without its backtrace.

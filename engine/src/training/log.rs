@@ -10,7 +10,7 @@ use super::{Measured, RunFiles, Settled};
 use crate::Result;
 use crate::checkpoint::write_file;
 use crate::data::CorruptFiles;
-use crate::distributed::World;
+use crate::distributed::{World, host_name};
 use crate::metrics::{JsonlWriter, TensorBoardWriter};
 use crate::progress::{Progress, Step};
 use crate::run_dir::RunDir;
@@ -243,17 +243,19 @@ impl RunLog {
     /// Every process's share of time that it waited for its data; `own` is this one's. Names, once
     /// each, those that keep the others waiting.
     fn waits(&mut self, own: f64) -> Result<Vec<f64>> {
-        let host = gethostname::gethostname().to_string_lossy().into_owned();
-        let all: Vec<(String, f64)> = self.world.gather(&(host, own))?;
-        let waits: Vec<f64> = all.iter().map(|(_, wait)| *wait).collect();
-        for rank in slow_ranks(&waits) {
-            if self.reported_slow.insert(rank) {
-                let percent = |share: f64| format!("{:.0} %", 100.0 * share);
-                let least = waits.iter().copied().fold(f64::INFINITY, f64::min);
+        let waits: Vec<f64> = self.world.gather(&own)?;
+        // All processes find the same ones slow, and so gather equally often.
+        let mut slow = slow_ranks(&waits);
+        slow.retain(|&rank| self.reported_slow.insert(rank));
+        if !slow.is_empty() {
+            let hosts = self.world.gather(&host_name())?;
+            let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+            let least = waits.iter().copied().fold(f64::INFINITY, f64::min);
+            for rank in slow {
                 self.note(&format!(
                     "rank {rank} on {} waits {} of its time for data, the quickest process {}: \
                      everybody waits for the slowest",
-                    all[rank].0,
+                    hosts[rank],
                     percent(waits[rank]),
                     percent(least),
                 ));
