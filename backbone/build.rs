@@ -1,8 +1,30 @@
-//! Links this crate's tests, examples and binaries to libtorch.
+//! Compiles the kernels, and links this crate's tests, examples and binaries to libtorch.
+
+use std::path::Path;
 
 #[path = "../build/libtorch.rs"]
 mod libtorch;
 
+/// The folder of the kernels.
+const SOURCES: &str = "src/kernels";
+
 fn main() {
-    libtorch::configure();
+    let Some(lib) = libtorch::configure() else { return };
+    let sources = Path::new(SOURCES);
+    let mut build = cxx_build::bridge(sources.join("mod.rs"));
+    build.std("c++20");
+    let files = ["linear.cpp", "rows.cpp", "depthwise.cpp", "up_sample.cpp"];
+    build.files(files.map(|file| sources.join(file)));
+    let include = libtorch::include_folder(&lib);
+    for folder in [include.join("torch/csrc/api/include"), include] {
+        // Not include(): the compiler warns of nothing in system headers.
+        build.flag("-isystem").flag(folder);
+    }
+    // In every profile: what training costs is spent here. Wide vectors cross no call, so that the
+    // compiler's note on how they would be passed says nothing.
+    build.opt_level(3).flag_if_supported("-Wno-psabi");
+    // Not as errors: a user's compiler may know warnings that ours doesn't.
+    build.warnings(true).extra_warnings(true);
+    build.compile("spark_kernels");
+    println!("cargo::rerun-if-changed={SOURCES}");
 }

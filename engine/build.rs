@@ -1,5 +1,5 @@
-//! Compiles the C++ side of training on several processes, and links this crate's tests, examples
-//! and binaries to libtorch.
+//! Compiles the C++ side (training on several processes, recording operator calls, LAMB), and links
+//! this crate's tests, examples and binaries to libtorch.
 
 use std::env;
 use std::path::Path;
@@ -9,7 +9,7 @@ mod libtorch;
 #[path = "../build/nccl.rs"]
 mod nccl;
 
-/// The folder of the C++ side.
+/// The folder of what runs on several processes.
 const SOURCES: &str = "src/distributed/c10d";
 
 fn main() {
@@ -18,6 +18,9 @@ fn main() {
     let mut build = cxx_build::bridge("src/bridge.rs");
     build.std("c++20").include(sources);
     build.files(["group.cpp", "reducer.cpp", "sync_norm.cpp"].map(|file| sources.join(file)));
+    build.files(["src/operators/record.cpp", "src/optim/lamb.cpp"]);
+    // For the headers of backbone's kernels.
+    build.include("..");
     build.define("USE_C10D_GLOO", None);
     let include = libtorch::include_folder(&lib);
     for folder in [include.join("torch/csrc/api/include"), include] {
@@ -36,9 +39,14 @@ fn main() {
             }
         }
     }
+    // In every profile: each step passes through all parameters.
+    build.opt_level(3);
     // Not as errors: a user's compiler may know warnings that ours doesn't.
     build.warnings(true).extra_warnings(true).flag_if_supported("-Wno-stringop-overflow");
-    build.compile("spark_distributed");
+    build.compile("spark_engine_bridge");
     println!("cargo::rerun-if-changed={SOURCES}");
+    for path in ["src/operators", "src/optim", "../backbone/src/kernels"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     println!("cargo::rerun-if-changed=src/bridge.rs");
 }

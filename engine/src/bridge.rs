@@ -1,4 +1,5 @@
-//! What tch does not offer: PyTorch's c10d, and undefining a gradient.
+//! What tch does not offer: PyTorch's c10d, undefining a gradient, a record of operator
+//! calls, and a quick LAMB.
 
 // The bridge to C++ is unsafe by nature: what its functions take for granted
 // stands beside each.
@@ -46,7 +47,50 @@ pub(crate) mod ffi {
         hidden_ns: i64,
     }
 
+    /// Calls of one operator.
+    #[derive(Debug, Clone)]
+    struct OperatorCalls {
+        /// As libtorch names it: `aten::…`, or a node of the backward pass.
+        name: String,
+        calls: u64,
+        /// Calls that called no other operator.
+        leaves: u64,
+        /// Spent in it, less what it spent in others.
+        nanoseconds: i64,
+    }
+
+    /// The constants of a step of LAMB.
+    struct LambConstants {
+        lr: f64,
+        weight_decay: f64,
+        beta1: f64,
+        beta2: f64,
+        /// The weight of a gradient in its average.
+        beta3: f64,
+        bias_correction1: f64,
+        bias_correction2: f64,
+        eps: f64,
+        /// Whether the trust ratio scales the update.
+        trust: bool,
+    }
+
     unsafe extern "C++" {
+        include!("spark-engine/src/optim/lamb.hpp");
+
+        fn lamb_update(
+            parameters: &TensorList,
+            gradient: &Tensor,
+            average: &Tensor,
+            square: &Tensor,
+            coefficient: &Tensor,
+            constants: &LambConstants,
+        ) -> Result<()>;
+
+        include!("spark-engine/src/operators/record.hpp");
+
+        fn start_recording() -> Result<()>;
+        fn stop_recording() -> Vec<OperatorCalls>;
+
         include!("spark-engine/src/distributed/c10d/group.hpp");
 
         /// `at::Tensor`.

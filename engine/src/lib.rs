@@ -15,6 +15,7 @@ pub mod export;
 pub mod files;
 pub mod interrupt;
 pub mod metrics;
+pub mod operators;
 pub mod optim;
 pub mod picture;
 pub mod precision;

@@ -1,7 +1,7 @@
 //! Pointwise activations.
 
 use super::Layer;
-use crate::{FeatureMap, Mode};
+use crate::{FeatureMap, Mode, kernels};
 
 /// A pointwise function.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,7 +29,7 @@ impl Activation {
     pub fn apply(self, x: &tch::Tensor) -> tch::Tensor {
         match self {
             Self::Relu => x.relu(),
-            Self::Relu6 => x.clamp(0, 6),
+            Self::Relu6 => kernels::relu6(x),
             Self::Gelu => x.gelu("none"),
             Self::Silu => x.silu(),
             Self::Sigmoid => x.sigmoid(),

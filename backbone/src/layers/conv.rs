@@ -1,13 +1,13 @@
 //! 2-d convolution.
 
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Device, Kind, Tensor};
 
 use super::Layer;
 use super::sliding::{Sliding, patch_size, slide};
 use super::tiles;
 use crate::mask::{Border, PatchMask, Size};
-use crate::{FeatureMap, Init, Mode};
+use crate::{FeatureMap, Init, Mode, kernels};
 
 /// What `torch.nn.Conv2d` takes besides its channels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,11 +81,11 @@ const FEW_OUTPUTS: i64 = 4;
 #[derive(Debug)]
 pub struct Conv2d {
     /// `[out, in / groups, kh, kw]`.
-    weight: Tensor,
+    pub(super) weight: Tensor,
     /// `[out]`.
-    bias: Option<Tensor>,
-    groups: i64,
-    sliding: Sliding,
+    pub(super) bias: Option<Tensor>,
+    pub(super) groups: i64,
+    pub(super) sliding: Sliding,
 }
 
 impl Conv2d {
@@ -109,6 +109,9 @@ impl Conv2d {
         if fits && mode.training && mode.compute.is_none() && tiles::is_faster(x, &self.weight) {
             return tiles::convolve(x, &self.weight, self.bias.as_ref());
         }
+        if self.is_pointwise() && kernels::is_linear_fast(x, mode.compute) {
+            return self.multiply_rows(&x.permute([0, 2, 3, 1]), mode);
+        }
         mode.cast(x).conv2d(
             &mode.cast(&self.weight),
             self.bias.as_ref().map(|bias| mode.cast(bias)),
@@ -117,6 +120,40 @@ impl Conv2d {
             [dilation.0, dilation.1],
             self.groups,
         )
+    }
+
+    /// Whether every output depends on one position.
+    fn is_pointwise(&self) -> bool {
+        let Sliding { kernel, stride, padding, .. } = self.sliding;
+        (kernel, stride, padding, self.groups) == ((1, 1), (1, 1), (0, 0), 1)
+    }
+
+    /// Whether there is a kernel that reads visible neighbours alone: for
+    /// depthwise convolutions that keep the size, on processors.
+    fn is_direct(&self, packed: &Tensor) -> bool {
+        let Sliding { kernel, stride, padding, dilation } = self.sliding;
+        let channels = packed.size()[1];
+        packed.device() == Device::Cpu
+            && (self.groups, self.weight.size()[0]) == (channels, channels)
+            && (stride, dilation) == ((1, 1), (1, 1))
+            && (2 * padding.0 + 1, 2 * padding.1 + 1) == kernel
+    }
+
+    /// The depthwise convolution, in float32 at least: a narrower type would be
+    /// no faster.
+    fn convolve_neighbours(&self, packed: &Tensor, mask: &PatchMask, mode: &Mode) -> Tensor {
+        let size = packed.size();
+        let (patch, channels) = ((size[2], size[3]), size[1]);
+        let rows = packed.permute([0, 2, 3, 1]).reshape([-1, channels]);
+        let neighbours = mask.neighbours(patch, self.sliding.taps(patch));
+        let wide = |tensor: &Tensor| match tensor.kind() {
+            Kind::Double => tensor.shallow_clone(),
+            _ => tensor.to_kind(Kind::Float),
+        };
+        let bias = self.bias.as_ref().map(wide);
+        let convolved = neighbours.convolve(&wide(&rows), &wide(&self.weight), bias.as_ref());
+        let kind = mode.compute.unwrap_or(packed.kind());
+        convolved.to_kind(kind).view([-1, patch.0, patch.1, channels]).permute([0, 3, 1, 2])
     }
 
     /// A depthwise convolution does so little arithmetic that reading the
@@ -141,10 +178,14 @@ impl Conv2d {
 
     /// The convolution as a product of every output's inputs with the weights.
     fn multiply(&self, packed: &Tensor, mask: &PatchMask, mode: &Mode) -> Tensor {
-        let columns = self.sliding.columns(&mode.cast(packed), mask);
+        self.multiply_rows(&self.sliding.columns(&mode.cast(packed), mask), mode)
+    }
+
+    /// `rows` `[N, h, w, kh·kw·in]` to maps `[N, out, h, w]`.
+    fn multiply_rows(&self, rows: &Tensor, mode: &Mode) -> Tensor {
         let weight = mode.cast(&self.weight).permute([0, 2, 3, 1]).flatten(1, 3);
         let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
-        columns.linear(&weight, bias.as_ref()).permute([0, 3, 1, 2])
+        kernels::linear(&mode.cast(rows), &weight, bias.as_ref()).permute([0, 3, 1, 2])
     }
 }
 
@@ -156,6 +197,9 @@ impl Layer for Conv2d {
             |grid| self.convolve(grid, padding, mode),
             |packed, mask| {
                 let (rows, cols) = mask.patches();
+                if self.is_direct(packed) {
+                    return self.convolve_neighbours(packed, mask, mode);
+                }
                 if self.is_cheaper_on_grid(packed, mask.batch() * rows * cols) {
                     mask.pack(&self.convolve(&mask.unpack(&mode.cast(packed)), padding, mode))
                 } else if self.is_matrix_product(packed) {

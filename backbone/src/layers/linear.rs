@@ -4,7 +4,7 @@ use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use super::Layer;
-use crate::{FeatureMap, Init, Mode};
+use crate::{FeatureMap, Init, Mode, kernels};
 
 /// `torch.nn.Linear` over the channels of each position: ConvNeXt's pointwise
 /// convolutions. Fastest in channels-last memory, where it copies nothing.
@@ -34,7 +34,7 @@ impl Linear {
 
     /// The map of rows `[…, in]` to `[…, out]`.
     pub fn on_rows(&self, rows: &Tensor, mode: &Mode) -> Tensor {
-        mode.cast(rows).linear(&mode.cast(&self.weight), Some(&mode.cast(&self.bias)))
+        kernels::linear(&mode.cast(rows), &mode.cast(&self.weight), Some(&mode.cast(&self.bias)))
     }
 }
 

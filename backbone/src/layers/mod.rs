@@ -6,7 +6,9 @@
 
 mod activation;
 mod conv;
+mod conv_transpose;
 mod drop_path;
+mod filled;
 mod linear;
 mod norm;
 mod pool;
@@ -16,7 +18,9 @@ mod tiles;
 
 pub use activation::Activation;
 pub use conv::{Conv2d, Conv2dConfig};
+pub use conv_transpose::ConvTranspose4x4;
 pub use drop_path::{DropPath, drop_path_rates};
+pub use filled::fill;
 pub use linear::Linear;
 pub use norm::{BatchNorm2d, GroupNorm, LayerNorm2d};
 pub use pool::{AvgPool2d, MaxPool2d, global_avg_pool};

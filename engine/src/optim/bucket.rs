@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::ParamGroup;
 use crate::bridge::undefine_gradient;
@@ -49,11 +49,41 @@ pub(super) struct Work<const S: usize> {
 }
 
 impl<const S: usize> Work<S> {
+    /// Whether kernels for processors can walk these tensors' memory from end
+    /// to end; lays the gradient out as its parameter if need be.
+    pub fn make_dense(&mut self) -> bool {
+        if self.grad.device() != Device::Cpu || !self.params.iter().all(is_dense) {
+            return false;
+        }
+        let [param] = self.params.as_slice() else {
+            return self.params.iter().all(Tensor::is_contiguous);
+        };
+        if self.grad.stride() != param.stride() {
+            let mut grad = param.zeros_like();
+            grad.copy_(&self.grad);
+            self.grad = grad;
+        }
+        self.state.iter().all(|state| state.stride() == param.stride())
+    }
+
     /// Views of `tensor`, which is shaped as `grad`, one for each parameter
     /// and in its shape.
     pub fn split(&self, tensor: &Tensor) -> Vec<Tensor> {
         split(tensor, &self.params)
     }
+}
+
+/// Whether the elements fill a stretch of memory, in whatever order.
+fn is_dense(tensor: &Tensor) -> bool {
+    let mut sides: Vec<(i64, i64)> = tensor.stride().into_iter().zip(tensor.size()).collect();
+    sides.retain(|(_, size)| *size != 1);
+    sides.sort_unstable();
+    let mut next = 1;
+    sides.into_iter().all(|(stride, size)| {
+        let dense = stride == next;
+        next *= size;
+        dense
+    })
 }
 
 fn split(tensor: &Tensor, params: &[Tensor]) -> Vec<Tensor> {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::bucket::{Buckets, Work, check_state};
-use super::clip::{check_decay_rate, check_eps, check_max_norm, global_norm, scale_gradients};
+use super::clip::{check_decay_rate, check_eps, check_max_norm, global_norm};
 use super::{Optimizer, ParamGroup, StepStats};
 use crate::Result;
+use crate::bridge::{borrow, ffi, list};
 
 /// LAMB's constants; the default is SparK's pretraining of ResNets (ConvNeXt
 /// takes betas (0.9, 0.999)).
@@ -72,16 +73,49 @@ impl Lamb {
         Ok(Lamb { buckets, config, step: 0 })
     }
 
-    /// Divides all gradients by norm / max where the norm is above max.
-    /// Returns the norm before.
-    fn clip(&self, work: &mut [Work<2>]) -> Tensor {
-        let norm = global_norm(work);
-        if let Some(max_norm) = self.config.max_grad_norm {
+    /// What gradients of this global norm are scaled by: max / norm where that
+    /// is below 1.
+    fn coefficient(&self, norm: &Tensor) -> Tensor {
+        match self.config.max_grad_norm {
             // min(1, max/norm) is 1 at norm 0, where max/norm is infinite.
-            let coefficient = (norm.reciprocal() * max_norm).clamp_max(1.0);
-            scale_gradients(work, &coefficient);
+            Some(max_norm) => (norm.reciprocal() * max_norm).clamp_max(1.0),
+            None => norm.ones_like(),
         }
-        norm
+    }
+
+    /// The whole update of parameters on a processor.
+    fn update_fused(&self, work: &Work<2>, constants: &Constants, coefficient: &Tensor) {
+        let (beta1, beta2) = self.config.betas;
+        let constants = ffi::LambConstants {
+            lr: constants.lr,
+            weight_decay: constants.weight_decay,
+            beta1,
+            beta2,
+            beta3: self.beta3(),
+            bias_correction1: constants.bias_correction1,
+            bias_correction2: constants.bias_correction2,
+            eps: self.config.eps,
+            trust: self.takes_trust_ratio(constants),
+        };
+        let [exp_avg, exp_avg_sq] = work.state.each_ref().map(borrow);
+        ffi::lamb_update(
+            &list(&work.params),
+            borrow(&work.grad),
+            exp_avg,
+            exp_avg_sq,
+            borrow(coefficient),
+            &constants,
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn takes_trust_ratio(&self, constants: &Constants) -> bool {
+        constants.weight_decay != 0.0 || self.config.always_adapt
+    }
+
+    /// The weight of a gradient in its average.
+    fn beta3(&self) -> f64 {
+        if self.config.grad_averaging { 1.0 - self.config.betas.0 } else { 1.0 }
     }
 
     fn update(&self, work: Work<2>, constants: &Constants) {
@@ -92,7 +126,7 @@ impl Lamb {
                 *update += param * constants.weight_decay;
             }
         }
-        if constants.weight_decay != 0.0 || self.config.always_adapt {
+        if self.takes_trust_ratio(constants) {
             let ratios = trust_ratios(&work.params, &updates).unbind(0);
             for (update, ratio) in updates.iter_mut().zip(&ratios) {
                 *update *= ratio;
@@ -108,11 +142,10 @@ impl Lamb {
     /// work's gradient.
     fn adam_direction(&self, work: &Work<2>, constants: &Constants) -> Tensor {
         let (beta1, beta2) = self.config.betas;
-        let beta3 = if self.config.grad_averaging { 1.0 - beta1 } else { 1.0 };
         let grad = &work.grad;
         let [mut exp_avg, mut exp_avg_sq] = work.state.each_ref().map(Tensor::shallow_clone);
         exp_avg *= beta1;
-        exp_avg += grad * beta3;
+        exp_avg += grad * self.beta3();
         exp_avg_sq *= beta2;
         let _ = exp_avg_sq.addcmul_(grad, &(grad * (1.0 - beta2)));
         let mut denominator = exp_avg_sq.sqrt();
@@ -143,16 +176,22 @@ impl Optimizer for Lamb {
             false => 1.0,
         };
         tch::no_grad(|| {
-            let mut work = self.buckets.work();
-            let grad_norm = self.clip(&mut work);
-            for piece in work {
+            let work = self.buckets.work();
+            let grad_norm = global_norm(&work);
+            let coefficient = self.coefficient(&grad_norm);
+            for mut piece in work {
                 let constants = Constants {
                     lr: lr * piece.lr_scale,
                     weight_decay: weight_decay * piece.weight_decay_scale,
                     bias_correction1: correction(beta1),
                     bias_correction2: correction(beta2),
                 };
-                self.update(piece, &constants);
+                if piece.make_dense() {
+                    self.update_fused(&piece, &constants, &coefficient);
+                } else {
+                    let _ = piece.grad.g_mul_(&coefficient);
+                    self.update(piece, &constants);
+                }
             }
             StepStats { grad_norm }
         })

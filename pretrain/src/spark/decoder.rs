@@ -1,7 +1,7 @@
 //! The light UNet decoder (official `decoder.py`).
 
-use backbone::layers::{Activation, BatchNorm2d, Conv2d, Conv2dConfig, Layer};
-use backbone::{Error, FeatureMap, Init, Mode, Result};
+use backbone::layers::{Activation, BatchNorm2d, Conv2d, Conv2dConfig, ConvTranspose4x4, Layer};
+use backbone::{Error, FeatureMap, Init, Mode, PatchMask, Result};
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -18,45 +18,11 @@ pub struct LightDecoder {
 /// ×2 up-sampling, then two 3×3 convolutions, the second halving the width.
 #[derive(Debug)]
 struct UpBlock {
-    up_sample: UpSample,
+    up_sample: ConvTranspose4x4,
     conv0: Conv2d,
     norm1: BatchNorm2d,
     conv3: Conv2d,
     norm4: BatchNorm2d,
-}
-
-/// `torch.nn.ConvTranspose2d(c, c, 4, stride=2, padding=1)`.
-#[derive(Debug)]
-struct UpSample {
-    /// `[in, out, 4, 4]`.
-    weight: Tensor,
-    /// `[out]`.
-    bias: Tensor,
-}
-
-impl UpSample {
-    fn new(path: &Path, channels: i64) -> Self {
-        Self {
-            weight: Init::KaimingFanOut.parameter(path, "weight", &[channels, channels, 4, 4]),
-            bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
-        }
-    }
-}
-
-impl Layer for UpSample {
-    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        x.map(|x| {
-            mode.cast(x).conv_transpose2d(
-                &mode.cast(&self.weight),
-                Some(mode.cast(&self.bias)),
-                [2, 2],
-                [1, 1],
-                [0, 0],
-                1,
-                [1, 1],
-            )
-        })
-    }
 }
 
 impl UpBlock {
@@ -64,7 +30,7 @@ impl UpBlock {
         let config = Conv2dConfig::square(3).init(Init::TRUNC_NORMAL_02);
         let conv = path / "conv";
         Self {
-            up_sample: UpSample::new(&(path / "up_sample"), from),
+            up_sample: ConvTranspose4x4::new(&(path / "up_sample"), from),
             conv0: Conv2d::new(&(&conv / 0), from, from, config),
             norm1: BatchNorm2d::new(&(&conv / 1), from),
             conv3: Conv2d::new(&(&conv / 3), from, to, config),
@@ -114,6 +80,23 @@ impl LightDecoder {
 
     /// The prediction `[N, out_chans, H, W]` from dense maps and their strides.
     pub fn forward(&self, levels: &[(i64, Tensor)], mode: &Mode) -> Tensor {
+        let map = FeatureMap::Grid(self.features(levels, mode));
+        self.projection.forward(&map, mode).tensor().shallow_clone()
+    }
+
+    /// The prediction of the masked patches alone, `[M, out_chans, p, q]`.
+    pub fn forward_masked(
+        &self,
+        levels: &[(i64, Tensor)],
+        mask: &PatchMask,
+        mode: &Mode,
+    ) -> Tensor {
+        let patches = FeatureMap::Grid(mask.pack_masked(&self.features(levels, mode)));
+        self.projection.forward(&patches, mode).tensor().shallow_clone()
+    }
+
+    /// What the prediction is projected from, `[N, width, H, W]`.
+    fn features(&self, levels: &[(i64, Tensor)], mode: &Mode) -> Tensor {
         let mut levels = levels.iter().peekable();
         let mut add_level = |x: Option<FeatureMap>, stride: i64| {
             let level = levels.next_if(|(at, _)| *at == stride);
@@ -130,6 +113,6 @@ impl LightDecoder {
             stride /= 2;
             x = add_level(Some(x), stride).expect("x goes on");
         }
-        self.projection.forward(&x, mode).tensor().shallow_clone()
+        x.tensor().shallow_clone()
     }
 }

@@ -2,7 +2,7 @@
 //! masked ones with a learned token, project to the decoder's width (paper,
 //! section 3.2; official `densify_norms`, `mask_tokens`, `densify_projs`).
 
-use backbone::layers::{BatchNorm2d, Conv2d, Conv2dConfig, Layer, LayerNorm2d};
+use backbone::layers::{self, BatchNorm2d, Conv2d, Conv2dConfig, Layer, LayerNorm2d};
 use backbone::{Backbone, FeatureMap, Init, Mode, NormKind};
 use tch::Tensor;
 use tch::nn::Path;
@@ -59,20 +59,9 @@ impl Densify {
     pub fn forward(&self, features: &[FeatureMap], mode: &Mode) -> Vec<(i64, Tensor)> {
         let dense = |(level, feature): (&Level, &FeatureMap)| {
             let normed = level.norm.forward(feature, mode);
-            let grid = normed.to_grid();
-            let filled = match normed.mask() {
-                None => grid,
-                Some(mask) => {
-                    let (size, (rows, cols)) = (grid.size(), mask.patches());
-                    let active = mask.active((size[2] / rows, size[3] / cols));
-                    grid.where_self(&active, &level.token.to_kind(grid.kind()))
-                }
-            };
             let projected = match &level.projection {
-                None => filled,
-                Some(projection) => {
-                    projection.forward(&FeatureMap::Grid(filled), mode).tensor().shallow_clone()
-                }
+                None => layers::fill(&normed, &level.token),
+                Some(projection) => projection.forward_filled(&normed, &level.token, mode),
             };
             (level.stride, projected)
         };

@@ -32,15 +32,17 @@ fn statistics(rows: &Tensor) -> (Tensor, Tensor) {
 /// The official code divides by the number of masked patches plus 1e-8 in
 /// float32, where the sum is that number: the plain mean.
 pub fn masked_patch_loss(images: &Tensor, prediction: &Tensor, mask: &PatchMask) -> Tensor {
-    let wide = if images.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-    let masked = mask.masked_patches();
-    if masked.numel() == 0 {
+    packed_loss(&mask.pack_masked(images), &mask.pack_masked(prediction))
+}
+
+/// The same from the masked patches alone, `[M, C, p, q]` both.
+pub(super) fn packed_loss(target: &Tensor, prediction: &Tensor) -> Tensor {
+    let wide = if target.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    if target.numel() == 0 {
         return prediction.sum(wide) * 0.0;
     }
-    let pick = |t: &Tensor| {
-        patchify(&t.contiguous(), mask.patches()).index_select(0, &masked).to_kind(wide)
-    };
-    let (target, prediction) = (pick(images), pick(prediction));
+    let rows = |patches: &Tensor| patches.permute([0, 2, 3, 1]).flatten(1, 3).to_kind(wide);
+    let (target, prediction) = (rows(target), rows(prediction));
     let (mean, deviation) = statistics(&target);
     let error = prediction - (target - mean) / deviation;
     error.square().mean(wide)

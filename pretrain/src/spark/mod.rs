@@ -12,6 +12,7 @@ use tch::nn::Path;
 
 pub use decoder::LightDecoder;
 use densify::Densify;
+use loss::packed_loss;
 pub use loss::{denormalise, masked_patch_loss};
 
 /// Where the encoder's parameters lie in a SparK checkpoint.
@@ -109,14 +110,37 @@ impl Spark {
         mode: &Mode,
         execution: Execution,
     ) -> Result<Pass> {
-        let visible = match execution {
-            Execution::Packed => FeatureMap::patches(images, mask)?,
-            Execution::MaskedDense => FeatureMap::masked(images, mask)?,
-        };
-        let features = self.encoder.forward(&visible, mode)?;
+        let features = self.encode(images, mask, mode, execution)?;
         let levels = self.densify.forward(&features, mode);
         let prediction = self.decoder.forward(&levels, mode);
         let loss = masked_patch_loss(images, &prediction, mask);
         Ok(Pass { features, prediction, loss })
+    }
+
+    /// The loss alone: as [`Spark::forward`] gives it, without a prediction of
+    /// visible patches, which nothing would look at.
+    ///
+    /// # Errors
+    /// As [`Spark::forward`].
+    pub fn loss(&self, images: &Tensor, mask: &Rc<PatchMask>, mode: &Mode) -> Result<Tensor> {
+        let features = self.encode(images, mask, mode, Execution::Packed)?;
+        let levels = self.densify.forward(&features, mode);
+        let prediction = self.decoder.forward_masked(&levels, mask, mode);
+        Ok(packed_loss(&mask.pack_masked(images), &prediction))
+    }
+
+    /// The encoder's pyramid, finest first.
+    fn encode(
+        &self,
+        images: &Tensor,
+        mask: &Rc<PatchMask>,
+        mode: &Mode,
+        execution: Execution,
+    ) -> Result<Vec<FeatureMap>> {
+        let visible = match execution {
+            Execution::Packed => FeatureMap::patches(images, mask)?,
+            Execution::MaskedDense => FeatureMap::masked(images, mask)?,
+        };
+        self.encoder.forward(&visible, mode)
     }
 }

@@ -15,7 +15,7 @@ use tch::{Device, Tensor, nn};
 use super::state::TrainState;
 use crate::config::TrainConfig;
 use crate::mask;
-use crate::spark::{Execution, Spark};
+use crate::spark::Spark;
 
 /// Stream of the masks' draws, apart from the data's.
 const MASK_STREAM: u64 = 0x6d61_736b;
@@ -75,7 +75,7 @@ impl Trainer {
             .with_compute(self.config.precision.compute())
             .with_sync_batch_norm(self.sync_batch_norm())
             .with_drop_path(self.drop_path_draws(epoch, positions));
-        Ok(self.spark.forward(images, &mask, &mode, Execution::Packed)?.loss)
+        Ok(self.spark.loss(images, &mask, &mode)?)
     }
 
     /// What batch norms share their statistics by, if they do.

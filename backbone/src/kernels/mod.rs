@@ -1,0 +1,163 @@
+//! Kernels that libtorch lacks, or runs slowly on processors. On other devices
+//! layers use libtorch's operators.
+
+// The bridge to C++ is unsafe by nature: what its functions take for granted
+// stands beside each.
+#![allow(unsafe_code)]
+
+use tch::{Device, Kind, Tensor};
+
+#[cxx::bridge(namespace = "spark::kernels")]
+mod ffi {
+    unsafe extern "C++" {
+        include!("spark-backbone/src/kernels/kernels.hpp");
+
+        /// `at::Tensor`.
+        #[namespace = "at"]
+        type Tensor;
+
+        fn takes_linear() -> bool;
+        fn linear(rows: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<*mut Tensor>;
+        fn sum_rows(
+            source: &Tensor,
+            table: &Tensor,
+            transposed: &Tensor,
+            outside: f64,
+        ) -> Result<*mut Tensor>;
+        fn transpose_table(table: &Tensor, rows: i64) -> Result<*mut Tensor>;
+        fn depthwise(
+            rows: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            starts: &Tensor,
+            pairs: &Tensor,
+        ) -> Result<*mut Tensor>;
+        fn up_sample(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<*mut Tensor>;
+        fn relu6(input: &Tensor) -> Result<*mut Tensor>;
+    }
+}
+
+/// `tensor` as C++ takes it.
+fn borrow(tensor: &Tensor) -> &ffi::Tensor {
+    // tch's C_tensor is another name for at::Tensor; the reference borrows
+    // `tensor`, which keeps it alive.
+    unsafe { &*tensor.as_ptr().cast::<ffi::Tensor>() }
+}
+
+/// What C++ made. Panics as tch's own operators do: what they refuse has been
+/// refused at the public boundary.
+fn take(made: Result<*mut ffi::Tensor, cxx::Exception>) -> Tensor {
+    let made = made.unwrap_or_else(|error| panic!("{error}"));
+    // C++ made it with new, and tch deletes what it is given with delete.
+    unsafe { Tensor::from_ptr(made.cast()) }
+}
+
+/// `bias`, or a tensor that C++ sees as undefined.
+fn optional(bias: Option<&Tensor>) -> Tensor {
+    bias.map_or_else(Tensor::new, Tensor::shallow_clone)
+}
+
+/// `rows` `[…, in]` times the transpose of `weight` `[out, in]`, plus `bias`
+/// `[out]`.
+pub(crate) fn linear(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    if !is_linear_fast(rows, None) || !is_linear_fast(weight, None) || rows.numel() == 0 {
+        return rows.linear(weight, bias);
+    }
+    let mut size = rows.size();
+    let flat = rows.reshape([-1, size[size.len() - 1]]);
+    let bias = optional(bias);
+    let product = take(ffi::linear(borrow(&flat), borrow(weight), borrow(&bias)));
+    *size.last_mut().expect("rows have a last dimension") = weight.size()[0];
+    product.view(size.as_slice())
+}
+
+/// Whether [`linear`] of `rows`, cast to `compute`, is better than libtorch's
+/// convolutions with 1×1 kernels.
+pub(crate) fn is_linear_fast(rows: &Tensor, compute: Option<Kind>) -> bool {
+    compute.unwrap_or(rows.kind()) == Kind::Float
+        && rows.kind() == Kind::Float
+        && rows.device() == Device::Cpu
+        && ffi::takes_linear()
+}
+
+/// The name of no row in a [`RowTable`].
+pub(crate) const NOTHING: i64 = -1;
+/// The name of a row full of what lies outside.
+pub(crate) const OUTSIDE: i64 = -2;
+
+/// Which rows of a source make up each row of a result, and which rows of the
+/// result each row of the source is in.
+#[derive(Debug)]
+pub(crate) struct RowTable {
+    /// `[M, a]`: rows of the source, or [`NOTHING`], or [`OUTSIDE`].
+    forward: Tensor,
+    /// `[N, b]`.
+    transposed: Tensor,
+}
+
+impl RowTable {
+    /// A table for sources of `rows` rows, on the processor.
+    pub fn new(forward: Tensor, rows: i64) -> Self {
+        let transposed = take(ffi::transpose_table(borrow(&forward), rows));
+        Self { forward, transposed }
+    }
+
+    /// The sums `[M, C]` of rows of `source` `[N, C]`.
+    pub fn sum(&self, source: &Tensor, outside: f64) -> Tensor {
+        let (table, transposed) = (borrow(&self.forward), borrow(&self.transposed));
+        take(ffi::sum_rows(borrow(source), table, transposed, outside))
+    }
+
+    /// The other way: the sums `[N, C]` of rows of `result` `[M, C]`.
+    pub fn sum_back(&self, result: &Tensor) -> Tensor {
+        let (table, transposed) = (borrow(&self.transposed), borrow(&self.forward));
+        take(ffi::sum_rows(borrow(result), table, transposed, 0.0))
+    }
+}
+
+/// Which inputs each row of a depthwise convolution has.
+#[derive(Debug)]
+pub(crate) struct Neighbours {
+    /// `[P + 1]`, int64: where a row's pairs begin.
+    starts: Tensor,
+    /// `[pairs, 2]`, int32: tap and row.
+    pairs: Tensor,
+}
+
+impl Neighbours {
+    /// From the named rows `[P · taps]` of every row's window, negative where
+    /// there is none.
+    pub fn new(windows: &[i64], taps: usize) -> Self {
+        let (mut starts, mut pairs) = (vec![0], Vec::new());
+        for window in windows.chunks(taps) {
+            let named = window.iter().enumerate().filter(|(_, row)| **row >= 0);
+            pairs.extend(named.flat_map(|(tap, row)| [tap as i32, *row as i32]));
+            starts.push((pairs.len() / 2) as i64);
+        }
+        let (starts, pairs) = (Tensor::from_slice(&starts), Tensor::from_slice(&pairs));
+        Self { starts, pairs }
+    }
+
+    /// The convolution of `rows` `[P, C]`, float32 or float64, with `weight`
+    /// `[C, 1, kh, kw]`, whose sides are odd; stride 1.
+    pub fn convolve(&self, rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let bias = optional(bias);
+        let (starts, pairs) = (borrow(&self.starts), borrow(&self.pairs));
+        take(ffi::depthwise(borrow(rows), borrow(weight), borrow(&bias), starts, pairs))
+    }
+}
+
+/// `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1)` of `input`
+/// `[N, C, H, W]`.
+pub(crate) fn conv_transpose_4x4(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    if input.device() == Device::Cpu {
+        return take(ffi::up_sample(borrow(input), borrow(weight), borrow(bias)));
+    }
+    input.conv_transpose2d(weight, Some(bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
+}
+
+/// `torch.nn.functional.relu6`, which tch lacks; a clamp's gradient would take
+/// three passes.
+pub(crate) fn relu6(input: &Tensor) -> Tensor {
+    take(ffi::relu6(borrow(input)))
+}

@@ -1,0 +1,80 @@
+//! Where the time of a SparK step goes: libtorch's operators by their own time.
+//!
+//! `cargo run --release -p spark-pretrain --example step_profile -- --model resnet50`
+
+use std::time::Instant;
+
+use anyhow::Result;
+use backbone::models::{self, BuildOptions};
+use backbone::{DropPathDraws, Mode};
+use clap::Parser;
+use engine::operators::Record;
+use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
+use engine::rng::Rng;
+use pretrain::mask;
+use pretrain::spark::Spark;
+use tch::{Device, Kind, Tensor, nn};
+
+#[derive(Parser)]
+struct Arguments {
+    /// A registered model.
+    #[arg(long, default_value = "resnet50")]
+    model: String,
+    /// Images.
+    #[arg(long, default_value_t = 8)]
+    batch: i64,
+    /// Side of the images in pixels.
+    #[arg(long, default_value_t = 224)]
+    size: i64,
+    /// Threads of libtorch.
+    #[arg(long, default_value_t = 2)]
+    threads: i32,
+    /// Timed steps.
+    #[arg(long, default_value_t = 3)]
+    steps: usize,
+    /// Arithmetic in bfloat16.
+    #[arg(long)]
+    bfloat16: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    tch::set_num_threads(arguments.threads);
+    tch::manual_seed(0);
+    let store = nn::VarStore::new(Device::Cpu);
+    let model = models::find(&arguments.model)?;
+    let options = BuildOptions::default();
+    let spark = Spark::new(&store.root(), 768, |path| model.build(path, &options))?;
+    let params = store.variables().into_iter().filter(|(_, t)| t.requires_grad());
+    let mut optimizer = Lamb::new(param_groups(params.collect::<Vec<_>>()), LambConfig::default())?;
+    let Arguments { batch, size, .. } = arguments;
+    let images = Tensor::randn([batch, 3, size, size], (Kind::Float, Device::Cpu));
+    let grid = spark.patch_grid((size, size))?;
+    let keep = (0.4 * (grid.0 * grid.1) as f64).round() as usize;
+    let compute = arguments.bfloat16.then_some(Kind::BFloat16);
+
+    let mut step = |number: u64| -> Result<[f64; 3]> {
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+        optimizer.zero_grad();
+        let generators = (0..batch as u64).map(|image| Rng::new(0, &[number, image]));
+        let mask = mask::draw(generators, grid, keep, Device::Cpu)?;
+        let mode = Mode::train().with_drop_path(DropPathDraws::Off).with_compute(compute);
+        let loss = spark.loss(&images, &mask, &mode)?;
+        let forward = lap();
+        loss.backward();
+        let backward = lap();
+        optimizer.step(1e-3, 0.04);
+        Ok([forward, backward, lap()])
+    };
+    step(0)?;
+    for number in 0..arguments.steps as u64 {
+        let [forward, backward, update] = step(number + 1)?;
+        let total = forward + backward + update;
+        println!("{total:.3} s: forward {forward:.3}, backward {backward:.3}, update {update:.3}");
+    }
+    let (done, record) = Record::of(|| step(9))?;
+    done?;
+    println!("{record}");
+    Ok(())
+}
