@@ -131,7 +131,7 @@ impl Source for ImageSource {
 
     fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
         sample.resize(self.shape().iter().product(), 0.0);
-        self.transform.apply(&self.dataset.image(index)?, rng, sample)
+        self.transform.apply(&self.dataset.file(index)?, rng, sample)
     }
 
     fn open(&self, samples: usize) -> Array4<f32> {

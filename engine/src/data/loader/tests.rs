@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::{
-    Augment, DatasetOptions, Image, Interpolation, Normalize, RandomHorizontalFlip,
+    Augment, DatasetOptions, Interpolation, Normalize, Picture, RandomHorizontalFlip,
     RandomResizedCrop,
 };
 use crate::rng::Rng;
@@ -194,7 +194,7 @@ impl Transform for Slow {
         (1, 1)
     }
 
-    fn apply(&self, _: &Image, _: &mut Rng, _: &mut [f32]) -> Result<()> {
+    fn apply(&self, _: &dyn Picture, _: &mut Rng, _: &mut [f32]) -> Result<()> {
         assert!(!self.panics, "a decoder's bug");
         self.made.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.pause);
