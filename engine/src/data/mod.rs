@@ -24,8 +24,8 @@ pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
 pub use decode::{ImageFile, MAX_PIXELS, decode};
 pub use image::{CropBox, Image, Interpolation, Pixels};
 pub use loader::{
-    Batch, Batches, ImageSource, LabelledImages, LabelledSource, Loader, LoaderOptions, Slot,
-    Source,
+    Batch, Batches, ImageSource, Images, LabelledImages, LabelledSource, Loader, LoaderOptions,
+    Slot, Source,
 };
 pub use mixup::{MixParams, Mixup, soft_targets};
 pub use peers::{Alone, Peers};

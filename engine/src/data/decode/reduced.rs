@@ -195,3 +195,7 @@ fn turn(image: Image, orientation: Orientation) -> Option<Image> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     Image::new(width, height, channels, Pixels::U8(image.into_bytes())).ok()
 }
+
+#[cfg(test)]
+#[path = "reduced_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use ndarray::Array4;
 use tempfile::TempDir;
 
 use super::*;
@@ -53,10 +54,11 @@ fn options(threads: usize, prefetch: usize, max_corrupt: f64) -> LoaderOptions {
     LoaderOptions { threads, prefetch, max_corrupt }
 }
 
-/// Everything but the time waited.
+/// Everything but the time waited. The batch's memory goes back to the loader, so what is left in
+/// it must not show in a later one.
 fn content(batch: Result<Batch>) -> (u64, u64, Array4<f32>, Vec<usize>, Vec<u64>) {
     let Batch { epoch, step, images, indices, positions, .. } = batch.unwrap();
-    (epoch, step, images, indices, positions)
+    (epoch, step, Array4::clone(&images), indices, positions)
 }
 
 #[test]
