@@ -84,7 +84,8 @@ pub fn reading() -> DatasetOptions {
 /// of its own.
 pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledDataset>; 2]> {
     let [training, validation] = world.agree(config.folders())?;
-    let options = DatasetOptions { relist: config.relist, ..reading() };
+    let (relist, reduced_decode) = (config.relist, config.reduced_decode);
+    let options = DatasetOptions { relist, reduced_decode, ..reading() };
     let training = LabelledDataset::open_among(training, &options, world)?;
     let classes = training.classes();
     let validation = LabelledDataset::open_as_among(validation, &options, classes, world)?;

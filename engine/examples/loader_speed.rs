@@ -1,6 +1,9 @@
 //! Images a second that a loader makes of a data set, to choose a number of threads by.
 //!
 //! `cargo run --release -p spark-engine --example loader_speed -- PATH [THREADS [SIZE [BATCHES]]]`
+//!
+//! `--scale LOW` sets the smallest share of an image's area that a crop takes (0.67), `--full`
+//! decodes large files in full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +14,7 @@ use engine::data::{
 };
 use engine::{Error, Result};
 
-const USAGE: &str = "PATH [THREADS [SIZE [BATCHES]]]";
+const USAGE: &str = "PATH [THREADS [SIZE [BATCHES]]] [--scale LOW] [--full]";
 const BATCH: usize = 64;
 
 fn main() {
@@ -21,7 +24,12 @@ fn main() {
     }
 }
 
-fn run(arguments: Vec<String>) -> Result<()> {
+fn run(mut arguments: Vec<String>) -> Result<()> {
+    let full = take(&mut arguments, "--full", 0).is_some();
+    let mut scale = RandomResizedCrop::SCALE;
+    if let Some(low) = take(&mut arguments, "--scale", 1) {
+        scale.0 = low.parse().map_err(|_| Error::invalid("--scale", low, USAGE))?;
+    }
     let number = |place: usize, default: usize| match arguments.get(place) {
         None => Ok(default),
         Some(text) => text.parse().map_err(|_| Error::invalid("argument", text, USAGE)),
@@ -34,10 +42,11 @@ fn run(arguments: Vec<String>) -> Result<()> {
     let (threads, size, batches) = (options.threads, number(2, 224)?, number(3, 30)?);
 
     let started = Instant::now();
-    let dataset = Arc::new(Dataset::open(path, &DatasetOptions::default())?);
+    let reading = DatasetOptions { reduced_decode: !full, ..Default::default() };
+    let dataset = Arc::new(Dataset::open(path, &reading)?);
     println!("{} images indexed in {:.2?}", dataset.len(), started.elapsed());
 
-    let (scale, ratio) = (RandomResizedCrop::SCALE, RandomResizedCrop::RATIO);
+    let ratio = RandomResizedCrop::RATIO;
     let transform = Augment {
         crop: RandomResizedCrop::new((size, size), scale, ratio, Interpolation::Bicubic)?,
         flip: RandomHorizontalFlip::new(0.5)?,
@@ -57,4 +66,11 @@ fn run(arguments: Vec<String>) -> Result<()> {
         println!("skipped {name}: {reason}");
     }
     Ok(())
+}
+
+/// Takes `flag` out of the arguments, with the value behind it if it has one; else itself.
+fn take(arguments: &mut Vec<String>, flag: &str, values: usize) -> Option<String> {
+    let at = arguments.iter().position(|argument| argument == flag)?;
+    let end = (at + 1 + values).min(arguments.len());
+    arguments.drain(at..end).next_back()
 }

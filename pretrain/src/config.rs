@@ -76,6 +76,8 @@ pub struct TrainConfig {
     pub crop_ratio: [f64; 2],
     /// Probability of a horizontal flip.
     pub hflip: f64,
+    /// Large JPEG files are decoded at a fraction of their size where training crops allow it.
+    pub reduced_decode: bool,
     /// Mean of every channel, for pixels in 0–1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
@@ -147,6 +149,7 @@ impl Default for TrainConfig {
             crop_scale: [0.67, 1.0],
             crop_ratio: [3.0 / 4.0, 4.0 / 3.0],
             hflip: 0.5,
+            reduced_decode: true,
             mean: None,
             std: None,
             max_corrupt: 0.1,

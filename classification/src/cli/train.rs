@@ -148,6 +148,10 @@ struct Settings {
     /// Probability of a horizontal flip [default: 0.5].
     #[arg(long, value_name = "P", help_heading = "Data")]
     hflip: Option<f64>,
+    /// Decode large JPEG files at 1/2, 1/4 or 1/8 of their size where that leaves a training crop
+    /// twice the input size; false: every pixel [default: true].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Data")]
+    reduced_decode: Option<bool>,
     /// Probability that a random rectangle becomes noise [default: 0.25].
     #[arg(long, alias = "rep", value_name = "P", help_heading = "Data")]
     random_erasing: Option<f64>,

@@ -102,6 +102,8 @@ pub struct TrainConfig {
     pub crop_ratio: [f64; 2],
     /// Probability of a horizontal flip.
     pub hflip: f64,
+    /// Large JPEG files are decoded at a fraction of their size where training crops allow it.
+    pub reduced_decode: bool,
     /// Probability that a random rectangle is replaced by noise.
     pub random_erasing: f64,
     /// Alpha of Mixup; 0: none.
@@ -188,6 +190,7 @@ impl Default for TrainConfig {
             crop_scale: [0.08, 1.0],
             crop_ratio: [3.0 / 4.0, 4.0 / 3.0],
             hflip: 0.5,
+            reduced_decode: true,
             random_erasing: 0.25,
             mixup: 0.1,
             cutmix: 1.0,

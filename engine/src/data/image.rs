@@ -1,8 +1,10 @@
 //! A decoded image, cropping and resizing.
 
+use std::cell::RefCell;
+
 use clap::ValueEnum;
 use fast_image_resize as fir;
-use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -36,6 +38,20 @@ pub struct CropBox {
     pub height: usize,
     /// Number of columns.
     pub width: usize,
+}
+
+/// A rectangle whose edges may lie inside of pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Part {
+    pub top: f64,
+    pub left: f64,
+    pub height: f64,
+    pub width: f64,
+}
+
+thread_local! {
+    /// Keeps its buffers from one image to the next.
+    static RESIZER: RefCell<fir::Resizer> = RefCell::new(fir::Resizer::new());
 }
 
 /// How a resize weighs the source pixels. Both filters widen when shrinking
@@ -106,14 +122,7 @@ impl Image {
     /// # Errors
     /// [`Error::Invalid`] when `area` is empty or reaches outside the image.
     pub fn crop(&self, area: CropBox) -> Result<Image> {
-        let inside = |start: usize, length: usize, side| {
-            length > 0 && start.checked_add(length).is_some_and(|end| end <= side)
-        };
-        if !inside(area.left, area.width, self.width) || !inside(area.top, area.height, self.height)
-        {
-            let rule = format!("it must lie inside the image of {}×{}", self.height, self.width);
-            return Err(Error::invalid("crop box", format!("{area:?}"), rule));
-        }
+        self.check_inside(area)?;
         let pixels = match &self.pixels {
             Pixels::U8(samples) => {
                 Pixels::U8(crop_rows(samples, self.width * self.channels, area, self.channels))
@@ -126,6 +135,17 @@ impl Image {
             ),
         };
         Ok(Image { width: area.width, height: area.height, channels: self.channels, pixels })
+    }
+
+    fn check_inside(&self, area: CropBox) -> Result<()> {
+        let inside = |start: usize, length: usize, side| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= side)
+        };
+        if inside(area.left, area.width, self.width) && inside(area.top, area.height, self.height) {
+            return Ok(());
+        }
+        let rule = format!("it must lie inside the image of {}×{}", self.height, self.width);
+        Err(Error::invalid("crop box", format!("{area:?}"), rule))
     }
 
     /// The image with left and right changed.
@@ -146,8 +166,8 @@ impl Image {
 
     /// The part inside `area`, resized to `size` = (height, width).
     ///
-    /// The crop is copied before it is resized: pixels just outside it have no say, as in
-    /// torchvision's `resized_crop`. The alpha channel of four weighs the colours, as in Pillow.
+    /// Pixels just outside the crop have no say, as in torchvision's `resized_crop`. The alpha
+    /// channel of four weighs the colours, as in Pillow.
     ///
     /// # Errors
     /// [`Error::Invalid`] when `area` reaches outside the image or a side of `size` is 0.
@@ -157,15 +177,11 @@ impl Image {
         size: (usize, usize),
         interpolation: Interpolation,
     ) -> Result<Image> {
-        let whole = CropBox { top: 0, left: 0, height: self.height, width: self.width };
-        if area == whole {
-            return self.resize(size, interpolation);
-        }
-        let cropped = self.crop(area)?;
+        self.check_inside(area)?;
         if (area.height, area.width) == size {
-            return Ok(cropped);
+            return self.crop(area);
         }
-        cropped.resize(size, interpolation)
+        self.resample(area, None, size, interpolation)
     }
 
     /// The whole image resized to `size` = (height, width).
@@ -173,19 +189,46 @@ impl Image {
     /// # Errors
     /// [`Error::Invalid`] when a side of `size` is 0 or beyond 2³².
     pub fn resize(&self, size: (usize, usize), interpolation: Interpolation) -> Result<Image> {
+        self.resample(self.whole(), None, size, interpolation)
+    }
+
+    /// What is inside `part`, which must lie inside the image, resized to `size`. Unlike in
+    /// [`Image::resized_crop`], pixels outside have a say: those that the part's edges cut should.
+    pub(super) fn resize_part(
+        &self,
+        part: Part,
+        size: (usize, usize),
+        interpolation: Interpolation,
+    ) -> Result<Image> {
+        self.resample(self.whole(), Some(part), size, interpolation)
+    }
+
+    fn whole(&self) -> CropBox {
+        CropBox { top: 0, left: 0, height: self.height, width: self.width }
+    }
+
+    /// `part`, else all, of what is inside `view`, resized to `size`.
+    fn resample(
+        &self,
+        view: CropBox,
+        part: Option<Part>,
+        size: (usize, usize),
+        interpolation: Interpolation,
+    ) -> Result<Image> {
         let (height, width) = size;
         if height == 0 || width == 0 {
             let rule = "both sides must be at least 1";
             return Err(Error::invalid("target size", format!("{height}×{width}"), rule));
         }
-        let shape = Shape { from: (self.height, self.width), to: size, interpolation };
+        let from = (self.height, self.width);
+        let resampling = Resampling { from, view, part, to: size, interpolation };
         let pixels = match &self.pixels {
             Pixels::U8(samples) => {
                 let mut resized = vec![0; width * height * self.channels];
                 match self.channels {
-                    1 => shape.resize::<fir::pixels::U8>(samples, &mut resized),
-                    3 => shape.resize::<fir::pixels::U8x3>(samples, &mut resized),
-                    _ => shape.resize::<fir::pixels::U8x4>(samples, &mut resized),
+                    1 => resampling.run::<fir::pixels::U8>(samples, &mut resized),
+                    3 => resampling.run::<fir::pixels::U8x3>(samples, &mut resized),
+                    _ => resampling.run::<fir::pixels::U8x4>(samples, &mut resized),
                 }?;
                 Pixels::U8(resized)
             }
@@ -195,7 +238,7 @@ impl Image {
                 for (plane, target) in planes.zip(resized.chunks_exact_mut(width * height)) {
                     let (plane, target) =
                         (bytemuck::cast_slice(plane), bytemuck::cast_slice_mut(target));
-                    shape.resize::<fir::pixels::F32>(plane, target)?;
+                    resampling.run::<fir::pixels::F32>(plane, target)?;
                 }
                 Pixels::F32(resized)
             }
@@ -217,18 +260,22 @@ fn crop_rows<T: Copy>(samples: &[T], stride: usize, area: CropBox, step: usize) 
 }
 
 /// What a resize does, apart from the samples. Sizes are (height, width).
-struct Shape {
+struct Resampling {
     from: (usize, usize),
+    /// All that is looked at of the source.
+    view: CropBox,
+    /// What becomes the target, in the view; none: all of it.
+    part: Option<Part>,
     to: (usize, usize),
     interpolation: Interpolation,
 }
 
-impl Shape {
+impl Resampling {
     /// Resizes pixels of type `P`. By type, since the call that finds out at run time compiles
     /// the kernels of all fifteen.
-    fn resize<P: fir::PixelTrait>(&self, samples: &[u8], target: &mut [u8]) -> Result<()> {
+    fn run<P: fir::PixelTrait>(&self, samples: &[u8], target: &mut [u8]) -> Result<()> {
         let refused = |problem: String| {
-            let value = format!("{:?} to {:?}", self.from, self.to);
+            let value = format!("{:?} to {:?}", (self.view.height, self.view.width), self.to);
             Error::invalid("resize (height, width)", value, problem)
         };
         let side = |side: usize| u32::try_from(side).map_err(|e| refused(e.to_string()));
@@ -236,15 +283,27 @@ impl Shape {
             Interpolation::Bilinear => fir::FilterType::Bilinear,
             Interpolation::Bicubic => fir::FilterType::CatmullRom,
         };
-        let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
+        let mut options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
+        if let Some(Part { top, left, height, width }) = self.part {
+            options = options.crop(left, top, width, height);
+        }
         let (height, width) = self.from;
         let source = TypedImageRef::<P>::from_buffer(side(width)?, side(height)?, samples)
             .map_err(|e| refused(e.to_string()))?;
+        let CropBox { top, left, height, width } = self.view;
+        let source = TypedCroppedImage::from_ref(
+            &source,
+            side(left)?,
+            side(top)?,
+            side(width)?,
+            side(height)?,
+        )
+        .map_err(|e| refused(e.to_string()))?;
         let (height, width) = self.to;
         let mut target = TypedImage::<P>::from_buffer(side(width)?, side(height)?, target)
             .map_err(|e| refused(e.to_string()))?;
-        fir::Resizer::new()
-            .resize_typed(&source, &mut target, &options)
+        RESIZER
+            .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
             .map_err(|e| refused(e.to_string()))
     }
 }
@@ -300,6 +359,26 @@ mod tests {
             };
             // Two passes, each rounded to whole levels.
             assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1.01), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn a_resized_crop_is_the_crop_resized() {
+        for channels in [1, 3, 4] {
+            let samples = (0..61 * 47 * channels).map(|i| (i * i % 251) as u8).collect();
+            let image = Image::new(61, 47, channels, Pixels::U8(samples)).unwrap();
+            let area = CropBox { top: 5, left: 9, height: 40, width: 37 };
+            for image in [image.clone(), planar(&image)] {
+                for size in [(16, 16), (64, 50), (40, 20), (40, 37)] {
+                    let direct = image.resized_crop(area, size, Interpolation::Bicubic).unwrap();
+                    let cropped = image.crop(area).unwrap();
+                    let copied = match size {
+                        (40, 37) => cropped,
+                        _ => cropped.resize(size, Interpolation::Bicubic).unwrap(),
+                    };
+                    assert!(direct == copied, "{channels} channels to {size:?}");
+                }
+            }
         }
     }
 

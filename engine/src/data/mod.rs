@@ -2,7 +2,7 @@
 //!
 //! A [`Dataset`] is an index of images in folders, lists or tar shards, a [`LabelledDataset`]
 //! of such with one folder a class. A [`Transform`]
-//! turns one decoded [`Image`] into normalised floats. An [`EpochSampler`] says which
+//! turns one [`Picture`], a decoded [`Image`] or an [`ImageFile`], into normalised floats. An [`EpochSampler`] says which
 //! image comes when, and a [`Loader`] runs both on threads ahead of the training step; a
 //! [`Source`] of one's own makes it load other things.
 //! Every batch is a pure function of (seed, epoch, position), for any number of threads
@@ -15,19 +15,21 @@ mod image;
 mod loader;
 mod mixup;
 mod peers;
+mod picture;
 mod sampler;
 mod transforms;
 
 pub use corrupt::CorruptFiles;
 pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
-pub use decode::{MAX_PIXELS, decode};
+pub use decode::{ImageFile, MAX_PIXELS, decode};
 pub use image::{CropBox, Image, Interpolation, Pixels};
 pub use loader::{
-    Batch, Batches, ImageSource, LabelledImages, LabelledSource, Loader, LoaderOptions, Slot,
-    Source,
+    Batch, Batches, ImageSource, Images, LabelledImages, LabelledSource, Loader, LoaderOptions,
+    Slot, Source,
 };
 pub use mixup::{MixParams, Mixup, soft_targets};
 pub use peers::{Alone, Peers};
+pub use picture::Picture;
 pub use sampler::EpochSampler;
 pub use transforms::{
     Augment, AutoAugment, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,

@@ -44,7 +44,7 @@ impl Trainer {
         state: &mut TrainState,
     ) -> Result<Measured> {
         let kind = self.config.precision.parameters();
-        let images = Tensor::try_from(&batch.images)?.to_device(self.device).to_kind(kind);
+        let images = Tensor::try_from(&*batch.images)?.to_device(self.device).to_kind(kind);
         let (parts, part_size) = (self.config.accum_steps, self.part_size);
         self.optimizer.zero_grad();
         self.gradients.begin()?;

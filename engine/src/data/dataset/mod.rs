@@ -30,7 +30,7 @@ use self::cache::Cache;
 pub use self::labelled::LabelledDataset;
 use self::listing::Request;
 use self::names::Names;
-use super::decode::decode;
+use super::decode::{ImageFile, decode};
 use super::image::Image;
 use super::peers::{Alone, Peers};
 use crate::{Error, Result};
@@ -59,14 +59,23 @@ pub struct DatasetOptions {
     /// they had; folders that changed within two seconds of being listed aren't kept. That needs
     /// a disk whose clock is as this machine's: [`DatasetOptions::relist`] where it is far off.
     pub listings: Option<PathBuf>,
+    /// Whether [`Dataset::file`]'s random crops may be decoded at a fraction of the file's size
+    /// where that is much larger than the crop's target: see [`ImageFile`].
+    pub reduced_decode: bool,
 }
 
 impl Default for DatasetOptions {
-    /// RGB, every process all images; listings are kept in `spark-backbone/listings` in
+    /// RGB, every process all images, reduced where possible; listings are kept in `spark-backbone/listings` in
     /// `$XDG_CACHE_HOME` or `~/.cache`.
     fn default() -> Self {
         let listings = cache::listings_in(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
-        DatasetOptions { channels: 3, relist: false, own_shards: false, listings }
+        DatasetOptions {
+            channels: 3,
+            relist: false,
+            own_shards: false,
+            listings,
+            reduced_decode: true,
+        }
     }
 }
 
@@ -83,6 +92,7 @@ pub struct Dataset {
     /// What names are relative to.
     base: PathBuf,
     channels: usize,
+    reduced_decode: bool,
     names: Names,
     places: Vec<Place>,
     /// Tar shards, relative to `base`.
@@ -218,13 +228,22 @@ impl Dataset {
         }
     }
 
-    /// Image `index`, decoded.
+    /// Image `index`, decoded in full.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Image`] with the file, or `shard.tar:member`, and the reason.
     pub fn image(&self, index: usize) -> Result<Image> {
         let bytes = self.read(index)?;
         decode(self.base.join(self.name(index)), &bytes, self.channels)
+    }
+
+    /// Image `index`, to be decoded as far as it is needed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the file or shard.
+    pub fn file(&self, index: usize) -> Result<ImageFile> {
+        let path = self.base.join(self.name(index));
+        Ok(ImageFile::new(path, self.read(index)?, self.channels, self.reduced_decode))
     }
 }
 

@@ -4,8 +4,10 @@
 //! is dropped, grey replicated, and luma weighs the colours by Rec. 601. Unlike Pillow,
 //! 16-bit samples are scaled to 8 bits, and EXIF orientation is applied.
 
+mod file;
 mod jpeg;
 mod npy;
+mod reduced;
 mod tiff;
 
 use std::io::Cursor;
@@ -13,6 +15,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+pub use self::file::ImageFile;
 use self::tiff::Special;
 use super::image::{Image, Pixels};
 use crate::{Error, Result};

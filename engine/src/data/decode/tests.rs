@@ -210,7 +210,7 @@ fn grey_tiff_with_alpha() {
 }
 
 /// An APP1 segment that holds an EXIF orientation and nothing else.
-fn exif_segment(orientation: u8) -> Vec<u8> {
+pub(super) fn exif_segment(orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
     let mut segment = vec![0xff, 0xe1];

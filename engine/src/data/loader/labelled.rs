@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ndarray::Array4;
 use tch::Tensor;
 
 use super::super::dataset::LabelledDataset;
 use super::super::sampler::EpochSampler;
 use super::super::transforms::Transform;
+use super::pool::Images;
 use super::source::{ImageSource, Slot, Source};
 use crate::Result;
 use crate::rng::Rng;
@@ -16,7 +16,7 @@ use crate::rng::Rng;
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelledImages {
     /// Normalised images, `[N, C, H, W]`.
-    pub images: Array4<f32>,
+    pub images: Images,
     /// The class of each image, or [`LabelledImages::MISSING`].
     pub labels: Vec<i64>,
 }
@@ -32,7 +32,7 @@ impl LabelledImages {
     /// # Errors
     /// Images that make no tensor.
     pub fn present(self) -> Result<Option<(Tensor, Vec<i64>)>> {
-        let images = Tensor::try_from(&self.images).map_err(backbone::Error::from)?;
+        let images = Tensor::try_from(&*self.images).map_err(backbone::Error::from)?;
         let there: Vec<i64> =
             (0..).zip(&self.labels).filter(|(_, l)| **l != Self::MISSING).map(|(i, _)| i).collect();
         if there.is_empty() {

@@ -5,6 +5,7 @@
 
 mod labelled;
 mod pipeline;
+mod pool;
 mod sample;
 mod source;
 
@@ -12,10 +13,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::Array4;
-
 pub use self::labelled::{LabelledImages, LabelledSource};
 use self::pipeline::Pipeline;
+pub use self::pool::Images;
 use self::sample::SampleMaker;
 pub use self::source::{ImageSource, Slot, Source};
 use super::corrupt::CorruptFiles;
@@ -65,7 +65,7 @@ impl LoaderOptions {
 
 /// One batch.
 #[derive(Debug)]
-pub struct Batch<I = Array4<f32>> {
+pub struct Batch<I = Images> {
     /// The epoch it belongs to.
     pub epoch: u64,
     /// Its number in the epoch.

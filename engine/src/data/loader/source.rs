@@ -8,6 +8,7 @@ use ndarray::Array4;
 use super::super::dataset::Dataset;
 use super::super::sampler::EpochSampler;
 use super::super::transforms::Transform;
+use super::pool::{Images, Pool};
 use crate::rng::Rng;
 use crate::{Error, Result};
 
@@ -69,6 +70,7 @@ pub struct ImageSource {
     pub(super) dataset: Arc<Dataset>,
     transform: Arc<dyn Transform>,
     pub(super) sampler: EpochSampler,
+    pool: Arc<Pool>,
 }
 
 impl ImageSource {
@@ -91,7 +93,7 @@ impl ImageSource {
             let operand = "number of channels of the transform (its mean and std)";
             return Err(Error::invalid(operand, transform.channels(), rule));
         }
-        Ok(ImageSource { dataset, transform, sampler })
+        Ok(ImageSource { dataset, transform, sampler, pool: Arc::default() })
     }
 
     /// `[C, H, W]` of a sample.
@@ -103,7 +105,7 @@ impl ImageSource {
 
 impl Source for ImageSource {
     type Sample = Vec<f32>;
-    type Images = Array4<f32>;
+    type Images = Images;
 
     fn image_count(&self) -> usize {
         self.dataset.len()
@@ -131,15 +133,17 @@ impl Source for ImageSource {
 
     fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
         sample.resize(self.shape().iter().product(), 0.0);
-        self.transform.apply(&self.dataset.image(index)?, rng, sample)
+        self.transform.apply(&self.dataset.file(index)?, rng, sample)
     }
 
-    fn open(&self, samples: usize) -> Array4<f32> {
+    fn open(&self, samples: usize) -> Images {
         let [channels, height, width] = self.shape();
-        Array4::zeros((samples, channels, height, width))
+        let shape = [samples, channels, height, width];
+        // Evaluation may leave places empty, which have to hold zeros.
+        if self.sampler.is_in_order() { Array4::zeros(shape).into() } else { self.pool.take(shape) }
     }
 
-    fn put(&self, images: &mut Array4<f32>, place: usize, _: Slot, sample: &mut Vec<f32>) {
+    fn put(&self, images: &mut Images, place: usize, _: Slot, sample: &mut Vec<f32>) {
         let images = images.as_slice_mut().expect("made contiguous");
         images[place * sample.len()..][..sample.len()].copy_from_slice(sample);
     }

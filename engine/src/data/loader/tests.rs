@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use ndarray::Array4;
 use tempfile::TempDir;
 
 use super::*;
 use crate::data::{
-    Augment, DatasetOptions, Image, Interpolation, Normalize, RandomHorizontalFlip,
+    Augment, DatasetOptions, Interpolation, Normalize, Picture, RandomHorizontalFlip,
     RandomResizedCrop,
 };
 use crate::rng::Rng;
@@ -53,10 +54,11 @@ fn options(threads: usize, prefetch: usize, max_corrupt: f64) -> LoaderOptions {
     LoaderOptions { threads, prefetch, max_corrupt }
 }
 
-/// Everything but the time waited.
+/// Everything but the time waited. The batch's memory goes back to the loader, so what is left in
+/// it must not show in a later one.
 fn content(batch: Result<Batch>) -> (u64, u64, Array4<f32>, Vec<usize>, Vec<u64>) {
     let Batch { epoch, step, images, indices, positions, .. } = batch.unwrap();
-    (epoch, step, images, indices, positions)
+    (epoch, step, Array4::clone(&images), indices, positions)
 }
 
 #[test]
@@ -194,7 +196,7 @@ impl Transform for Slow {
         (1, 1)
     }
 
-    fn apply(&self, _: &Image, _: &mut Rng, _: &mut [f32]) -> Result<()> {
+    fn apply(&self, _: &dyn Picture, _: &mut Rng, _: &mut [f32]) -> Result<()> {
         assert!(!self.panics, "a decoder's bug");
         self.made.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.pause);

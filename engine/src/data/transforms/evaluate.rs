@@ -1,6 +1,7 @@
 //! The transform without randomness.
 
-use super::super::image::{CropBox, Image, Interpolation};
+use super::super::image::{CropBox, Interpolation};
+use super::super::picture::Picture;
 use super::{Normalize, Transform};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -89,7 +90,9 @@ impl Transform for Evaluate {
         self.size
     }
 
-    fn apply(&self, image: &Image, _: &mut Rng, out: &mut [f32]) -> Result<()> {
+    fn apply(&self, picture: &dyn Picture, _: &mut Rng, out: &mut [f32]) -> Result<()> {
+        // Scores are compared with those of others, so every pixel counts.
+        let image = picture.image()?;
         let (width, height) = (image.width(), image.height());
         let short_side = match self.resize {
             Resize::ShortSide(short_side) => short_side,
@@ -117,7 +120,7 @@ impl Transform for Evaluate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Pixels;
+    use crate::data::{Image, Pixels};
 
     fn identity() -> Normalize {
         Normalize::new(vec![0.0], vec![1.0]).unwrap()

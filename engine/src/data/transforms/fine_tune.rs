@@ -1,6 +1,7 @@
 //! The training transform of a classifier.
 
 use super::super::image::Image;
+use super::super::picture::Picture;
 use super::{
     AutoAugment, Normalize, RandomErasing, RandomHorizontalFlip, RandomResizedCrop, Transform,
     TrivialAugmentWide,
@@ -73,9 +74,10 @@ impl Transform for FineTune {
         self.crop.size()
     }
 
-    fn apply(&self, image: &Image, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
-        let area = self.crop.draw(image.width(), image.height(), rng);
-        let mut image = image.resized_crop(area, self.crop.size(), self.crop.interpolation())?;
+    fn apply(&self, picture: &dyn Picture, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
+        let (height, width) = picture.size()?;
+        let area = self.crop.draw(width, height, rng);
+        let mut image = picture.resized_crop(area, self.crop.size(), self.crop.interpolation())?;
         if self.flip.draw(rng) {
             image = image.flip_horizontal();
         }

@@ -20,7 +20,7 @@ pub use normalize::{IMAGENET_MEAN, IMAGENET_STD, Normalize};
 pub use operation::Operation;
 pub use trivial_augment::TrivialAugmentWide;
 
-use super::image::Image;
+use super::picture::Picture;
 use crate::rng::Rng;
 use crate::{Error, Result};
 
@@ -35,8 +35,9 @@ pub trait Transform: Send + Sync {
     /// Writes the sample into `out`, `[C, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the image's channels or the length of `out` don't fit.
-    fn apply(&self, image: &Image, rng: &mut Rng, out: &mut [f32]) -> Result<()>;
+    /// [`Error::Invalid`] when the image's channels or the length of `out` don't fit; those
+    /// of a file that can't be used.
+    fn apply(&self, picture: &dyn Picture, rng: &mut Rng, out: &mut [f32]) -> Result<()>;
 }
 
 /// Mirrors left and right with a probability.
@@ -83,10 +84,11 @@ impl Transform for Augment {
         self.crop.size()
     }
 
-    fn apply(&self, image: &Image, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
-        let area = self.crop.draw(image.width(), image.height(), rng);
+    fn apply(&self, picture: &dyn Picture, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
+        let (height, width) = picture.size()?;
+        let area = self.crop.draw(width, height, rng);
         let flip = self.flip.draw(rng);
-        let resized = image.resized_crop(area, self.crop.size(), self.crop.interpolation())?;
+        let resized = picture.resized_crop(area, self.crop.size(), self.crop.interpolation())?;
         self.normalize.write(&resized, flip, out)
     }
 }
