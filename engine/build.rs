@@ -40,7 +40,7 @@ fn main() {
         }
     }
     // In every profile: each step passes through all parameters.
-    build.opt_level(3);
+    build.opt_level(3).flag_if_supported("-fno-math-errno").flag_if_supported("-fno-trapping-math");
     // Not as errors: a user's compiler may know warnings that ours doesn't.
     build.warnings(true).extra_warnings(true).flag_if_supported("-Wno-stringop-overflow");
     build.compile("spark_engine_bridge");

@@ -28,8 +28,10 @@ struct Norms {
 
 // Advances both averages and writes m̂ / (√v̂ + eps) + weight decay · parameter.
 #define SPARK_DEFINE(T)                                                                          \
-  SPARK_FOR_EVERY_PROCESSOR void direction(const T* parameter, const T* gradient, T* average,    \
-                                           T* square, T* update, std::int64_t count,             \
+  SPARK_FOR_EVERY_PROCESSOR void direction(const T* __restrict parameter,                        \
+                                           const T* __restrict gradient, T* __restrict average,  \
+                                           T* __restrict square, T* __restrict update,           \
+                                           std::int64_t count,                                   \
                                            const LambConstants& constants, T scale) {            \
     const T beta1 = constants.beta1, beta2 = constants.beta2, beta3 = constants.beta3;           \
     const T rest2 = 1 - constants.beta2, correction1 = constants.bias_correction1;               \
@@ -69,8 +71,8 @@ struct Norms {
     return norms;                                                                                \
   }                                                                                              \
                                                                                                  \
-  SPARK_FOR_EVERY_PROCESSOR void apply(T* parameter, const T* update, std::int64_t count,        \
-                                       T rate) {                                                 \
+  SPARK_FOR_EVERY_PROCESSOR void apply(T* __restrict parameter, const T* __restrict update,      \
+                                       std::int64_t count, T rate) {                             \
     for (std::int64_t i = 0; i < count; ++i) parameter[i] -= update[i] * rate;                   \
   }
 
@@ -119,7 +121,7 @@ void lamb_update(const TensorList& parameters, const at::Tensor& gradient,
     auto* averages = average.mutable_data_ptr<scalar_t>();
     auto* squares = square.mutable_data_ptr<scalar_t>();
     auto* updates = scratch.mutable_data_ptr<scalar_t>();
-    const auto scale = coefficient.item<scalar_t>();
+    const auto scale = *coefficient.const_data_ptr<scalar_t>();
     std::int64_t at = 0;
     for (const auto& parameter : parameters.tensors) {
       update_one(parameter.mutable_data_ptr<scalar_t>(), from + at, averages + at, squares + at,
