@@ -127,9 +127,9 @@ impl Worker {
     /// It ends before it is done, says something else, or took no time or did
     /// no work, which no round does.
     pub fn round(&mut self) -> Result<Round> {
-        let told = self.input.as_mut().context("a worker without input")?.write_all(b"go\n");
-        // A worker that is gone says why in its log, which reading shows.
-        let round: Round = told.ok().map_or_else(|| self.read(), |()| self.read())?;
+        // A worker that is gone cannot be told; reading finds out why.
+        let _ = self.input.as_mut().context("a worker without input")?.write_all(b"go\n");
+        let round: Round = self.read()?;
         if !(round.seconds > 0.0 && round.seconds.is_finite() && round.work > 0.0) {
             bail!(
                 "{} took {} seconds for {} units of work, but both must be positive",

@@ -60,7 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut done = epochs;
     serve(Ready::default().with("statistics", statistics.finish()?), || {
-        let from = std::mem::replace(&mut done, done + epochs);
+        let from = done;
+        done += epochs;
         let images = (epochs * loader.steps() * *batch as u64) as f64;
         timed(images, &memory, || {
             loader.batches(from..from + epochs, 0).try_for_each(|loaded| {
