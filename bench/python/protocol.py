@@ -20,12 +20,12 @@ def _tell(message):
     _out.flush()
 
 
-def _status(field, process="self"):
-    with open(f"/proc/{process}/status") as lines:
+def _kilobytes(field, file="status", process="self"):
+    with open(f"/proc/{process}/{file}") as lines:
         for line in lines:
             if line.startswith(field + ":"):
                 return int(line.split()[1])
-    raise SystemExit(f"/proc/{process}/status has no {field}")
+    raise SystemExit(f"/proc/{process}/{file} has no {field}")
 
 
 def _children():
@@ -37,7 +37,7 @@ class Memory:
     """Growth of this process beyond what it held when this was made."""
 
     def __init__(self):
-        self.kilobytes = _status("VmRSS")
+        self.kilobytes = _kilobytes("VmRSS")
 
     def forget_peak(self):
         """Forgets peaks so far, such as that of reading a weight file."""
@@ -48,9 +48,10 @@ class Memory:
             pass  # Then they count, as on the other side.
 
     def peak_mb(self):
-        """Of this process and those it forked, whose libraries are this one's."""
-        peaks = [_status("VmHWM", process) for process in ["self", *_children()]]
-        return sum(max(peak - self.kilobytes, 0) for peak in peaks) * 1024 / 1e6
+        """Of this process, with what those it forked have of their own now."""
+        grown = max(_kilobytes("VmHWM") - self.kilobytes, 0)
+        forked = (_kilobytes("Private_Dirty", "smaps_rollup", child) for child in _children())
+        return (grown + sum(forked)) * 1024 / 1e6
 
 
 def serve(checks, memory, work, round):

@@ -34,7 +34,7 @@ impl Unit {
     pub fn tell(self, seconds: f64) -> String {
         match self {
             Self::Images => format!("{} images/s", three_digits(1.0 / seconds)),
-            _ if seconds < 0.1 => format!("{} ms", three_digits(seconds * 1e3)),
+            _ if seconds < 0.9995 => format!("{} ms", three_digits(seconds * 1e3)),
             _ => format!("{} s", three_digits(seconds)),
         }
     }
@@ -175,6 +175,8 @@ impl SideTimes {
 pub struct Measured {
     /// The fastest way of the other side.
     pub variant: String,
+    /// Seconds of a unit of work of each way that was tried.
+    pub tried: BTreeMap<String, f64>,
     /// Results that were compared before.
     pub checks: BTreeMap<String, Checked>,
     /// Our side.
@@ -229,7 +231,7 @@ impl Duel {
     fn measure(&self, settings: &Settings, watcher: &mut dyn Watcher) -> Result<Measured> {
         watcher.at("making what both work on", 0.0);
         self.inputs.make(settings)?;
-        let theirs = self.fastest(settings, watcher)?;
+        let (theirs, tried) = self.fastest(settings, watcher)?;
         watcher.at("starting both", 0.1);
         let mut workers =
             [self.start("ours", &self.ours, settings)?, self.start("theirs", theirs, settings)?];
@@ -250,26 +252,35 @@ impl Duel {
         }
         let [ours, other] = [SideTimes::of(&rounds[0])?, SideTimes::of(&rounds[1])?];
         let ratio = Spread::of_ratios(&other.rounds, &ours.rounds).context("no round was timed")?;
-        Ok(Measured { variant: theirs.label.to_owned(), checks, ours, theirs: other, ratio })
+        let variant = theirs.label.to_owned();
+        Ok(Measured { variant, tried, checks, ours, theirs: other, ratio })
     }
 
-    /// Their fastest way, by one round after one that warms up.
-    fn fastest(&self, settings: &Settings, watcher: &mut dyn Watcher) -> Result<&Side> {
+    /// Their fastest way, by one round after one that warms up, and what each
+    /// took.
+    fn fastest(
+        &self,
+        settings: &Settings,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(&Side, BTreeMap<String, f64>)> {
+        let mut tried = BTreeMap::new();
+        if let [only] = &self.theirs[..] {
+            return Ok((only, tried));
+        }
         let mut best: Option<(f64, &Side)> = None;
         for side in &self.theirs {
-            if self.theirs.len() == 1 {
-                return Ok(side);
-            }
             watcher.at(&format!("trying {} {}", self.opponent, side.label), 0.05);
             let mut worker = self.start("theirs", side, settings)?;
             worker.ready()?;
             worker.round()?;
             let seconds = worker.round()?.seconds_per_work();
+            tried.insert(side.label.to_owned(), seconds);
             if best.is_none_or(|(least, _)| seconds < least) {
                 best = Some((seconds, side));
             }
         }
-        best.map(|(_, side)| side).context("nobody to compare with")
+        let (_, side) = best.context("nobody to compare with")?;
+        Ok((side, tried))
     }
 
     fn start(&self, who: &str, side: &Side, settings: &Settings) -> Result<Worker> {
@@ -387,6 +398,7 @@ mod tests {
     fn times_and_rates_have_three_digits() {
         assert_eq!(Unit::Step.tell(2.913), "2.91 s");
         assert_eq!(Unit::Step.tell(0.0613), "61.3 ms");
+        assert_eq!(Unit::Step.tell(0.9996), "1.00 s");
         assert_eq!(Unit::Pass.tell(123.4), "123 s");
         assert_eq!(Unit::Images.tell(0.002), "500 images/s");
         assert_eq!(three_digits(99.97), "100");

@@ -18,8 +18,8 @@ const MARGIN: i32 = 24;
 const ROW: i32 = 44;
 /// Thickness of a bar.
 const BAR: i32 = 20;
-/// Room for the ratio behind the longest bar.
-const FIGURE: i32 = 150;
+/// Width of a column of figures at the right.
+const FIGURE: i32 = 90;
 /// From the top to the first bar: title, subtitle, and the axis.
 const HEAD: i32 = 96;
 
@@ -46,7 +46,7 @@ pub fn ratios(report: &Report) -> Result<Option<Vec<u8>>> {
     let mut canvas = Canvas::new(WIDTH, height as u32);
     let labels = rows.iter().map(|(outcome, _)| label_width(outcome)).max().unwrap_or(0);
     let left = MARGIN + labels as i32 + 14;
-    let scale = Scale::new(&rows, left, WIDTH as i32 - MARGIN - FIGURE);
+    let scale = Scale::new(&rows, left, WIDTH as i32 - MARGIN - 2 * FIGURE - 12);
     head(&mut canvas, report);
     axis(&mut canvas, &scale, height);
     for (index, (outcome, measured)) in rows.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Scale {
 }
 
 fn head(canvas: &mut Canvas, report: &Report) {
-    let title = "Their time by ours: how many times as fast we are";
+    let title = "Their time by ours, and their peak memory by ours: above 1× we need less";
     canvas.text(title, (MARGIN, 16), HEADING, Alignment::Left, INK);
     let machine = &report.machine;
     let commit = machine.commit.as_deref().map(|commit| format!(", commit {commit}"));
@@ -114,6 +114,9 @@ fn axis(canvas: &mut Canvas, scale: &Scale, height: i32) {
         let label = format!("{ratio}×");
         canvas.text(&label, (x, HEAD - 22), BODY, Alignment::Center, QUIET);
     }
+    for (name, right) in ["time", "memory"].into_iter().zip(columns()) {
+        canvas.text(name, (right, HEAD - 22), BODY, Alignment::Right, QUIET);
+    }
 }
 
 fn bar(canvas: &mut Canvas, scale: &Scale, top: i32, outcome: &Outcome, measured: &Measured) {
@@ -128,12 +131,16 @@ fn bar(canvas: &mut Canvas, scale: &Scale, top: i32, outcome: &Outcome, measured
     canvas.fill((from, y), ((to - from).max(1) as u32, BAR as u32), color);
     whisker(canvas, (scale.x(ratio.min), scale.x(ratio.max)), y + BAR / 2, color);
     let figure = format!("{}×", three_digits(ratio.median));
-    let beyond = scale.x(ratio.max).max(to) + 10;
-    canvas.text(&figure, (beyond, y + 1), HEADING, Alignment::Left, color);
-    let memory = measured.theirs.peak_mb / measured.ours.peak_mb.max(1e-3);
-    let memory = format!("memory {}×", three_digits(memory));
-    let behind = beyond + HEADING.width(&figure) as i32 + 8;
-    canvas.text(&memory, (behind, y + 6), SMALL, Alignment::Left, QUIET);
+    let [time, memory] = columns();
+    canvas.text(&figure, (time, y + 1), HEADING, Alignment::Right, color);
+    let ratio = measured.theirs.peak_mb / measured.ours.peak_mb.max(1e-3);
+    let figure = format!("{}×", three_digits(ratio));
+    canvas.text(&figure, (memory, y + 4), BODY, Alignment::Right, QUIET);
+}
+
+/// Right edges of the figures: time, memory.
+fn columns() -> [i32; 2] {
+    [WIDTH as i32 - MARGIN - FIGURE, WIDTH as i32 - MARGIN]
 }
 
 /// A line from end to end, lighter where it lies over its bar.

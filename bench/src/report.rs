@@ -121,6 +121,7 @@ pub(crate) mod tests {
     pub(crate) fn outcome(name: &str, unit: Unit, ours: &[f64], theirs: &[f64]) -> Outcome {
         let measured = Measured {
             variant: "contiguous".into(),
+            tried: Default::default(),
             checks: Default::default(),
             ours: side(ours, 500.0),
             theirs: side(theirs, 1250.4),
@@ -154,7 +155,7 @@ pub(crate) mod tests {
         let step = outcome("step", Unit::Step, &[1.0, 1.1, 0.9], &[4.0, 4.4, 3.0]);
         assert_eq!(
             row(&step),
-            "| step's work | PyTorch (contiguous) | 1.00 s (0.90–1.10 s) | 4.00 s (3.00–4.40 s) | \
+            "| step's work | PyTorch (contiguous) | 1.00 s (900 ms–1.10 s) | 4.00 s (3.00–4.40 s) | \
              **4.00×** (3.33–4.00) | 500 / 1250 MB, 2.50× |"
         );
         let rate = outcome("rate", Unit::Images, &[0.01, 0.02], &[0.02, 0.04]);
