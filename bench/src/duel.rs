@@ -294,7 +294,9 @@ impl Duel {
             Program::Script(name) => settings.script(name),
         };
         command.arg("--inputs").arg(self.inputs.path(&settings.folder));
-        command.args(["--threads", &threads]).env("OMP_NUM_THREADS", &threads);
+        command.args(["--threads", &threads]);
+        // libtorch's, and those of evaluations.
+        command.env("OMP_NUM_THREADS", &threads).env("RAYON_NUM_THREADS", &threads);
         match side.program {
             Program::Own => {}
             Program::Script(_) => {

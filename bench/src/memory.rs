@@ -67,8 +67,8 @@ mod tests {
         let before = Baseline::now().unwrap();
         drop(std::hint::black_box(vec![1u8; 100_000_000]));
         let growth = before.peak_growth().unwrap();
-        // Other tests of this process may allocate too, but not as much.
-        assert!((95.0..200.0).contains(&growth), "{growth} MB");
+        // Other tests of this process allocate too, but far from a gigabyte.
+        assert!((95.0..1000.0).contains(&growth), "{growth} MB");
         assert!(peak_of(std::process::id()).unwrap() > growth);
     }
 }
