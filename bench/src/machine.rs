@@ -82,9 +82,10 @@ impl Machine {
     /// Processor, cores, memory and instruction sets in a line.
     pub fn hardware(&self) -> String {
         format!(
-            "{}, {} cores, {:.0} GB, {}",
+            "{}, {} core{}, {:.0} GB, {}",
             self.processor,
             self.cores,
+            if self.cores == 1 { "" } else { "s" },
             self.memory_gb,
             self.features.join(" ")
         )

@@ -45,7 +45,7 @@ pub fn ratios(report: &Report) -> Result<Option<Vec<u8>>> {
     let height = HEAD + rows.len() as i32 * ROW + MARGIN;
     let mut canvas = Canvas::new(WIDTH, height as u32);
     let labels = rows.iter().map(|(outcome, _)| label_width(outcome)).max().unwrap_or(0);
-    let left = MARGIN + labels as i32 + 14;
+    let left = MARGIN + labels as i32 + 24;
     let scale = Scale::new(&rows, left, WIDTH as i32 - MARGIN - 2 * FIGURE - 12);
     head(&mut canvas, report);
     axis(&mut canvas, &scale, height);
@@ -66,25 +66,27 @@ fn latin(text: &str) -> String {
     text.replace('–', "-").replace('→', "to")
 }
 
-/// From ratios to pixels, 0 at the left.
+/// From ratios to pixels, logarithmic: twice as fast is as far from the line at
+/// 1 as half as fast.
 struct Scale {
     left: i32,
-    per_unit: f64,
-    /// Ratios that have a line.
-    step: f64,
-    most: f64,
+    /// Pixels of a factor of two.
+    per_doubling: f64,
+    /// Powers of two at the ends.
+    ends: (f64, f64),
 }
 
 impl Scale {
     fn new(rows: &[(&Outcome, &Measured)], left: i32, right: i32) -> Self {
-        let most = rows.iter().map(|(_, measured)| measured.ratio.max).fold(1.2, f64::max);
-        let steps = [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
-        let step = steps.into_iter().find(|step| most / step <= 9.0).unwrap_or(most / 5.0);
-        Self { left, per_unit: f64::from(right - left) / most, step, most }
+        let least = rows.iter().map(|(_, measured)| measured.ratio.min).fold(1.0, f64::min);
+        let most = rows.iter().map(|(_, measured)| measured.ratio.max).fold(1.0, f64::max);
+        // To the next power of two, and one doubling on either side at least.
+        let ends = (least.log2().floor().min(-1.0), most.log2().ceil().max(1.0));
+        Self { left, per_doubling: f64::from(right - left) / (ends.1 - ends.0), ends }
     }
 
     fn x(&self, ratio: f64) -> i32 {
-        self.left + (ratio * self.per_unit).round() as i32
+        self.left + ((ratio.log2() - self.ends.0) * self.per_doubling).round() as i32
     }
 }
 
@@ -106,9 +108,8 @@ fn head(canvas: &mut Canvas, report: &Report) {
 }
 
 fn axis(canvas: &mut Canvas, scale: &Scale, height: i32) {
-    let lines = (scale.most / scale.step).floor() as i32;
-    for line in 0..=lines {
-        let ratio = f64::from(line) * scale.step;
+    for power in scale.ends.0 as i32..=scale.ends.1 as i32 {
+        let ratio = 2f64.powi(power);
         let x = scale.x(ratio);
         canvas.fill((x, HEAD - 6), (1, (height - MARGIN - HEAD + 6) as u32), GRID);
         let label = format!("{ratio}×");
@@ -123,12 +124,12 @@ fn bar(canvas: &mut Canvas, scale: &Scale, top: i32, outcome: &Outcome, measured
     let ratio = measured.ratio;
     let color = if ratio.median >= 1.0 { FASTER } else { SLOWER };
     let y = top + (ROW - BAR) / 2;
-    let (from, to) = (scale.x(0.0), scale.x(ratio.median));
-    let right = from - 12;
+    let (one, end) = (scale.x(1.0), scale.x(ratio.median));
+    let right = scale.left - 14;
     canvas.text(&latin(&outcome.work), (right, top + 7), BODY, Alignment::Right, INK);
     let against = format!("vs {}", latin(&outcome.opponent));
     canvas.text(&against, (right, top + 24), SMALL, Alignment::Right, QUIET);
-    canvas.fill((from, y), ((to - from).max(1) as u32, BAR as u32), color);
+    canvas.fill((one.min(end), y), ((end - one).unsigned_abs().max(1), BAR as u32), color);
     whisker(canvas, (scale.x(ratio.min), scale.x(ratio.max)), y + BAR / 2, color);
     let figure = format!("{}×", three_digits(ratio.median));
     let [time, memory] = columns();
@@ -143,7 +144,7 @@ fn columns() -> [i32; 2] {
     [WIDTH as i32 - MARGIN - FIGURE, WIDTH as i32 - MARGIN]
 }
 
-/// A line from end to end, lighter where it lies over its bar.
+/// A line from end to end, darker than its bar.
 fn whisker(canvas: &mut Canvas, (from, to): (i32, i32), y: i32, color: Rgb888) {
     let dark = |value: u8| (f64::from(value) * 0.55) as u8;
     let dark = Rgb888::new(dark(color.r()), dark(color.g()), dark(color.b()));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_as_long_as_the_ratio() {
+    fn a_bar_is_as_long_as_the_ratio_has_doublings() {
         let duels = vec![
             outcome("fast", Unit::Step, &[1.0], &[4.0]),
             outcome("slow", Unit::Step, &[1.0], &[0.5]),
@@ -175,9 +176,9 @@ mod tests {
         let picture = ratios(&report(duels)).unwrap().unwrap();
         let image = image::load_from_memory(&picture).unwrap().to_rgb8();
         let (fast, slow) = (drawn(&image, 0, FASTER), drawn(&image, 1, SLOWER));
-        // The figure behind the bar has a few pixels of the colour too.
-        let expected = fast as f64 / slow as f64;
-        assert!((7.2..8.8).contains(&expected), "{fast} and {slow} pixels");
+        // The line at 1 and the figure have a few pixels in the row too.
+        let lengths = fast as f64 / slow as f64;
+        assert!((1.9..2.1).contains(&lengths), "{fast} and {slow} pixels");
         assert!(drawn(&image, 1, FASTER) == 0);
     }
 

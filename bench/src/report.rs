@@ -39,7 +39,7 @@ impl Report {
     pub fn markdown(&self) -> String {
         let Self { machine, threads, rounds, .. } = self;
         let mut text = format!(
-            "{}  \n{}  \n{threads} threads on each side, {rounds} alternating rounds: median \
+            "{}  \n{}  \n{threads} thread(s) on each side, {rounds} alternating round(s): median \
              (smallest–largest); ratio: their time by ours, of rounds side by side\n\n{HEAD}",
             machine.hardware(),
             machine.software(),

@@ -236,9 +236,8 @@ impl Sweep {
             return Ok(None);
         }
         // Both axes begin at nothing, so that lengths can be compared.
-        let [times, ratios] = [times, ratios].map(|chart| {
-            chart.line(&zero, engine::picture::canvas::WHITE, 1).render(SIZE.0, SIZE.1)
-        });
+        let [times, ratios] = [times, ratios]
+            .map(|chart| chart.line(&zero, engine::picture::canvas::INK, 1).render(SIZE.0, SIZE.1));
         let mut canvas = Canvas::new(2 * SIZE.0, SIZE.1);
         canvas.paste(&times?, (0, 0), 1);
         canvas.paste(&ratios?, (SIZE.0, 0), 1);

@@ -15,22 +15,27 @@ pub fn all() -> Vec<Duel> {
     [spark::duels(), inference::duels(), loading::duels(), coco::duels(), start::duels()].concat()
 }
 
-/// Those whose name contains one of `words`; all if there are none.
+/// Those whose name is one of `words` or contains one that is no whole name; all
+/// if there are none.
 ///
 /// # Errors
 /// A word that no name contains.
 pub fn chosen(words: &[String]) -> Result<Vec<Duel>> {
     let all = all();
+    let names: Vec<String> = all.iter().map(|duel| duel.name.clone()).collect();
     for word in words {
-        let names: Vec<&str> = all.iter().map(|duel| duel.name.as_str()).collect();
         ensure!(
             names.iter().any(|name| name.contains(word)),
             "--only {word} fits no comparison: there are {}",
             names.join(", ")
         );
     }
-    let fits = |duel: &Duel| words.is_empty() || words.iter().any(|word| duel.name.contains(word));
-    Ok(all.into_iter().filter(fits).collect())
+    let fits = |name: &str, word: &String| match names.contains(word) {
+        true => name == word,
+        false => name.contains(word),
+    };
+    let wanted = |duel: &Duel| words.is_empty() || words.iter().any(|word| fits(&duel.name, word));
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 #[cfg(test)]
@@ -46,6 +51,8 @@ mod tests {
         assert_eq!(names.len(), count);
         let words = ["resnet50-float".to_owned()];
         assert_eq!(chosen(&words).unwrap()[0].name, "spark-resnet50-float32");
+        assert_eq!(chosen(&["inference-resnet50-b1".to_owned()]).unwrap().len(), 1);
+        assert_eq!(chosen(&["inference-resnet50-b".to_owned()]).unwrap().len(), 2);
         assert_eq!(chosen(&[]).unwrap().len(), count);
         let error = chosen(&["resnet51".to_owned()]).unwrap_err().to_string();
         assert!(
