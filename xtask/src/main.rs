@@ -1,4 +1,4 @@
-//! Set-up, demo and tests of the workspace, as `cargo xtask COMMAND`.
+//! Set-up, demo, tests and measurements of the workspace, as `cargo xtask COMMAND`.
 //!
 //! Depends on no crate that links libtorch, so that it can be built before
 //! there is one.
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod demo;
 mod doctor;
 mod frameworks;
@@ -35,7 +36,7 @@ use launch::Launch;
 use library::Source;
 use setup::Purpose;
 
-/// Set-up, demo and tests of the workspace.
+/// Set-up, demo, tests and measurements of the workspace.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = WHICH_LIBTORCH)]
 struct Arguments {
@@ -119,6 +120,23 @@ Examples:
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure us and the best others side by side, setting up and building first
+    #[command(after_help = "\
+Passed on to `bench run`, whose own help has all arguments; `scaling` first makes
+it `bench scaling`. Results go to target/bench.
+
+Examples:
+  cargo xtask bench                             everything, about an hour on two cores
+  cargo xtask bench --only spark-resnet50 inference --rounds 9
+  cargo xtask bench --quick --threads 1         a first look
+  cargo xtask bench --list                      the comparisons there are
+  cargo xtask bench scaling --only batch        how time grows with the batch
+  cargo xtask bench run --help                  all arguments")]
+    Bench {
+        /// Passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run a program on several processes of this machine with torchrun, setting up
     /// and building first
     #[command(
@@ -195,6 +213,7 @@ fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
             wheel::run(&source, output.as_deref())?;
         }
         Task::Demo { arguments } => demo::run(&[arguments, after_dashes].concat())?,
+        Task::Bench { arguments } => return bench::run(&[arguments, after_dashes].concat()),
         Task::Launch(launch) => match launch::run(&launch, &after_dashes)? {},
         Task::Install { prefix, source } => tree::run(&prefix, &source)?,
         Task::Photos => {

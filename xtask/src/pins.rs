@@ -16,6 +16,8 @@ pub enum Use {
     Demo,
     /// Tests compare with it.
     Test,
+    /// Measurements compare with it.
+    Bench,
     /// Packs the wheel.
     Wheel,
     /// Carries headers that compiling against NCCL needs.
@@ -71,7 +73,7 @@ fn parse(text: &str) -> Result<Vec<Pin>> {
 fn parse_line(line: &str) -> Result<Pin> {
     let (requirement, word) = line
         .split_once('#')
-        .context("no `# libtorch|demo|test|wheel|nccl|frameworks` at its end")?;
+        .context("no `# libtorch|demo|test|bench|wheel|nccl|frameworks` at its end")?;
     let (name, version) = requirement.trim().split_once("==").context("not `name==version`")?;
     if name.is_empty() || version.is_empty() {
         bail!("not `name==version`");
@@ -80,10 +82,11 @@ fn parse_line(line: &str) -> Result<Pin> {
         "libtorch" => Use::Libtorch,
         "demo" => Use::Demo,
         "test" => Use::Test,
+        "bench" => Use::Bench,
         "wheel" => Use::Wheel,
         "nccl" => Use::Nccl,
         "frameworks" => Use::Frameworks,
-        other => bail!("{other:?} is none of libtorch, demo, test, wheel, nccl, frameworks"),
+        other => bail!("{other:?} is none of libtorch, demo, test, bench, wheel, nccl, frameworks"),
     };
     Ok(Pin { name: name.to_owned(), version: version.to_owned(), needed_for })
 }
@@ -111,7 +114,7 @@ mod tests {
         for (line, reason) in [
             ("torch>=2.13 # libtorch", "not `name==version`"),
             ("==2.13 # libtorch", "not `name==version`"),
-            ("torch==2.13.0", "no `# libtorch|demo|test|wheel|nccl|frameworks`"),
+            ("torch==2.13.0", "no `# libtorch|demo|test|bench|wheel|nccl|frameworks`"),
             ("torch==2.13.0 # fun", "\"fun\" is none of"),
         ] {
             let error = format!("{:#}", parse(&format!("# head\n{line}\n")).unwrap_err());

@@ -18,6 +18,8 @@ pub enum Purpose {
     Build,
     /// Running the tests.
     Test,
+    /// Measuring against other implementations.
+    Bench,
     /// Packing the Python package.
     Wheel,
     /// Running on several processes, which torchrun starts.
@@ -107,6 +109,7 @@ fn fits_pinned_headers(version: &str) -> bool {
 /// it.
 pub fn packages_for(choice: &Choice, purpose: Purpose) -> &'static [Use] {
     match (choice, purpose) {
+        (_, Purpose::Bench) => &[Use::Libtorch, Use::Demo, Use::Test, Use::Bench],
         (Choice::Cache, _) | (_, Purpose::Test) => {
             &[Use::Libtorch, Use::Demo, Use::Test, Use::Wheel]
         }
@@ -172,6 +175,10 @@ mod tests {
         assert_eq!(packages_for(&own, Purpose::Launch), [Use::Libtorch]);
         assert!(packages_for(&Choice::ActivePython, Purpose::Launch).is_empty());
         assert!(packages_for(&Choice::Cache, Purpose::Build).contains(&Use::Test));
+        for choice in [own, Choice::ActivePython, Choice::Cache] {
+            assert!(packages_for(&choice, Purpose::Bench).contains(&Use::Bench));
+            assert!(!packages_for(&choice, Purpose::Test).contains(&Use::Bench));
+        }
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! A duel from end to end, as small as it can be, and refusals to time what is
+//! not the same work.
+
+use std::path::Path;
+
+use backbone::weights::{read, write_safetensors};
+use bench::duel::{Duel, Outcome, Settings, Watcher};
+use bench::duels::spark::step;
+use bench::inputs::SparkInputs;
+use bench::machine::Machine;
+use bench::report::Report;
+use engine::precision::Precision;
+
+struct Silent;
+
+impl Watcher for Silent {
+    fn at(&mut self, _what: &str, _share: f64) {}
+}
+
+fn settings(folder: &Path) -> Settings {
+    Settings {
+        threads: 1,
+        rounds: 1,
+        folder: folder.to_owned(),
+        python: spark_tests::python(),
+        program: env!("CARGO_BIN_EXE_bench").into(),
+    }
+}
+
+fn inputs() -> SparkInputs {
+    SparkInputs { model: "resnet18".into(), batch: 2, size: 64, mask_ratio: 0.5 }
+}
+
+/// One way of theirs alone, with more arguments.
+fn duel(more: &[&str]) -> Duel {
+    let mut duel = step(inputs(), Precision::Float32, 1);
+    duel.theirs.truncate(1);
+    duel.theirs[0].arguments.extend(more.iter().map(|&word| word.to_owned()));
+    duel
+}
+
+fn run(duel: &Duel, folder: &Path) -> Outcome {
+    duel.run(&settings(folder), &mut Silent)
+}
+
+#[test]
+fn a_duel_checks_times_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run(&duel(&[]), folder.path());
+    let measured = outcome.measured.as_ref().unwrap_or_else(|| panic!("{:?}", outcome.error));
+    let checked = &measured.checks["loss"];
+    assert!(checked.difference <= checked.tolerance, "{checked:?}");
+    assert!(measured.ratio.median > 0.0);
+    // Parameters, gradients and the optimizer's averages are four times as much
+    // as the weights, whose file has the images too.
+    let file = inputs().path(folder.path()).metadata().unwrap().len() as f64 / 1e6;
+    for side in [&measured.ours, &measured.theirs] {
+        assert!((3.0 * file..20.0 * file).contains(&side.peak_mb), "{file} MB: {side:?}");
+    }
+
+    let machine = Machine::this(&spark_tests::python()).unwrap();
+    let report = Report { machine, threads: 1, rounds: 1, duels: vec![outcome] };
+    report.write(folder.path()).unwrap();
+    for name in ["results.json", "results.md", "results.png"] {
+        assert!(folder.path().join(name).metadata().unwrap().len() > 100, "{name}");
+    }
+}
+
+#[test]
+fn other_weights_are_not_timed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = inputs().write(folder.path()).unwrap();
+    let mut tensors = read(&path).unwrap().tensors;
+    let weight = tensors.get_mut("model.dense_decoder.proj.weight").unwrap();
+    *weight *= 1.01;
+    let other = folder.path().join("other.safetensors");
+    write_safetensors(&other, &tensors, &Default::default()).unwrap();
+
+    let outcome = run(&duel(&["--inputs", other.to_str().unwrap()]), folder.path());
+    let error = outcome.error.unwrap();
+    assert!(outcome.measured.is_none());
+    assert!(error.starts_with("loss is ") && error.contains("nothing was timed"), "{error}");
+}
+
+#[test]
+fn another_update_is_not_timed() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run(&duel(&["--lr", "1.1e-3"]), folder.path());
+    let error = outcome.error.unwrap();
+    assert!(error.starts_with("loss is ") && error.contains("nothing was timed"), "{error}");
+}
+
+#[test]
+fn a_side_that_fails_is_told_with_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run(&duel(&["--model", "resnet19"]), folder.path());
+    let error = outcome.error.unwrap();
+    assert!(error.contains("theirs ended") && error.contains("'resnet19'"), "{error}");
+}
