@@ -1,4 +1,5 @@
-//! Compiles the C++ side (training on several processes, recording operator calls, LAMB), and links
+//! Compiles the C++ side (training on several processes, recording operator calls, LAMB,
+//! the allocator), and links
 //! this crate's tests, examples and binaries to libtorch.
 
 use std::env;
@@ -18,7 +19,10 @@ fn main() {
     let mut build = cxx_build::bridge("src/bridge.rs");
     build.std("c++20").include(sources);
     build.files(["group.cpp", "reducer.cpp", "sync_norm.cpp"].map(|file| sources.join(file)));
-    build.files(["src/operators/record.cpp", "src/optim/lamb.cpp"]);
+    build.files(
+        ["allocator/allocator", "operators/record", "optim/lamb"]
+            .map(|file| format!("src/{file}.cpp")),
+    );
     // For the headers of backbone's kernels.
     build.include("..");
     build.define("USE_C10D_GLOO", None);
@@ -45,7 +49,7 @@ fn main() {
     build.warnings(true).extra_warnings(true).flag_if_supported("-Wno-stringop-overflow");
     build.compile("spark_engine_bridge");
     println!("cargo::rerun-if-changed={SOURCES}");
-    for path in ["src/operators", "src/optim", "../backbone/src/kernels"] {
+    for path in ["src/allocator", "src/operators", "src/optim", "../backbone/src/kernels"] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-changed=src/bridge.rs");

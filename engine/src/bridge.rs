@@ -1,5 +1,5 @@
 //! What tch does not offer: PyTorch's c10d, undefining a gradient, a record of operator
-//! calls, and a quick LAMB.
+//! calls, a quick LAMB, and the C library's allocator.
 
 // The bridge to C++ is unsafe by nature: what its functions take for granted
 // stands beside each.
@@ -85,6 +85,10 @@ pub(crate) mod ffi {
             coefficient: &Tensor,
             constants: &LambConstants,
         ) -> Result<()>;
+
+        include!("spark-engine/src/allocator/allocator.hpp");
+
+        fn keep_freed_memory();
 
         include!("spark-engine/src/operators/record.hpp");
 

@@ -5,6 +5,7 @@
 //! The crate supplies parts. The training loop that calls them is a function
 //! of each binary, to be read there from top to bottom.
 
+pub mod allocator;
 mod bridge;
 pub mod checkpoint;
 pub mod data;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::allocator::keep_freed_memory;
 use crate::error::sentence;
 use crate::processor::avoid_broken_amx;
 
@@ -20,6 +21,7 @@ pub fn run<E: AsRef<dyn Error + 'static>>(body: impl FnOnce() -> Result<ExitCode
         .init();
     end_quietly_on_closed_pipes();
     avoid_broken_amx();
+    keep_freed_memory();
     body().unwrap_or_else(|error| {
         eprintln!("error: {}", sentence(error.as_ref()));
         ExitCode::FAILURE

@@ -38,6 +38,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
+    engine::allocator::keep_freed_memory();
     let arguments = Arguments::parse();
     tch::set_num_threads(arguments.threads);
     tch::manual_seed(0);

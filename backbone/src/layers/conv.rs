@@ -109,8 +109,9 @@ impl Conv2d {
         if fits && mode.training && mode.compute.is_none() && tiles::is_faster(x, &self.weight) {
             return tiles::convolve(x, &self.weight, self.bias.as_ref());
         }
-        if self.is_pointwise() && kernels::is_linear_fast(x, mode.compute) {
-            return self.multiply_rows(&x.permute([0, 2, 3, 1]), mode);
+        if self.is_pointwise() && x.stride()[1] == 1 && kernels::is_linear_fast(x, mode.compute) {
+            let rows = x.slice(2, None, None, stride.0).slice(3, None, None, stride.1);
+            return self.multiply_rows(&rows.permute([0, 2, 3, 1]), mode);
         }
         mode.cast(x).conv2d(
             &mode.cast(&self.weight),
@@ -124,8 +125,8 @@ impl Conv2d {
 
     /// Whether every output depends on one position.
     fn is_pointwise(&self) -> bool {
-        let Sliding { kernel, stride, padding, .. } = self.sliding;
-        (kernel, stride, padding, self.groups) == ((1, 1), (1, 1), (0, 0), 1)
+        let Sliding { kernel, padding, .. } = self.sliding;
+        (kernel, padding, self.groups) == ((1, 1), (0, 0), 1)
     }
 
     /// Whether there is a kernel that reads visible neighbours alone: for

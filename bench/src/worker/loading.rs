@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     let mut statistics = Statistics::default();
     for loaded in loader.batches(0..epochs, 0) {
-        statistics.add(&Tensor::try_from(&loaded?.images)?);
+        statistics.add(&Tensor::try_from(&*loaded?.images)?);
     }
     let mut done = epochs;
     serve(Ready::default().with("statistics", statistics.finish()?), || {

@@ -8,7 +8,7 @@ use engine::distributed::Gradients;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use engine::precision::Precision;
 use engine::training;
-use pretrain::spark::{Execution, Spark};
+use pretrain::spark::Spark;
 use tch::{Device, Tensor, nn};
 
 use super::{Common, timed};
@@ -112,7 +112,7 @@ impl Step {
         let mask = PatchMask::from_visible(batch, self.grid, &self.visible, Device::Cpu)?;
         let mode =
             Mode::train().with_compute(self.precision.compute()).with_drop_path(DropPathDraws::Off);
-        let loss = self.spark.forward(&self.images, &mask, &mode, Execution::Packed)?.loss;
+        let loss = self.spark.loss(&self.images, &mask, &mode)?;
         self.gradients.backward(&loss, true)?;
         training::update(&mut self.optimizer, None, self.lr, self.weight_decay);
         Ok(loss.double_value(&[]))
