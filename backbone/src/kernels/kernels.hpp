@@ -40,4 +40,7 @@ at::Tensor* up_sample(const at::Tensor& input, const at::Tensor& weight,
 // torch.nn.functional.relu6, on any device.
 at::Tensor* relu6(const at::Tensor& input);
 
+// The same in the input's memory.
+at::Tensor* relu6_in_place(const at::Tensor& input);
+
 }  // namespace spark::kernels

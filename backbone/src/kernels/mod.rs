@@ -34,6 +34,7 @@ mod ffi {
         ) -> Result<*mut Tensor>;
         fn up_sample(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<*mut Tensor>;
         fn relu6(input: &Tensor) -> Result<*mut Tensor>;
+        fn relu6_in_place(input: &Tensor) -> Result<*mut Tensor>;
     }
 }
 
@@ -156,8 +157,12 @@ pub(crate) fn conv_transpose_4x4(input: &Tensor, weight: &Tensor, bias: &Tensor)
     input.conv_transpose2d(weight, Some(bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
 }
 
-/// `torch.nn.functional.relu6`, which tch lacks; a clamp's gradient would take
-/// three passes.
+/// `torch.nn.functional.relu6`.
 pub(crate) fn relu6(input: &Tensor) -> Tensor {
     take(ffi::relu6(borrow(input)))
+}
+
+/// The same in the input's memory.
+pub(crate) fn relu6_in_place(input: &Tensor) -> Tensor {
+    take(ffi::relu6_in_place(borrow(input)))
 }

@@ -5,7 +5,6 @@
 #include <ATen/ops/conv_transpose2d.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/hardtanh.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <array>
@@ -99,10 +98,6 @@ struct UpSample : torch::autograd::Function<UpSample> {
 };
 
 }  // namespace
-
-at::Tensor* relu6(const at::Tensor& input) {
-  return new at::Tensor(at::hardtanh(input, 0, 6));
-}
 
 at::Tensor* up_sample(const at::Tensor& input, const at::Tensor& weight,
                                       const at::Tensor& bias) {

@@ -39,6 +39,18 @@ impl Activation {
             Self::Identity => x.shallow_clone(),
         }
     }
+
+    /// The function of a map that nobody else needs, such as the output of a
+    /// norm or a sum, in its memory where that is possible.
+    pub fn forward_in_place(self, x: FeatureMap) -> FeatureMap {
+        match (self, &x) {
+            // Masking copies in any case.
+            (_, FeatureMap::Masked { .. }) => x.map(|x| self.apply(x)),
+            (Self::Relu, _) => x.map(|x| x.shallow_clone().relu_()),
+            (Self::Relu6, _) => x.map(kernels::relu6_in_place),
+            _ => x.map(|x| self.apply(x)),
+        }
+    }
 }
 
 impl Layer for Activation {

@@ -194,12 +194,12 @@ impl Layer for Block {
         let mut y = x.clone();
         for (index, (conv, norm)) in self.convolutions.iter().enumerate() {
             if index > 0 {
-                y = Activation::Relu.forward(&y, mode);
+                y = Activation::Relu.forward_in_place(y);
             }
             y = norm.forward(&conv.forward(&y, mode), mode);
         }
         let y = self.drop_path.forward(&y, mode).add(&shortcut);
-        Activation::Relu.forward(&y, mode)
+        Activation::Relu.forward_in_place(y)
     }
 }
 
@@ -265,7 +265,7 @@ impl Backbone for ResNet {
         let frozen = mode.frozen();
         let stem = mode.part(0, &frozen);
         let x = self.bn1.forward(&self.conv1.forward(x, stem), stem);
-        let mut x = self.maxpool.forward(&Activation::Relu.forward(&x, stem), stem);
+        let mut x = self.maxpool.forward(&Activation::Relu.forward_in_place(x), stem);
         let mut features = Vec::with_capacity(4);
         for (stage, layer) in self.layers.iter().enumerate().take(mode.stages) {
             let mode = mode.part(stage + 1, &frozen);

@@ -42,7 +42,7 @@ impl UpBlock {
 impl Layer for UpBlock {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
         let x = self.conv0.forward(&self.up_sample.forward(x, mode), mode);
-        let x = Activation::Relu6.forward(&self.norm1.forward(&x, mode), mode);
+        let x = Activation::Relu6.forward_in_place(self.norm1.forward(&x, mode));
         self.norm4.forward(&self.conv3.forward(&x, mode), mode)
     }
 }
