@@ -53,8 +53,8 @@ pub(crate) mod ffi {
         /// As libtorch names it: `aten::…`, or a node of the backward pass.
         name: String,
         calls: u64,
-        /// Calls that called no other operator.
-        leaves: u64,
+        /// Calls that did work, and called no other operator to do it.
+        launches: u64,
         /// Spent in it, less what it spent in others.
         nanoseconds: i64,
     }

@@ -1,6 +1,7 @@
 //! Devices by name, and the threads of CPU arithmetic.
 
-use tch::{Cuda, Device};
+use ndarray::Array4;
+use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::distributed::World;
 use crate::{Error, Result};
@@ -72,6 +73,29 @@ pub fn use_threads(threads: usize) -> usize {
     let threads = if threads == 0 { cores() } else { threads };
     tch::set_num_threads(threads as i32);
     threads
+}
+
+/// A batch `[N, C, H, W]` on `device`, in `kind`.
+///
+/// # Errors
+/// [`Error::Invalid`] with what libtorch says, if it does not take the array.
+pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
+    let images = Tensor::try_from(images)
+        .map_err(|e| Error::invalid("batch", e, "libtorch must take it"))?;
+    if device == Device::Cpu {
+        return Ok(images.to_kind(kind));
+    }
+    // From pinned memory the copy runs beside the host, which goes on to queue
+    // the step; libtorch keeps the memory until the copy is done.
+    Ok(images.pin_memory(device).to_device_(device, kind, true, false))
+}
+
+/// Lets cuDNN try its algorithms on each new size and keep the fastest: for
+/// programs whose inputs all have one size.
+pub fn tune_for_one_size(device: Device) {
+    if device.is_cuda() {
+        Cuda::cudnn_set_benchmark(true);
+    }
 }
 
 /// Cores that this process may use.

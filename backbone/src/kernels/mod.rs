@@ -166,3 +166,6 @@ pub(crate) fn relu6(input: &Tensor) -> Tensor {
 pub(crate) fn relu6_in_place(input: &Tensor) -> Tensor {
     take(ffi::relu6_in_place(borrow(input)))
 }
+
+#[cfg(test)]
+mod tests;

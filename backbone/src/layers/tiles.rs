@@ -16,10 +16,14 @@ const LARGE: i64 = 4096;
 /// Whether [`convolve`] is faster than a convolution of the whole of `x`
 /// (`[N, C, H, W]`) whose `weight` is learned.
 pub(super) fn is_faster(x: &Tensor, weight: &Tensor) -> bool {
+    !has_avx512() && is_worth_cutting(x, weight)
+}
+
+/// Whether the tensors are of the kind that falls out of the cache.
+fn is_worth_cutting(x: &Tensor, weight: &Tensor) -> bool {
     let size = x.size();
     let channels_last = x.stride()[1] == 1 && size[1] > 1;
-    !has_avx512()
-        && x.device() == Device::Cpu
+    x.device() == Device::Cpu
         && x.kind() == Kind::Float
         && channels_last
         && size[2] * size[3] >= LARGE
@@ -109,11 +113,11 @@ mod tests {
         let weight = Tensor::zeros([4, 3, 3, 3], (Kind::Float, Device::Cpu));
         let map = |side: i64| Tensor::zeros([1, side, side, 3], (Kind::Float, Device::Cpu));
         let large = map(80).permute([0, 3, 1, 2]);
-        assert!(!is_faster(&large, &weight), "nothing is learned");
+        assert!(!is_worth_cutting(&large, &weight), "nothing is learned");
         let weight = weight.set_requires_grad(true);
-        assert!(is_faster(&large, &weight));
-        assert!(!is_faster(&large.contiguous(), &weight), "other memory");
-        assert!(!is_faster(&map(16).permute([0, 3, 1, 2]), &weight), "small");
-        assert!(!is_faster(&large.to_kind(Kind::Double), &weight), "no oneDNN");
+        assert!(is_worth_cutting(&large, &weight));
+        assert!(!is_worth_cutting(&large.contiguous(), &weight), "other memory");
+        assert!(!is_worth_cutting(&map(16).permute([0, 3, 1, 2]), &weight), "small");
+        assert!(!is_worth_cutting(&large.to_kind(Kind::Double), &weight), "no oneDNN");
     }
 }

@@ -85,10 +85,10 @@ impl PatchMask {
             batch,
             rows,
             cols,
-            visible: Tensor::from_slice(visible).to_device(device),
-            image: Tensor::from_slice(&image).to_device(device),
-            slots: Tensor::from_slice(&slots).view([batch, rows, cols]).to_device(device),
-            per_image: Tensor::from_slice(&per_image).to_device(device),
+            visible: upload(Tensor::from_slice(visible), device),
+            image: upload(Tensor::from_slice(&image), device),
+            slots: upload(Tensor::from_slice(&slots).view([batch, rows, cols]), device),
+            per_image: upload(Tensor::from_slice(&per_image), device),
             count,
             tables: Tables::default(),
         }))
@@ -169,6 +169,15 @@ impl PatchMask {
         let masked = self.slots.view([-1]).eq(self.count).to_kind(Kind::Int64);
         let order = masked.sort_stable(true, 0, false).1;
         order.narrow(0, self.count, self.batch * self.rows * self.cols - self.count)
+    }
+}
+
+/// `tensor` on `device`, by a copy from pinned memory that the host does not
+/// wait for.
+fn upload(tensor: Tensor, device: Device) -> Tensor {
+    match device {
+        Device::Cpu => tensor,
+        _ => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
     }
 }
 

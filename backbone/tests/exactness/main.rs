@@ -5,6 +5,7 @@
 
 mod boundary;
 mod element_types;
+mod filled;
 mod layers;
 mod models;
 mod parts;

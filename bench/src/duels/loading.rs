@@ -9,20 +9,29 @@ const SETS: [Set; 2] = [("small", 64, (500, 375), 64, 20), ("large", 12, (4000, 
 /// Side of the crops in pixels.
 const CROP: usize = 224;
 
-/// Small photographs and large ones.
+/// How the other side decodes: part of the comparison's name, what the table
+/// calls it, and the ways of doing so, of which the fastest is compared with.
+type Decoder = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+const DECODERS: [Decoder; 2] = [
+    ("pillow", "torchvision on Pillow, DataLoader", &[("v1", "v1"), ("v2", "v2")]),
+    ("tensors", "torchvision's decode_jpeg and v2, DataLoader", &[("", "tensors")]),
+];
+
+/// Small photographs and large ones, against each decoder.
 pub fn duels() -> Vec<Duel> {
-    SETS.into_iter().map(duel).collect()
+    let pairs = SETS.into_iter().flat_map(|set| DECODERS.map(|decoder| (set, decoder)));
+    pairs.map(|(set, decoder)| duel(set, decoder)).collect()
 }
 
-fn duel((name, count, size, batch, batches): Set) -> Duel {
+fn duel((name, count, size, batch, batches): Set, (decoder, opponent, ways): Decoder) -> Duel {
     let arguments = format!("--batch {batch} --batches {batches} --size {CROP}");
     let theirs = |label, way: &str| {
         Side::new(label, Program::Script("loading.py"), &format!("{arguments} --way {way}"))
     };
     Duel {
-        name: format!("loading-{name}"),
+        name: format!("loading-{name}-{decoder}"),
         work: format!("loading {} × {} px JPEG, crops of {CROP} px", size.0, size.1),
-        opponent: "torchvision, DataLoader".to_owned(),
+        opponent: opponent.to_owned(),
         unit: Unit::Images,
         expected: 15.0,
         inputs: Inputs::Photographs { count, size },
@@ -30,10 +39,6 @@ fn duel((name, count, size, batch, batches): Set) -> Duel {
         // normalisation.
         checks: vec![Check { name: "statistics", tolerance: 0.05 }],
         ours: Side::new("", Program::Own, &format!("loading {arguments}")),
-        theirs: vec![
-            theirs("v1 on PIL", "v1"),
-            theirs("v2 on PIL", "v2"),
-            theirs("v2 on tensors", "tensors"),
-        ],
+        theirs: ways.iter().map(|(label, way)| theirs(label, way)).collect(),
     }
 }

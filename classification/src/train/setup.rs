@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
 use engine::data::{LabelledDataset, LabelledSource, Loader, LoaderOptions};
-use engine::device::{described, device_among, use_threads_among};
+use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
 use engine::distributed::{Gradients, World};
 use engine::optim::{AdamW, AdamWConfig, Ema, GradScaler, Lamb, LambConfig, Optimizer};
 use engine::precision::Precision;
@@ -44,6 +44,7 @@ impl Setup {
     pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
         let threads = use_threads_among(config.threads, world);
         let device = world.agree(device_among(&config.device, world))?;
+        tune_for_one_size(device);
         world.use_device(device)?;
         let [training, held_out] = world.patiently(LISTING, || datasets(&config, world))?;
         let loader = training_loader(&config, Arc::clone(&training), world)?;

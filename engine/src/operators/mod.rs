@@ -18,35 +18,6 @@ const SYNCHRONISING: [&str; 6] = [
     "aten::equal",
 ];
 
-/// Operators that only describe a tensor's memory anew and launch nothing.
-const VIEWS: [&str; 25] = [
-    "aten::view",
-    "aten::as_strided",
-    "aten::_reshape_alias",
-    "aten::_unsafe_view",
-    "aten::alias",
-    "aten::detach",
-    "detach",
-    "aten::detach_",
-    "detach_",
-    "aten::permute",
-    "aten::transpose",
-    "aten::t",
-    "aten::expand",
-    "aten::expand_as",
-    "aten::squeeze",
-    "aten::unsqueeze",
-    "aten::select",
-    "aten::slice",
-    "aten::narrow",
-    "aten::unbind",
-    "aten::split",
-    "aten::empty",
-    "aten::empty_like",
-    "aten::empty_strided",
-    "aten::resolve_conj",
-];
-
 /// The calls of one operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calls {
@@ -54,8 +25,10 @@ pub struct Calls {
     pub name: String,
     /// How often it was called.
     pub calls: u64,
-    /// Calls that called no other operator: these do the work.
-    pub leaves: u64,
+    /// Calls that did work and called no other operator to do it: about the
+    /// kernels that a device would launch. None are those of views and
+    /// allocations.
+    pub launches: u64,
     /// Time spent in it, less that spent in operators it called.
     pub own: Duration,
 }
@@ -90,7 +63,7 @@ impl Record {
         let operators = ffi::stop_recording().into_iter().map(|calls| Calls {
             name: calls.name,
             calls: calls.calls,
-            leaves: calls.leaves,
+            launches: calls.launches,
             own: Duration::from_nanos(calls.nanoseconds.max(0) as u64),
         });
         Ok((result, Self { operators: operators.collect() }))
@@ -101,13 +74,11 @@ impl Record {
         self.operators.iter().find(|calls| calls.name == name).map_or(0, |calls| calls.calls)
     }
 
-    /// Calls that did work: about the kernels that a device would launch.
-    /// Views and allocations are left out.
+    /// Calls that did work, of all operators: about the kernels that a device
+    /// would launch. Nodes of the backward pass that only call operators do not
+    /// count.
     pub fn launches(&self) -> u64 {
-        let works = |calls: &&Calls| {
-            calls.name.starts_with("aten::") && !VIEWS.contains(&calls.name.as_str())
-        };
-        self.operators.iter().filter(works).map(|calls| calls.leaves).sum()
+        self.operators.iter().map(|calls| calls.launches).sum()
     }
 
     /// Calls for which the host would wait for a device.

@@ -11,7 +11,7 @@ use engine::data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::device::{described, device_among, use_threads_among};
+use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
 use engine::distributed::{Gradients, World};
 use engine::optim::{
     AdamW, AdamWConfig, GradScaler, Lamb, LambConfig, Optimizer, Sgd, SgdConfig, param_groups,
@@ -48,6 +48,7 @@ impl Setup {
     pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
         let threads = use_threads_among(config.threads, world);
         let device = world.agree(device_among(&config.device, world))?;
+        tune_for_one_size(device);
         world.use_device(device)?;
 
         let loader = loader(&config, world)?;

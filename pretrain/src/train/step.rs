@@ -6,6 +6,7 @@ use std::rc::Rc;
 use anyhow::Result;
 use backbone::{DropPathDraws, Mode, SyncBatchNorm};
 use engine::data::Batch;
+use engine::device::upload;
 use engine::distributed::{Gradients, World};
 use engine::optim::Optimizer;
 use engine::rng::Rng;
@@ -44,7 +45,7 @@ impl Trainer {
         state: &mut TrainState,
     ) -> Result<Measured> {
         let kind = self.config.precision.parameters();
-        let images = Tensor::try_from(&*batch.images)?.to_device(self.device).to_kind(kind);
+        let images = upload(&batch.images, self.device, kind)?;
         let (parts, part_size) = (self.config.accum_steps, self.part_size);
         self.optimizer.zero_grad();
         self.gradients.begin()?;
