@@ -13,7 +13,7 @@ fn main() {
     let sources = Path::new(SOURCES);
     let mut build = cxx_build::bridge(sources.join("mod.rs"));
     build.std("c++20");
-    let files = ["linear.cpp", "rows.cpp", "depthwise.cpp", "up_sample.cpp", "relu6.cpp"];
+    let files = ["linear.cpp", "rows.cpp", "depthwise.cpp", "up_sample.cpp", "lacking.cpp"];
     build.files(files.map(|file| sources.join(file)));
     let include = libtorch::include_folder(&lib);
     for folder in [include.join("torch/csrc/api/include"), include] {

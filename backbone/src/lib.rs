@@ -22,5 +22,6 @@ pub use backbone::{Backbone, NormKind, Stage};
 pub use error::{Error, Result};
 pub use feature_map::FeatureMap;
 pub use init::Init;
+pub use kernels::send;
 pub use mask::{PatchMask, Size};
 pub use mode::{DropPathDraws, Mode, SyncBatchNorm};

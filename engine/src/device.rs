@@ -1,5 +1,6 @@
 //! Devices by name, and the threads of CPU arithmetic.
 
+use backbone::send;
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
 
@@ -82,12 +83,7 @@ pub fn use_threads(threads: usize) -> usize {
 pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
     let images = Tensor::try_from(images)
         .map_err(|e| Error::invalid("batch", e, "libtorch must take it"))?;
-    if device == Device::Cpu {
-        return Ok(images.to_kind(kind));
-    }
-    // From pinned memory the copy runs beside the host, which goes on to queue
-    // the step; libtorch keeps the memory until the copy is done.
-    Ok(images.pin_memory(device).to_device_(device, kind, true, false))
+    Ok(send(&images, device).to_kind(kind))
 }
 
 /// Lets cuDNN try its algorithms on each new size and keep the fastest: for

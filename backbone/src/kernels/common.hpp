@@ -17,7 +17,7 @@ inline std::optional<at::Tensor> present(const at::Tensor& tensor) {
 // Throws where gradients of gradients are asked for (create_graph), which would be left out.
 inline void check_once() {
   TORCH_CHECK(!at::GradMode::is_enabled(),
-              "packed execution is differentiable once: create_graph is not supported");
+              "this operator is differentiable once: create_graph is not supported");
 }
 
 }  // namespace spark::kernels

@@ -19,7 +19,7 @@ at::Tensor* linear(const at::Tensor& rows, const at::Tensor& weight,
 bool takes_linear();
 
 // For every row of table [M, a] the sum of those rows of source [N, C] that it names; -1 names
-// none, -2 a row full of `outside`.
+// none, -2 (first of its row) a row full of `outside`.
 at::Tensor* sum_rows(const at::Tensor& source, const at::Tensor& table,
                                      const at::Tensor& transposed, double outside);
 
@@ -42,5 +42,8 @@ at::Tensor* relu6(const at::Tensor& input);
 
 // The same in the input's memory.
 at::Tensor* relu6_in_place(const at::Tensor& input);
+
+// A copy in memory that devices read by themselves.
+at::Tensor* pinned(const at::Tensor& tensor);
 
 }  // namespace spark::kernels

@@ -65,8 +65,10 @@ at::Tensor* linear(const at::Tensor& rows, const at::Tensor& weight,
 }
 
 bool takes_linear() {
-  static const bool found =
-      c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""}).has_value();
+  static const auto found = [] {
+    const auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    return op && op->hasKernelForDispatchKey(c10::DispatchKey::CPU);
+  }();
   return found && !at::autocast::is_autocast_enabled(at::kCPU);
 }
 

@@ -35,6 +35,7 @@ mod ffi {
         fn up_sample(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<*mut Tensor>;
         fn relu6(input: &Tensor) -> Result<*mut Tensor>;
         fn relu6_in_place(input: &Tensor) -> Result<*mut Tensor>;
+        fn pinned(tensor: &Tensor) -> Result<*mut Tensor>;
     }
 }
 
@@ -165,6 +166,20 @@ pub(crate) fn relu6(input: &Tensor) -> Tensor {
 /// The same in the input's memory.
 pub(crate) fn relu6_in_place(input: &Tensor) -> Tensor {
     take(ffi::relu6_in_place(borrow(input)))
+}
+
+/// `tensor`, which lies on the processor, on `device`. To a CUDA device it is
+/// copied from pinned memory while the host goes on; libtorch keeps that memory
+/// until the copy is done.
+pub fn send(tensor: &Tensor, device: Device) -> Tensor {
+    match device {
+        // tch's own pin_memory makes libtorch warn of an argument it no longer wants.
+        Device::Cuda(_) => {
+            let pinned = take(ffi::pinned(borrow(tensor)));
+            pinned.to_device_(device, tensor.kind(), true, false)
+        }
+        _ => tensor.to_device(device),
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@
 
 namespace spark::kernels {
 
-// Calls body(begin, end), which must not throw, for parts of 0..size on libtorch's threads, unless
-// they would be shorter than `grain`.
+// Calls body(begin, end), which must not throw, for parts of 0..size on libtorch's threads; on this
+// one alone where two would have less than `grain` each.
 //
 // at::parallel_for is compiled into its caller and would need OpenMP linked here: a second
 // runtime beside the one that came with libtorch, whose idle threads spin against the first's.

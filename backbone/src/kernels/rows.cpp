@@ -55,6 +55,8 @@ void fill_row(T* out, at::opmath_type<T>* sum, const T* source, const std::int64
 }
 
 at::Tensor sums(const at::Tensor& source, const at::Tensor& table, double outside) {
+  TORCH_CHECK(source.device().is_cpu() && source.dim() == 2,
+              "rows on a processor are [N, C], not ", source.sizes(), " on ", source.device());
   const auto rows = table.size(0), names = table.size(1), channels = source.size(1);
   const auto contiguous = source.contiguous();
   auto out = at::empty({rows, channels}, source.options());
@@ -79,6 +81,8 @@ struct SumRows : torch::autograd::Function<SumRows> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& source,
                             const at::Tensor& table, const at::Tensor& transposed,
                             double outside) {
+    TORCH_CHECK(source.size(0) == transposed.size(0), "a table for ", transposed.size(0),
+                " rows is given ", source.size(0));
     context->save_for_backward({transposed});
     return sums(source, table, outside);
   }

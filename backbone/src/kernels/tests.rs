@@ -127,6 +127,18 @@ fn depthwise_convolutions_equal_libtorchs() {
 }
 
 #[test]
+fn one_row_leaves_the_bias_as_it_is() {
+    let (row, weight) = (draw(&[1, 5], Kind::Double), draw(&[5, 1, 3, 3], Kind::Double));
+    let bias = draw(&[5], Kind::Double);
+    let before = bias.copy();
+    let windows = [-1, -1, -1, -1, 0, -1, -1, -1, -1];
+    let ours = Neighbours::new(&windows, 9).convolve(&row, &weight, Some(&bias));
+    assert_eq!(bias, before);
+    let theirs = &row * weight.reshape([5, 9]).select(1, 4) + &bias;
+    check(&ours, &theirs, &[&row, &weight, &bias], FLOAT64);
+}
+
+#[test]
 fn the_transposed_convolution_equals_libtorchs() {
     tch::manual_seed(5);
     for (channels, height, width) in [(3, 4, 5), (8, 1, 1), (5, 7, 2)] {

@@ -147,13 +147,12 @@ impl Conv2d {
         let (patch, channels) = ((size[2], size[3]), size[1]);
         let rows = packed.permute([0, 2, 3, 1]).reshape([-1, channels]);
         let neighbours = mask.neighbours(patch, self.sliding.taps(patch));
-        let wide = |tensor: &Tensor| match tensor.kind() {
-            Kind::Double => tensor.shallow_clone(),
-            _ => tensor.to_kind(Kind::Float),
+        let kind = mode.compute.unwrap_or(packed.kind());
+        let wide = |tensor: &Tensor| {
+            tensor.to_kind(if kind == Kind::Double { Kind::Double } else { Kind::Float })
         };
         let bias = self.bias.as_ref().map(wide);
         let convolved = neighbours.convolve(&wide(&rows), &wide(&self.weight), bias.as_ref());
-        let kind = mode.compute.unwrap_or(packed.kind());
         convolved.to_kind(kind).view([-1, patch.0, patch.1, channels]).permute([0, 3, 1, 2])
     }
 

@@ -13,7 +13,8 @@ impl Conv2d {
     /// A convolution is linear: that of the token alone is the same for every
     /// image and needs one multiplication a tap; on top of it come the visible
     /// positions' differences from the token. So the masked positions, which
-    /// are most of the grid, cost nothing.
+    /// are most of the grid, cost nothing. In narrow types the product with each
+    /// tap is rounded before they are added up (in float32).
     pub fn forward_filled(&self, x: &FeatureMap, token: &Tensor, mode: &Mode) -> Tensor {
         match x {
             FeatureMap::Patches { packed, mask } if self.splits_products(packed) => {

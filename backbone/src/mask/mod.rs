@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::tables::{Table, Tables};
 pub(crate) use self::window::{Axis, Border, Window};
-use crate::{Error, Result};
+use crate::{Error, Result, send};
 
 /// Height and width of something, in positions.
 pub type Size = (i64, i64);
@@ -85,10 +85,10 @@ impl PatchMask {
             batch,
             rows,
             cols,
-            visible: upload(Tensor::from_slice(visible), device),
-            image: upload(Tensor::from_slice(&image), device),
-            slots: upload(Tensor::from_slice(&slots).view([batch, rows, cols]), device),
-            per_image: upload(Tensor::from_slice(&per_image), device),
+            visible: send(&Tensor::from_slice(visible), device),
+            image: send(&Tensor::from_slice(&image), device),
+            slots: send(&Tensor::from_slice(&slots).view([batch, rows, cols]), device),
+            per_image: send(&Tensor::from_slice(&per_image), device),
             count,
             tables: Tables::default(),
         }))
@@ -169,15 +169,6 @@ impl PatchMask {
         let masked = self.slots.view([-1]).eq(self.count).to_kind(Kind::Int64);
         let order = masked.sort_stable(true, 0, false).1;
         order.narrow(0, self.count, self.batch * self.rows * self.cols - self.count)
-    }
-}
-
-/// `tensor` on `device`, by a copy from pinned memory that the host does not
-/// wait for.
-fn upload(tensor: Tensor, device: Device) -> Tensor {
-    match device {
-        Device::Cpu => tensor,
-        _ => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
     }
 }
 

@@ -6,6 +6,8 @@ use crate::inputs::Inputs;
 /// Name, photographs, their size, images of a batch, batches of a round.
 type Set = (&'static str, usize, (usize, usize), usize, usize);
 const SETS: [Set; 2] = [("small", 64, (500, 375), 64, 20), ("large", 12, (4000, 3000), 16, 6)];
+/// What only one of us does.
+const REDUCED: &str = " (decoded at reduced scale by us alone)";
 /// Side of the crops in pixels.
 const CROP: usize = 224;
 
@@ -30,7 +32,12 @@ fn duel((name, count, size, batch, batches): Set, (decoder, opponent, ways): Dec
     };
     Duel {
         name: format!("loading-{name}-{decoder}"),
-        work: format!("loading {} × {} px JPEG, crops of {CROP} px", size.0, size.1),
+        work: format!(
+            "loading {} × {} px JPEG, crops of {CROP} px{}",
+            size.0,
+            size.1,
+            if name == "large" { REDUCED } else { "" }
+        ),
         opponent: opponent.to_owned(),
         unit: Unit::Images,
         expected: 15.0,

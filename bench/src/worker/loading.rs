@@ -7,7 +7,8 @@ use engine::data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
-use tch::{Kind, Tensor};
+use engine::device::upload;
+use tch::{Device, Kind, Tensor};
 
 use super::{Common, timed};
 use crate::memory::Baseline;
@@ -64,8 +65,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         done += epochs;
         let images = (epochs * loader.steps() * *batch as u64) as f64;
         timed(images, &memory, || {
+            // Into a tensor, as training takes them and the other side gives them.
             loader.batches(from..from + epochs, 0).try_for_each(|loaded| {
-                loaded?;
+                drop(std::hint::black_box(upload(&loaded?.images, Device::Cpu, Kind::Float)?));
                 Ok(())
             })
         })

@@ -1,7 +1,6 @@
 #include "spark-engine/src/allocator/allocator.hpp"
 
 #include <cstdlib>  // Defines __GLIBC__ where that is the library.
-#include <limits>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -13,7 +12,7 @@ void keep_freed_memory() {
 #ifdef __GLIBC__
   // Not blocks of their own from the system, and nothing given back to it.
   mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TRIM_THRESHOLD, -1);
 #endif
 }
 

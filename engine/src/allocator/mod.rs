@@ -7,13 +7,11 @@ use crate::bridge::ffi;
 /// cleared and mapped again: a sixth of a training step's time.
 ///
 /// For programs, at their start; a library has no business with the memory of
-/// its host. The user's own settings (`MALLOC_TRIM_THRESHOLD_` and others in the
-/// environment) are left alone.
+/// its host. Where the user sets either threshold (`MALLOC_TRIM_THRESHOLD_`,
+/// `MALLOC_MMAP_THRESHOLD_` or `GLIBC_TUNABLES` in the environment), that stands.
 pub fn keep_freed_memory() {
-    let is_set = |(name, _): (std::ffi::OsString, _)| {
-        name.to_str().is_some_and(|name| name.starts_with("MALLOC_"))
-    };
-    if !std::env::vars_os().any(is_set) {
+    let settings = ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"];
+    if settings.iter().all(|name| std::env::var_os(name).is_none()) {
         ffi::keep_freed_memory();
     }
 }

@@ -115,6 +115,10 @@ void lamb_update(const TensorList& parameters, const at::Tensor& gradient,
                  const at::Tensor& average, const at::Tensor& square,
                  const at::Tensor& coefficient, const LambConstants& constants) {
   const auto count = gradient.numel();
+  std::int64_t needed = 0;
+  for (const auto& parameter : parameters.tensors) needed += parameter.numel();
+  TORCH_CHECK(needed == count && average.numel() == count && square.numel() == count,
+              "parameters of ", needed, " elements have a gradient of ", count);
   auto scratch = at::empty({count}, gradient.options());
   AT_DISPATCH_FLOATING_TYPES(gradient.scalar_type(), "lamb_update", [&] {
     const auto* from = gradient.const_data_ptr<scalar_t>();
@@ -128,7 +132,6 @@ void lamb_update(const TensorList& parameters, const at::Tensor& gradient,
                  updates + at, parameter.numel(), constants, scale);
       at += parameter.numel();
     }
-    TORCH_CHECK(at == count, "parameters of ", at, " elements have a gradient of ", count);
   });
 }
 

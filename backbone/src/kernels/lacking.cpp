@@ -1,4 +1,4 @@
-// relu6, which tch lacks; a clamp's gradient would take three passes.
+// What libtorch has and tch lacks. For relu6 a clamp would do, but its gradient takes three passes.
 #include <ATen/ops/hardtanh.h>
 
 #include "spark-backbone/src/kernels/kernels.hpp"
@@ -12,6 +12,10 @@ at::Tensor* relu6(const at::Tensor& input) {
 at::Tensor* relu6_in_place(const at::Tensor& input) {
   auto changed = input;
   return new at::Tensor(at::hardtanh_(changed, 0, 6));
+}
+
+at::Tensor* pinned(const at::Tensor& tensor) {
+  return new at::Tensor(tensor.pin_memory());
 }
 
 }  // namespace spark::kernels
