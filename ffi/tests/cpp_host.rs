@@ -103,7 +103,17 @@ fn features_through_c_and_cpp_are_rusts_bit_for_bit() {
             for (level, map) in reference.maps.iter().enumerate() {
                 let found = read_floats(&output.with_added_extension(level.to_string()));
                 // Every bit: the same operators run on the same numbers.
-                assert!(found == numbers(map), "{language}, {model}, level {level}");
+                let expected = numbers(map);
+                let differing = found.iter().zip(&expected).filter(|(a, b)| a != b);
+                let largest = differing.clone().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let scale = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                assert!(
+                    found == expected,
+                    "{language}, {model}, level {level}: {} of {} numbers differ, by up to \
+                     {largest:e} among {scale:e}",
+                    differing.count(),
+                    expected.len()
+                );
             }
             assert_eq!(reference.maps.len(), 4);
         }

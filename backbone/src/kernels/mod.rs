@@ -62,9 +62,15 @@ fn optional(bias: Option<&Tensor>) -> Tensor {
 /// `rows` `[…, in]` times the transpose of `weight` `[out, in]`, plus `bias`
 /// `[out]`.
 pub(crate) fn linear(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    if !is_linear_fast(rows, None) || !is_linear_fast(weight, None) || rows.numel() == 0 {
-        return rows.linear(weight, bias);
+    let outputs = weight.size()[0];
+    if is_linear_fast(rows, None, outputs) && weight.kind() == Kind::Float {
+        return linear_by_onednn(rows, weight, bias);
     }
+    rows.linear(weight, bias)
+}
+
+/// [`linear`] of float32 on the processor.
+fn linear_by_onednn(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let mut size = rows.size();
     let flat = rows.reshape([-1, size[size.len() - 1]]);
     let bias = optional(bias);
@@ -73,12 +79,17 @@ pub(crate) fn linear(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> T
     product.view(size.as_slice())
 }
 
-/// Whether [`linear`] of `rows`, cast to `compute`, is better than libtorch's
-/// convolutions with 1×1 kernels.
-pub(crate) fn is_linear_fast(rows: &Tensor, compute: Option<Kind>) -> bool {
+/// Multiplications from which on a product is worth another library than the
+/// one that libtorch takes; smaller ones take microseconds either way.
+const LARGE: usize = 1 << 25;
+
+/// Whether [`linear`] of `rows`, cast to `compute`, to so many outputs is better
+/// than libtorch's products and convolutions with 1×1 kernels.
+pub(crate) fn is_linear_fast(rows: &Tensor, compute: Option<Kind>, outputs: i64) -> bool {
     compute.unwrap_or(rows.kind()) == Kind::Float
         && rows.kind() == Kind::Float
         && rows.device() == Device::Cpu
+        && rows.numel() * outputs as usize >= LARGE
         && ffi::takes_linear()
 }
 
@@ -178,6 +189,7 @@ pub fn send(tensor: &Tensor, device: Device) -> Tensor {
             let pinned = take(ffi::pinned(borrow(tensor)));
             pinned.to_device_(device, tensor.kind(), true, false)
         }
+        Device::Cpu => tensor.shallow_clone(),
         _ => tensor.to_device(device),
     }
 }

@@ -109,7 +109,10 @@ impl Conv2d {
         if fits && mode.training && mode.compute.is_none() && tiles::is_faster(x, &self.weight) {
             return tiles::convolve(x, &self.weight, self.bias.as_ref());
         }
-        if self.is_pointwise() && x.stride()[1] == 1 && kernels::is_linear_fast(x, mode.compute) {
+        if self.is_pointwise()
+            && x.stride()[1] == 1
+            && kernels::is_linear_fast(x, mode.compute, self.weight.size()[0])
+        {
             let rows = x.slice(2, None, None, stride.0).slice(3, None, None, stride.1);
             return self.multiply_rows(&rows.permute([0, 2, 3, 1]), mode);
         }
