@@ -80,7 +80,7 @@ fn linear_by_onednn(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Te
 }
 
 /// Multiplications from which on a product is worth another library than the
-/// one that libtorch takes; smaller ones take microseconds either way.
+/// one that libtorch takes; smaller ones take less than a millisecond there.
 const LARGE: usize = 1 << 25;
 
 /// Whether [`linear`] of `rows`, cast to `compute`, to so many outputs is better

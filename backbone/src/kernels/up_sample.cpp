@@ -1,5 +1,5 @@
 // The decoder's transposed convolution (kernel 4, stride 2, padding 1), with a backward pass that
-// is a plain convolution: oneDNN's weight gradient of the transposed one takes three times as long.
+// is a plain convolution, whose weight gradient oneDNN computes faster than the transposed one's.
 #include <ATen/Dispatch.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/conv_transpose2d.h>

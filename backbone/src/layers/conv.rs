@@ -135,12 +135,10 @@ impl Conv2d {
     /// Whether there is a kernel that reads visible neighbours alone: for
     /// depthwise convolutions that keep the size, on processors.
     fn is_direct(&self, packed: &Tensor) -> bool {
-        let Sliding { kernel, stride, padding, dilation } = self.sliding;
         let channels = packed.size()[1];
         packed.device() == Device::Cpu
             && (self.groups, self.weight.size()[0]) == (channels, channels)
-            && (stride, dilation) == ((1, 1), (1, 1))
-            && (2 * padding.0 + 1, 2 * padding.1 + 1) == kernel
+            && self.sliding.keeps_size()
     }
 
     /// The depthwise convolution, in float32 at least: a narrower type would be

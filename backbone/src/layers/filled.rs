@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use super::sliding::{Sliding, patch_size};
+use super::sliding::patch_size;
 use super::{Conv2d, Layer};
 use crate::{FeatureMap, Mode, PatchMask, kernels};
 
@@ -30,11 +30,7 @@ impl Conv2d {
     /// Whether this is a convolution that keeps the size, on a processor;
     /// others have cuDNN, to which less arithmetic is not less time.
     fn splits_products(&self, packed: &Tensor) -> bool {
-        let Sliding { kernel, stride, padding, dilation } = self.sliding;
-        packed.device() == Device::Cpu
-            && self.groups == 1
-            && (stride, dilation) == ((1, 1), (1, 1))
-            && (2 * padding.0 + 1, 2 * padding.1 + 1) == kernel
+        packed.device() == Device::Cpu && self.groups == 1 && self.sliding.keeps_size()
     }
 
     fn add_to_token(

@@ -41,6 +41,13 @@ impl Sliding {
         }
     }
 
+    /// Whether the output has the input's size, each position seeing as many
+    /// neighbours on either side.
+    pub fn keeps_size(&self) -> bool {
+        (self.stride, self.dilation) == ((1, 1), (1, 1))
+            && (2 * self.padding.0 + 1, 2 * self.padding.1 + 1) == self.kernel
+    }
+
     /// The contiguous window that holds what a patch of `patch` positions sees.
     ///
     /// # Panics

@@ -30,8 +30,8 @@ fn is_worth_cutting(x: &Tensor, weight: &Tensor) -> bool {
         && weight.requires_grad()
 }
 
-/// Whether oneDNN has the wide vectors with which it needs no tiles: there they
-/// made a step of ResNet-50's pretraining 5 % slower.
+/// Whether oneDNN has the wide vectors with which it needs no tiles: there the
+/// gather and its way back are all that tiles do.
 fn has_avx512() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512f");
