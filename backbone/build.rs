@@ -13,8 +13,9 @@ fn main() {
     let sources = Path::new(SOURCES);
     let mut build = cxx_build::bridge(sources.join("mod.rs"));
     build.std("c++20");
-    let files = ["linear.cpp", "rows.cpp", "depthwise.cpp", "up_sample.cpp", "lacking.cpp"];
-    build.files(files.map(|file| sources.join(file)));
+    let kernels =
+        ["linear", "rows", "depthwise", "up_sample", "norm", "recompute", "conv", "lacking"];
+    build.files(kernels.map(|kernel| sources.join(kernel).with_extension("cpp")));
     let include = libtorch::include_folder(&lib);
     for folder in [include.join("torch/csrc/api/include"), include] {
         // Not include(): the compiler warns of nothing in system headers.
@@ -22,7 +23,11 @@ fn main() {
     }
     // In every profile: what training costs is spent here. Wide vectors cross no call, so that the
     // compiler's note on how they would be passed says nothing.
-    build.opt_level(3).flag_if_supported("-Wno-psabi");
+    build
+        .opt_level(3)
+        .flag_if_supported("-fno-math-errno")
+        .flag_if_supported("-fno-trapping-math")
+        .flag_if_supported("-Wno-psabi");
     // Not as errors: a user's compiler may know warnings that ours doesn't.
     build.warnings(true).extra_warnings(true);
     build.compile("spark_kernels");

@@ -20,7 +20,7 @@ fn main() {
     build.std("c++20").include(sources);
     build.files(["group.cpp", "reducer.cpp", "sync_norm.cpp"].map(|file| sources.join(file)));
     build.files(
-        ["allocator/allocator", "operators/record", "optim/lamb"]
+        ["allocator/allocator", "allocator/pool", "operators/record", "optim/lamb"]
             .map(|file| format!("src/{file}.cpp")),
     );
     // For the headers of backbone's kernels.

@@ -81,9 +81,15 @@ impl Init {
         Self::Uniform { bound: 1.0 / (fan_in.max(1) as f64).sqrt() }
     }
 
-    /// A trainable parameter of this shape under `path`.
+    /// A trainable parameter of this shape under `path`. Kernels of convolutions
+    /// lie in channels-last memory, as the maps do: neither they nor their
+    /// gradients are laid out anew in every step.
     pub fn parameter(self, path: &Path, name: &str, size: &[i64]) -> Tensor {
-        path.add(name, self.tensor(size).to_device(path.device()), true)
+        let mut tensor = self.tensor(size);
+        if size.len() == 4 {
+            tensor = tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        }
+        path.add(name, tensor.to_device(path.device()), true)
     }
 
     /// A buffer (saved, but not trained) of this shape under `path`.

@@ -128,9 +128,14 @@ impl Mode {
 
     /// `tensor` in the type that arithmetic runs in.
     pub fn cast(&self, tensor: &Tensor) -> Tensor {
-        match self.compute {
-            Some(kind) if tensor.kind() != kind => tensor.to_kind(kind),
-            _ => tensor.shallow_clone(),
-        }
+        cast(tensor, self.compute)
+    }
+}
+
+/// `tensor` in `kind`, if one is given.
+pub(crate) fn cast(tensor: &Tensor, kind: Option<Kind>) -> Tensor {
+    match kind {
+        Some(kind) if tensor.kind() != kind => tensor.to_kind(kind),
+        _ => tensor.shallow_clone(),
     }
 }

@@ -89,6 +89,7 @@ pub(crate) mod ffi {
         include!("spark-engine/src/allocator/allocator.hpp");
 
         fn keep_freed_memory();
+        fn peak_of_tensors() -> usize;
 
         include!("spark-engine/src/operators/record.hpp");
 

@@ -8,6 +8,7 @@ use anyhow::Result;
 use backbone::models::{self, BuildOptions};
 use backbone::{DropPathDraws, Mode};
 use clap::Parser;
+use engine::allocator::peak_of_tensors;
 use engine::operators::Record;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use engine::rng::Rng;
@@ -54,9 +55,12 @@ fn main() -> Result<()> {
     let keep = (0.4 * (grid.0 * grid.1) as f64).round() as usize;
     let compute = arguments.bfloat16.then_some(Kind::BFloat16);
 
-    let mut step = |number: u64| -> Result<[f64; 3]> {
+    let mut step = |number: u64| -> Result<[(f64, f64); 3]> {
         let mut clock = Instant::now();
-        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+        let mut lap = || {
+            let seconds = std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
+            (seconds, peak_of_tensors() as f64 / 1e6)
+        };
         optimizer.zero_grad();
         let generators = (0..batch as u64).map(|image| Rng::new(0, &[number, image]));
         let mask = mask::draw(generators, grid, keep, Device::Cpu)?;
@@ -71,8 +75,11 @@ fn main() -> Result<()> {
     step(0)?;
     for number in 0..arguments.steps as u64 {
         let [forward, backward, update] = step(number + 1)?;
-        let total = forward + backward + update;
-        println!("{total:.3} s: forward {forward:.3}, backward {backward:.3}, update {update:.3}");
+        let total = forward.0 + backward.0 + update.0;
+        let part = |(seconds, megabytes): (f64, f64)| format!("{seconds:.3} s, {megabytes:.0} MB");
+        let parts = [("forward", forward), ("backward", backward), ("update", update)];
+        let parts = parts.map(|(name, figures)| format!("{name} {}", part(figures)));
+        println!("{total:.3} s: {}", parts.join("; "));
     }
     let (done, record) = Record::of(|| step(9))?;
     done?;

@@ -11,6 +11,9 @@
 
 namespace spark::kernels {
 
+// How to make a tensor again; Rust's.
+struct Recipe;
+
 // rows [P, in] · weightᵀ [in, out] (+ bias), through oneDNN.
 at::Tensor* linear(const at::Tensor& rows, const at::Tensor& weight,
                                    const at::Tensor& bias);
@@ -42,6 +45,25 @@ at::Tensor* relu6(const at::Tensor& input);
 
 // The same in the input's memory.
 at::Tensor* relu6_in_place(const at::Tensor& input);
+
+// Mean and 1 / √(variance + eps) of the channels of a map [N, C, H, W] on the processor, float64
+// [2, C]. The running ones move towards mean and unbiased variance by `momentum`.
+at::Tensor* batch_statistics(const at::Tensor& input, const at::Tensor& running_mean,
+                             const at::Tensor& running_var, double momentum, double eps);
+
+// `input` normalised by its own batch_statistics(), scaled, shifted and clamped. The backward pass
+// keeps the input and not the result.
+at::Tensor* batch_norm(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                       const at::Tensor& statistics, double lower, double upper);
+
+// torch.nn.functional.conv2d; `geometry` is stride, padding and dilation, two numbers each, and
+// groups. The backward pass does not keep the input, which `recipe` makes again.
+at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                        rust::Slice<const std::int64_t> geometry, rust::Box<Recipe> recipe);
+
+// Gives the memory of `tensor` back, which nobody reads any more but the backward pass of what made
+// `result` of it; when that begins, `recipe` makes the tensor again.
+void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe);
 
 // A copy in memory that devices read by themselves.
 at::Tensor* pinned(const at::Tensor& tensor);

@@ -5,10 +5,19 @@
 // stands beside each.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tch::{Device, Kind, Tensor};
 
 #[cxx::bridge(namespace = "spark::kernels")]
 mod ffi {
+    extern "Rust" {
+        type Recipe;
+        fn make(self: &Recipe) -> Result<*mut Tensor>;
+    }
+
     unsafe extern "C++" {
         include!("spark-backbone/src/kernels/kernels.hpp");
 
@@ -35,6 +44,29 @@ mod ffi {
         fn up_sample(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<*mut Tensor>;
         fn relu6(input: &Tensor) -> Result<*mut Tensor>;
         fn relu6_in_place(input: &Tensor) -> Result<*mut Tensor>;
+        fn batch_statistics(
+            input: &Tensor,
+            running_mean: &Tensor,
+            running_var: &Tensor,
+            momentum: f64,
+            eps: f64,
+        ) -> Result<*mut Tensor>;
+        fn batch_norm(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            statistics: &Tensor,
+            lower: f64,
+            upper: f64,
+        ) -> Result<*mut Tensor>;
+        fn convolution(
+            input: &Tensor,
+            weight: &Tensor,
+            bias: &Tensor,
+            geometry: &[i64],
+            recipe: Box<Recipe>,
+        ) -> Result<*mut Tensor>;
+        fn forget(tensor: &Tensor, result: &Tensor, recipe: Box<Recipe>) -> Result<()>;
         fn pinned(tensor: &Tensor) -> Result<*mut Tensor>;
     }
 }
@@ -115,6 +147,12 @@ impl RowTable {
         Self { forward, transposed }
     }
 
+    /// The same table.
+    pub fn shallow_clone(&self) -> Self {
+        let [forward, transposed] = [&self.forward, &self.transposed].map(Tensor::shallow_clone);
+        Self { forward, transposed }
+    }
+
     /// The sums `[M, C]` of rows of `source` `[N, C]`.
     pub fn sum(&self, source: &Tensor, outside: f64) -> Tensor {
         let (table, transposed) = (borrow(&self.forward), borrow(&self.transposed));
@@ -167,6 +205,101 @@ pub(crate) fn conv_transpose_4x4(input: &Tensor, weight: &Tensor, bias: &Tensor)
         return take(ffi::up_sample(borrow(input), borrow(weight), borrow(bias)));
     }
     input.conv_transpose2d(weight, Some(bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
+}
+
+/// Mean and 1 / √(variance + eps) of every channel, float64 `[2, C]`, of a map `[N, C, H, W]` that
+/// [`is_batch_norm_fused`]; moves the running mean and variance `[C]` by `momentum`.
+pub(crate) fn batch_statistics(
+    input: &Tensor,
+    running: [&Tensor; 2],
+    momentum: f64,
+    eps: f64,
+) -> Tensor {
+    let [mean, variance] = running.map(borrow);
+    take(ffi::batch_statistics(borrow(input), mean, variance, momentum, eps))
+}
+
+/// `input`, normalised by its own [`batch_statistics`], scaled and shifted by weight and bias
+/// `[C]`, and clamped to these bounds. Autograd keeps the input, not the result.
+pub(crate) fn batch_norm(
+    input: &Tensor,
+    [weight, bias]: [&Tensor; 2],
+    statistics: &Tensor,
+    [lower, upper]: [f64; 2],
+) -> Tensor {
+    let [input, weight, bias, statistics] = [input, weight, bias, statistics].map(borrow);
+    take(ffi::batch_norm(input, weight, bias, statistics, lower, upper))
+}
+
+/// Whether there are kernels for the batch norm of `input` with parameters of this kind.
+pub(crate) fn is_batch_norm_fused(input: &Tensor, parameters: Kind) -> bool {
+    let wide = match input.kind() {
+        Kind::Float | Kind::BFloat16 => Kind::Float,
+        kind => kind,
+    };
+    input.device() == Device::Cpu
+        && matches!(wide, Kind::Float | Kind::Double)
+        && wide == parameters
+        // Of a single value there is no unbiased variance; libtorch decides.
+        && input.numel() as i64 > input.size()[1]
+}
+
+/// `torch.nn.functional.conv2d` of an `input` that the backward pass does not
+/// keep: `recipe` makes it again. `geometry` is stride, padding and dilation,
+/// (height, width) each; `bias` may be left out.
+pub(crate) fn convolution(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    geometry: [(i64, i64); 3],
+    groups: i64,
+    recipe: Recipe,
+) -> Tensor {
+    let [stride, padding, dilation] = geometry;
+    let numbers = [stride.0, stride.1, padding.0, padding.1, dilation.0, dilation.1, groups];
+    let bias = optional(bias);
+    let (input, weight, bias) = (borrow(input), borrow(weight), borrow(&bias));
+    take(ffi::convolution(input, weight, bias, &numbers, Box::new(recipe)))
+}
+
+/// How to make a tensor again. Run by the thread of the backward pass.
+#[derive(Clone)]
+pub(crate) struct Recipe(Arc<Mutex<dyn Fn() -> Tensor + Send>>);
+
+impl Recipe {
+    pub fn new(make: impl Fn() -> Tensor + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(make)))
+    }
+
+    /// The tensor, which no gradient flows through.
+    pub fn follow(&self) -> Tensor {
+        // A panic in another call has changed nothing that this one reads.
+        let make = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tch::no_grad(|| make())
+    }
+
+    /// For C++, which no panic may cross.
+    fn make(&self) -> Result<*mut ffi::Tensor, String> {
+        let made = catch_unwind(AssertUnwindSafe(|| self.follow()));
+        // C++ deletes it.
+        made.map(|tensor| ManuallyDrop::new(tensor).as_mut_ptr().cast())
+            .map_err(|_| "a tensor could not be made again for the backward pass".into())
+    }
+}
+
+impl std::fmt::Debug for Recipe {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Recipe")
+    }
+}
+
+/// Gives the memory of `tensor` back, which nobody may read any more but the backward pass of the
+/// operator that made `result` of it. Just before that, `recipe` makes it again.
+///
+/// Nothing happens where no gradient is wanted.
+pub(crate) fn forget(tensor: &Tensor, result: &Tensor, recipe: Recipe) {
+    ffi::forget(borrow(tensor), borrow(result), Box::new(recipe))
+        .unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// `torch.nn.functional.relu6`.

@@ -161,3 +161,159 @@ fn relu6_in_place_or_not() {
         assert_eq!(Vec::<f64>::try_from(gradient).unwrap(), [0.0, 0.0, 1.0, 0.0, 0.0]);
     }
 }
+
+/// Maps whose channels fill vectors and leave some over, of several chunks of
+/// rows and of one, in either memory format.
+#[test]
+fn batch_norms_equal_libtorchs() {
+    tch::manual_seed(6);
+    let (infinite, momentum, eps) = (f64::INFINITY, 0.1, 1e-5);
+    for (channels, height, width, kind, tolerance) in [
+        (37, 24, 25, Kind::Double, FLOAT64),
+        (5, 1, 2, Kind::Double, FLOAT64),
+        (64, 40, 40, Kind::Float, FLOAT32),
+    ] {
+        for bounds in [[-infinite, infinite], [0.0, infinite], [0.0, 6.0]] {
+            // Means far from zero: the variance must not be lost against them.
+            let map = (Tensor::randn([3, channels, height, width], (kind, Device::Cpu)) * 4 + 9)
+                .set_requires_grad(true);
+            let (weight, bias) = (draw(&[channels], kind), draw(&[channels], kind));
+            let [ours, theirs] = [(); 2].map(|()| {
+                [Tensor::zeros([channels], (kind, Device::Cpu)), weight.detach().abs() + 0.5]
+            });
+            let statistics = batch_statistics(&map, ours.each_ref(), momentum, eps);
+            let y = batch_norm(&map, [&weight, &bias], &statistics, bounds);
+            let [mean, variance] = theirs.each_ref().map(Some);
+            let (weight, bias) = (Some(&weight), Some(&bias));
+            let plain = map.batch_norm(weight, bias, mean, variance, true, momentum, eps, true);
+            check(&y, &clamped(&plain, bounds), &[&map, weight.unwrap(), bias.unwrap()], tolerance);
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert!((ours - theirs).abs().max().double_value(&[]) <= tolerance);
+            }
+        }
+    }
+}
+
+/// Gradients are zero on the bounds, as those of relu and relu6; clamp's are not.
+fn clamped(x: &Tensor, [lower, upper]: [f64; 2]) -> Tensor {
+    let within = x.gt(lower).logical_and(&x.lt(upper));
+    x.where_self(&within, &x.detach().clamp(lower, upper))
+}
+
+#[test]
+fn a_batch_norm_in_bfloat16_has_float32_statistics() {
+    tch::manual_seed(7);
+    let channels = 40;
+    let map = (Tensor::randn([2, channels, 30, 30], (Kind::Float, Device::Cpu)) + 3)
+        .to_kind(Kind::BFloat16)
+        .set_requires_grad(true);
+    let (weight, bias) = (draw(&[channels], Kind::Float), draw(&[channels], Kind::Float));
+    let [mean, variance] = [(); 2].map(|()| Tensor::ones([channels], (Kind::Float, Device::Cpu)));
+    let statistics = batch_statistics(&map, [&mean, &variance], 1.0, 1e-5);
+    let wide = map.detach().to_kind(Kind::Double);
+    let dims: &[i64] = &[0, 2, 3];
+    let (var, expected) = wide.var_mean_dim(dims, true, false);
+    assert!((mean - expected).abs().max().double_value(&[]) < 1e-5);
+    assert!((variance - var).abs().max().double_value(&[]) < 1e-5);
+
+    let wide = wide.set_requires_grad(true);
+    let ours = batch_norm(&map, [&weight, &bias], &statistics, [0.0, f64::INFINITY]);
+    assert_eq!(ours.kind(), Kind::BFloat16);
+    let [w, b] = [&weight, &bias].map(|tensor| tensor.detach().to_kind(Kind::Double));
+    let theirs = wide.batch_norm::<&Tensor>(Some(&w), Some(&b), None, None, true, 0.1, 1e-5, true);
+    let gradient = |y: Tensor, x: &Tensor| {
+        Tensor::run_backward(&[y.square().sum(None)], &[x], false, false).remove(0)
+    };
+    // Results of size one to five, and gradients that are about as large, are
+    // stored with eight bits.
+    let off = |a: &Tensor, b: &Tensor| {
+        (a.to_kind(Kind::Double) - b).abs().max().double_value(&[])
+            / b.abs().max().double_value(&[])
+    };
+    assert!(off(&ours, &theirs.relu()) < 1.0 / 256.0);
+    let (a, b) = (gradient(ours.to_kind(Kind::Float), &map), gradient(theirs.relu(), &wide));
+    assert!(off(&a, &b) < 1.0 / 64.0, "{}", off(&a, &b));
+}
+
+/// The product of a tensor that is forgotten and made again by `make`, which
+/// counts.
+fn forgotten(weight: &Tensor, make: impl Fn() -> Tensor + Send + 'static) -> (Tensor, Tensor) {
+    let x = make();
+    let y = x.matmul(weight);
+    forget(&x, &y, Recipe::new(make));
+    (x, y)
+}
+
+#[test]
+fn a_forgotten_tensor_is_back_when_its_gradient_needs_it() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    tch::manual_seed(8);
+    let weight = draw(&[6, 5], Kind::Double);
+    let kept = Tensor::randn([4, 6], (Kind::Double, Device::Cpu));
+    let made = Arc::new(AtomicUsize::new(0));
+    let make = || {
+        let (kept, made) = (kept.shallow_clone(), Arc::clone(&made));
+        move || {
+            made.fetch_add(1, Ordering::Relaxed);
+            &kept * 2.0
+        }
+    };
+    let (x, y) = forgotten(&weight, make());
+    assert!(x.data_ptr().is_null());
+    drop(x);
+    let theirs = (&kept * 2.0).matmul(&weight);
+    // Twice: with retain_graph the tensor stays.
+    check(&y, &theirs, &[&weight], FLOAT64);
+    check(&y, &theirs, &[&weight], FLOAT64);
+    assert_eq!(made.load(Ordering::Relaxed), 2);
+
+    // Where no gradient is wanted, nothing is forgotten.
+    let (x, y) = forgotten(&weight.detach(), make());
+    assert!(!x.data_ptr().is_null() && !y.requires_grad());
+    let (x, _) = tch::no_grad(|| forgotten(&weight, make()));
+    assert!(!x.data_ptr().is_null());
+}
+
+#[test]
+fn a_recipe_that_fails_is_an_error_of_the_backward_pass() {
+    let weight = draw(&[6, 5], Kind::Double);
+    let x = Tensor::ones([4, 6], (Kind::Double, Device::Cpu));
+    let backward = |recipe: Recipe| {
+        let x = &x * 1.0;
+        let y = x.matmul(&weight);
+        forget(&x, &y, recipe);
+        drop(x);
+        y.sum(None).f_backward().unwrap_err().to_string()
+    };
+    let error = backward(Recipe::new(|| panic!("no")));
+    assert!(error.contains("could not be made again"), "{error}");
+    let shape = Tensor::ones([6, 4], (Kind::Double, Device::Cpu));
+    let error = backward(Recipe::new(move || &shape * 1.0));
+    assert!(error.contains("[4, 6]") && error.contains("[6, 4]"), "{error}");
+}
+
+#[test]
+fn convolutions_that_make_their_input_again_equal_libtorchs() {
+    tch::manual_seed(9);
+    for (groups, stride, dilation, biased, kind, tolerance) in [
+        (1, 1, 1, true, Kind::Double, FLOAT64),
+        (2, 2, 1, false, Kind::Double, FLOAT64),
+        (1, 1, 2, true, Kind::Float, FLOAT32),
+    ] {
+        let x = draw(&[3, 8, 12, 9], kind);
+        let (weight, bias) = (draw(&[6, 8 / groups, 3, 3], kind), draw(&[6], kind));
+        let bias = biased.then_some(&bias);
+        let kept = x.detach();
+        let recipe = Recipe::new(move || &kept * 2.0);
+        let geometry = [(stride, stride), (1, 1), (dilation, dilation)];
+        let ours = convolution(&(&x * 2.0), &weight, bias, geometry, groups, recipe);
+        let theirs = (&x * 2.0).conv2d(&weight, bias, [stride], [1], [dilation], groups);
+        let mut leaves = vec![&x, &weight];
+        leaves.extend(bias);
+        check(&ours, &theirs, &leaves, tolerance);
+        // With retain_graph, as check() has it, the recipe stays; then it is gone.
+        ours.sum(kind).backward();
+        let error = ours.sum(kind).f_backward().unwrap_err().to_string();
+        assert!(error.contains("retain_graph") || error.contains("second time"), "{error}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Pointwise activations.
 
-use super::Layer;
+use super::{Layer, Recomputed};
 use crate::{FeatureMap, Mode, kernels};
 
 /// A pointwise function.
@@ -40,6 +40,16 @@ impl Activation {
         }
     }
 
+    /// The bounds of functions that clamp.
+    pub(super) fn bounds(self) -> Option<[f64; 2]> {
+        match self {
+            Self::Identity => Some([f64::NEG_INFINITY, f64::INFINITY]),
+            Self::Relu => Some([0.0, f64::INFINITY]),
+            Self::Relu6 => Some([0.0, 6.0]),
+            _ => None,
+        }
+    }
+
     /// The function of a map that nobody else needs, such as the output of a
     /// norm or a sum, in its memory where that is possible.
     pub fn forward_in_place(self, x: FeatureMap) -> FeatureMap {
@@ -56,5 +66,10 @@ impl Activation {
 impl Layer for Activation {
     fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
         x.map(|x| self.apply(x))
+    }
+
+    fn recomputed(&self, x: &FeatureMap, _mode: &Mode) -> Recomputed {
+        let (function, kept) = (*self, x.tensor().detach());
+        Recomputed::new(x.map(|x| function.apply(x)), move || function.apply(&kept))
     }
 }

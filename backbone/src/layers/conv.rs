@@ -3,11 +3,13 @@
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
-use super::Layer;
+use super::recomputed::with_copy;
 use super::sliding::{Sliding, patch_size, slide};
-use super::tiles;
+use super::{Layer, Recomputed, tiles};
+use crate::kernels::{self, Recipe};
 use crate::mask::{Border, PatchMask, Size};
-use crate::{FeatureMap, Init, Mode, kernels};
+use crate::mode::cast;
+use crate::{FeatureMap, Init, Mode};
 
 /// What `torch.nn.Conv2d` takes besides its channels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,27 +104,68 @@ impl Conv2d {
         }
     }
 
-    fn convolve(&self, x: &Tensor, padding: Size, mode: &Mode) -> Tensor {
+    /// The convolution of what [`Recomputed::prepared`] gives, in the type it is
+    /// computed in.
+    fn convolve(
+        &self,
+        (x, recipe): (Tensor, Option<Recipe>),
+        padding: Size,
+        mode: &Mode,
+    ) -> Tensor {
         let Sliding { kernel, stride, dilation, .. } = self.sliding;
         let fits = (kernel, stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
             && self.groups == 1;
-        if fits && mode.training && mode.compute.is_none() && tiles::is_faster(x, &self.weight) {
-            return tiles::convolve(x, &self.weight, self.bias.as_ref());
-        }
-        if self.is_pointwise()
+        let output = if fits
+            && mode.training
+            && mode.compute.is_none()
+            && tiles::is_faster(&x, &self.weight)
+        {
+            tiles::convolve(&x, &self.weight, self.bias.as_ref())
+        } else if self.is_pointwise()
             && x.stride()[1] == 1
-            && kernels::is_linear_fast(x, mode.compute, self.weight.size()[0])
+            && kernels::is_linear_fast(&x, mode.compute, self.weight.size()[0])
         {
             let rows = x.slice(2, None, None, stride.0).slice(3, None, None, stride.1);
-            return self.multiply_rows(&rows.permute([0, 2, 3, 1]), mode);
+            self.multiply_rows(&rows.permute([0, 2, 3, 1]), mode)
+        } else {
+            return self.convolve_by_libtorch(x, recipe, padding, mode);
+        };
+        if let Some(recipe) = recipe {
+            kernels::forget(&x, &output, recipe);
         }
-        mode.cast(x).conv2d(
-            &mode.cast(&self.weight),
-            self.bias.as_ref().map(|bias| mode.cast(bias)),
-            [stride.0, stride.1],
-            [padding.0, padding.1],
-            [dilation.0, dilation.1],
-            self.groups,
+        output
+    }
+
+    fn convolve_by_libtorch(
+        &self,
+        x: Tensor,
+        recipe: Option<Recipe>,
+        padding: Size,
+        mode: &Mode,
+    ) -> Tensor {
+        let Sliding { stride, dilation, .. } = self.sliding;
+        let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
+        let compute = mode.compute;
+        let plain = |weight: &Tensor| {
+            let [stride, padding, dilation] =
+                [stride, padding, dilation].map(|(vertical, horizontal)| [vertical, horizontal]);
+            x.conv2d(weight, bias.as_ref(), stride, padding, dilation, self.groups)
+        };
+        with_copy(
+            &self.weight,
+            move |weight| cast(weight, compute),
+            |weight| match recipe {
+                Some(recipe) if x.device() == Device::Cpu => {
+                    let geometry = [stride, padding, dilation];
+                    kernels::convolution(&x, weight, bias.as_ref(), geometry, self.groups, recipe)
+                }
+                Some(recipe) => {
+                    let output = plain(weight);
+                    kernels::forget(&x, &output, recipe);
+                    output
+                }
+                None => plain(weight),
+            },
         )
     }
 
@@ -143,18 +186,26 @@ impl Conv2d {
 
     /// The depthwise convolution, in float32 at least: a narrower type would be
     /// no faster.
-    fn convolve_neighbours(&self, packed: &Tensor, mask: &PatchMask, mode: &Mode) -> Tensor {
-        let size = packed.size();
-        let (patch, channels) = ((size[2], size[3]), size[1]);
-        let rows = packed.permute([0, 2, 3, 1]).reshape([-1, channels]);
+    fn convolve_neighbours(
+        &self,
+        x: Recomputed,
+        patch: Size,
+        mask: &PatchMask,
+        mode: &Mode,
+    ) -> Tensor {
+        let channels = x.map().channels();
         let neighbours = mask.neighbours(patch, self.sliding.taps(patch));
-        let kind = mode.compute.unwrap_or(packed.kind());
-        let wide = |tensor: &Tensor| {
-            tensor.to_kind(if kind == Kind::Double { Kind::Double } else { Kind::Float })
+        let kind = mode.compute.unwrap_or(x.map().kind());
+        let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+        let (weight, bias) =
+            (self.weight.to_kind(wide), self.bias.as_ref().map(|bias| bias.to_kind(wide)));
+        let rows = move |packed: &Tensor| {
+            packed.to_kind(wide).permute([0, 2, 3, 1]).reshape([-1, channels])
         };
-        let bias = self.bias.as_ref().map(wide);
-        let convolved = neighbours.convolve(&wide(&rows), &wide(&self.weight), bias.as_ref());
-        convolved.to_kind(kind).view([-1, patch.0, patch.1, channels]).permute([0, 3, 1, 2])
+        x.consume(rows, |rows| {
+            let convolved = neighbours.convolve(rows, &weight, bias.as_ref()).to_kind(kind);
+            convolved.view([-1, patch.0, patch.1, channels]).permute([0, 3, 1, 2])
+        })
     }
 
     /// A depthwise convolution does so little arithmetic that reading the
@@ -177,37 +228,45 @@ impl Conv2d {
         self.groups == 1 && (kernel == (1, 1) || outputs <= FEW_OUTPUTS)
     }
 
-    /// The convolution as a product of every output's inputs with the weights.
-    fn multiply(&self, packed: &Tensor, mask: &PatchMask, mode: &Mode) -> Tensor {
-        self.multiply_rows(&self.sliding.columns(&mode.cast(packed), mask), mode)
-    }
-
     /// `rows` `[N, h, w, kh·kw·in]` to maps `[N, out, h, w]`.
     fn multiply_rows(&self, rows: &Tensor, mode: &Mode) -> Tensor {
-        let weight = mode.cast(&self.weight).permute([0, 2, 3, 1]).flatten(1, 3);
         let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
-        kernels::linear(&mode.cast(rows), &weight, bias.as_ref()).permute([0, 3, 1, 2])
+        let compute = mode.compute;
+        with_copy(
+            &self.weight,
+            move |weight| cast(weight, compute).permute([0, 2, 3, 1]).flatten(1, 3),
+            |weight| kernels::linear(&mode.cast(rows), weight, bias.as_ref()).permute([0, 3, 1, 2]),
+        )
     }
 }
 
 impl Layer for Conv2d {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        let padding = self.sliding.padding;
+        self.consume(x.clone().into(), mode)
+    }
+
+    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
+        let (padding, compute) = (self.sliding.padding, mode.compute);
         slide(
             x,
-            |grid| self.convolve(grid, padding, mode),
-            |packed, mask| {
-                let (rows, cols) = mask.patches();
+            |x| self.convolve(x.prepared(move |x| cast(x, compute)), padding, mode),
+            |x, patch, mask| {
+                let (packed, (rows, cols)) = (x.map().tensor(), mask.patches());
                 if self.is_direct(packed) {
-                    return self.convolve_neighbours(packed, mask, mode);
-                }
-                if self.is_cheaper_on_grid(packed, mask.batch() * rows * cols) {
-                    mask.pack(&self.convolve(&mask.unpack(&mode.cast(packed)), padding, mode))
+                    self.convolve_neighbours(x, patch, mask, mode)
+                } else if self.is_cheaper_on_grid(packed, mask.batch() * rows * cols) {
+                    let grid = mask.unpack(&mode.cast(packed));
+                    mask.pack(&self.convolve((grid, None), padding, mode))
                 } else if self.is_matrix_product(packed) {
-                    self.multiply(packed, mask, mode)
+                    let columns = self.sliding.columns(patch, mask);
+                    x.consume(
+                        move |x| columns(&cast(x, compute)),
+                        |columns| self.multiply_rows(columns, mode),
+                    )
                 } else {
-                    let windows = self.sliding.gather(&mode.cast(packed), mask, Border::Zero);
-                    self.convolve(&windows, (0, 0), mode)
+                    let windows = self.sliding.gather(patch, mask, Border::Zero);
+                    let prepared = x.prepared(move |x| windows(&cast(x, compute)));
+                    self.convolve(prepared, (0, 0), mode)
                 }
             },
         )

@@ -3,8 +3,14 @@
 use tch::Tensor;
 use tch::nn::Path;
 
-use super::Layer;
+use super::recomputed::with_copy;
+use super::{Layer, Recomputed};
+use crate::mode::cast;
 use crate::{FeatureMap, Init, Mode, kernels};
+
+/// Channels up to which the result is made again rather than kept: a value takes
+/// as many multiplications as there are channels.
+const NARROW: i64 = 96;
 
 /// `torch.nn.ConvTranspose2d(c, c, 4, stride=2, padding=1)`, of whole grids.
 #[derive(Debug)]
@@ -24,13 +30,32 @@ impl ConvTranspose4x4 {
             bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
         }
     }
+
+    /// [`Layer::consume`] for one other layer. The result is made again in the
+    /// backward pass where that costs less than keeping it.
+    pub fn between(&self, x: Recomputed, mode: &Mode) -> Recomputed {
+        let (recipe, compute) = (x.recipe(), mode.compute);
+        let run = move |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+            kernels::conv_transpose_4x4(x, weight, &cast(bias, compute))
+        };
+        let grid = with_copy(
+            &self.weight,
+            move |weight| cast(weight, compute),
+            |weight| x.consume(move |x| cast(x, compute), |x| run(x, weight, &self.bias)),
+        );
+        let grid = FeatureMap::Grid(grid);
+        if self.weight.size()[0] > NARROW {
+            return grid.into();
+        }
+        let (weight, bias) = (self.weight.detach(), self.bias.detach());
+        Recomputed::new(grid, move || {
+            run(&cast(&recipe.follow(), compute), &cast(&weight, compute), &bias)
+        })
+    }
 }
 
 impl Layer for ConvTranspose4x4 {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        x.map(|x| {
-            let (weight, bias) = (mode.cast(&self.weight), mode.cast(&self.bias));
-            kernels::conv_transpose_4x4(&mode.cast(x), &weight, &bias)
-        })
+        self.between(x.clone().into(), mode).into_map()
     }
 }

@@ -2,8 +2,10 @@
 
 use tch::{Device, Tensor};
 
+use super::recomputed::with_copy;
 use super::sliding::patch_size;
-use super::{Conv2d, Layer};
+use super::{Conv2d, Layer, Recomputed};
+use crate::mode::cast;
 use crate::{FeatureMap, Mode, PatchMask, kernels};
 
 impl Conv2d {
@@ -16,15 +18,19 @@ impl Conv2d {
     /// are most of the grid, cost nothing. In narrow types the product with each
     /// tap is rounded before they are added up (in float32).
     pub fn forward_filled(&self, x: &FeatureMap, token: &Tensor, mode: &Mode) -> Tensor {
-        match x {
-            FeatureMap::Patches { packed, mask } if self.splits_products(packed) => {
-                self.add_to_token(packed, mask, token, mode)
-            }
+        self.consume_filled(x.clone().into(), token, mode)
+    }
+
+    /// The same of a map that nobody else needs.
+    pub fn consume_filled(&self, x: Recomputed, token: &Tensor, mode: &Mode) -> Tensor {
+        let mask = match x.map() {
+            FeatureMap::Patches { packed, mask } if self.splits_products(packed) => mask.clone(),
             _ => {
-                let filled = FeatureMap::Grid(fill(x, token));
-                self.forward(&filled, mode).tensor().shallow_clone()
+                let filled = FeatureMap::Grid(fill(&x.into_map(), token));
+                return self.forward(&filled, mode).tensor().shallow_clone();
             }
-        }
+        };
+        self.add_to_token(x, &mask, token, mode)
     }
 
     /// Whether this is a convolution that keeps the size, on a processor;
@@ -33,30 +39,35 @@ impl Conv2d {
         packed.device() == Device::Cpu && self.groups == 1 && self.sliding.keeps_size()
     }
 
-    fn add_to_token(
-        &self,
-        packed: &Tensor,
-        mask: &PatchMask,
-        token: &Tensor,
-        mode: &Mode,
-    ) -> Tensor {
-        let (patch, kernel) = (patch_size(packed), self.sliding.kernel);
+    fn add_to_token(&self, x: Recomputed, mask: &PatchMask, token: &Tensor, mode: &Mode) -> Tensor {
+        let (patch, kernel) = (patch_size(x.map().tensor()), self.sliding.kernel);
         let [out, channels, ..] = self.weight.size()[..] else { unreachable!("four dimensions") };
         let (height, width) = (patch.0 * mask.patches().0, patch.1 * mask.patches().1);
 
-        // [kh·kw·out, in]: a row for every tap and output.
-        let taps = self.weight.permute([2, 3, 0, 1]).reshape([-1, channels]);
-        let of_token = taps
-            .mv(&token.view([-1]).to_kind(taps.kind()))
-            .view([kernel.0, kernel.1, out, 1])
-            .permute([2, 3, 0, 1]);
-        let ones = Tensor::ones([1, 1, height, width], (taps.kind(), taps.device()));
+        // A view, as kernels lie in channels-last memory.
+        let rows = self.weight.permute([0, 2, 3, 1]).reshape([-1, channels]);
+        let of_token = rows
+            .mv(&token.view([-1]).to_kind(rows.kind()))
+            .view([out, kernel.0, kernel.1, 1])
+            .permute([0, 3, 1, 2]);
+        let kind = (rows.kind(), rows.device());
+        let ones = Tensor::ones([1, 1, height, width], kind);
         let padding = [self.sliding.padding.0, self.sliding.padding.1];
         let base = ones.conv2d(&of_token, self.bias.as_ref(), [1], padding, [1], 1);
 
-        let difference = mode.cast(packed) - mode.cast(token);
-        let rows = difference.permute([0, 2, 3, 1]).reshape([-1, channels]);
-        let products = kernels::linear(&rows, &mode.cast(&taps), None);
+        let compute = mode.compute;
+        let filler = token.shallow_clone();
+        let rows = move |packed: &Tensor| {
+            let difference = cast(packed, compute) - cast(&filler, compute);
+            difference.permute([0, 2, 3, 1]).reshape([-1, channels])
+        };
+        // [kh·kw·out, in]: a row for every tap and output.
+        let taps = move |weight: &Tensor| {
+            cast(weight, compute).permute([2, 3, 0, 1]).reshape([-1, channels])
+        };
+        let products = x.consume(rows, |rows| {
+            with_copy(&self.weight, taps, |taps| kernels::linear(rows, taps, None))
+        });
         let sums = mask.add_products(&products.view([-1, out]), patch, kernel);
         let grid =
             sums.view([mask.batch(), height, width, out]) + mode.cast(&base).permute([0, 2, 3, 1]);

@@ -3,7 +3,9 @@
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::Layer;
+use super::recomputed::with_copy;
+use super::{Layer, Recomputed};
+use crate::mode::cast;
 use crate::{FeatureMap, Init, Mode, kernels};
 
 /// `torch.nn.Linear` over the channels of each position: ConvNeXt's pointwise
@@ -34,12 +36,26 @@ impl Linear {
 
     /// The map of rows `[…, in]` to `[…, out]`.
     pub fn on_rows(&self, rows: &Tensor, mode: &Mode) -> Tensor {
-        kernels::linear(&mode.cast(rows), &mode.cast(&self.weight), Some(&mode.cast(&self.bias)))
+        let compute = mode.compute;
+        with_copy(
+            &self.weight,
+            move |weight| cast(weight, compute),
+            |weight| kernels::linear(&mode.cast(rows), weight, Some(&mode.cast(&self.bias))),
+        )
     }
 }
 
 impl Layer for Linear {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        x.map(|x| self.on_rows(&x.permute([0, 2, 3, 1]), mode).permute([0, 3, 1, 2]))
+        self.consume(x.clone().into(), mode)
+    }
+
+    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
+        let like = x.map().clone();
+        let compute = mode.compute;
+        like.map(|_| {
+            let rows = move |x: &Tensor| cast(&x.permute([0, 2, 3, 1]), compute);
+            x.consume(rows, |rows| self.on_rows(rows, mode).permute([0, 3, 1, 2]))
+        })
     }
 }

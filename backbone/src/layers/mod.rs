@@ -12,6 +12,7 @@ mod filled;
 mod linear;
 mod norm;
 mod pool;
+mod recomputed;
 mod scale;
 mod sliding;
 mod tiles;
@@ -24,6 +25,7 @@ pub use filled::fill;
 pub use linear::Linear;
 pub use norm::{BatchNorm2d, GroupNorm, LayerNorm2d};
 pub use pool::{AvgPool2d, MaxPool2d, global_avg_pool};
+pub use recomputed::Recomputed;
 pub use scale::{LayerScale, SqueezeExcite};
 
 use crate::FeatureMap;
@@ -33,6 +35,18 @@ use crate::mode::Mode;
 pub trait Layer: std::fmt::Debug {
     /// The layer's output on `x`, of the same kind as `x`.
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap;
+
+    /// The same of a map that nobody else needs, so that it is not kept for the
+    /// backward pass where it can be made again.
+    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
+        self.forward(&x.into_map(), mode)
+    }
+
+    /// The output for one other layer, which need not keep it where it is quickly
+    /// made again of `x`.
+    fn recomputed(&self, x: &FeatureMap, mode: &Mode) -> Recomputed {
+        self.forward(x, mode).into()
+    }
 }
 
 /// Layers one after another.

@@ -3,8 +3,8 @@
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
-use super::Layer;
-use crate::{FeatureMap, Init, Mode};
+use super::{Activation, Layer, Recomputed};
+use crate::{FeatureMap, Init, Mode, kernels};
 
 /// The share of a batch's statistics in the running ones.
 const MOMENTUM: f64 = 0.1;
@@ -48,11 +48,40 @@ impl BatchNorm2d {
     }
 }
 
-impl Layer for BatchNorm2d {
-    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+impl BatchNorm2d {
+    /// The activation of the normalised map, for one layer.
+    pub fn then(&self, activation: Activation, x: &FeatureMap, mode: &Mode) -> Recomputed {
+        let fused = mode.uses_batch_statistics()
+            && mode.sync_batch_norm.is_none()
+            && !matches!(x, FeatureMap::Masked { .. })
+            && kernels::is_batch_norm_fused(x.tensor(), self.weight.kind());
+        match activation.bounds() {
+            Some(bounds) if fused => self.clamped(bounds, x),
+            _ => activation.forward_in_place(self.normalised(x, mode)).into(),
+        }
+    }
+
+    /// The normalised map, clamped, by kernels of our own.
+    fn clamped(&self, bounds: [f64; 2], x: &FeatureMap) -> Recomputed {
+        self.count();
+        let running = [&self.running_mean, &self.running_var];
+        let statistics = kernels::batch_statistics(x.tensor(), running, MOMENTUM, EPS);
+        let map =
+            x.map(|x| kernels::batch_norm(x, [&self.weight, &self.bias], &statistics, bounds));
+        let [x, weight, bias] = [x.tensor(), &self.weight, &self.bias].map(Tensor::detach);
+        Recomputed::new(map, move || kernels::batch_norm(&x, [&weight, &bias], &statistics, bounds))
+    }
+
+    /// Counts a forward in training mode.
+    fn count(&self) {
+        let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
+    }
+
+    /// The normalised map by libtorch's operators, or those of several processes.
+    fn normalised(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
         let uses_batch = mode.uses_batch_statistics();
         if uses_batch {
-            let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
+            self.count();
         }
         if let (true, Some(sync)) = (uses_batch, &mode.sync_batch_norm) {
             let affine = [&self.weight, &self.bias];
@@ -71,6 +100,16 @@ impl Layer for BatchNorm2d {
                 true,
             )
         })
+    }
+}
+
+impl Layer for BatchNorm2d {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        self.recomputed(x, mode).into_map()
+    }
+
+    fn recomputed(&self, x: &FeatureMap, mode: &Mode) -> Recomputed {
+        self.then(Activation::Identity, x, mode)
     }
 }
 
@@ -96,24 +135,27 @@ impl LayerNorm2d {
     }
 }
 
+/// Of a map `[N, C, H, W]`.
+fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Tensor {
+    // CUDA's kernel wants one type for input and weights; the CPU's takes
+    // half-precision input and computes in float32.
+    let mixed = x.kind() != weight.kind() && x.device() != Device::Cpu;
+    let input = if mixed { x.to_kind(weight.kind()) } else { x.shallow_clone() };
+    input
+        .permute([0, 2, 3, 1])
+        .layer_norm(weight.size(), Some(weight), Some(bias), eps, true)
+        .permute([0, 3, 1, 2])
+}
+
 impl Layer for LayerNorm2d {
     fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
-        x.map(|x| {
-            // CUDA's kernel wants one type for input and weights; the CPU's
-            // takes half-precision input and computes in float32.
-            let mixed = x.kind() != self.weight.kind() && x.device() != Device::Cpu;
-            let input = if mixed { x.to_kind(self.weight.kind()) } else { x.shallow_clone() };
-            input
-                .permute([0, 2, 3, 1])
-                .layer_norm(
-                    self.weight.size(),
-                    Some(&self.weight),
-                    Some(&self.bias),
-                    self.eps,
-                    true,
-                )
-                .permute([0, 3, 1, 2])
-        })
+        x.map(|x| layer_norm(x, &self.weight, &self.bias, self.eps))
+    }
+
+    fn recomputed(&self, x: &FeatureMap, mode: &Mode) -> Recomputed {
+        let [kept, weight, bias] = [x.tensor(), &self.weight, &self.bias].map(Tensor::detach);
+        let eps = self.eps;
+        Recomputed::new(self.forward(x, mode), move || layer_norm(&kept, &weight, &bias, eps))
     }
 }
 

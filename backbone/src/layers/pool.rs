@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::Layer;
-use super::sliding::{Sliding, patch_size, slide};
+use super::sliding::{Sliding, slide};
+use super::{Layer, Recomputed};
 use crate::mask::{Border, Size};
 use crate::{FeatureMap, Mode};
 
@@ -40,12 +40,17 @@ impl MaxPool2d {
 }
 
 impl Layer for MaxPool2d {
-    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        self.consume(x.clone().into(), mode)
+    }
+
+    fn consume(&self, x: Recomputed, _mode: &Mode) -> FeatureMap {
         slide(
             x,
-            |grid| self.pool(grid, self.0.padding),
-            |packed, mask| {
-                self.pool(&self.0.gather(packed, mask, Border::NegativeInfinity), (0, 0))
+            |x| x.consume(Tensor::shallow_clone, |grid| self.pool(grid, self.0.padding)),
+            |x, patch, mask| {
+                let windows = self.0.gather(patch, mask, Border::NegativeInfinity);
+                x.consume(windows, |windows| self.pool(windows, (0, 0)))
             },
         )
     }
@@ -81,16 +86,17 @@ impl AvgPool2d {
 impl Layer for AvgPool2d {
     fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
         slide(
-            x,
-            |grid| self.pool(grid, self.sliding.padding),
-            |packed, mask| {
-                let mean = self.pool(&self.sliding.gather(packed, mask, Border::Zero), (0, 0));
+            x.clone().into(),
+            |x| self.pool(x.map().tensor(), self.sliding.padding),
+            |x, patch, mask| {
+                let windows = self.sliding.gather(patch, mask, Border::Zero);
+                let mean = x.consume(windows, |windows| self.pool(windows, (0, 0)));
                 if self.count_include_pad || self.sliding.padding == (0, 0) {
                     return mean;
                 }
-                let patch = patch_size(packed);
                 let inside = mask.inside(patch, self.sliding.window(patch));
-                mean / self.pool(&inside, (0, 0)).to_kind(packed.kind())
+                let share = self.pool(&inside, (0, 0)).to_kind(mean.kind());
+                mean / share
             },
         )
     }

@@ -1,6 +1,7 @@
 //! The geometry of kernels that slide over the grid (convolution, pooling),
 //! and the window of a patch they see.
 
+use super::Recomputed;
 use crate::FeatureMap;
 use crate::mask::{Axis, Border, PatchMask, Size, Window};
 use tch::Tensor;
@@ -61,26 +62,43 @@ impl Sliding {
     /// What the kernel, now without padding, slides over to give each patch's
     /// outputs, `[V, C, h, w]` in channels-last memory: the patch itself where
     /// that is all it needs, else its window.
-    pub fn gather(&self, packed: &Tensor, mask: &PatchMask, border: Border) -> Tensor {
-        let patch = patch_size(packed);
+    ///
+    /// Of packed patches `[V, C, p, q]` of `patch` positions.
+    pub fn gather(
+        &self,
+        patch: Size,
+        mask: &PatchMask,
+        border: Border,
+    ) -> impl Fn(&Tensor) -> Tensor + Send + use<> {
         let window = self.window(patch);
-        if within(window.y, patch.0) && within(window.x, patch.1) {
-            packed.shallow_clone()
-        } else {
-            let windows = mask.windows(packed, window, border);
-            windows.squeeze_dim(4).squeeze_dim(3).permute([0, 3, 1, 2])
+        let inside = within(window.y, patch.0) && within(window.x, patch.1);
+        let windows = (!inside).then(|| mask.windows_of(patch, window, border));
+        move |packed| match &windows {
+            None => packed.shallow_clone(),
+            Some(windows) => {
+                windows.cut(packed).squeeze_dim(4).squeeze_dim(3).permute([0, 3, 1, 2])
+            }
         }
     }
 
     /// The inputs of every output as a row, `[V, h, w, kh·kw·C]`: a matrix
     /// product with these rows is the convolution.
-    pub fn columns(&self, packed: &Tensor, mask: &PatchMask) -> Tensor {
-        let taps = self.taps(patch_size(packed));
-        if self.kernel == (1, 1) && self.padding == (0, 0) {
-            let strided = packed.slice(2, None, None, self.stride.0);
-            strided.slice(3, None, None, self.stride.1).permute([0, 2, 3, 1])
-        } else {
-            mask.windows(packed, taps, Border::Zero).flatten(3, 5)
+    ///
+    /// Of packed patches `[V, C, p, q]` of `patch` positions.
+    pub fn columns(
+        &self,
+        patch: Size,
+        mask: &PatchMask,
+    ) -> impl Fn(&Tensor) -> Tensor + Send + use<> {
+        let pointwise = self.kernel == (1, 1) && self.padding == (0, 0);
+        let windows = (!pointwise).then(|| mask.windows_of(patch, self.taps(patch), Border::Zero));
+        let stride = self.stride;
+        move |packed| match &windows {
+            None => {
+                let strided = packed.slice(2, None, None, stride.0);
+                strided.slice(3, None, None, stride.1).permute([0, 2, 3, 1])
+            }
+            Some(windows) => windows.cut(packed).flatten(3, 5),
         }
     }
 }
@@ -97,17 +115,22 @@ pub(super) fn patch_size(packed: &Tensor) -> Size {
 }
 
 /// Runs a grid operation `on_grid` (with the kernel's own padding) or its
-/// packed form `on_windows` (without padding, on gathered windows).
+/// packed form `on_patches`, of patches of that many positions (without
+/// padding, on gathered windows).
 pub(super) fn slide(
-    x: &FeatureMap,
-    on_grid: impl Fn(&Tensor) -> Tensor,
-    on_patches: impl Fn(&Tensor, &PatchMask) -> Tensor,
+    x: Recomputed,
+    on_grid: impl FnOnce(Recomputed) -> Tensor,
+    on_patches: impl FnOnce(Recomputed, Size, &PatchMask) -> Tensor,
 ) -> FeatureMap {
-    match x {
-        FeatureMap::Grid(grid) => FeatureMap::Grid(on_grid(grid)),
-        FeatureMap::Masked { grid, mask } => FeatureMap::remask(on_grid(grid), mask),
+    match x.map() {
+        FeatureMap::Grid(_) => FeatureMap::Grid(on_grid(x)),
+        FeatureMap::Masked { mask, .. } => {
+            let mask = mask.clone();
+            FeatureMap::remask(on_grid(x), &mask)
+        }
         FeatureMap::Patches { packed, mask } => {
-            FeatureMap::Patches { packed: on_patches(packed, mask), mask: mask.clone() }
+            let (patch, mask) = (patch_size(packed), mask.clone());
+            FeatureMap::Patches { packed: on_patches(x, patch, &mask), mask }
         }
     }
 }

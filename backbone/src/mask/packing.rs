@@ -56,30 +56,16 @@ impl PatchMask {
         rows.view([self.batch, h, w, c]).permute([0, 3, 1, 2])
     }
 
-    /// The window of every visible patch, `[V, steps, steps, taps, taps, C]`
-    /// (rows before columns): positions of visible patches hold their values,
-    /// masked ones zero, those beyond the grid what `border` says.
-    pub(crate) fn windows(&self, packed: &Tensor, window: Window, border: Border) -> Tensor {
-        let (v, c, p, q) = packed.size4().expect("packed patches have four dimensions");
-        let rows = packed.permute([0, 2, 3, 1]).reshape([v * p * q, c]);
-        let Window { y, x } = window;
-        let size = [v, y.steps, x.steps, y.taps, x.taps, c];
-        if self.on_processor() {
-            let value = match border {
-                Border::Zero => 0.0,
-                Border::NegativeInfinity => f64::NEG_INFINITY,
-            };
-            return self.window_rows((p, q), window).sum(&rows, value).view(size);
-        }
-        let options = (packed.kind(), packed.device());
-        let zero = Tensor::zeros([1, c], options);
-        let outside = match border {
-            Border::Zero => zero.shallow_clone(),
-            Border::NegativeInfinity => Tensor::full([1, c], f64::NEG_INFINITY, options),
+    /// What cuts the window of every visible patch out of packed patches of `patch`
+    /// positions. Positions of visible patches hold their values, masked ones zero,
+    /// those beyond the grid what `border` says.
+    pub(crate) fn windows_of(&self, patch: Size, window: Window, border: Border) -> Windows {
+        let rows = if self.on_processor() {
+            Rows::Processor(self.window_rows(patch, window).shallow_clone())
+        } else {
+            Rows::Device(self.window_table(patch, window))
         };
-        let rows = Tensor::cat(&[rows, zero, outside], 0);
-        let table = self.window_table((p, q), window);
-        Tensor::embedding(&rows, &table, v * p * q, false, false).view(size)
+        Windows { rows, window, border }
     }
 
     /// What each packed position `[V·p·q]` of a depthwise convolution reads.
@@ -109,7 +95,7 @@ impl PatchMask {
         })
     }
 
-    /// A window's positions in the order of [`PatchMask::windows`] as rows of
+    /// A window's positions in the order of [`Windows::cut`] as rows of
     /// packed positions `[V·p·q + 2]`, whose last two stand for masked
     /// positions and for those beyond the grid.
     fn window_table(&self, (p, q): Size, window: Window) -> Tensor {
@@ -227,4 +213,45 @@ fn to_names(table: &Tensor, positions: i64) -> Vec<i64> {
         _ => row,
     };
     rows.into_iter().map(name).collect()
+}
+
+/// Cuts windows out of packed patches; unlike the mask it was made of, it can move to the thread
+/// of a backward pass.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    rows: Rows,
+    window: Window,
+    border: Border,
+}
+
+/// The packed positions that fill the windows.
+#[derive(Debug)]
+enum Rows {
+    Processor(RowTable),
+    /// [`PatchMask::window_table`].
+    Device(Tensor),
+}
+
+impl Windows {
+    /// The windows `[V, steps, steps, taps, taps, C]` (rows before columns).
+    pub fn cut(&self, packed: &Tensor) -> Tensor {
+        let (v, c, p, q) = packed.size4().expect("packed patches have four dimensions");
+        let rows = packed.permute([0, 2, 3, 1]).reshape([v * p * q, c]);
+        let Window { y, x } = self.window;
+        let outside = match self.border {
+            Border::Zero => 0.0,
+            Border::NegativeInfinity => f64::NEG_INFINITY,
+        };
+        let windows = match &self.rows {
+            Rows::Processor(table) => table.sum(&rows, outside),
+            Rows::Device(table) => {
+                let options = (packed.kind(), packed.device());
+                let zero = Tensor::zeros([1, c], options);
+                let outside = Tensor::full([1, c], outside, options);
+                let rows = Tensor::cat(&[rows, zero, outside], 0);
+                Tensor::embedding(&rows, table, v * p * q, false, false)
+            }
+        };
+        windows.view([v, y.steps, x.steps, y.taps, x.taps, c])
+    }
 }

@@ -92,9 +92,9 @@ impl Block {
 
 impl Layer for Block {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        let y = self.norm.forward(&self.dwconv.forward(x, mode), mode);
-        let y = Activation::Gelu.forward(&self.pwconv1.forward(&y, mode), mode);
-        let y = self.gamma.forward(&self.pwconv2.forward(&y, mode), mode);
+        let y = self.norm.recomputed(&self.dwconv.forward(x, mode), mode);
+        let y = Activation::Gelu.recomputed(&self.pwconv1.consume(y, mode), mode);
+        let y = self.gamma.forward(&self.pwconv2.consume(y, mode), mode);
         self.drop_path.forward(&y, mode).add(x)
     }
 }

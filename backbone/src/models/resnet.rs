@@ -8,7 +8,8 @@ use tch::nn::Path;
 
 use super::{BuildOptions, Cost};
 use crate::layers::{
-    Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, drop_path_rates,
+    Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, Recomputed,
+    drop_path_rates,
 };
 use crate::{Backbone, FeatureMap, Init, Mode, Stage};
 
@@ -191,13 +192,11 @@ impl Layer for Block {
             Some((conv, norm)) => norm.forward(&conv.forward(x, mode), mode),
             None => x.clone(),
         };
-        let mut y = x.clone();
-        for (index, (conv, norm)) in self.convolutions.iter().enumerate() {
-            if index > 0 {
-                y = Activation::Relu.forward_in_place(y);
-            }
-            y = norm.forward(&conv.forward(&y, mode), mode);
-        }
+        let (last, inner) = self.convolutions.split_last().expect("a block has convolutions");
+        let y = inner.iter().fold(Recomputed::from(x.clone()), |y, (conv, norm)| {
+            norm.then(Activation::Relu, &conv.consume(y, mode), mode)
+        });
+        let y = last.1.forward(&last.0.consume(y, mode), mode);
         let y = self.drop_path.forward(&y, mode).add(&shortcut);
         Activation::Relu.forward_in_place(y)
     }
@@ -264,8 +263,8 @@ impl Backbone for ResNet {
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
         let frozen = mode.frozen();
         let stem = mode.part(0, &frozen);
-        let x = self.bn1.forward(&self.conv1.forward(x, stem), stem);
-        let mut x = self.maxpool.forward(&Activation::Relu.forward_in_place(x), stem);
+        let x = self.bn1.then(Activation::Relu, &self.conv1.forward(x, stem), stem);
+        let mut x = self.maxpool.consume(x, stem);
         let mut features = Vec::with_capacity(4);
         for (stage, layer) in self.layers.iter().enumerate().take(mode.stages) {
             let mode = mode.part(stage + 1, &frozen);

@@ -15,3 +15,9 @@ pub fn keep_freed_memory() {
         ffi::keep_freed_memory();
     }
 }
+
+/// The most bytes that tensors of a megabyte and more have taken since the last
+/// call; 0 unless [`keep_freed_memory`] is in force.
+pub fn peak_of_tensors() -> usize {
+    ffi::peak_of_tensors()
+}

@@ -235,7 +235,8 @@ fn partition(params: Vec<(String, Tensor)>) -> Vec<Vec<(String, Tensor)>> {
     let mut small = Vec::new();
     let mut filled = 0;
     for (name, param) in params {
-        if param.numel() >= LARGE {
+        // Flat memory in which several lie is in the order of contiguous ones.
+        if param.numel() >= LARGE || !param.is_contiguous() {
             buckets.push(vec![(name, param)]);
             continue;
         }

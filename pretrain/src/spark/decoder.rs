@@ -1,6 +1,8 @@
 //! The light UNet decoder (official `decoder.py`).
 
-use backbone::layers::{Activation, BatchNorm2d, Conv2d, Conv2dConfig, ConvTranspose4x4, Layer};
+use backbone::layers::{
+    Activation, BatchNorm2d, Conv2d, Conv2dConfig, ConvTranspose4x4, Layer, Recomputed,
+};
 use backbone::{Error, FeatureMap, Init, Mode, PatchMask, Result};
 use tch::Tensor;
 use tch::nn::Path;
@@ -39,11 +41,12 @@ impl UpBlock {
     }
 }
 
-impl Layer for UpBlock {
-    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        let x = self.conv0.forward(&self.up_sample.forward(x, mode), mode);
-        let x = Activation::Relu6.forward_in_place(self.norm1.forward(&x, mode));
-        self.norm4.forward(&self.conv3.forward(&x, mode), mode)
+impl UpBlock {
+    /// The block's output, for the next one.
+    fn between(&self, x: Recomputed, mode: &Mode) -> Recomputed {
+        let x = self.conv0.consume(self.up_sample.between(x, mode), mode);
+        let x = self.norm1.then(Activation::Relu6, &x, mode);
+        self.norm4.then(Activation::Identity, &self.conv3.consume(x, mode), mode)
     }
 }
 
@@ -98,21 +101,21 @@ impl LightDecoder {
     /// What the prediction is projected from, `[N, width, H, W]`.
     fn features(&self, levels: &[(i64, Tensor)], mode: &Mode) -> Tensor {
         let mut levels = levels.iter().peekable();
-        let mut add_level = |x: Option<FeatureMap>, stride: i64| {
+        let mut add_level = |x: Option<Recomputed>, stride: i64| {
             let level = levels.next_if(|(at, _)| *at == stride);
             let level = level.map(|(_, map)| FeatureMap::Grid(map.shallow_clone()));
             match (x, level) {
-                (Some(x), Some(level)) => Some(x.add(&level)),
-                (x, level) => x.or(level),
+                (Some(x), Some(level)) => Some(x.into_map().add(&level).into()),
+                (x, level) => x.or(level.map(Recomputed::from)),
             }
         };
         let mut stride = self.total_stride;
         let mut x = add_level(None, stride).expect("the coarsest level starts the decoder");
         for block in &self.blocks {
-            x = block.forward(&x, mode);
+            x = block.between(x, mode);
             stride /= 2;
             x = add_level(Some(x), stride).expect("x goes on");
         }
-        x.tensor().shallow_clone()
+        x.into_map().tensor().shallow_clone()
     }
 }

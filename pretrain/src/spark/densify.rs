@@ -58,10 +58,10 @@ impl Densify {
     /// first, from the encoder's pyramid (finest first).
     pub fn forward(&self, features: &[FeatureMap], mode: &Mode) -> Vec<(i64, Tensor)> {
         let dense = |(level, feature): (&Level, &FeatureMap)| {
-            let normed = level.norm.forward(feature, mode);
+            let normed = level.norm.recomputed(feature, mode);
             let projected = match &level.projection {
-                None => layers::fill(&normed, &level.token),
-                Some(projection) => projection.forward_filled(&normed, &level.token, mode),
+                None => layers::fill(&normed.into_map(), &level.token),
+                Some(projection) => projection.consume_filled(normed, &level.token, mode),
             };
             (level.stride, projected)
         };
