@@ -14,8 +14,8 @@ namespace spark {
 void keep_freed_memory() {
 #ifdef __GLIBC__
   c10::SetAllocator(c10::DeviceType::CPU, &Pool::instance(), 255);
-  // The rest of the process: not blocks of their own from the system, and nothing given back.
-  mallopt(M_MMAP_MAX, 0);
+  // The rest of the process: nothing given back, except what is as large as a file of weights.
+  mallopt(M_MMAP_THRESHOLD, 1 << 25);
   mallopt(M_TRIM_THRESHOLD, -1);
 #endif
 }
