@@ -16,7 +16,7 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// The most bytes that tensors of a megabyte and more have taken since the last
+/// The most bytes that tensors of 128 kB and more have taken since the last
 /// call; 0 unless [`keep_freed_memory`] is in force.
 pub fn peak_of_tensors() -> usize {
     ffi::peak_of_tensors()

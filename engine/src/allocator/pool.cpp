@@ -20,7 +20,7 @@ constexpr std::size_t kPage = std::size_t{1} << 21;
 // Blocks begin at multiples of this and are as large.
 constexpr std::size_t kUnit = std::size_t{1} << 14;
 // From this size on a tensor has a block of its own.
-constexpr std::size_t kLarge = std::size_t{1} << 20;
+constexpr std::size_t kLarge = std::size_t{1} << 17;
 
 bool begins_unit(const void* start) { return reinterpret_cast<std::uintptr_t>(start) % kUnit == 0; }
 
