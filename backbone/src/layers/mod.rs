@@ -1,6 +1,10 @@
 //! Layers that run on every kind of [`FeatureMap`]: the grid, the visible
 //! patches, and the masked grid. Parameters carry PyTorch's names.
 //!
+//! In training, layers keep little for the backward pass ([`Recomputed`]) and can be
+//! differentiated once: gradients of gradients (`create_graph`) are refused on
+//! processors.
+//!
 //! A layer assumes input that fits it (the backbone's boundary checks that);
 //! misuse panics with a sentence that names the layer's rule.
 

@@ -1,4 +1,4 @@
-// How the C library keeps memory that has been freed.
+// How memory that has been freed is kept.
 #pragma once
 
 #include <cstddef>

@@ -4,7 +4,9 @@ use crate::bridge::ffi;
 
 /// Keeps freed memory for the tensors of the next step. glibc would give large
 /// blocks back to the system at once, and have every page of the next ones
-/// cleared and mapped again: a sixth of a training step's time.
+/// cleared and mapped again: a sixth of a training step's time. A heap that keeps
+/// everything grows by gaps, a third more than was ever in use; so tensors lie in a
+/// pool of their own (`pool.hpp`) that is never larger than they were at their most.
 ///
 /// For programs, at their start; a library has no business with the memory of
 /// its host. Where the user sets either threshold (`MALLOC_TRIM_THRESHOLD_`,

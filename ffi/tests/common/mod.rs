@@ -68,7 +68,10 @@ pub fn succeed(command: &mut Command) -> String {
 /// Runs `command`, whatever comes of it, with the libraries that it was linked to:
 /// cargo's search path comes before those, and may hold an older build of ours.
 pub fn output(command: &mut Command) -> Output {
-    command.env_remove("LD_LIBRARY_PATH").output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    command
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
 /// Both streams of a program that ended.
