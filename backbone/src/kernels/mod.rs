@@ -275,7 +275,7 @@ impl Recipe {
     pub fn follow(&self) -> Tensor {
         // A panic in another call has changed nothing that this one reads.
         let make = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tch::no_grad(|| make())
+        tch::no_grad(&*make)
     }
 
     /// For C++, which no panic may cross.
