@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -20,7 +19,7 @@
 
 #include "spark-backbone/src/kernels/common.hpp"
 #include "spark-backbone/src/kernels/kernels.hpp"
-#include "spark-backbone/src/kernels/mod.rs.h"
+#include "spark-backbone/src/kernels/recipe.hpp"
 
 namespace spark::kernels {
 
@@ -86,7 +85,7 @@ struct Convolution : torch::autograd::Function<Convolution> {
                                       of.dilation, false, {0, 0}, of.groups, which);
     };
     TORCH_CHECK(again->recipe, "a second backward pass needs retain_graph in the first");
-    auto input = std::unique_ptr<at::Tensor>((*again->recipe)->make())->detach();
+    auto input = follow(**again->recipe);
     // It holds on to tensors that nothing else needs any more.
     if (!torch::autograd::get_current_graph_task_keep_graph()) again->recipe.reset();
     const auto shape = shape_of(input);
@@ -108,9 +107,14 @@ struct Convolution : torch::autograd::Function<Convolution> {
 
 at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                         rust::Slice<const std::int64_t> geometry, rust::Box<Recipe> recipe) {
-  return new at::Tensor(Convolution::apply(
-      input, weight, present(bias), std::vector<std::int64_t>(geometry.begin(), geometry.end()),
-      c10::make_intrusive<Again>(std::move(recipe))));
+  const std::vector<std::int64_t> numbers(geometry.begin(), geometry.end());
+  if (autocasts()) {
+    const Geometry of(numbers);
+    return new at::Tensor(at::conv2d(input, weight, present(bias), of.stride, of.padding,
+                                     of.dilation, of.groups));
+  }
+  return new at::Tensor(Convolution::apply(input, weight, present(bias), numbers,
+                                           c10::make_intrusive<Again>(std::move(recipe))));
 }
 
 }  // namespace spark::kernels

@@ -296,7 +296,7 @@ impl std::fmt::Debug for Recipe {
 /// Gives the memory of `tensor` back, which nobody may read any more but the backward pass of the
 /// operator that made `result` of it. Just before that, `recipe` makes it again.
 ///
-/// Nothing happens where no gradient is wanted.
+/// Nothing happens where no gradient is wanted, or autocast chooses types.
 pub(crate) fn forget(tensor: &Tensor, result: &Tensor, recipe: Recipe) {
     ffi::forget(borrow(tensor), borrow(result), Box::new(recipe))
         .unwrap_or_else(|error| panic!("{error}"));

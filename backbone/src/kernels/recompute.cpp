@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "spark-backbone/src/kernels/kernels.hpp"
-#include "spark-backbone/src/kernels/mod.rs.h"
+#include "spark-backbone/src/kernels/recipe.hpp"
 
 namespace spark::kernels {
 
@@ -25,9 +25,7 @@ struct Forgotten {
     const auto once = std::exchange(recipe, std::nullopt);
     const auto to = storage.lock();
     if (!once || !to) return;
-    const std::unique_ptr<at::Tensor> made((*once)->make());
-    auto again = made->detach();
-    *made = at::Tensor();
+    auto again = follow(**once);
     // Somebody else's memory cannot be taken.
     if (again.storage().use_count() > 1) again = again.clone();
     TORCH_CHECK(again.sizes() == sizes && again.strides() == strides &&
@@ -45,6 +43,7 @@ struct Forgotten {
 
 void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe) {
   if (!at::GradMode::is_enabled() || !result.requires_grad() || result.is_leaf()) return;
+  if (autocasts()) return;
   auto* storage = tensor.storage().unsafeGetStorageImpl();
   // A view of a part shares its memory with what is kept.
   const auto filled = tensor.numel() * static_cast<std::int64_t>(tensor.element_size());

@@ -82,8 +82,9 @@ inline void check_names_and_shape() {
 
 // Two steps of an optimizer on the backbone and on a plain torch::nn network
 // with the same parameters: the same losses, and the same parameters and
-// running statistics afterwards, bit for bit, since libtorch runs the same
-// operators on the same numbers.
+// running statistics afterwards. In float64, where sums in another order
+// differ by 1e-15 of their size; Adam divides gradients by their own size, so
+// that small ones are as good as large ones.
 inline void check_training_step() {
   const auto backbone = make();
   plain::ResNet reference;
@@ -99,15 +100,17 @@ inline void check_training_step() {
       parameter.value().copy_(ours[parameter.key()]);
     }
   }
+  backbone->to(torch::kFloat64);
+  reference->to(torch::kFloat64);
   EXPECT(equal_tensors(*backbone, *reference));
   using Options = torch::optim::AdamWOptions;
   torch::optim::AdamW our_optimizer(backbone->parameters(), Options(1e-3));
   torch::optim::AdamW reference_optimizer(reference->parameters(), Options(1e-3));
   for (int step = 0; step < 2; ++step) {
-    const auto images = image();
+    const auto images = image().to(torch::kFloat64);
     const auto our_loss = backbone->forward(images).back().square().mean();
     const auto reference_loss = reference->forward(images).back().square().mean();
-    EXPECT(torch::equal(our_loss, reference_loss));
+    EXPECT(torch::allclose(our_loss, reference_loss, 1e-10));
     our_optimizer.zero_grad();
     our_loss.backward();
     our_optimizer.step();
@@ -118,7 +121,15 @@ inline void check_training_step() {
   for (const auto& parameter : ours) {
     EXPECT(parameter.value().grad().abs().sum().item<double>() > 0);
   }
-  EXPECT(equal_tensors(*backbone, *reference));
+  const auto theirs = reference->named_parameters();
+  for (const auto& parameter : ours) {
+    EXPECT(torch::allclose(parameter.value(), theirs[parameter.key()], 1e-7, 1e-9));
+  }
+  const auto statistics = reference->named_buffers();
+  for (const auto& buffer : backbone->named_buffers()) {
+    EXPECT(torch::allclose(buffer.value().to(torch::kFloat64),
+                           statistics[buffer.key()].to(torch::kFloat64), 1e-9, 1e-12));
+  }
 }
 
 inline void check_conversion() {
