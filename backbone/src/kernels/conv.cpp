@@ -2,24 +2,17 @@
 // the weight, and is rid of it before it asks for the memory of the gradient of the input.
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/convolution_backward.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/core/ivalue.h>
-#include <c10/util/intrusive_ptr.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/engine.h>
 
-#include <sys/mman.h>
-
-#include <algorithm>
 #include <array>
 #include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "spark-backbone/src/kernels/again.hpp"
 #include "spark-backbone/src/kernels/common.hpp"
 #include "spark-backbone/src/kernels/kernels.hpp"
-#include "spark-backbone/src/kernels/recipe.hpp"
 
 namespace spark::kernels {
 
@@ -27,13 +20,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// A recipe as autograd's nodes can hold it.
-struct Again : torch::CustomClassHolder {
-  explicit Again(rust::Box<Recipe> made_by) : recipe(std::move(made_by)) {}
-  // None once a backward pass has used it that keeps nothing.
-  std::optional<rust::Box<Recipe>> recipe;
-};
 
 struct Geometry {
   std::vector<std::int64_t> stride, padding, dilation;
@@ -47,18 +33,6 @@ struct Geometry {
         groups(numbers.at(6)) {}
 };
 
-// A tensor like `tensor` for those who only ask for its shape: reading it gives zeros, and takes
-// no memory.
-at::Tensor shape_of(const at::Tensor& tensor) {
-  const auto bytes = std::max<std::size_t>(tensor.storage().nbytes(), 1);
-  void* zeros = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  TORCH_CHECK(zeros != MAP_FAILED, "there is no address space for ", bytes, " bytes");
-  return at::from_blob(
-      zeros, tensor.sizes(), tensor.strides(), [bytes](void* start) { munmap(start, bytes); },
-      tensor.options());
-}
-
 struct Convolution : torch::autograd::Function<Convolution> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -66,8 +40,8 @@ struct Convolution : torch::autograd::Function<Convolution> {
                             const c10::intrusive_ptr<Again>& again) {
     context->save_for_backward({weight});
     context->saved_data["geometry"] = numbers;
-    context->saved_data["input"] = c10::IValue::make_capsule(again);
     context->saved_data["outputs"] = bias ? bias->numel() : 0;
+    Again::keep(context, again);
     const Geometry of(numbers);
     return at::conv2d(input, weight, bias, of.stride, of.padding, of.dilation, of.groups);
   }
@@ -76,28 +50,21 @@ struct Convolution : torch::autograd::Function<Convolution> {
     check_once();
     const auto weight = context->get_saved_variables()[0];
     const Geometry of(context->saved_data["geometry"].toIntVector());
-    const auto again = c10::static_intrusive_pointer_cast<Again>(
-        context->saved_data["input"].toCapsule());
+    const auto again = Again::of(context);
     const auto outputs = context->saved_data["outputs"].toInt();
     const auto bias = outputs > 0 ? at::OptionalIntArrayRef(outputs) : std::nullopt;
     const auto gradients_of = [&](const at::Tensor& input, std::array<bool, 3> which) {
       return at::convolution_backward(gradients[0], input, weight, bias, of.stride, of.padding,
                                       of.dilation, false, {0, 0}, of.groups, which);
     };
-    TORCH_CHECK(again->recipe, "a second backward pass needs retain_graph in the first");
-    auto input = follow(**again->recipe);
-    // It holds on to tensors that nothing else needs any more.
-    if (!torch::autograd::get_current_graph_task_keep_graph()) again->recipe.reset();
-    const auto shape = shape_of(input);
     at::Tensor to_input, to_weight, to_bias;
     const bool biased = outputs > 0 && context->needs_input_grad(2);
     if (context->needs_input_grad(1) || biased) {
       std::tie(std::ignore, to_weight, to_bias) =
-          gradients_of(input, {false, context->needs_input_grad(1), biased});
+          gradients_of(again->make(), {false, context->needs_input_grad(1), biased});
     }
-    input.reset();
     if (context->needs_input_grad(0)) {
-      to_input = std::get<0>(gradients_of(shape, {true, false, false}));
+      to_input = std::get<0>(gradients_of(again->shape(), {true, false, false}));
     }
     return {to_input, to_weight, to_bias, {}, {}};
   }
@@ -113,8 +80,8 @@ at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const
     return new at::Tensor(at::conv2d(input, weight, present(bias), of.stride, of.padding,
                                      of.dilation, of.groups));
   }
-  return new at::Tensor(Convolution::apply(input, weight, present(bias), numbers,
-                                           c10::make_intrusive<Again>(std::move(recipe))));
+  return new at::Tensor(Convolution::apply(
+      input, weight, present(bias), numbers, c10::make_intrusive<Again>(input, std::move(recipe))));
 }
 
 }  // namespace spark::kernels

@@ -40,6 +40,11 @@ at::Tensor* depthwise(const at::Tensor& rows, const at::Tensor& weight,
 at::Tensor* up_sample(const at::Tensor& input, const at::Tensor& weight,
                                       const at::Tensor& bias);
 
+// The same by weight `up` and `bias`, and then a 3×3 convolution by `conv` [out, C, 3, 3] with
+// padding 1. The backward pass does not keep the input, which `recipe` makes again.
+at::Tensor* up_conv(const at::Tensor& input, const at::Tensor& up, const at::Tensor& bias,
+                    const at::Tensor& conv, rust::Box<Recipe> recipe);
+
 // torch.nn.functional.relu6, on any device.
 at::Tensor* relu6(const at::Tensor& input);
 

@@ -42,6 +42,13 @@ mod ffi {
             pairs: &Tensor,
         ) -> Result<*mut Tensor>;
         fn up_sample(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<*mut Tensor>;
+        fn up_conv(
+            input: &Tensor,
+            up: &Tensor,
+            bias: &Tensor,
+            conv: &Tensor,
+            recipe: Box<Recipe>,
+        ) -> Result<*mut Tensor>;
         fn relu6(input: &Tensor) -> Result<*mut Tensor>;
         fn relu6_in_place(input: &Tensor) -> Result<*mut Tensor>;
         fn batch_statistics(
@@ -205,6 +212,23 @@ pub(crate) fn conv_transpose_4x4(input: &Tensor, weight: &Tensor, bias: &Tensor)
         return take(ffi::up_sample(borrow(input), borrow(weight), borrow(bias)));
     }
     input.conv_transpose2d(weight, Some(bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
+}
+
+/// [`conv_transpose_4x4`] by `up` and `bias`, then a convolution by `conv` `[out, C, 3, 3]` with
+/// padding 1, as one operator on processors, all of one type. The backward pass does not keep
+/// `input`: `recipe` makes it again.
+pub(crate) fn up_conv(input: &Tensor, [up, bias, conv]: [&Tensor; 3], recipe: Recipe) -> Tensor {
+    let [input, up, bias, conv] = [input, up, bias, conv].map(borrow);
+    take(ffi::up_conv(input, up, bias, conv, Box::new(recipe)))
+}
+
+/// Whether [`up_conv`] is faster than one convolution after the other, which multiply 4 more
+/// times for every output and pair of channels where it multiplies kernels: 144 times for every
+/// triple. Kernels are small, so that they get half the speed.
+pub(crate) fn is_up_conv_fast(input: &Tensor) -> bool {
+    let size = input.size();
+    let [images, channels, height, width] = size[..] else { return false };
+    input.device() == Device::Cpu && 4 * (4 * images * height * width) > 2 * 144 * channels
 }
 
 /// Mean and 1 / √(variance + eps) of every channel, float64 `[2, C]`, of a map `[N, C, H, W]` that

@@ -152,6 +152,27 @@ fn the_transposed_convolution_equals_libtorchs() {
     }
 }
 
+/// Of maps with an inside, and of such that are nothing but edges; narrowing,
+/// as the decoder's is not, so that in and out cannot be taken for each other.
+#[test]
+fn a_transposed_convolution_and_the_one_behind_it_are_one() {
+    tch::manual_seed(9);
+    for (channels, outputs, height, width) in
+        [(3, 5, 4, 5), (4, 2, 1, 1), (5, 3, 7, 2), (2, 2, 1, 3)]
+    {
+        let map = draw(&[2, channels, height, width], Kind::Double);
+        let up = draw(&[channels, channels, 4, 4], Kind::Double);
+        let bias = draw(&[channels], Kind::Double);
+        let conv = draw(&[outputs, channels, 3, 3], Kind::Double);
+        let kept = map.detach();
+        let recipe = Recipe::new(move || kept.shallow_clone());
+        let ours = up_conv(&map, [&up, &bias, &conv], recipe);
+        let between = map.conv_transpose2d(&up, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1]);
+        let theirs = between.conv2d::<&Tensor>(&conv, None, [1], [1], [1], 1);
+        check(&ours, &theirs, &[&map, &up, &bias, &conv], FLOAT64);
+    }
+}
+
 #[test]
 fn relu6_in_place_or_not() {
     let x = Tensor::from_slice(&[-1.0, 0.0, 0.5, 6.0, 7.0]).set_requires_grad(true);

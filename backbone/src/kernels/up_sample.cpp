@@ -54,18 +54,25 @@ at::Tensor space_to_depth(const at::Tensor& map) {
   return out.permute({0, 3, 1, 2});
 }
 
-// weight [C, K, 4, 4] as that of the convolution [C, 4K, 2, 2] of such a map.
+// weight [C, K, 4, 4] as that of the convolution [C, 4K, 2, 2] of such a map. In channels-last
+// memory, rows 2y + a and columns 2x + b of a kernel [2, 2, 2, 2, K] only have a and x exchanged.
 at::Tensor fold(const at::Tensor& weight) {
   const auto in = weight.size(0), out = weight.size(1);
-  return weight.reshape({in, out, 2, 2, 2, 2}).permute({0, 3, 5, 1, 2, 4}).reshape(
-      {in, 4 * out, 2, 2});
+  return weight.permute({0, 2, 3, 1})
+      .reshape({in, 2, 2, 2, 2 * out})
+      .transpose(2, 3)
+      .reshape({in, 2, 2, 4 * out})
+      .permute({0, 3, 1, 2});
 }
 
 // The other way round.
 at::Tensor unfold(const at::Tensor& weight) {
   const auto in = weight.size(0), out = weight.size(1) / 4;
-  return weight.reshape({in, 2, 2, out, 2, 2}).permute({0, 3, 4, 1, 5, 2}).reshape(
-      {in, out, 4, 4});
+  return weight.permute({0, 2, 3, 1})
+      .reshape({in, 2, 2, 2, 2 * out})
+      .transpose(2, 3)
+      .reshape({in, 4, 4, out})
+      .permute({0, 3, 1, 2});
 }
 
 struct UpSample : torch::autograd::Function<UpSample> {

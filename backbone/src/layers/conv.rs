@@ -112,10 +112,8 @@ impl Conv2d {
         padding: Size,
         mode: &Mode,
     ) -> Tensor {
-        let Sliding { kernel, stride, dilation, .. } = self.sliding;
-        let fits = (kernel, stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
-            && self.groups == 1;
-        let output = if fits
+        let stride = self.sliding.stride;
+        let output = if self.is_3x3(padding)
             && mode.training
             && mode.compute.is_none()
             && tiles::is_faster(&x, &self.weight)
@@ -167,6 +165,18 @@ impl Conv2d {
                 None => plain(weight),
             },
         )
+    }
+
+    /// Whether this is a 3×3 convolution of all channels that keeps a grid's
+    /// size when it is given `padding`.
+    fn is_3x3(&self, padding: Size) -> bool {
+        let Sliding { kernel, stride, dilation, .. } = self.sliding;
+        (kernel, stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1)) && self.groups == 1
+    }
+
+    /// The same with its own padding, and without a bias.
+    pub(super) fn is_plain_3x3(&self) -> bool {
+        self.is_3x3(self.sliding.padding) && self.bias.is_none()
     }
 
     /// Whether every output depends on one position.

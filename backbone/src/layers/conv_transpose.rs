@@ -4,9 +4,10 @@ use tch::Tensor;
 use tch::nn::Path;
 
 use super::recomputed::with_copy;
-use super::{Layer, Recomputed};
+use super::{Conv2d, Layer, Recomputed};
+use crate::kernels::{self, Recipe};
 use crate::mode::cast;
-use crate::{FeatureMap, Init, Mode, kernels};
+use crate::{FeatureMap, Init, Mode};
 
 /// Channels up to which the result is made again rather than kept: a value takes
 /// as many multiplications as there are channels.
@@ -29,6 +30,21 @@ impl ConvTranspose4x4 {
             weight: Init::KaimingFanOut.parameter(path, "weight", &[channels, channels, 4, 4]),
             bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
         }
+    }
+
+    /// `conv` of the result, with nothing between them: where they are one
+    /// operator, that is fewer multiplications.
+    pub fn then(&self, conv: &Conv2d, x: Recomputed, mode: &Mode) -> FeatureMap {
+        let grid = matches!(x.map(), FeatureMap::Grid(_));
+        if !(grid && conv.is_plain_3x3() && kernels::is_up_conv_fast(x.map().tensor())) {
+            return conv.consume(self.between(x, mode), mode);
+        }
+        let compute = mode.compute;
+        let kept = x.map().tensor().detach();
+        let (x, recipe) = x.prepared(move |x| cast(x, compute));
+        let recipe = recipe.unwrap_or_else(|| Recipe::new(move || cast(&kept, compute)));
+        let weights = [&self.weight, &self.bias, &conv.weight].map(|weight| mode.cast(weight));
+        FeatureMap::Grid(kernels::up_conv(&x, weights.each_ref(), recipe))
     }
 
     /// [`Layer::consume`] for one other layer. The result is made again in the
