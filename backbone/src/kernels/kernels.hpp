@@ -36,12 +36,9 @@ at::Tensor* depthwise(const at::Tensor& rows, const at::Tensor& weight,
                                       const at::Tensor& bias, const at::Tensor& starts,
                                       const at::Tensor& pairs);
 
-// torch.nn.ConvTranspose2d(kernel 4, stride 2, padding 1) of a channels-last map.
-at::Tensor* up_sample(const at::Tensor& input, const at::Tensor& weight,
-                                      const at::Tensor& bias);
-
-// The same by weight `up` and `bias`, and then a 3×3 convolution by `conv` [out, C, 3, 3] with
-// padding 1. The backward pass does not keep the input, which `recipe` makes again.
+// torch.nn.ConvTranspose2d(kernel 4, stride 2, padding 1) by weight `up` and `bias`, then a 3×3
+// convolution by `conv` [out, C, 3, 3] with padding 1. The backward pass does not keep the input,
+// which `recipe` makes again.
 at::Tensor* up_conv(const at::Tensor& input, const at::Tensor& up, const at::Tensor& bias,
                     const at::Tensor& conv, rust::Box<Recipe> recipe);
 

@@ -41,7 +41,6 @@ mod ffi {
             starts: &Tensor,
             pairs: &Tensor,
         ) -> Result<*mut Tensor>;
-        fn up_sample(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<*mut Tensor>;
         fn up_conv(
             input: &Tensor,
             up: &Tensor,
@@ -205,17 +204,9 @@ impl Neighbours {
     }
 }
 
-/// `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1)` of `input`
-/// `[N, C, H, W]`.
-pub(crate) fn conv_transpose_4x4(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
-    if input.device() == Device::Cpu {
-        return take(ffi::up_sample(borrow(input), borrow(weight), borrow(bias)));
-    }
-    input.conv_transpose2d(weight, Some(bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
-}
-
-/// [`conv_transpose_4x4`] by `up` and `bias`, then a convolution by `conv` `[out, C, 3, 3]` with
-/// padding 1, as one operator on processors, all of one type. The backward pass does not keep
+/// `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1)` of `input` `[N, C, H, W]` by `up`
+/// `[C, C, 4, 4]` and `bias` `[C]`, then a convolution by `conv` `[out, C, 3, 3]` with padding 1: as
+/// one operator on processors, all of one type. The backward pass does not keep
 /// `input`: `recipe` makes it again.
 pub(crate) fn up_conv(input: &Tensor, [up, bias, conv]: [&Tensor; 3], recipe: Recipe) -> Tensor {
     let [input, up, bias, conv] = [input, up, bias, conv].map(borrow);

@@ -139,19 +139,6 @@ fn one_row_leaves_the_bias_as_it_is() {
     check(&ours, &theirs, &[&row, &weight, &bias], FLOAT64);
 }
 
-#[test]
-fn the_transposed_convolution_equals_libtorchs() {
-    tch::manual_seed(5);
-    for (channels, height, width) in [(3, 4, 5), (8, 1, 1), (5, 7, 2)] {
-        let map = draw(&[2, channels, height, width], Kind::Double);
-        let weight = draw(&[channels, channels, 4, 4], Kind::Double);
-        let bias = draw(&[channels], Kind::Double);
-        let ours = conv_transpose_4x4(&map, &weight, &bias);
-        let theirs = map.conv_transpose2d(&weight, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1]);
-        check(&ours, &theirs, &[&map, &weight, &bias], FLOAT64);
-    }
-}
-
 /// Of maps with an inside, and of such that are nothing but edges; narrowing,
 /// as the decoder's is not, so that in and out cannot be taken for each other.
 #[test]

@@ -1,17 +1,13 @@
 //! The transposed convolution that doubles a map's sides.
 
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Device, Tensor};
 
 use super::recomputed::with_copy;
 use super::{Conv2d, Layer, Recomputed};
-use crate::kernels::{self, Recipe};
+use crate::kernels::{self, NOTHING, Recipe, RowTable};
 use crate::mode::cast;
 use crate::{FeatureMap, Init, Mode};
-
-/// Channels up to which the result is made again rather than kept: a value takes
-/// as many multiplications as there are channels.
-const NARROW: i64 = 96;
 
 /// `torch.nn.ConvTranspose2d(c, c, 4, stride=2, padding=1)`, of whole grids.
 #[derive(Debug)]
@@ -37,7 +33,7 @@ impl ConvTranspose4x4 {
     pub fn then(&self, conv: &Conv2d, x: Recomputed, mode: &Mode) -> FeatureMap {
         let grid = matches!(x.map(), FeatureMap::Grid(_));
         if !(grid && conv.is_plain_3x3() && kernels::is_up_conv_fast(x.map().tensor())) {
-            return conv.consume(self.between(x, mode), mode);
+            return conv.consume(self.consume(x, mode).into(), mode);
         }
         let compute = mode.compute;
         let kept = x.map().tensor().detach();
@@ -47,31 +43,67 @@ impl ConvTranspose4x4 {
         FeatureMap::Grid(kernels::up_conv(&x, weights.each_ref(), recipe))
     }
 
-    /// [`Layer::consume`] for one other layer. The result is made again in the
-    /// backward pass where that costs less than keeping it.
-    pub fn between(&self, x: Recomputed, mode: &Mode) -> Recomputed {
-        let (recipe, compute) = (x.recipe(), mode.compute);
-        let run = move |x: &Tensor, weight: &Tensor, bias: &Tensor| {
-            kernels::conv_transpose_4x4(x, weight, &cast(bias, compute))
-        };
-        let grid = with_copy(
+    /// On a processor, where convolution kernels are slow on maps as small as
+    /// those that come here: what every input adds to its 4×4 outputs by a matrix
+    /// product, then the sums.
+    fn by_product(&self, x: Recomputed, mode: &Mode) -> Tensor {
+        let size = x.map().tensor().size();
+        let (images, height, width) = (size[0], size[2], size[3]);
+        let (channels, compute) = (self.bias.numel() as i64, mode.compute);
+        let rows = move |x: &Tensor| cast(x, compute).permute([0, 2, 3, 1]).flatten(0, 2);
+        let sums = with_copy(
             &self.weight,
             move |weight| cast(weight, compute),
-            |weight| x.consume(move |x| cast(x, compute), |x| run(x, weight, &self.bias)),
+            |weight| {
+                let wide = weight.permute([2, 3, 1, 0]).flatten(0, 2);
+                let parts = x.consume(rows, |rows| kernels::linear(rows, &wide, None));
+                parts_of_outputs(images, height, width).sum(&parts.view([-1, channels]), 0.0)
+            },
         );
-        let grid = FeatureMap::Grid(grid);
-        if self.weight.size()[0] > NARROW {
-            return grid.into();
-        }
-        let (weight, bias) = (self.weight.detach(), self.bias.detach());
-        Recomputed::new(grid, move || {
-            run(&cast(&recipe.follow(), compute), &cast(&weight, compute), &bias)
-        })
+        (sums + mode.cast(&self.bias))
+            .view([images, 2 * height, 2 * width, channels])
+            .permute([0, 3, 1, 2])
     }
+}
+
+/// Which of the rows `[N, height, width, 4, 4]` each output `[N, 2 · height, 2 ·
+/// width]` is the sum of: two of each side's four, but for those beyond the edges.
+fn parts_of_outputs(images: i64, height: i64, width: i64) -> RowTable {
+    let inputs = |output: i64, size: i64| {
+        let taps = [(output + 1) % 2, (output + 1) % 2 + 2];
+        let inputs = taps.map(|tap| ((output + 1 - tap) / 2, tap));
+        inputs.into_iter().filter(move |(input, _)| (0..size).contains(input))
+    };
+    let mut names = Vec::with_capacity((images * height * width * 16) as usize);
+    for image in 0..images {
+        for (y, x) in (0..2 * height).flat_map(|y| (0..2 * width).map(move |x| (y, x))) {
+            let before = names.len();
+            for (row, tap_y) in inputs(y, height) {
+                for (column, tap_x) in inputs(x, width) {
+                    let input = (image * height + row) * width + column;
+                    names.push((input * 4 + tap_y) * 4 + tap_x);
+                }
+            }
+            names.resize(before + 4, NOTHING);
+        }
+    }
+    let table = Tensor::from_slice(&names).view([-1, 4]);
+    RowTable::new(table, images * height * width * 16)
 }
 
 impl Layer for ConvTranspose4x4 {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        self.between(x.clone().into(), mode).into_map()
+        self.consume(x.clone().into(), mode)
+    }
+
+    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
+        FeatureMap::Grid(match x.map().tensor().device() {
+            Device::Cpu => self.by_product(x, mode),
+            _ => {
+                let x = mode.cast(x.into_map().tensor());
+                let [weight, bias] = [&self.weight, &self.bias].map(|tensor| mode.cast(tensor));
+                x.conv_transpose2d(&weight, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
+            }
+        })
     }
 }

@@ -11,3 +11,4 @@ mod models;
 mod parts;
 mod reference;
 mod support;
+mod up_sampling;

@@ -11,6 +11,9 @@ const MODELS: [(&str, &str, f64); 3] = [
     ("convnext_small", "ConvNeXt-S", 20.0),
     ("convnext_large", "ConvNeXt-L", 60.0),
 ];
+/// Steps of a round, one right after the other as in training: the first after a
+/// wait finds cold caches.
+const STEPS: usize = 3;
 /// Images of a step.
 const BATCH: i64 = 8;
 /// Their side in pixels.
@@ -32,7 +35,7 @@ pub fn duels() -> Vec<Duel> {
                 size: SIZE,
                 mask_ratio: MASK_RATIO,
             };
-            let duel = step(inputs, precision, 1);
+            let duel = step(inputs, precision, STEPS);
             let work = format!("SparK step, {title}, {BATCH} × {SIZE} px, {}", duel.work);
             duels.push(Duel { work, expected, ..duel });
         }
