@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "spark-backbone/src/kernels/common.hpp"
@@ -263,16 +264,19 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
     return normalised(x, weight, bias, statistics, lower, upper);
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& outputs) {
+  // The gradient is not const: where nobody else holds it, the input's takes its memory.
+  static variable_list backward(AutogradContext* context, variable_list& outputs) {
     check_once();
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1], &bias = saved[2], &statistics = saved[3];
     const auto lower = context->saved_data["lower"].toDouble();
     const auto upper = context->saved_data["upper"].toDouble();
-    const auto gradient = by_rows(outputs[0].to(x.scalar_type()));
-    // In the gradient's memory, if nobody else holds it: each value is read before it is written.
-    const bool own = outputs[0].use_count() == 1 && outputs[0].storage().use_count() == 1;
-    const auto to_input = own && gradient.data_ptr() == outputs[0].data_ptr() ? gradient : at::empty_like(x);
+    const auto given = std::move(outputs[0]);
+    const bool own = given.use_count() == 1 && given.storage().use_count() == 1;
+    const auto gradient = by_rows(given.to(x.scalar_type()));
+    // Each value is read before it is written.
+    const auto to_input =
+        own && gradient.data_ptr() == given.data_ptr() ? gradient : at::empty_like(x);
     const auto to_weight = at::empty_like(weight), to_bias = at::empty_like(bias);
     const Shape shape(x);
     const auto channels = shape.channels;

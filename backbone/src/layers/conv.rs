@@ -4,7 +4,7 @@ use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::recomputed::with_copy;
-use super::sliding::{Sliding, patch_size, slide};
+use super::sliding::{Sliding, patch_size, slide, strided_rows};
 use super::{Layer, Recomputed, tiles};
 use crate::kernels::{self, Recipe};
 use crate::mask::{Border, PatchMask, Size};
@@ -123,8 +123,7 @@ impl Conv2d {
             && x.stride()[1] == 1
             && kernels::is_linear_fast(&x, mode.compute, self.weight.size()[0])
         {
-            let rows = x.slice(2, None, None, stride.0).slice(3, None, None, stride.1);
-            self.multiply_rows(&rows.permute([0, 2, 3, 1]), mode)
+            self.multiply_rows(&strided_rows(&x, stride), mode)
         } else {
             return self.convolve_by_libtorch(x, recipe, padding, mode);
         };

@@ -94,13 +94,17 @@ impl Sliding {
         let windows = (!pointwise).then(|| mask.windows_of(patch, self.taps(patch), Border::Zero));
         let stride = self.stride;
         move |packed| match &windows {
-            None => {
-                let strided = packed.slice(2, None, None, stride.0);
-                strided.slice(3, None, None, stride.1).permute([0, 2, 3, 1])
-            }
+            None => strided_rows(packed, stride),
             Some(windows) => windows.cut(packed).flatten(3, 5),
         }
     }
+}
+
+/// The positions `[N, h, w, C]` that a stride leaves of a map `[N, C, H, W]`.
+/// Channels go last first, so that the gradient, which is zero elsewhere, lies in
+/// channels-last memory as well.
+pub(super) fn strided_rows(map: &Tensor, stride: Size) -> Tensor {
+    map.permute([0, 2, 3, 1]).slice(1, None, None, stride.0).slice(2, None, None, stride.1)
 }
 
 /// Whether `axis` stays within a patch of `size` positions, from its first on.

@@ -13,7 +13,7 @@ const MODELS: [(&str, &str, f64); 3] = [
 ];
 /// Steps of a round, one right after the other as in training: the first after a
 /// wait finds cold caches.
-const STEPS: usize = 3;
+const STEPS: usize = 2;
 /// Images of a step.
 const BATCH: i64 = 8;
 /// Their side in pixels.

@@ -58,12 +58,12 @@ impl<const S: usize> Work<S> {
         let [param] = self.params.as_slice() else {
             return self.params.iter().all(Tensor::is_contiguous);
         };
-        if self.grad.stride() != param.stride() {
+        if !same_layout(&self.grad, param) {
             let mut grad = param.zeros_like();
             grad.copy_(&self.grad);
             self.grad = grad;
         }
-        self.state.iter().all(|state| state.stride() == param.stride())
+        self.state.iter().all(|state| same_layout(state, param))
     }
 
     /// Views of `tensor`, which is shaped as `grad`, one for each parameter
@@ -73,10 +73,22 @@ impl<const S: usize> Work<S> {
     }
 }
 
-/// Whether the elements fill a stretch of memory, in whatever order.
-fn is_dense(tensor: &Tensor) -> bool {
+/// Stride and size of every side that is longer than one element: the stride of
+/// one that isn't says nothing.
+fn sides(tensor: &Tensor) -> Vec<(i64, i64)> {
     let mut sides: Vec<(i64, i64)> = tensor.stride().into_iter().zip(tensor.size()).collect();
     sides.retain(|(_, size)| *size != 1);
+    sides
+}
+
+/// Whether two tensors of one shape have their elements in the same order.
+fn same_layout(a: &Tensor, b: &Tensor) -> bool {
+    sides(a) == sides(b)
+}
+
+/// Whether the elements fill a stretch of memory, in whatever order.
+fn is_dense(tensor: &Tensor) -> bool {
+    let mut sides = sides(tensor);
     sides.sort_unstable();
     let mut next = 1;
     sides.into_iter().all(|(stride, size)| {
