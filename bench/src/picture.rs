@@ -108,12 +108,16 @@ fn head(canvas: &mut Canvas, report: &Report) {
 }
 
 fn axis(canvas: &mut Canvas, scale: &Scale, height: i32) {
-    for power in scale.ends.0 as i32..=scale.ends.1 as i32 {
+    let label = |power: i32| format!("{}×", 2f64.powi(power));
+    let powers = scale.ends.0 as i32..=scale.ends.1 as i32;
+    let widest = powers.clone().map(|power| BODY.width(&label(power))).max().unwrap_or(0);
+    // As many as have room, 1× among them.
+    let every = (f64::from(widest + 10) / scale.per_doubling).ceil().max(1.0) as i32;
+    for power in powers.filter(|power| power % every == 0) {
         let ratio = 2f64.powi(power);
         let x = scale.x(ratio);
         canvas.fill((x, HEAD - 6), (1, (height - MARGIN - HEAD + 6) as u32), GRID);
-        let label = format!("{ratio}×");
-        canvas.text(&label, (x, HEAD - 22), BODY, Alignment::Center, QUIET);
+        canvas.text(&label(power), (x, HEAD - 22), BODY, Alignment::Center, QUIET);
     }
     for (name, right) in ["time", "memory"].into_iter().zip(columns()) {
         canvas.text(name, (right, HEAD - 22), BODY, Alignment::Right, QUIET);

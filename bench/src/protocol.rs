@@ -10,7 +10,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -82,11 +83,17 @@ pub struct Worker {
     name: String,
     child: Child,
     input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    /// The lines it says.
+    output: Receiver<std::io::Result<String>>,
+    /// How long it may be silent.
+    patience: Duration,
     /// Its standard error.
     log: PathBuf,
 }
 
+/// How long a worker may take to be ready, or for a round: many times what the
+/// slowest takes.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How long a worker may take to tidy up and exit.
 const TIME_TO_EXIT: Duration = Duration::from_secs(3);
 /// Lines of a failed worker's standard error that are shown.
@@ -109,8 +116,9 @@ impl Worker {
             format!("cannot start {name}: {}", command.get_program().display())
         })?;
         let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().context("a worker without output")?);
-        Ok(Self { name: name.to_owned(), child, input, output, log: log.to_owned() })
+        let output = lines_of(child.stdout.take().context("a worker without output")?);
+        let (name, log) = (name.to_owned(), log.to_owned());
+        Ok(Self { name, child, input, output, patience: PATIENCE, log })
     }
 
     /// Waits until it is ready.
@@ -142,12 +150,19 @@ impl Worker {
     }
 
     fn read<T: for<'a> Deserialize<'a>>(&mut self) -> Result<T> {
-        let mut line = String::new();
-        self.output.read_line(&mut line).with_context(|| format!("reading from {}", self.name))?;
-        if line.is_empty() {
-            let status = self.child.wait()?;
-            bail!("{} ended ({status}){}", self.name, self.last_words());
-        }
+        let line = match self.output.recv_timeout(self.patience) {
+            Ok(line) => line.with_context(|| format!("reading from {}", self.name))?,
+            Err(RecvTimeoutError::Timeout) => bail!(
+                "{} said nothing for {} seconds{}",
+                self.name,
+                self.patience.as_secs(),
+                self.last_words()
+            ),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait()?;
+                bail!("{} ended ({status}){}", self.name, self.last_words());
+            }
+        };
         serde_json::from_str(&line)
             .with_context(|| format!("{} said {:?}", self.name, line.trim_end()))
     }
@@ -162,6 +177,17 @@ impl Worker {
             shown => format!(":\n{}", shown.join("\n")),
         }
     }
+}
+
+/// The lines that `output` says, until it ends. Read by a thread, as a pipe cannot
+/// be waited for with patience.
+fn lines_of(output: ChildStdout) -> Receiver<std::io::Result<String>> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody listens once the worker is dropped.
+        BufReader::new(output).lines().try_for_each(|line| sender.send(line))
+    });
+    lines
 }
 
 impl Drop for Worker {
@@ -208,6 +234,15 @@ mod tests {
         let error = worker.ready().unwrap_err().to_string();
         assert!(error.starts_with("a script ended (exit status: 3)"), "{error}");
         assert!(error.ends_with("no such model"), "{error}");
+    }
+
+    #[test]
+    fn a_worker_that_is_stuck_is_given_up() {
+        let (mut worker, _folder) = worker("echo waiting for a lock >&2; exec sleep 60");
+        worker.patience = Duration::from_millis(300);
+        let error = worker.ready().unwrap_err().to_string();
+        assert!(error.starts_with("a script said nothing for 0 seconds"), "{error}");
+        assert!(error.ends_with("waiting for a lock"), "{error}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A data set and detections the shape of COCO's val2017, to time evaluations on.
 
 use std::f64::consts::TAU;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use engine::rng::Rng;
 use hotcoco::mask;
@@ -66,9 +66,9 @@ fn bounds(polygon: &[f64]) -> [f64; 4] {
 
 /// Writes gt.json, bbox.json and segm.json into `folder`.
 ///
-/// # Panics
-/// When they cannot be written.
-pub fn write(folder: &Path) {
+/// # Errors
+/// They cannot be written.
+pub fn write(folder: &Path) -> io::Result<()> {
     let mut rng = Rng::new(1, &[]);
     let mut annotations = Vec::new();
     let mut objects: Vec<Vec<(usize, Outline)>> = vec![Vec::new(); IMAGES as usize];
@@ -89,7 +89,7 @@ pub fn write(folder: &Path) {
     let categories: Vec<Value> =
         (1..=CLASSES).map(|id| json!({"id": id, "name": format!("class {id}")})).collect();
     let truth = json!({"images": images, "annotations": annotations, "categories": categories});
-    fs::write(folder.join("gt.json"), truth.to_string()).unwrap();
+    fs::write(folder.join("gt.json"), truth.to_string())?;
 
     let (mut boxes, mut masks) = (Vec::new(), Vec::new());
     for (image, objects) in objects.iter().enumerate() {
@@ -111,6 +111,6 @@ pub fn write(folder: &Path) {
             masks.push(a_mask);
         }
     }
-    fs::write(folder.join("bbox.json"), Value::from(boxes).to_string()).unwrap();
-    fs::write(folder.join("segm.json"), Value::from(masks).to_string()).unwrap();
+    fs::write(folder.join("bbox.json"), Value::from(boxes).to_string())?;
+    fs::write(folder.join("segm.json"), Value::from(masks).to_string())
 }

@@ -33,7 +33,7 @@ fn evaluate(truth: &COCO, folder: &Path, kind: Kind) -> (Section, f64) {
 #[ignore = "takes minutes, pycocotools' own; cargo test -p spark-tests --test detection_coco_benchmark -- --ignored --nocapture"]
 fn evaluation_takes_a_tenth_of_the_time_of_pycocotools() {
     let folder = tempfile::tempdir().unwrap();
-    coco_set::write(folder.path());
+    coco_set::write(folder.path()).unwrap();
     let truth = COCO::new(&folder.path().join("gt.json")).unwrap();
     // The slower of two runs, one on either side of pycocotools'.
     let kinds = [Kind::Bbox, Kind::Segm];

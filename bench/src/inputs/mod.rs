@@ -4,6 +4,7 @@ pub mod folder;
 pub mod spark;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use backbone::weights::StateDict;
@@ -81,12 +82,18 @@ impl Inputs {
                 make_with_python(settings, &["photographs", &count, &width, &height], &path)
             }
             Self::Folder { files } => folder::make(settings, *files, &path),
-            Self::Coco => whole(&path, |part| {
-                spark_tests::coco_set::write(part);
-                Ok(())
-            }),
-        }
+            Self::Coco => whole(&path, |part| Ok(spark_tests::coco_set::write(part)?)),
+        }?;
+        write_back();
+        Ok(())
     }
+}
+
+/// Has the system write to its disk what has been made, for which the first side
+/// that syncs a file of its own would wait.
+fn write_back() {
+    // Where there is no such program, the first round may be slow.
+    let _ = Command::new("sync").status();
 }
 
 fn make_with_python(settings: &Settings, arguments: &[&str], path: &Path) -> Result<()> {

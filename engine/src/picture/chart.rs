@@ -183,14 +183,22 @@ impl LineChart {
         area.present()
     }
 
-    /// Title, name of the vertical axis, and legend.
+    /// Title, name of the vertical axis, and legend. Where a long legend leaves no
+    /// room beside it, the axis' name stands in the title.
     fn head(&self, canvas: &mut Canvas) {
         let margin = MARGIN as i32;
         let second_line = margin + HEADING.height() as i32 + 8;
-        canvas.text(&self.title, (margin, margin), HEADING, Alignment::Left, INK);
-        canvas.text(&self.y_label, (margin, second_line), BODY, Alignment::Left, INK);
         let mut right = canvas.size().width as i32 - margin;
-        for series in self.series.iter().rev().filter(|series| !series.name.is_empty()) {
+        let named = || self.series.iter().rev().filter(|series| !series.name.is_empty());
+        let legend: u32 = named().map(|s| BODY.width(&s.name) + 6 + LEGEND_LINE + 20).sum();
+        let title = if margin + (BODY.width(&self.y_label) + legend) as i32 > right {
+            format!("{}: {}", self.title, self.y_label)
+        } else {
+            canvas.text(&self.y_label, (margin, second_line), BODY, Alignment::Left, INK);
+            self.title.clone()
+        };
+        canvas.text(&title, (margin, margin), HEADING, Alignment::Left, INK);
+        for series in named() {
             canvas.text(&series.name, (right, second_line), BODY, Alignment::Right, INK);
             right -= (BODY.width(&series.name) + 6 + LEGEND_LINE) as i32;
             let middle = second_line + BODY.height() as i32 / 2;
