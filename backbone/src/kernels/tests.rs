@@ -153,9 +153,10 @@ fn a_transposed_convolution_and_the_one_behind_it_are_one() {
         let conv = draw(&[outputs, channels, 3, 3], Kind::Double);
         let kept = map.detach();
         let recipe = Recipe::new(move || kept.shallow_clone());
-        let ours = up_conv(&map, [&up, &bias, &conv], recipe);
+        // In place, as activations are.
+        let ours = relu6_in_place(&up_conv(&map, [&up, &bias, &conv], recipe));
         let between = map.conv_transpose2d(&up, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1]);
-        let theirs = between.conv2d::<&Tensor>(&conv, None, [1], [1], [1], 1);
+        let theirs = relu6(&between.conv2d::<&Tensor>(&conv, None, [1], [1], [1], 1));
         check(&ours, &theirs, &[&map, &up, &bias, &conv], FLOAT64);
     }
 }

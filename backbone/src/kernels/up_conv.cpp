@@ -73,8 +73,10 @@ at::Tensor interleave(const at::Tensor& map, bool back) {
   const auto height = back ? map.size(2) / 2 : map.size(2);
   const auto width = back ? map.size(3) / 2 : map.size(3);
   const auto source = map.permute({0, 2, 3, 1}).contiguous();
-  auto out = back ? at::empty({images, height, width, 4 * channels}, map.options())
-                  : at::empty({images, 2 * height, 2 * width, channels}, map.options());
+  // No view, which the caller could not change in place.
+  const auto size = back ? std::array{images, 4 * channels, height, width}
+                         : std::array{images, channels, 2 * height, 2 * width};
+  auto out = at::empty(size, map.options().memory_format(at::MemoryFormat::ChannelsLast));
   const auto pair = 2 * channels * static_cast<std::int64_t>(map.element_size());
   const auto* from = static_cast<const char*>(source.const_data_ptr());
   auto* to = static_cast<char*>(out.mutable_data_ptr());
@@ -90,7 +92,7 @@ at::Tensor interleave(const at::Tensor& map, bool back) {
       }
     }
   });
-  return out.permute({0, 3, 1, 2});
+  return out;
 }
 
 // One edge of the map: what lies beyond it, in the up-sampled map, and its part in the result.
