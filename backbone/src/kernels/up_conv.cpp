@@ -189,6 +189,11 @@ struct UpConv : torch::autograd::Function<UpConv> {
 
 at::Tensor* up_conv(const at::Tensor& input, const at::Tensor& up, const at::Tensor& bias,
                     const at::Tensor& conv, rust::Box<Recipe> recipe) {
+  // The operators choose their types one by one.
+  if (autocasts()) {
+    const auto between = at::conv_transpose2d(input, up, bias, Ints{2, 2}, Ints{1, 1});
+    return new at::Tensor(at::conv2d(between, conv, {}, Ints{1, 1}, Ints{1, 1}));
+  }
   return new at::Tensor(UpConv::apply(input, up, bias, conv,
                                       c10::make_intrusive<Again>(input, std::move(recipe))));
 }
