@@ -13,8 +13,17 @@ fn main() {
     let sources = Path::new(SOURCES);
     let mut build = cxx_build::bridge(sources.join("mod.rs"));
     build.std("c++20");
-    let kernels =
-        ["linear", "rows", "depthwise", "up_conv", "norm", "recompute", "conv", "lacking"];
+    let kernels = [
+        "linear",
+        "rows",
+        "depthwise",
+        "up_conv",
+        "norm",
+        "recompute",
+        "conv",
+        "narrow",
+        "lacking",
+    ];
     build.files(kernels.map(|kernel| sources.join(kernel).with_extension("cpp")));
     let include = libtorch::include_folder(&lib);
     for folder in [include.join("torch/csrc/api/include"), include] {

@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
+use crate::kernels;
+
 /// Training or evaluation, the element type of the arithmetic, and the random
 /// draws of drop-path: everything a pass needs besides its input. A value, so
 /// that two models (or two threads) never share hidden state.
@@ -16,6 +18,8 @@ pub struct Mode {
     /// they are; norms keep their statistics in the parameters' type). `None`:
     /// the input's own type.
     pub compute: Option<Kind>,
+    /// Gradients of weights stay in bfloat16: see [`Mode::with_narrow_gradients`].
+    pub narrow_gradients: bool,
     /// Where drop-path takes its draws from.
     pub drop_path: DropPathDraws,
     /// Batch norms normalise with their running statistics and leave them as
@@ -67,6 +71,7 @@ impl Mode {
         Self {
             training: false,
             compute: None,
+            narrow_gradients: false,
             drop_path: DropPathDraws::Off,
             norm_eval: false,
             frozen_parts: 0,
@@ -83,6 +88,14 @@ impl Mode {
     /// The same pass with convolutions and linear layers in `kind`.
     pub fn with_compute(self, kind: impl Into<Option<Kind>>) -> Self {
         Self { compute: kind.into(), ..self }
+    }
+
+    /// The same pass with gradients of convolutions' and linear layers' weights in
+    /// bfloat16, if `on` and that is what the pass computes in: half the memory for
+    /// the same values, which would only be widened. For passes whose gradients are
+    /// not added to others, as sums would be rounded.
+    pub fn with_narrow_gradients(self, on: bool) -> Self {
+        Self { narrow_gradients: on, ..self }
     }
 
     /// The same pass with these drop-path draws.
@@ -126,9 +139,34 @@ impl Mode {
         self.training && !self.norm_eval
     }
 
+    /// How this pass takes weights.
+    pub(crate) fn weights(&self) -> Weights {
+        Weights { compute: self.compute, narrow_gradients: self.narrow_gradients }
+    }
+
     /// `tensor` in the type that arithmetic runs in.
     pub fn cast(&self, tensor: &Tensor) -> Tensor {
         cast(tensor, self.compute)
+    }
+}
+
+/// How a pass takes the weights of convolutions and linear layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weights {
+    compute: Option<Kind>,
+    narrow_gradients: bool,
+}
+
+impl Weights {
+    /// `weight`, which one layer uses once in a pass, in the type that arithmetic
+    /// runs in.
+    pub fn cast(self, weight: &Tensor) -> Tensor {
+        match self.compute {
+            Some(Kind::BFloat16) if self.narrow_gradients && weight.kind() != Kind::BFloat16 => {
+                kernels::narrowed(weight)
+            }
+            kind => cast(weight, kind),
+        }
     }
 }
 

@@ -86,6 +86,10 @@ pub(crate) mod ffi {
             constants: &LambConstants,
         ) -> Result<()>;
 
+        include!("spark-engine/src/optim/norm.hpp");
+
+        fn sum_of_squares(tensor: &Tensor) -> Result<f64>;
+
         include!("spark-engine/src/allocator/allocator.hpp");
 
         fn keep_freed_memory();

@@ -64,7 +64,10 @@ fn main() -> Result<()> {
         optimizer.zero_grad();
         let generators = (0..batch as u64).map(|image| Rng::new(0, &[number, image]));
         let mask = mask::draw(generators, grid, keep, Device::Cpu)?;
-        let mode = Mode::train().with_drop_path(DropPathDraws::Off).with_compute(compute);
+        let mode = Mode::train()
+            .with_drop_path(DropPathDraws::Off)
+            .with_compute(compute)
+            .with_narrow_gradients(true);
         let loss = spark.loss(&images, &mask, &mode)?;
         let forward = lap();
         loss.backward();

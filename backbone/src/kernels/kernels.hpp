@@ -63,6 +63,10 @@ at::Tensor* batch_norm(const at::Tensor& input, const at::Tensor& weight, const 
 at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                         rust::Slice<const std::int64_t> geometry, rust::Box<Recipe> recipe);
 
+// `weight` in bfloat16. Where it is a parameter, its gradient stays in that type, and the parameter
+// accepts gradients of any type from now on.
+at::Tensor* narrowed(const at::Tensor& weight);
+
 // Gives the memory of `tensor` back, which nobody reads any more but the backward pass of what made
 // `result` of it; when that begins, `recipe` makes the tensor again.
 void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe);

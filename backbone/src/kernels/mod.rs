@@ -72,6 +72,7 @@ mod ffi {
             geometry: &[i64],
             recipe: Box<Recipe>,
         ) -> Result<*mut Tensor>;
+        fn narrowed(weight: &Tensor) -> Result<*mut Tensor>;
         fn forget(tensor: &Tensor, result: &Tensor, recipe: Box<Recipe>) -> Result<()>;
         fn pinned(tensor: &Tensor) -> Result<*mut Tensor>;
     }
@@ -100,20 +101,26 @@ fn optional(bias: Option<&Tensor>) -> Tensor {
 /// `rows` `[…, in]` times the transpose of `weight` `[out, in]`, plus `bias`
 /// `[out]`.
 pub(crate) fn linear(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let outputs = weight.size()[0];
-    if is_linear_fast(rows, None, outputs) && weight.kind() == Kind::Float {
+    if is_linear_fast(rows, None, weight.size()[0]) && weight.kind() == Kind::Float {
         return linear_by_onednn(rows, weight, bias);
     }
-    rows.linear(weight, bias)
+    // Of rows that lie apart libtorch would make many products, where no gradient is
+    // wanted.
+    as_matrix(rows, |rows| rows.linear(weight, bias))
 }
 
 /// [`linear`] of float32 on the processor.
 fn linear_by_onednn(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let mut size = rows.size();
-    let flat = rows.reshape([-1, size[size.len() - 1]]);
     let bias = optional(bias);
-    let product = take(ffi::linear(borrow(&flat), borrow(weight), borrow(&bias)));
-    *size.last_mut().expect("rows have a last dimension") = weight.size()[0];
+    as_matrix(rows, |rows| take(ffi::linear(borrow(rows), borrow(weight), borrow(&bias))))
+}
+
+/// What `product` makes of `rows` `[…, in]` as a matrix, as `[…, out]`.
+fn as_matrix(rows: &Tensor, product: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+    let mut size = rows.size();
+    let last = size.len() - 1;
+    let product = product(&rows.reshape([-1, size[last]]));
+    size[last] = product.size()[1];
     product.view(size.as_slice())
 }
 
@@ -275,6 +282,12 @@ pub(crate) fn convolution(
     let bias = optional(bias);
     let (input, weight, bias) = (borrow(input), borrow(weight), borrow(&bias));
     take(ffi::convolution(input, weight, bias, &numbers, Box::new(recipe)))
+}
+
+/// `weight` in bfloat16. The gradient of a parameter stays in that type, rather than
+/// be copied to the parameter's.
+pub(crate) fn narrowed(weight: &Tensor) -> Tensor {
+    take(ffi::narrowed(borrow(weight)))
 }
 
 /// How to make a tensor again. Run by the thread of the backward pass.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "spark-backbone/src/kernels/common.hpp"
+#include "spark-backbone/src/kernels/convert.hpp"
 #include "spark-backbone/src/kernels/kernels.hpp"
 #include "spark-backbone/src/kernels/parallel.hpp"
 #include "spark-backbone/src/kernels/processors.hpp"
@@ -30,26 +31,6 @@ constexpr std::int64_t kRun = 16;
 constexpr std::int64_t kChunks = 128;
 // Elements for which a thread is worth waking.
 constexpr std::int64_t kGrain = 1 << 14;
-
-#define SPARK_INLINE __attribute__((always_inline)) inline
-
-// Conversions that compilers make vectors of.
-SPARK_INLINE float widen(float value) { return value; }
-SPARK_INLINE double widen(double value) { return value; }
-SPARK_INLINE float widen(c10::BFloat16 value) {
-  const auto bits = static_cast<std::uint32_t>(value.x) << 16;
-  float wide;
-  __builtin_memcpy(&wide, &bits, sizeof wide);
-  return wide;
-}
-SPARK_INLINE void narrow(float value, float* to) { *to = value; }
-SPARK_INLINE void narrow(double value, double* to) { *to = value; }
-SPARK_INLINE void narrow(float value, c10::BFloat16* to) {
-  std::uint32_t bits;
-  __builtin_memcpy(&bits, &value, sizeof bits);
-  const auto rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  to->x = static_cast<std::uint16_t>(value != value ? 0x7fc0 : rounded);
-}
 
 // The rows of one chunk.
 struct Rows {

@@ -142,7 +142,7 @@ impl Conv2d {
     ) -> Tensor {
         let Sliding { stride, dilation, .. } = self.sliding;
         let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
-        let compute = mode.compute;
+        let weights = mode.weights();
         let plain = |weight: &Tensor| {
             let [stride, padding, dilation] =
                 [stride, padding, dilation].map(|(vertical, horizontal)| [vertical, horizontal]);
@@ -150,7 +150,7 @@ impl Conv2d {
         };
         with_copy(
             &self.weight,
-            move |weight| cast(weight, compute),
+            move |weight| weights.cast(weight),
             |weight| match recipe {
                 Some(recipe) if x.device() == Device::Cpu => {
                     let geometry = [stride, padding, dilation];
@@ -240,13 +240,36 @@ impl Conv2d {
     /// `rows` `[N, h, w, kh·kw·in]` to maps `[N, out, h, w]`.
     fn multiply_rows(&self, rows: &Tensor, mode: &Mode) -> Tensor {
         let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
-        let compute = mode.compute;
+        let weights = mode.weights();
         with_copy(
             &self.weight,
-            move |weight| cast(weight, compute).permute([0, 2, 3, 1]).flatten(1, 3),
+            move |weight| as_matrix(&weights.cast(weight)),
             |weight| kernels::linear(&mode.cast(rows), weight, bias.as_ref()).permute([0, 3, 1, 2]),
         )
     }
+
+    /// The output for a norm, which would keep it: made again where that takes a
+    /// product whose rows are shorter than those it saves, of visible patches.
+    pub fn for_norm(&self, x: Recomputed, mode: &Mode) -> Recomputed {
+        let [outputs, inputs, ..] = self.weight.size()[..] else { unreachable!("four dimensions") };
+        let packed = matches!(x.map(), FeatureMap::Patches { .. });
+        if !(packed && self.is_pointwise() && self.bias.is_none() && outputs > inputs) {
+            return self.consume(x, mode).into();
+        }
+        let (again, weight) = (x.recipe(), self.weight.detach());
+        let (stride, compute) = (self.sliding.stride, mode.compute);
+        Recomputed::new(self.consume(x, mode), move || {
+            let rows = strided_rows(&cast(&again.follow(), compute), stride);
+            let weight = as_matrix(&cast(&weight, compute));
+            kernels::linear(&rows, &weight, None).permute([0, 3, 1, 2])
+        })
+    }
+}
+
+/// The kernel `[out, in, kh, kw]` as a matrix `[out, kh·kw·in]`: a view, as kernels
+/// lie in channels-last memory.
+fn as_matrix(weight: &Tensor) -> Tensor {
+    weight.permute([0, 2, 3, 1]).flatten(1, 3)
 }
 
 impl Layer for Conv2d {

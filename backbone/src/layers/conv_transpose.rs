@@ -39,8 +39,9 @@ impl ConvTranspose4x4 {
         let kept = x.map().tensor().detach();
         let (x, recipe) = x.prepared(move |x| cast(x, compute));
         let recipe = recipe.unwrap_or_else(|| Recipe::new(move || cast(&kept, compute)));
-        let weights = [&self.weight, &self.bias, &conv.weight].map(|weight| mode.cast(weight));
-        FeatureMap::Grid(kernels::up_conv(&x, weights.each_ref(), recipe))
+        let weights = mode.weights();
+        let [up, conv] = [&self.weight, &conv.weight].map(|weight| weights.cast(weight));
+        FeatureMap::Grid(kernels::up_conv(&x, [&up, &mode.cast(&self.bias), &conv], recipe))
     }
 
     /// On a processor, where convolution kernels are slow on maps as small as
@@ -50,10 +51,11 @@ impl ConvTranspose4x4 {
         let size = x.map().tensor().size();
         let (images, height, width) = (size[0], size[2], size[3]);
         let (channels, compute) = (self.bias.numel() as i64, mode.compute);
+        let weights = mode.weights();
         let rows = move |x: &Tensor| cast(x, compute).permute([0, 2, 3, 1]).flatten(0, 2);
         let sums = with_copy(
             &self.weight,
-            move |weight| cast(weight, compute),
+            move |weight| weights.cast(weight),
             |weight| {
                 let wide = weight.permute([2, 3, 1, 0]).flatten(0, 2);
                 let parts = x.consume(rows, |rows| kernels::linear(rows, &wide, None));

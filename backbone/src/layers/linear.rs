@@ -36,10 +36,10 @@ impl Linear {
 
     /// The map of rows `[…, in]` to `[…, out]`.
     pub fn on_rows(&self, rows: &Tensor, mode: &Mode) -> Tensor {
-        let compute = mode.compute;
+        let weights = mode.weights();
         with_copy(
             &self.weight,
-            move |weight| cast(weight, compute),
+            move |weight| weights.cast(weight),
             |weight| kernels::linear(&mode.cast(rows), weight, Some(&mode.cast(&self.bias))),
         )
     }

@@ -50,26 +50,30 @@ impl BatchNorm2d {
 
 impl BatchNorm2d {
     /// The activation of the normalised map, for one layer.
-    pub fn then(&self, activation: Activation, x: &FeatureMap, mode: &Mode) -> Recomputed {
+    pub fn then(&self, activation: Activation, x: Recomputed, mode: &Mode) -> Recomputed {
+        let map = x.map();
         let fused = mode.uses_batch_statistics()
             && mode.sync_batch_norm.is_none()
-            && !matches!(x, FeatureMap::Masked { .. })
-            && kernels::is_batch_norm_fused(x.tensor(), self.weight.kind());
+            && !matches!(map, FeatureMap::Masked { .. })
+            && kernels::is_batch_norm_fused(map.tensor(), self.weight.kind());
         match activation.bounds() {
             Some(bounds) if fused => self.clamped(bounds, x),
-            _ => activation.forward_in_place(self.normalised(x, mode)).into(),
+            _ => activation.forward_in_place(self.normalised(map, mode)).into(),
         }
     }
 
     /// The normalised map, clamped, by kernels of our own.
-    fn clamped(&self, bounds: [f64; 2], x: &FeatureMap) -> Recomputed {
+    fn clamped(&self, bounds: [f64; 2], x: Recomputed) -> Recomputed {
         self.count();
         let running = [&self.running_mean, &self.running_var];
-        let statistics = kernels::batch_statistics(x.tensor(), running, MOMENTUM, EPS);
-        let map =
-            x.map(|x| kernels::batch_norm(x, [&self.weight, &self.bias], &statistics, bounds));
-        let [x, weight, bias] = [x.tensor(), &self.weight, &self.bias].map(Tensor::detach);
-        Recomputed::new(map, move || kernels::batch_norm(&x, [&weight, &bias], &statistics, bounds))
+        let statistics = kernels::batch_statistics(x.map().tensor(), running, MOMENTUM, EPS);
+        let affine = [&self.weight, &self.bias];
+        let again = x.recipe();
+        let map = x.reduce(|map| map.map(|x| kernels::batch_norm(x, affine, &statistics, bounds)));
+        let [weight, bias] = affine.map(Tensor::detach);
+        Recomputed::new(map, move || {
+            kernels::batch_norm(&again.follow(), [&weight, &bias], &statistics, bounds)
+        })
     }
 
     /// Counts a forward in training mode.
@@ -109,7 +113,7 @@ impl Layer for BatchNorm2d {
     }
 
     fn recomputed(&self, x: &FeatureMap, mode: &Mode) -> Recomputed {
-        self.then(Activation::Identity, x, mode)
+        self.then(Activation::Identity, x.clone().into(), mode)
     }
 }
 

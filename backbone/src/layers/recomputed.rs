@@ -72,6 +72,16 @@ impl Recomputed {
         output
     }
 
+    /// What `layer` makes of the map. Its tensor is forgotten where it can be made
+    /// again.
+    pub(super) fn reduce(self, layer: impl FnOnce(&FeatureMap) -> FeatureMap) -> FeatureMap {
+        let output = layer(&self.map);
+        if let Some(recipe) = self.recipe {
+            kernels::forget(self.map.tensor(), output.tensor(), recipe);
+        }
+        output
+    }
+
     /// What `prepare` makes of the map's tensor, and how to make it again where
     /// that saves memory.
     pub(super) fn prepared(

@@ -186,17 +186,22 @@ impl Block {
     }
 }
 
+/// The convolution and norm whose output is added to the other branch's.
+fn last_of_branch((conv, norm): &(Conv2d, BatchNorm2d), x: Recomputed, mode: &Mode) -> FeatureMap {
+    norm.then(Activation::Identity, conv.for_norm(x, mode), mode).into_map()
+}
+
 impl Layer for Block {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
         let shortcut = match &self.downsample {
-            Some((conv, norm)) => norm.forward(&conv.forward(x, mode), mode),
+            Some(layers) => last_of_branch(layers, x.clone().into(), mode),
             None => x.clone(),
         };
         let (last, inner) = self.convolutions.split_last().expect("a block has convolutions");
         let y = inner.iter().fold(Recomputed::from(x.clone()), |y, (conv, norm)| {
-            norm.then(Activation::Relu, &conv.consume(y, mode), mode)
+            norm.then(Activation::Relu, conv.consume(y, mode).into(), mode)
         });
-        let y = last.1.forward(&last.0.consume(y, mode), mode);
+        let y = last_of_branch(last, y, mode);
         let y = self.drop_path.forward(&y, mode).add(&shortcut);
         Activation::Relu.forward_in_place(y)
     }
@@ -263,7 +268,7 @@ impl Backbone for ResNet {
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
         let frozen = mode.frozen();
         let stem = mode.part(0, &frozen);
-        let x = self.bn1.then(Activation::Relu, &self.conv1.forward(x, stem), stem);
+        let x = self.bn1.then(Activation::Relu, self.conv1.forward(x, stem).into(), stem);
         let mut x = self.maxpool.consume(x, stem);
         let mut features = Vec::with_capacity(4);
         for (stage, layer) in self.layers.iter().enumerate().take(mode.stages) {

@@ -5,11 +5,12 @@ use backbone::layers::{
     Activation, AvgPool2d, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, GroupNorm, Layer,
     LayerNorm2d, LayerScale, Linear, MaxPool2d, SqueezeExcite, global_avg_pool,
 };
-use backbone::{DropPathDraws, FeatureMap, Init, Mode};
+use backbone::models::{BlockKind, BuildOptions, ConvNeXt, ConvNeXtConfig, ResNet, ResNetConfig};
+use backbone::{Backbone, DropPathDraws, FeatureMap, Init, Mode};
 use tch::nn::{Path, VarStore};
 use tch::{Device, Kind, Tensor};
 
-use crate::support::{Case, Execution, Outcome, compare, fill, without_amx};
+use crate::support::{Case, Execution, Outcome, compare, fill, train, without_amx};
 
 /// Rounding of 24-bit significands through a few layers whose norms divide by
 /// deviations well below one.
@@ -163,4 +164,52 @@ fn many_positions_in_narrow_types() {
             assert_eq!(global_avg_pool(&x).double_value(&[0, 0]), 1.0, "{kind:?} {execution:?}");
         }
     }
+}
+
+/// Passes that keep gradients narrow give the same ones, bit for bit, and those of
+/// the weights of convolutions and linear layers in bfloat16.
+#[test]
+fn narrow_gradients_are_the_wide_ones() {
+    type Build = fn(&Path) -> Box<dyn Backbone>;
+    let builds: [Build; 2] = [
+        |path| {
+            let config = ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]);
+            Box::new(ResNet::new(path, &config, &BuildOptions::default()))
+        },
+        |path| {
+            let config = ConvNeXtConfig::doubling([1, 1, 1, 1], 8);
+            Box::new(ConvNeXt::new(path, &config, &BuildOptions::default()))
+        },
+    ];
+    let case = Case { patches: (2, 3), patch: (32, 32), ..case() };
+    let gradients = |build: Build, narrow: bool| {
+        let mut store = VarStore::new(Device::Cpu);
+        let network = build(&store.root());
+        fill(&mut store, 1);
+        store.float();
+        let images = case.input(3).to_kind(Kind::Float);
+        let map = FeatureMap::patches(&images, &case.mask()).unwrap();
+        let mode = train().with_compute(Kind::BFloat16).with_narrow_gradients(narrow);
+        let features = network.forward(&map, &mode).unwrap();
+        let squares = |map: &FeatureMap| map.tensor().to_kind(Kind::Float).square().mean(None);
+        features.iter().map(squares).sum::<Tensor>().backward();
+        let named = store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad());
+        let gradients = named.map(|(name, tensor)| (name, tensor.grad()));
+        gradients.filter(|(_, gradient)| gradient.defined()).collect::<Outcome>()
+    };
+    without_amx("element_types::narrow_gradients_are_the_wide_ones", || {
+        for build in builds {
+            let (narrow, wide) = (gradients(build, true), gradients(build, false));
+            assert!(narrow.keys().eq(wide.keys()));
+            for (name, gradient) in &wide {
+                let kept = &narrow[name];
+                // Depthwise kernels compute in float32.
+                let stays = gradient.dim() > 1 && gradient.size()[1] > 1;
+                let kind = if stays { Kind::BFloat16 } else { Kind::Float };
+                assert_eq!((kept.kind(), gradient.kind()), (kind, Kind::Float), "{name}");
+                assert!(kept.to_kind(Kind::Float).equal(gradient), "{name}");
+                assert!(gradient.abs().max().double_value(&[]) > 0.0, "{name}");
+            }
+        }
+    });
 }

@@ -110,8 +110,10 @@ impl Step {
         self.gradients.begin()?;
         let batch = self.images.size()[0];
         let mask = PatchMask::from_visible(batch, self.grid, &self.visible, Device::Cpu)?;
-        let mode =
-            Mode::train().with_compute(self.precision.compute()).with_drop_path(DropPathDraws::Off);
+        let mode = Mode::train()
+            .with_compute(self.precision.compute())
+            .with_narrow_gradients(true)
+            .with_drop_path(DropPathDraws::Off);
         let loss = self.spark.loss(&self.images, &mask, &mode)?;
         self.gradients.backward(&loss, true)?;
         training::update(&mut self.optimizer, None, self.lr, self.weight_decay);

@@ -64,6 +64,7 @@ pub(crate) fn on_running_statistics(mode: &Mode) -> Mode {
     Mode {
         training: mode.training,
         compute: mode.compute,
+        narrow_gradients: mode.narrow_gradients,
         drop_path: match &mode.drop_path {
             backbone::DropPathDraws::Off => backbone::DropPathDraws::Off,
             backbone::DropPathDraws::Generator => backbone::DropPathDraws::Generator,

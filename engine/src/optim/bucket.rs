@@ -38,7 +38,8 @@ struct Bucket<const S: usize> {
 /// Parameters to update together, with their gradients and states.
 pub(super) struct Work<const S: usize> {
     pub params: Vec<Tensor>,
-    /// In the parameter's shape, or flat over all of `params`.
+    /// In the parameter's shape, or flat over all of `params`; of a single one
+    /// perhaps in bfloat16.
     pub grad: Tensor,
     /// Shaped as `grad`; views of the optimizer's own.
     pub state: [Tensor; S],
@@ -64,6 +65,11 @@ impl<const S: usize> Work<S> {
             self.grad = grad;
         }
         self.state.iter().all(|state| same_layout(state, param))
+    }
+
+    /// Brings a narrow gradient to its parameter's type.
+    pub fn widen(&mut self) {
+        self.grad = self.grad.to_kind(self.params[0].kind());
     }
 
     /// Views of `tensor`, which is shaped as `grad`, one for each parameter
@@ -215,7 +221,9 @@ impl<const S: usize> Bucket<S> {
             let grad = match grads.as_slice() {
                 [grad] => grad.shallow_clone(),
                 several => {
-                    Tensor::cat(&several.iter().map(|g| g.reshape(-1)).collect::<Vec<_>>(), 0)
+                    let kind = params[0].kind();
+                    let flat = several.iter().map(|grad| grad.reshape(-1).to_kind(kind));
+                    Tensor::cat(&flat.collect::<Vec<_>>(), 0)
                 }
             };
             let state = std::array::from_fn(|i| self.state[i].shallow_clone());

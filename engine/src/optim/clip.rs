@@ -3,14 +3,24 @@
 use tch::{Device, Kind, Tensor};
 
 use super::bucket::Work;
+use crate::bridge::{borrow, ffi};
 use crate::{Error, Result};
 
-/// The L2 norm over all gradients, 0-d on their device; 0 where there are none.
+/// The L2 norm over all gradients, 0-d on their device and in the parameters' type;
+/// 0 where there are none.
 pub(super) fn global_norm<const S: usize>(work: &[Work<S>]) -> Tensor {
-    if work.is_empty() {
+    let Some(first) = work.first() else {
         return Tensor::zeros([0; 0], (Kind::Float, Device::Cpu));
+    };
+    let kind = first.params[0].kind();
+    if first.grad.device() == Device::Cpu {
+        let squares = work.iter().map(|piece| {
+            ffi::sum_of_squares(borrow(&piece.grad)).unwrap_or_else(|error| panic!("{error}"))
+        });
+        return Tensor::from(squares.sum::<f64>().sqrt()).to_kind(kind);
     }
-    let norms: Vec<Tensor> = work.iter().map(|piece| piece.grad.norm()).collect();
+    let norms: Vec<Tensor> =
+        work.iter().map(|piece| piece.grad.norm_scalaropt_dtype(2, kind)).collect();
     Tensor::stack(&norms, 0).norm()
 }
 
@@ -22,11 +32,12 @@ pub(super) fn scale_gradients<const S: usize>(work: &mut [Work<S>], coefficient:
 }
 
 /// Clips as `torch.nn.utils.clip_grad_norm_`: by max / (norm + 1e-6), at
-/// most 1. Returns the norm before.
+/// most 1, and brings all to their parameters' type. Returns the norm before.
 pub(super) fn clip_grad_norm<const S: usize>(
     work: &mut [Work<S>],
     max_norm: Option<f64>,
 ) -> Tensor {
+    work.iter_mut().for_each(Work::widen);
     let norm = global_norm(work);
     if let Some(max_norm) = max_norm {
         let coefficient = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "backbone/src/kernels/convert.hpp"
 #include "backbone/src/kernels/parallel.hpp"
 #include "backbone/src/kernels/processors.hpp"
 #include "spark-engine/src/bridge.rs.h"
@@ -27,9 +28,9 @@ struct Norms {
 };
 
 // Advances both averages and writes m̂ / (√v̂ + eps) + weight decay · parameter.
-#define SPARK_DEFINE(T)                                                                          \
+#define SPARK_DEFINE_DIRECTION(T, G)                                                             \
   SPARK_FOR_EVERY_PROCESSOR void direction(const T* __restrict parameter,                        \
-                                           const T* __restrict gradient, T* __restrict average,  \
+                                           const G* __restrict gradient, T* __restrict average,  \
                                            T* __restrict square, T* __restrict update,           \
                                            std::int64_t count,                                   \
                                            const LambConstants& constants, T scale) {            \
@@ -38,15 +39,20 @@ struct Norms {
     const T root2 = std::sqrt(constants.bias_correction2), eps = constants.eps;                  \
     const T decay = constants.weight_decay;                                                      \
     for (std::int64_t i = 0; i < count; ++i) {                                                   \
-      const T g = gradient[i] * scale;                                                           \
+      const T g = kernels::widen(gradient[i]) * scale;                                           \
       const T m = average[i] * beta1 + g * beta3;                                                \
       const T v = square[i] * beta2 + g * g * rest2;                                             \
       average[i] = m;                                                                            \
       square[i] = v;                                                                             \
       update[i] = m / correction1 / (std::sqrt(v) / root2 + eps) + parameter[i] * decay;         \
     }                                                                                            \
-  }                                                                                              \
-                                                                                                 \
+  }
+
+SPARK_DEFINE_DIRECTION(float, float)
+SPARK_DEFINE_DIRECTION(float, c10::BFloat16)
+SPARK_DEFINE_DIRECTION(double, double)
+
+#define SPARK_DEFINE(T)                                                                          \
   /* Eight sums each, which the compiler may add up side by side. */                             \
   SPARK_FOR_EVERY_PROCESSOR Norms squares(const T* parameter, const T* update,                   \
                                           std::int64_t count) {                                  \
@@ -79,8 +85,8 @@ struct Norms {
 SPARK_DEFINE(float)
 SPARK_DEFINE(double)
 
-template <typename T>
-void update_one(T* parameter, const T* gradient, T* average, T* square, T* update,
+template <typename T, typename G>
+void update_one(T* parameter, const G* gradient, T* average, T* square, T* update,
                 std::int64_t count, const LambConstants& constants, T scale) {
   const auto parts = (count + kPart - 1) / kPart;
   std::vector<Norms> norms(parts);
@@ -109,6 +115,25 @@ void update_one(T* parameter, const T* gradient, T* average, T* square, T* updat
   });
 }
 
+// T is the type of all but the gradient's elements, G.
+template <typename T, typename G>
+void update_all(const TensorList& parameters, const at::Tensor& gradient,
+                const at::Tensor& average, const at::Tensor& square,
+                const at::Tensor& coefficient, const LambConstants& constants) {
+  const auto scratch = at::empty({gradient.numel()}, average.options());
+  const auto* from = gradient.const_data_ptr<G>();
+  auto* averages = average.mutable_data_ptr<T>();
+  auto* squares = square.mutable_data_ptr<T>();
+  auto* updates = scratch.mutable_data_ptr<T>();
+  const auto scale = *coefficient.const_data_ptr<T>();
+  std::int64_t at = 0;
+  for (const auto& parameter : parameters.tensors) {
+    update_one(parameter.mutable_data_ptr<T>(), from + at, averages + at, squares + at,
+               updates + at, parameter.numel(), constants, scale);
+    at += parameter.numel();
+  }
+}
+
 }  // namespace
 
 void lamb_update(const TensorList& parameters, const at::Tensor& gradient,
@@ -119,19 +144,13 @@ void lamb_update(const TensorList& parameters, const at::Tensor& gradient,
   for (const auto& parameter : parameters.tensors) needed += parameter.numel();
   TORCH_CHECK(needed == count && average.numel() == count && square.numel() == count,
               "parameters of ", needed, " elements have a gradient of ", count);
-  auto scratch = at::empty({count}, gradient.options());
-  AT_DISPATCH_FLOATING_TYPES(gradient.scalar_type(), "lamb_update", [&] {
-    const auto* from = gradient.const_data_ptr<scalar_t>();
-    auto* averages = average.mutable_data_ptr<scalar_t>();
-    auto* squares = square.mutable_data_ptr<scalar_t>();
-    auto* updates = scratch.mutable_data_ptr<scalar_t>();
-    const auto scale = *coefficient.const_data_ptr<scalar_t>();
-    std::int64_t at = 0;
-    for (const auto& parameter : parameters.tensors) {
-      update_one(parameter.mutable_data_ptr<scalar_t>(), from + at, averages + at, squares + at,
-                 updates + at, parameter.numel(), constants, scale);
-      at += parameter.numel();
-    }
+  const auto type = average.scalar_type();
+  if (type == at::kFloat && gradient.scalar_type() == at::kBFloat16) {
+    update_all<float, c10::BFloat16>(parameters, gradient, average, square, coefficient, constants);
+    return;
+  }
+  AT_DISPATCH_FLOATING_TYPES(type, "lamb_update", [&] {
+    update_all<scalar_t, scalar_t>(parameters, gradient, average, square, coefficient, constants);
   });
 }
 

@@ -189,6 +189,7 @@ impl Optimizer for Lamb {
                 if piece.make_dense() {
                     self.update_fused(&piece, &constants, &coefficient);
                 } else {
+                    piece.widen();
                     let _ = piece.grad.g_mul_(&coefficient);
                     self.update(piece, &constants);
                 }

@@ -239,3 +239,30 @@ fn lambs_kernel_and_its_operators_agree() {
     let moved = (&dense[2].1 - &model()[2].1).abs().max().double_value(&[]);
     assert!(moved > 1e-3, "or nothing was compared: {moved}");
 }
+
+/// Gradients in bfloat16, as passes leave them that keep them narrow, update as the
+/// same values in float32 do.
+#[test]
+fn narrow_gradients_update_as_wide_ones() {
+    for (what, make) in optimizers() {
+        let trained = [true, false].map(|narrow| {
+            let params = model();
+            let mut optimizer = make(param_groups(clones(&params)));
+            let norms = [0, 1, 2].map(|_| {
+                optimizer.zero_grad();
+                let sums = params.iter().map(|(_, param)| param.cos().sum(Kind::Float));
+                sums.sum::<Tensor>().backward();
+                for (_, param) in params.iter().filter(|(_, param)| param.dim() > 1) {
+                    let rounded = param.grad().to_kind(Kind::BFloat16);
+                    let kept = if narrow { rounded } else { rounded.to_kind(Kind::Float) };
+                    param.grad().set_data(&kept);
+                }
+                optimizer.step(0.01, 0.05).grad_norm.double_value(&[])
+            });
+            (params, norms)
+        });
+        let [(narrow, norms), (wide, wide_norms)] = &trained;
+        assert_eq!(norms, wide_norms, "{what}");
+        assert_same(narrow, wide, what);
+    }
+}

@@ -45,8 +45,8 @@ impl UpBlock {
     /// The block's output, for the next one.
     fn between(&self, x: Recomputed, mode: &Mode) -> Recomputed {
         let x = self.up_sample.then(&self.conv0, x, mode);
-        let x = self.norm1.then(Activation::Relu6, &x, mode);
-        self.norm4.then(Activation::Identity, &self.conv3.consume(x, mode), mode)
+        let x = self.norm1.then(Activation::Relu6, x.into(), mode);
+        self.norm4.then(Activation::Identity, self.conv3.consume(x, mode).into(), mode)
     }
 }
 

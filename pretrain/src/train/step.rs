@@ -74,6 +74,7 @@ impl Trainer {
         let mask = mask::draw(generators, grid, keep, self.device)?;
         let mode = Mode::train()
             .with_compute(self.config.precision.compute())
+            .with_narrow_gradients(self.config.accum_steps == 1 && self.world.is_alone())
             .with_sync_batch_norm(self.sync_batch_norm())
             .with_drop_path(self.drop_path_draws(epoch, positions));
         Ok(self.spark.loss(images, &mask, &mode)?)

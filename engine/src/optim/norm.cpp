@@ -1,0 +1,62 @@
+#include "spark-engine/src/optim/norm.hpp"
+
+#include <ATen/Dispatch.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "backbone/src/kernels/convert.hpp"
+#include "backbone/src/kernels/parallel.hpp"
+#include "backbone/src/kernels/processors.hpp"
+
+namespace spark {
+
+namespace {
+
+// Elements that a thread sums at a time, whatever the number of threads, so that sums are the same
+// on all of them.
+constexpr std::int64_t kPart = 1 << 15;
+
+// Eight sums, which the compiler may add up side by side.
+#define SPARK_DEFINE(T)                                                                          \
+  SPARK_FOR_EVERY_PROCESSOR double squares(const T* values, std::int64_t count) {                \
+    double sums[8] = {};                                                                         \
+    std::int64_t i = 0;                                                                          \
+    for (; i + 8 <= count; i += 8) {                                                             \
+      for (int lane = 0; lane < 8; ++lane) {                                                     \
+        const double value = kernels::widen(values[i + lane]);                                   \
+        sums[lane] += value * value;                                                             \
+      }                                                                                          \
+    }                                                                                            \
+    for (; i < count; ++i) {                                                                     \
+      const double value = kernels::widen(values[i]);                                            \
+      sums[0] += value * value;                                                                  \
+    }                                                                                            \
+    return std::accumulate(sums, sums + 8, 0.0);                                                 \
+  }
+
+SPARK_DEFINE(float)
+SPARK_DEFINE(double)
+SPARK_DEFINE(c10::BFloat16)
+
+}  // namespace
+
+double sum_of_squares(const at::Tensor& tensor) {
+  const auto dense = tensor.is_non_overlapping_and_dense() ? tensor : tensor.contiguous();
+  const auto count = dense.numel();
+  std::vector<double> sums((count + kPart - 1) / kPart);
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, dense.scalar_type(), "sum_of_squares", [&] {
+    const auto* values = dense.const_data_ptr<scalar_t>();
+    kernels::parallel_for(sums.size(), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (auto part = begin; part < end; ++part) {
+        const auto from = part * kPart;
+        sums[part] = squares(values + from, std::min(kPart, count - from));
+      }
+    });
+  });
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+}  // namespace spark
