@@ -4,6 +4,7 @@ use backbone::send;
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
 
+use crate::bridge::tensor_of;
 use crate::distributed::World;
 use crate::{Error, Result};
 
@@ -81,9 +82,7 @@ pub fn use_threads(threads: usize) -> usize {
 /// # Errors
 /// [`Error::Invalid`] with what libtorch says, if it does not take the array.
 pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
-    let images = Tensor::try_from(images)
-        .map_err(|e| Error::invalid("batch", e, "libtorch must take it"))?;
-    Ok(send(&images, device).to_kind(kind))
+    Ok(send(&tensor_of(images)?, device).to_kind(kind))
 }
 
 /// Lets cuDNN try its algorithms on each new size and keep the fastest: for
@@ -104,5 +103,27 @@ pub fn described(device: Device, threads: usize) -> String {
     match device {
         Device::Cpu => format!("cpu, {threads} threads"),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array4;
+    use tch::{Device, Kind, Tensor};
+
+    use super::upload;
+
+    /// Whatever the order in which the array's values lie.
+    #[test]
+    fn a_batch_keeps_its_values_and_their_places() {
+        let numbers = Array4::from_shape_fn((2, 3, 4, 5), |(n, c, h, w)| {
+            (((n * 3 + c) * 4 + h) * 5 + w) as f32
+        });
+        let transposed = numbers.clone().permuted_axes([0, 2, 3, 1]);
+        let expected = Tensor::arange(120, (Kind::Float, Device::Cpu)).view([2, 3, 4, 5]);
+        let on = |array: &Array4<f32>, kind| upload(array, Device::Cpu, kind).unwrap();
+        assert_eq!(on(&numbers, Kind::Float), expected);
+        assert_eq!(on(&numbers, Kind::Double), expected.to_kind(Kind::Double));
+        assert_eq!(on(&transposed, Kind::Float), expected.permute([0, 2, 3, 1]));
     }
 }

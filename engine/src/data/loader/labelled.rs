@@ -10,6 +10,7 @@ use super::super::transforms::Transform;
 use super::pool::Images;
 use super::source::{ImageSource, Slot, Source};
 use crate::Result;
+use crate::bridge::tensor_of;
 use crate::rng::Rng;
 
 /// The images of a batch and their classes.
@@ -32,7 +33,7 @@ impl LabelledImages {
     /// # Errors
     /// Images that make no tensor.
     pub fn present(self) -> Result<Option<(Tensor, Vec<i64>)>> {
-        let images = Tensor::try_from(&*self.images).map_err(backbone::Error::from)?;
+        let images = tensor_of(&self.images)?;
         let there: Vec<i64> =
             (0..).zip(&self.labels).filter(|(_, l)| **l != Self::MISSING).map(|(i, _)| i).collect();
         if there.is_empty() {
