@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-use crate::support::{Case, FLOAT64};
+use crate::support::{Case, close_with_gradients};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -35,18 +35,9 @@ proptest! {
         let mode = Mode::train();
         let ours = conv.forward_filled(&map, &token, &mode);
         let theirs = conv.forward(&FeatureMap::Grid(fill(&map, &token)), &mode);
-        let difference = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
-        prop_assert!(difference(&ours, theirs.tensor()) < FLOAT64);
-
         let variables = store.trainable_variables();
         let mut leaves: Vec<&Tensor> = variables.iter().collect();
         leaves.extend([&grid, &token]);
-        let factor = ours.randn_like();
-        let gradients = |y: &Tensor| {
-            Tensor::run_backward(&[(y * &factor).sum(Kind::Double)], &leaves, true, false)
-        };
-        for (ours, theirs) in gradients(&ours).iter().zip(gradients(theirs.tensor())) {
-            prop_assert!(difference(ours, &theirs) < FLOAT64);
-        }
+        close_with_gradients(&ours, theirs.tensor(), &leaves);
     }
 }

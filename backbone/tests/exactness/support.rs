@@ -250,6 +250,18 @@ pub fn close(name: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
     );
 }
 
+/// Float64 values and their gradients by `leaves`, under random weights, agree to
+/// [`FLOAT64`].
+pub fn close_with_gradients(ours: &Tensor, theirs: &Tensor, leaves: &[&Tensor]) {
+    close("value", ours, theirs, FLOAT64);
+    let factor = theirs.randn_like();
+    let gradients =
+        |y: &Tensor| Tensor::run_backward(&[(y * &factor).sum(Kind::Double)], leaves, true, false);
+    for (number, (ours, theirs)) in gradients(ours).iter().zip(gradients(theirs)).enumerate() {
+        close(&format!("gradient {number}"), ours, &theirs, FLOAT64);
+    }
+}
+
 /// The largest absolute value.
 pub fn largest(tensor: &Tensor) -> f64 {
     let value = tensor.to_kind(Kind::Double).abs().max().double_value(&[]);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-use crate::support::FLOAT64;
+use crate::support::close_with_gradients;
 
 /// Both layers, in float64 with biases that are not zero.
 fn layers(channels: i64, outputs: i64) -> (VarStore, ConvTranspose4x4, Conv2d) {
@@ -21,21 +21,6 @@ fn layers(channels: i64, outputs: i64) -> (VarStore, ConvTranspose4x4, Conv2d) {
         }
     });
     (store, up, conv)
-}
-
-/// Values, and gradients by `leaves`.
-fn check(ours: &Tensor, theirs: &Tensor, leaves: &[&Tensor]) {
-    let difference = |a: &Tensor, b: &Tensor| {
-        assert_eq!(a.size(), b.size());
-        (a - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]).max(1.0)
-    };
-    assert!(difference(ours, theirs) < FLOAT64);
-    let factor = theirs.randn_like();
-    let gradients =
-        |y: &Tensor| Tensor::run_backward(&[(y * &factor).sum(Kind::Double)], leaves, false, false);
-    for (ours, theirs) in gradients(ours).iter().zip(gradients(theirs)) {
-        assert!(difference(ours, &theirs) < FLOAT64);
-    }
 }
 
 proptest! {
@@ -62,11 +47,11 @@ proptest! {
         };
         let up_alone = up.forward(&map(), &Mode::train());
         let leaves = [&x, &named["up.weight"], &named["up.bias"]];
-        check(up_alone.tensor(), &plain(), &leaves);
+        close_with_gradients(up_alone.tensor(), &plain(), &leaves);
 
         let both = up.then(&conv, map().into(), &Mode::train());
         let weight = &named["conv.weight"];
         let theirs = plain().conv2d::<&Tensor>(weight, None, [1], [1], [1], 1);
-        check(both.tensor(), &theirs, &[&leaves[..], &[weight]].concat());
+        close_with_gradients(both.tensor(), &theirs, &[&leaves[..], &[weight]].concat());
     }
 }
