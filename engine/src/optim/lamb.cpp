@@ -13,6 +13,7 @@
 #include "backbone/src/kernels/processors.hpp"
 #include "spark-engine/src/bridge.rs.h"
 #include "spark-engine/src/optim/lamb.hpp"
+#include "spark-engine/src/optim/norm.hpp"
 
 namespace spark {
 
@@ -22,13 +23,14 @@ namespace {
 // depend on the number of threads.
 constexpr std::int64_t kPart = 1 << 15;
 
+// Squared.
 struct Norms {
   double parameter = 0;
   double update = 0;
 };
 
 // Advances both averages and writes m̂ / (√v̂ + eps) + weight decay · parameter.
-#define SPARK_DEFINE_DIRECTION(T, G)                                                             \
+#define SPARK_DIRECTION(T, G)                                                                    \
   SPARK_FOR_EVERY_PROCESSOR void direction(const T* __restrict parameter,                        \
                                            const G* __restrict gradient, T* __restrict average,  \
                                            T* __restrict square, T* __restrict update,           \
@@ -48,35 +50,11 @@ struct Norms {
     }                                                                                            \
   }
 
-SPARK_DEFINE_DIRECTION(float, float)
-SPARK_DEFINE_DIRECTION(float, c10::BFloat16)
-SPARK_DEFINE_DIRECTION(double, double)
+SPARK_DIRECTION(float, float)
+SPARK_DIRECTION(float, c10::BFloat16)
+SPARK_DIRECTION(double, double)
 
 #define SPARK_DEFINE(T)                                                                          \
-  /* Eight sums each, which the compiler may add up side by side. */                             \
-  SPARK_FOR_EVERY_PROCESSOR Norms squares(const T* parameter, const T* update,                   \
-                                          std::int64_t count) {                                  \
-    double p[8] = {}, u[8] = {};                                                                 \
-    std::int64_t i = 0;                                                                          \
-    for (; i + 8 <= count; i += 8) {                                                             \
-      for (int lane = 0; lane < 8; ++lane) {                                                     \
-        const double a = parameter[i + lane], b = update[i + lane];                              \
-        p[lane] += a * a;                                                                        \
-        u[lane] += b * b;                                                                        \
-      }                                                                                          \
-    }                                                                                            \
-    Norms norms;                                                                                 \
-    for (; i < count; ++i) {                                                                     \
-      norms.parameter += static_cast<double>(parameter[i]) * parameter[i];                       \
-      norms.update += static_cast<double>(update[i]) * update[i];                                \
-    }                                                                                            \
-    for (int lane = 0; lane < 8; ++lane) {                                                       \
-      norms.parameter += p[lane];                                                                \
-      norms.update += u[lane];                                                                   \
-    }                                                                                            \
-    return norms;                                                                                \
-  }                                                                                              \
-                                                                                                 \
   SPARK_FOR_EVERY_PROCESSOR void apply(T* __restrict parameter, const T* __restrict update,      \
                                        std::int64_t count, T rate) {                             \
     for (std::int64_t i = 0; i < count; ++i) parameter[i] -= update[i] * rate;                   \
@@ -96,7 +74,10 @@ void update_one(T* parameter, const G* gradient, T* average, T* square, T* updat
       const auto from = bounds(part), length = bounds(part + 1) - from;
       direction(parameter + from, gradient + from, average + from, square + from, update + from,
                 length, constants, scale);
-      if (constants.trust) norms[part] = squares(parameter + from, update + from, length);
+      if (constants.trust) {
+        norms[part] = {sum_of_squares(parameter + from, length),
+                       sum_of_squares(update + from, length)};
+      }
     }
   });
   double ratio = 1;

@@ -19,13 +19,17 @@ namespace {
 // on all of them.
 constexpr std::int64_t kPart = 1 << 15;
 
-// Eight sums, which the compiler may add up side by side.
+}  // namespace
+
+// So many sums that the compiler may add up side by side, and none waits for the one before.
+constexpr int kLanes = 32;
+
 #define SPARK_DEFINE(T)                                                                          \
-  SPARK_FOR_EVERY_PROCESSOR double squares(const T* values, std::int64_t count) {                \
-    double sums[8] = {};                                                                         \
+  SPARK_FOR_EVERY_PROCESSOR double sum_of_squares(const T* values, std::int64_t count) {         \
+    double sums[kLanes] = {};                                                                    \
     std::int64_t i = 0;                                                                          \
-    for (; i + 8 <= count; i += 8) {                                                             \
-      for (int lane = 0; lane < 8; ++lane) {                                                     \
+    for (; i + kLanes <= count; i += kLanes) {                                                   \
+      for (int lane = 0; lane < kLanes; ++lane) {                                                \
         const double value = kernels::widen(values[i + lane]);                                   \
         sums[lane] += value * value;                                                             \
       }                                                                                          \
@@ -34,14 +38,12 @@ constexpr std::int64_t kPart = 1 << 15;
       const double value = kernels::widen(values[i]);                                            \
       sums[0] += value * value;                                                                  \
     }                                                                                            \
-    return std::accumulate(sums, sums + 8, 0.0);                                                 \
+    return std::accumulate(sums, sums + kLanes, 0.0);                                            \
   }
 
 SPARK_DEFINE(float)
 SPARK_DEFINE(double)
 SPARK_DEFINE(c10::BFloat16)
-
-}  // namespace
 
 double sum_of_squares(const at::Tensor& tensor) {
   const auto dense = tensor.is_non_overlapping_and_dense() ? tensor : tensor.contiguous();
@@ -52,7 +54,7 @@ double sum_of_squares(const at::Tensor& tensor) {
     kernels::parallel_for(sums.size(), 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto part = begin; part < end; ++part) {
         const auto from = part * kPart;
-        sums[part] = squares(values + from, std::min(kPart, count - from));
+        sums[part] = sum_of_squares(values + from, std::min(kPart, count - from));
       }
     });
   });
