@@ -1,6 +1,6 @@
 //! What the build script of every crate with a binary, test, example or
 //! shared library does: check libtorch's version and link to it so that
-//! nothing needs `LD_LIBRARY_PATH`.
+//! nothing needs `LD_LIBRARY_PATH`, and nothing in it is loaded instead.
 //!
 //! Linker arguments do not pass from a crate to those that use it, so each
 //! crate has a `build.rs` that includes this file, and a direct dependency on
@@ -18,7 +18,9 @@ mod version;
 #[allow(dead_code)] // The shared library's build script does otherwise.
 pub fn configure() -> Option<PathBuf> {
     let lib = locate()?;
-    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    for argument in rpath(&lib) {
+        println!("cargo::rustc-link-arg={argument}");
+    }
     if lib.join("libtorch_cuda.so").exists() {
         // Its operators register themselves when it is loaded. No symbol of it
         // is named by our code, so a linker that drops unneeded libraries
@@ -28,6 +30,13 @@ pub fn configure() -> Option<PathBuf> {
         }
     }
     Some(lib)
+}
+
+/// What has the linker write `folder` into what it links, as a place where libraries are
+/// looked for first: DT_RPATH. DT_RUNPATH, which linkers write by themselves, comes after
+/// `LD_LIBRARY_PATH`, where another libtorch may lie.
+pub fn rpath(folder: &Path) -> [String; 2] {
+    ["-Wl,--disable-new-dtags".into(), format!("-Wl,-rpath,{}", folder.display())]
 }
 
 /// The folder of libtorch's libraries, if its version is the one needed;

@@ -21,8 +21,9 @@ fn main() {
     // beside the torch package, should it lie in a Python package, or where it
     // was at build time. CUDA is the host's to bring: a library that asked for
     // it could not be loaded where libtorch has none.
-    for folder in [Path::new("$ORIGIN/../torch/lib"), &lib] {
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-rpath,{}", folder.display());
+    for argument in [Path::new("$ORIGIN/../torch/lib"), &lib].into_iter().flat_map(libtorch::rpath)
+    {
+        println!("cargo::rustc-cdylib-link-arg={argument}");
     }
 
     // By this name programs ask for it; without one, those linked by path would
@@ -31,7 +32,9 @@ fn main() {
 
     // Tests and examples are programs.
     for kind in ["tests", "examples"] {
-        println!("cargo::rustc-link-arg-{kind}=-Wl,-rpath,{}", lib.display());
+        for argument in libtorch::rpath(&lib) {
+            println!("cargo::rustc-link-arg-{kind}={argument}");
+        }
     }
 
     let mut build = cxx_build::bridge("src/bridge.rs");

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 
 use crate::mode::Mode;
-use crate::{Error, FeatureMap, PatchMask, Result};
+use crate::{Error, FeatureMap, Module, PatchMask, Result};
 
 /// One level of the feature pyramid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,18 @@ pub trait Backbone: Debug {
     /// the first stage, … `None`: unknown, so that it is never frozen.
     fn part(&self, _name: &str) -> Option<usize> {
         None
+    }
+
+    /// Whether the maps of the first `stages` stages depend on the parameter or buffer
+    /// `name`.
+    fn is_used(&self, name: &str, stages: usize) -> bool {
+        self.part(name).is_none_or(|part| part <= stages)
+    }
+
+    /// The layers with parameters, by name, for hosts that look for PyTorch's modules.
+    /// Those left out are modules of no particular kind to a host.
+    fn modules(&self) -> Vec<(String, Module)> {
+        Vec::new()
     }
 
     /// The pyramid of `x`, finest first, as far as [`Mode::stages`]. `x` has

@@ -35,6 +35,9 @@ pub enum Error {
     /// Weights do not fit the model they were loaded into.
     #[error("{0}")]
     Weights(String),
+    /// Weights fill a part of the model, which was to be filled.
+    #[error("{0}")]
+    Incomplete(String),
     /// A backbone in a shared library refused a call.
     #[error("{path}: {text}")]
     Plugin {

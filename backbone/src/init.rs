@@ -83,7 +83,8 @@ impl Init {
 
     /// A trainable parameter of this shape under `path`. Kernels of convolutions
     /// lie in channels-last memory, as the maps do: neither they nor their
-    /// gradients are laid out anew in every step.
+    /// gradients are laid out anew in every step. Layers take them in any other
+    /// memory, too.
     pub fn parameter(self, path: &Path, name: &str, size: &[i64]) -> Tensor {
         let mut tensor = self.tensor(size);
         if size.len() == 4 {

@@ -15,6 +15,7 @@ pub mod layers;
 pub mod mask;
 pub mod mode;
 pub mod models;
+mod modules;
 pub mod plugin;
 pub mod weights;
 
@@ -25,3 +26,4 @@ pub use init::Init;
 pub use kernels::send;
 pub use mask::{PatchMask, Size};
 pub use mode::{DropPathDraws, Mode, SyncBatchNorm};
+pub use modules::{Module, NormControl};

@@ -131,7 +131,8 @@ impl Mode {
 
     /// The mode of this pass's frozen parts.
     pub fn frozen(&self) -> Mode {
-        Mode::eval().with_compute(self.compute)
+        // A host may have single batch norms train: not those that are frozen.
+        Mode::eval().with_compute(self.compute).with_norm_eval(true)
     }
 
     /// Whether batch norms use the batch's statistics.

@@ -157,7 +157,10 @@ SparkStatus spark_backbone_to(SparkBackbone *backbone, const char *dtype, const 
 
 enum {
     SPARK_PARAMETER = 0, /* trained */
-    SPARK_BUFFER = 1     /* saved, not trained: batch norms' statistics */
+    SPARK_BUFFER = 1,    /* saved, not trained: batch norms' statistics */
+    SPARK_KEPT = 2       /* saved, though no map depends on it: what lies behind
+                          * the last of out_indices, ConvNeXt's last norm. Stays
+                          * as it was loaded; spark_backbone_to leaves it alone. */
 };
 
 /* How many tensors of this kind there are. */

@@ -22,7 +22,7 @@ use crate::edge::{
 use crate::handle::{Handle, Named};
 
 /// What the interface calls a backbone is a [`Handle`].
-unsafe fn handle<'a>(backbone: *const RawBackbone) -> Result<&'a Handle> {
+pub(crate) unsafe fn handle<'a>(backbone: *const RawBackbone) -> Result<&'a Handle> {
     unsafe { borrow("backbone", backbone.cast::<Handle>()) }
 }
 
@@ -216,8 +216,9 @@ unsafe fn tensors<'a>(backbone: *const RawBackbone, kind: i32) -> Result<&'a [Na
     match kind {
         abi::PARAMETER => Ok(handle.parameters()),
         abi::BUFFER => Ok(handle.buffers()),
+        abi::KEPT => Ok(handle.kept()),
         _ => {
-            let rule = "it must be SPARK_PARAMETER (0) or SPARK_BUFFER (1)";
+            let rule = "it must be SPARK_PARAMETER (0), SPARK_BUFFER (1) or SPARK_KEPT (2)";
             Err(Error::invalid("kind", kind, rule))
         }
     }

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "rust/cxx.h"
+#include "spark_backbone.h"
 
 namespace spark {
 

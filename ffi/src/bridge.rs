@@ -4,7 +4,12 @@
 // stands beside each.
 #![allow(unsafe_code)]
 
+use backbone::{Error, Module};
+use serde::Serialize;
 use tch::Tensor;
+
+use crate::abi;
+use crate::edge::guarded;
 
 #[cxx::bridge(namespace = "spark")]
 mod ffi {
@@ -26,16 +31,64 @@ mod ffi {
 
         /// Why this copy of the library must not be used; empty if it may.
         fn refusal() -> String;
+
+        /// What the C interface calls a backbone.
+        #[namespace = ""]
+        type SparkBackbone;
     }
 
     extern "Rust" {
         /// Names of the registered models.
         fn model_names() -> Vec<String>;
+        /// The layers in the network's order, as a JSON list of names with the class of
+        /// `torch.nn`, its arguments, and the part that `freeze` counts the layer to.
+        unsafe fn modules(backbone: *const SparkBackbone) -> Result<String>;
+        /// How one batch norm runs; a momentum that is no number: the mean of all
+        /// batches.
+        unsafe fn set_norm(
+            backbone: *const SparkBackbone,
+            name: &str,
+            training: bool,
+            momentum: f64,
+        ) -> Result<()>;
     }
 }
 
 fn model_names() -> Vec<String> {
     backbone::models::MODELS.iter().map(|model| model.name.to_owned()).collect()
+}
+
+/// The caller vouches for the backbone.
+unsafe fn modules(backbone: *const ffi::SparkBackbone) -> Result<String, String> {
+    guarded(|| {
+        let handle = unsafe { abi::handle(backbone.cast()) }?;
+        let modules = handle.modules().into_iter().map(|(name, module)| {
+            let part = handle.part(&name);
+            (name, Described { module, part })
+        });
+        serde_json::to_string(&modules.collect::<Vec<_>>()).map_err(|error| {
+            Error::invalid("a layer", "not expressible", format!("JSON has no form: {error}"))
+        })
+    })
+}
+
+/// A layer as JSON has it.
+#[derive(Serialize)]
+struct Described {
+    #[serde(flatten)]
+    module: Module,
+    part: Option<usize>,
+}
+
+/// The caller vouches for the backbone.
+unsafe fn set_norm(
+    backbone: *const ffi::SparkBackbone,
+    name: &str,
+    training: bool,
+    momentum: f64,
+) -> Result<(), String> {
+    let momentum = Some(momentum).filter(|momentum| !momentum.is_nan());
+    guarded(|| unsafe { abi::handle(backbone.cast()) }?.set_norm(name, training, momentum))
 }
 
 /// Whether the tensor has plain strided memory.

@@ -27,17 +27,27 @@ thread_local! {
 /// # Safety
 /// `error` is NULL or may be written to.
 pub unsafe fn call(error: ErrorText, body: impl FnOnce() -> Result<()>) -> Status {
-    quiet_panics();
-    let (status, sentence) = match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => return abi::OK,
-        Ok(Err(error)) => (status_of(&error), error.to_string()),
-        Err(panic) => describe(panic.as_ref()),
-    };
+    let Err((status, sentence)) = caught(body) else { return abi::OK };
     if !error.is_null() {
         // The caller vouches for the place.
         unsafe { error.write(give_string(&sentence)) };
     }
     status
+}
+
+/// Runs a function's body for our own C++, which makes an exception of the sentence.
+pub fn guarded<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    caught(body).map_err(|(_, sentence)| sentence)
+}
+
+/// What `body` gives; its error, or its panic, in words.
+fn caught<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T, (Status, String)> {
+    quiet_panics();
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err((status_of(&error), error.to_string())),
+        Err(panic) => Err(describe(panic.as_ref())),
+    }
 }
 
 /// Runs what cannot fail and must not unwind either.
@@ -65,7 +75,7 @@ fn status_of(error: &Error) -> Status {
         Error::Invalid { .. } => abi::INVALID,
         Error::Io { .. } => abi::IO,
         Error::Format { .. } => abi::FORMAT,
-        Error::Weights(_) => abi::WEIGHTS,
+        Error::Weights(_) | Error::Incomplete(_) => abi::WEIGHTS,
         Error::Torch(_) => abi::TORCH,
         _ => abi::INTERNAL,
     }

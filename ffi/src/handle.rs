@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use backbone::models::{self, BuildOptions, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, Naming, StateDict};
-use backbone::{Backbone, Error, FeatureMap, Mode, Result, Stage};
+use backbone::{Backbone, Error, FeatureMap, Mode, Module, NormControl, Result, Stage};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -32,6 +32,10 @@ pub struct Handle {
     out_indices: Vec<usize>,
     parameters: Vec<Named>,
     buffers: Vec<Named>,
+    /// What no map of `out_indices` depends on: not the host's, but part of files.
+    kept: Vec<Named>,
+    /// The batch norms by name, each of which a host may run in its own way.
+    norms: Vec<(String, NormControl)>,
     training: AtomicBool,
     norm_eval: AtomicBool,
     frozen_parts: AtomicUsize,
@@ -65,11 +69,24 @@ impl Handle {
         let network = model.build(&store.root(), &options)?;
         let out_indices =
             config::out_indices(config.out_indices.as_deref(), network.stages().len())?;
+        let deepest = deepest(&out_indices);
         let mut variables: Vec<_> = store.variables().into_iter().collect();
         variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (_, tensor) in &mut variables {
+            lay_out_as_pytorch(tensor)?;
+        }
+        let (used, kept) = variables
+            .into_iter()
+            .partition::<Vec<_>, _>(|(name, _)| network.is_used(name, deepest));
         let (parameters, buffers) =
-            variables.into_iter().partition::<Vec<_>, _>(|(_, tensor)| tensor.requires_grad());
+            used.into_iter().partition::<Vec<_>, _>(|(_, tensor)| tensor.requires_grad());
+        let norms = network.modules().into_iter().filter_map(|(name, module)| match module {
+            Module::BatchNorm2d { control, .. } => Some((name, control)),
+            _ => None,
+        });
         Ok(Self {
+            norms: norms.collect(),
+            kept: named(kept)?,
             model,
             network,
             out_indices,
@@ -89,6 +106,9 @@ impl Handle {
     pub fn deep_clone(&self) -> Result<Self> {
         let copy = Self::build(self.config(), true)?;
         copy.frozen_parts.store(self.frozen_parts.load(Relaxed), Relaxed);
+        for ((_, from), (_, into)) in self.norms.iter().zip(&copy.norms) {
+            into.copy(from);
+        }
         tch::no_grad(|| {
             for (from, into) in self.tensors().zip(copy.tensors()) {
                 let mut into = into.tensor.shallow_clone();
@@ -127,12 +147,11 @@ impl Handle {
     /// An input of another type, device or shape than the backbone takes.
     pub fn forward(&self, input: &Tensor) -> Result<Vec<Tensor>> {
         self.check_input(input)?;
-        let deepest = self.out_indices.last().map_or(0, |index| index + 1);
         let mode = if self.training.load(Relaxed) { Mode::train() } else { Mode::eval() };
         let mode = mode
             .with_norm_eval(self.norm_eval.load(Relaxed))
             .with_frozen_parts(self.frozen_parts.load(Relaxed))
-            .with_stages(deepest);
+            .with_stages(deepest(&self.out_indices));
         let maps = self.network.forward(&FeatureMap::Grid(input.shallow_clone()), &mode)?;
         Ok(self.out_indices.iter().map(|&index| maps[index].to_grid()).collect())
     }
@@ -177,6 +196,31 @@ impl Handle {
         self.norm_eval.store(norm_eval, Relaxed);
     }
 
+    /// Runs the batch norm called `name` in its own way, see [`NormControl::set`].
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn set_norm(&self, name: &str, training: bool, momentum: Option<f64>) -> Result<()> {
+        let found = self.norms.iter().find(|(norm, _)| norm == name);
+        let (_, control) =
+            found.ok_or_else(|| Error::invalid("norm", name, "it must name a batch norm"))?;
+        control.set(training, momentum);
+        Ok(())
+    }
+
+    /// The layers that maps depend on, by name.
+    pub fn modules(&self) -> Vec<(String, Module)> {
+        let deepest = deepest(&self.out_indices);
+        let used =
+            |(name, _): &(String, Module)| self.network.is_used(&format!("{name}."), deepest);
+        self.network.modules().into_iter().filter(used).collect()
+    }
+
+    /// The part that the layer or tensor `name` belongs to, see [`Handle::freeze`].
+    pub fn part(&self, name: &str) -> Option<usize> {
+        self.network.part(name)
+    }
+
     /// Freezes the first `parts` parts and thaws the others.
     ///
     /// # Errors
@@ -210,7 +254,7 @@ impl Handle {
         tch::no_grad(|| {
             // All copies first, so that a failure leaves everything as it was.
             let mut ready = Vec::new();
-            for Named { tensor, .. } in self.tensors() {
+            for Named { tensor, .. } in self.parameters.iter().chain(&self.buffers) {
                 let gradient = Some(tensor.f_grad()?).filter(Tensor::defined);
                 for tensor in [Some(tensor.shallow_clone()), gradient].into_iter().flatten() {
                     let kind = if tensor.is_floating_point() { kind } else { tensor.kind() };
@@ -232,6 +276,12 @@ impl Handle {
         &self.buffers
     }
 
+    /// What is neither, since no map depends on it, but belongs to whole files; as it was
+    /// made or loaded last, whatever became of the others' type and device.
+    pub fn kept(&self) -> &[Named] {
+        &self.kept
+    }
+
     /// Loads a weight file of any framework.
     ///
     /// # Errors
@@ -239,7 +289,15 @@ impl Handle {
     pub fn load(&self, path: impl AsRef<std::path::Path>, strict: bool) -> Result<LoadReport> {
         let file = weights::read(path)?;
         let options = LoadOptions { strict, ..LoadOptions::default() };
-        weights::load(&self.state(), self.model.family(), &file, &options)
+        weights::load(&self.state(), self.model.family(), &file, &options).map_err(|error| {
+            match error {
+                // For the hosts, which all have this setting.
+                Error::Incomplete(text) => {
+                    Error::Incomplete(format!("{text} With `strict` off, what fits is loaded"))
+                }
+                error => error,
+            }
+        })
     }
 
     /// Writes the encoder; `None` keeps the model's own names.
@@ -254,6 +312,9 @@ impl Handle {
             // C++'s Module::to(dtype) converts counters, too.
             if name.ends_with("num_batches_tracked") {
                 *tensor = tensor.f_to_kind(Kind::Int64)?;
+            } else if self.kept.iter().any(|kept| kept.name.to_bytes() == name.as_bytes()) {
+                // What is converted is the host's.
+                *tensor = tensor.f_to_kind(self.kind())?;
             }
         }
         weights::save(path, self.model.family(), naming, &state)
@@ -266,7 +327,7 @@ impl Handle {
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Named> {
-        self.parameters.iter().chain(&self.buffers)
+        self.parameters.iter().chain(&self.buffers).chain(&self.kept)
     }
 
     /// The parameters' type: of the first, since a host changes all at once.
@@ -277,6 +338,21 @@ impl Handle {
     fn device(&self) -> Device {
         self.parameters.first().map_or(Device::Cpu, |named| named.tensor.device())
     }
+}
+
+/// How many stages are computed.
+fn deepest(out_indices: &[usize]) -> usize {
+    out_indices.last().map_or(0, |index| index + 1)
+}
+
+/// Gives `tensor` the memory that modules of PyTorch have: hosts flatten parameters
+/// (L-BFGS, pruning) and write them to files as they lie.
+fn lay_out_as_pytorch(tensor: &mut Tensor) -> Result<()> {
+    if !tensor.is_contiguous() {
+        let laid_out = tch::no_grad(|| tensor.f_detach()?.f_contiguous())?;
+        tensor.f_set_data(&laid_out)?;
+    }
+    Ok(())
 }
 
 fn named(variables: Vec<(String, Tensor)>) -> Result<Vec<Named>> {

@@ -42,6 +42,18 @@ class Bound : public torch::CustomClassHolder {
 
   Tensors named_parameters() { return listed(module_->named_parameters()); }
   Tensors named_buffers() { return listed(module_->named_buffers()); }
+  Tensors named_kept() {
+    Tensors tensors;
+    for (const auto& [name, tensor] : module_->kept()) {
+      tensors.insert(name, tensor);
+    }
+    return tensors;
+  }
+
+  std::string modules() { return std::string(spark::modules(module_->handle())); }
+  void set_norm(const std::string& name, bool training, double momentum) {
+    spark::set_norm(module_->handle(), name, training, momentum);
+  }
 
   void train(bool on) { module_->train(on); }
   void freeze(std::int64_t freeze_at) { module_->freeze(static_cast<int>(freeze_at)); }
@@ -74,7 +86,7 @@ class Bound : public torch::CustomClassHolder {
 
   State state() {
     Tensors tensors;
-    for (const Tensors& part : {named_parameters(), named_buffers()}) {
+    for (const Tensors& part : {named_parameters(), named_buffers(), named_kept()}) {
       for (const auto& entry : part) {
         tensors.insert(entry.key(), entry.value().detach());
       }
@@ -88,7 +100,8 @@ class Bound : public torch::CustomClassHolder {
     auto bound = c10::make_intrusive<Bound>(std::get<0>(state), "");
     const Tensors& saved = std::get<1>(state);
     const torch::NoGradGuard no_grad;
-    for (const Tensors& part : {bound->named_parameters(), bound->named_buffers()}) {
+    for (const Tensors& part :
+         {bound->named_parameters(), bound->named_buffers(), bound->named_kept()}) {
       for (const auto& entry : part) {
         TORCH_CHECK(
             saved.contains(entry.key()), "the saved backbone lacks the tensor ", entry.key());
@@ -131,6 +144,9 @@ void register_class() {
       .def("strides", &Bound::strides)
       .def("named_parameters", &Bound::named_parameters)
       .def("named_buffers", &Bound::named_buffers)
+      .def("named_kept", &Bound::named_kept)
+      .def("modules", &Bound::modules)
+      .def("set_norm", &Bound::set_norm)
       .def("train", &Bound::train, "", {torch::arg("on") = true})
       .def("freeze", &Bound::freeze)
       .def("set_norm_eval", &Bound::set_norm_eval)

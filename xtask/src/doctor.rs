@@ -44,13 +44,13 @@ pub fn run() -> Result<usize> {
         findings.push(("CUDA", cuda(folder)));
         findings.push(("NCCL", nccl(folder)));
         findings.push((".libtorch", link(&root, folder)));
-        findings.extend(library_path(folder).map(|finding| ("loader", finding)));
+        findings.extend(loader(folder).into_iter().map(|finding| ("loader", finding)));
     }
     findings.push(("compiler", compiler()));
     findings.push(("Python", interpreter()));
     findings.push(("cache", cache(&environment)));
     findings.extend(packages(&environment, choice.as_ref().ok())?);
-    findings.extend(binaries(&places::target()?));
+    findings.extend(binaries(&places::target()?, folder));
 
     for (subject, finding) in &findings {
         match finding {
@@ -148,17 +148,54 @@ fn link(root: &Path, folder: &Path) -> Finding {
     }
 }
 
-/// LD_LIBRARY_PATH goes before the path written into binaries.
-fn library_path(folder: &Path) -> Option<Finding> {
-    let paths = env::var_os("LD_LIBRARY_PATH")?;
-    let other = env::split_paths(&paths).find(|path| {
-        path.join("libtorch.so").exists()
-            && path.canonicalize().is_ok_and(|path| path != folder.join("lib"))
-    })?;
-    Some(Finding::trouble(
-        format!("LD_LIBRARY_PATH makes programs load another libtorch, {}", other.display()),
-        "remove that folder from LD_LIBRARY_PATH; nothing here needs it",
-    ))
+/// What in the environment has the loader take another libtorch than `folder`'s. The
+/// programs built here look elsewhere last; [`loads`] says whether each does.
+fn loader(folder: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let paths = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    if let Some(other) =
+        env::split_paths(&paths).find(|place| is_other(place, folder) && holds_libtorch(place))
+    {
+        findings.push(Finding::Good(format!(
+            "LD_LIBRARY_PATH lists another libtorch, {}: the programs built here do not take it, \
+             but programs linked by others may",
+            other.display()
+        )));
+    }
+    // The loader takes spaces for colons.
+    let preloaded = env::var("LD_PRELOAD").unwrap_or_default();
+    let mut preloaded = preloaded.split([':', ' ']).map(Path::new);
+    if let Some(other) = preloaded.find(|file| is_other_libtorch(file, folder)) {
+        findings.push(Finding::trouble(
+            format!("LD_PRELOAD puts another libtorch into every program, {}", other.display()),
+            "unset LD_PRELOAD; nothing here needs it",
+        ));
+    }
+    findings
+}
+
+/// Whether the folder `place` is another than that of the libraries of the libtorch in
+/// `folder`.
+fn is_other(place: &Path, folder: &Path) -> bool {
+    let own = folder.join("lib").canonicalize();
+    place.canonicalize().is_ok_and(|place| own.is_ok_and(|own| own != place))
+}
+
+/// Whether `file` is a library of another libtorch than the one in `folder`.
+fn is_other_libtorch(file: &Path, folder: &Path) -> bool {
+    is_libtorch(file) && file.parent().is_some_and(|place| is_other(place, folder))
+}
+
+fn holds_libtorch(folder: &Path) -> bool {
+    let files = folder.read_dir().into_iter().flatten().flatten();
+    files.map(|file| file.path()).any(|file| is_libtorch(&file))
+}
+
+/// Whether a file is one of libtorch's libraries, by its name.
+fn is_libtorch(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split_once(".so").map(|(stem, _)| stem);
+    stem.is_some_and(|stem| stem.starts_with("libtorch") || stem.starts_with("libc10"))
 }
 
 fn compiler() -> Finding {
@@ -235,20 +272,82 @@ fn packages(
         .collect())
 }
 
-/// Whether the programs built so far start, without help from the
+/// Whether the programs built so far start, and with which libtorch, in this very
 /// environment.
-fn binaries(target: &Path) -> Vec<(&'static str, Finding)> {
-    let built = ["debug", "release"].map(|profile| target.join(profile).join("pretrain"));
-    built.iter().filter(|path| path.exists()).map(|path| ("program", starts(path))).collect()
+fn binaries(target: &Path, libtorch: Option<&Path>) -> Vec<(&'static str, Finding)> {
+    let built = ["debug", "release"].iter().flat_map(|profile| {
+        ["pretrain", "classify", "detect"].map(|name| target.join(profile).join(name))
+    });
+    built
+        .filter(|path| path.exists())
+        .map(|path| ("program", loads(&path, libtorch).unwrap_or_else(|| starts(&path))))
+        .collect()
+}
+
+/// What is wrong with the libtorch that `program` would load; none if it is the one in
+/// `folder`, or if the loader does not tell.
+fn loads(program: &Path, folder: Option<&Path>) -> Option<Finding> {
+    let folder = folder?;
+    // Has glibc's loader list what it would load instead of starting the program.
+    let list = process::read(Command::new(program).env("LD_TRACE_LOADED_OBJECTS", "1")).ok()?;
+    let other = loaded(&list).into_iter().find(|file| is_other_libtorch(file, folder))?;
+    Some(Finding::trouble(
+        format!(
+            "{} loads {}, not the libtorch in {}",
+            program.display(),
+            other.display(),
+            folder.display()
+        ),
+        "take that folder out of LD_LIBRARY_PATH (and LD_PRELOAD), or build the program again, so \
+         that it looks for its own libtorch first",
+    ))
+}
+
+/// The files in the loader's list: `name => /file (address)` or `/file (address)` a line.
+fn loaded(list: &str) -> Vec<PathBuf> {
+    let files = list.lines().map(|line| line.split_once("=>").map_or(line, |(_, file)| file));
+    let files = files.map(|file| file.rsplit_once(" (").map_or(file, |(file, _)| file).trim());
+    files.filter(|file| file.starts_with('/')).map(PathBuf::from).collect()
 }
 
 fn starts(program: &PathBuf) -> Finding {
     let place = fs::canonicalize(program).unwrap_or_else(|_| program.clone());
-    let mut command = Command::new(program);
-    match process::read(command.arg("--help").env_remove("LD_LIBRARY_PATH")) {
+    match process::read(Command::new(program).arg("--help")) {
         Ok(_) => Finding::Good(format!("{} finds its libtorch", place.display())),
         Err(error) => {
             Finding::trouble(format!("{error:#}"), "run `cargo xtask setup`, then build it again")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaders_list_is_read() {
+        let list = "\tlinux-vdso.so.1 (0x00007ffd)\n\
+            \tlibtorch_cpu.so => /other libs/libtorch_cpu.so (0x00007f12)\n\
+            \tlibgone.so => not found\n\
+            \t/opt/preloaded/libc10.so (0x00007f13)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x00007f14)\n";
+        let files = loaded(list);
+        let expected = [
+            "/other libs/libtorch_cpu.so",
+            "/opt/preloaded/libc10.so",
+            "/lib64/ld-linux-x86-64.so.2",
+        ];
+        assert_eq!(files, expected.map(PathBuf::from));
+        assert_eq!(files.iter().filter(|file| is_libtorch(file)).count(), 2);
+    }
+
+    #[test]
+    fn libtorchs_libraries_are_known_by_name() {
+        for name in ["libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so.2", "libc10_cuda.so"] {
+            assert!(is_libtorch(&Path::new("/any").join(name)), "{name}");
+        }
+        for name in ["libtorrent.a", "libtorch.txt", "libc.so.6", "torch.so", ""] {
+            assert!(!is_libtorch(&Path::new("/any").join(name)), "{name}");
         }
     }
 }

@@ -62,6 +62,7 @@ fn stage_and_pack(
     write(&module.join("_release.py"), &release_module(&workspace_version(&checkout.root)?))?;
     let carried = module.join(LIBRARY);
     copy(library, &carried)?;
+    forget_builder(&carried)?;
     if profile == Profile::Release {
         strip(&carried);
     }
@@ -74,6 +75,29 @@ fn stage_and_pack(
     pip.args(["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir"]);
     process::run(pip.arg(&packed).arg(&package)).context("the wheel cannot be packed")?;
     the_wheel_in(&packed)
+}
+
+/// Where the library looks for libtorch in a wheel, besides in the process it is loaded
+/// into: beside it in site-packages. `ffi/build.rs` writes it, with the builder's own
+/// libtorch behind a colon.
+const BESIDE: &[u8] = b"$ORIGIN/../torch/lib";
+
+/// Takes the builder's own folders out of the places where the library looks for
+/// libtorch.
+fn forget_builder(library: &Path) -> Result<()> {
+    let read = || format!("cannot read {}", library.display());
+    let mut bytes = fs::read(library).with_context(read)?;
+    let places: Vec<usize> = bytes
+        .windows(BESIDE.len() + 1)
+        .enumerate()
+        .filter(|(_, window)| window.starts_with(BESIDE) && window.ends_with(b":"))
+        .map(|(start, _)| start + BESIDE.len())
+        .collect();
+    for start in places {
+        // The string ends at a NUL: what follows it is nobody's.
+        bytes[start..].iter_mut().take_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
+    }
+    fs::write(library, bytes).with_context(|| format!("cannot write {}", library.display()))
 }
 
 /// Leaves out the symbols that only a debugger needs: two thirds of the file.
@@ -186,6 +210,25 @@ mod tests {
         let module = release_module("1.2.3");
         assert!(module.contains("VERSION = \"1.2.3\"\n"), "{module}");
         assert!(module.contains(&format!("LIBTORCH = \"{}\"\n", version::NEEDED)), "{module}");
+    }
+
+    #[test]
+    fn the_builders_folders_go_and_nothing_else() {
+        let folder = folder("places");
+        let library = folder.join("l.so");
+        for (built, carried) in [
+            ("\0$ORIGIN/../torch/lib:/home/me/torch/lib\0name\0", {
+                "\0$ORIGIN/../torch/lib\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0name\0"
+            }),
+            ("\0$ORIGIN/../torch/lib\0name:other\0", "\0$ORIGIN/../torch/lib\0name:other\0"),
+            ("$ORIGIN/../torch/lib:/x", "$ORIGIN/../torch/lib\0\0\0"),
+            ("no places", "no places"),
+        ] {
+            fs::write(&library, built).unwrap();
+            forget_builder(&library).unwrap();
+            assert_eq!(fs::read_to_string(&library).unwrap(), carried);
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -71,6 +71,9 @@ at::Tensor* narrowed(const at::Tensor& weight);
 // `result` of it; when that begins, `recipe` makes the tensor again.
 void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe);
 
+// Whether this thread records gradients.
+bool records_gradients();
+
 // A copy in memory that devices read by themselves.
 at::Tensor* pinned(const at::Tensor& tensor);
 

@@ -74,6 +74,7 @@ mod ffi {
         ) -> Result<*mut Tensor>;
         fn narrowed(weight: &Tensor) -> Result<*mut Tensor>;
         fn forget(tensor: &Tensor, result: &Tensor, recipe: Box<Recipe>) -> Result<()>;
+        fn records_gradients() -> bool;
         fn pinned(tensor: &Tensor) -> Result<*mut Tensor>;
     }
 }
@@ -328,6 +329,11 @@ impl std::fmt::Debug for Recipe {
 pub(crate) fn forget(tensor: &Tensor, result: &Tensor, recipe: Recipe) {
     ffi::forget(borrow(tensor), borrow(result), Box::new(recipe))
         .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Whether this thread records gradients.
+pub(crate) fn records_gradients() -> bool {
+    ffi::records_gradients()
 }
 
 /// `torch.nn.functional.relu6`.

@@ -41,6 +41,10 @@ struct Forgotten {
 
 }  // namespace
 
+bool records_gradients() {
+  return at::GradMode::is_enabled();
+}
+
 void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe) {
   if (!at::GradMode::is_enabled() || !result.requires_grad() || result.is_leaf()) return;
   if (autocasts()) return;

@@ -9,7 +9,7 @@ use super::{Layer, Recomputed, tiles};
 use crate::kernels::{self, Recipe};
 use crate::mask::{Border, PatchMask, Size};
 use crate::mode::cast;
-use crate::{FeatureMap, Init, Mode};
+use crate::{FeatureMap, Init, Mode, Module};
 
 /// What `torch.nn.Conv2d` takes besides its channels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,6 +104,22 @@ impl Conv2d {
         }
     }
 
+    /// What a host sees.
+    pub(crate) fn module(&self) -> Module {
+        let size = self.weight.size();
+        let Sliding { kernel, stride, padding, dilation } = self.sliding;
+        Module::Conv2d {
+            in_channels: size[1] * self.groups,
+            out_channels: size[0],
+            kernel_size: kernel,
+            stride,
+            padding,
+            dilation,
+            groups: self.groups,
+            bias: self.bias.is_some(),
+        }
+    }
+
     /// The convolution of what [`Recomputed::prepared`] gives, in the type it is
     /// computed in.
     fn convolve(
@@ -118,7 +134,9 @@ impl Conv2d {
             && mode.compute.is_none()
             && tiles::is_faster(&x, &self.weight)
         {
-            tiles::convolve(&x, &self.weight, self.bias.as_ref())
+            with_copy(&self.weight, channels_last, |weight| {
+                tiles::convolve(&x, weight, self.bias.as_ref())
+            })
         } else if self.is_pointwise()
             && x.stride()[1] == 1
             && kernels::is_linear_fast(&x, mode.compute, self.weight.size()[0])
@@ -143,6 +161,10 @@ impl Conv2d {
         let Sliding { stride, dilation, .. } = self.sliding;
         let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
         let weights = mode.weights();
+        // Kernels lie as a host lays them out. Learned, they are copied where that
+        // saves copies in the backward pass; otherwise oneDNN takes them as they are.
+        let lay_out =
+            !is_channels_last(&x) || (self.weight.requires_grad() && kernels::records_gradients());
         let plain = |weight: &Tensor| {
             let [stride, padding, dilation] =
                 [stride, padding, dilation].map(|(vertical, horizontal)| [vertical, horizontal]);
@@ -150,7 +172,10 @@ impl Conv2d {
         };
         with_copy(
             &self.weight,
-            move |weight| weights.cast(weight),
+            move |weight| {
+                let weight = weights.cast(weight);
+                if lay_out { channels_last(&weight) } else { weight }
+            },
             |weight| match recipe {
                 Some(recipe) if x.device() == Device::Cpu => {
                     let geometry = [stride, padding, dilation];
@@ -266,8 +291,18 @@ impl Conv2d {
     }
 }
 
-/// The kernel `[out, in, kh, kw]` as a matrix `[out, kh·kw·in]`: a view, as kernels
-/// lie in channels-last memory.
+/// `tensor` in channels-last memory; itself if it lies there.
+fn channels_last(tensor: &Tensor) -> Tensor {
+    tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// Whether the map lies in channels-last memory.
+fn is_channels_last(map: &Tensor) -> bool {
+    map.permute([0, 2, 3, 1]).is_contiguous()
+}
+
+/// The kernel `[out, in, kh, kw]` as a matrix `[out, kh·kw·in]`: a view where kernels
+/// lie in channels-last memory, or are 1×1.
 fn as_matrix(weight: &Tensor) -> Tensor {
     weight.permute([0, 2, 3, 1]).flatten(1, 3)
 }

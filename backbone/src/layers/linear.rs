@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::recomputed::with_copy;
 use super::{Layer, Recomputed};
 use crate::mode::cast;
-use crate::{FeatureMap, Init, Mode, kernels};
+use crate::{FeatureMap, Init, Mode, Module, kernels};
 
 /// `torch.nn.Linear` over the channels of each position: ConvNeXt's pointwise
 /// convolutions. Fastest in channels-last memory, where it copies nothing.
@@ -27,6 +27,14 @@ impl Linear {
             weight: init.parameter(path, "weight", &size),
             bias: init.of_bias(&size).parameter(path, "bias", &[out_features]),
         }
+    }
+
+    /// What a host sees.
+    pub(crate) fn module(&self) -> Module {
+        let [out_features, in_features] = self.weight.size()[..] else {
+            unreachable!("a matrix has two dimensions")
+        };
+        Module::Linear { in_features, out_features }
     }
 
     /// Element type of the parameters.

@@ -4,7 +4,7 @@ use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::{Activation, Layer, Recomputed};
-use crate::{FeatureMap, Init, Mode, kernels};
+use crate::{FeatureMap, Init, Mode, Module, NormControl, kernels};
 
 /// The share of a batch's statistics in the running ones.
 const MOMENTUM: f64 = 0.1;
@@ -25,6 +25,8 @@ pub struct BatchNorm2d {
     running_var: Tensor,
     /// Scalar, int64: forwards in training mode.
     num_batches_tracked: Tensor,
+    /// How the host runs it.
+    control: NormControl,
 }
 
 impl BatchNorm2d {
@@ -44,6 +46,7 @@ impl BatchNorm2d {
             running_mean: Init::Constant(0.0).buffer(path, "running_mean", &size),
             running_var: Init::Constant(1.0).buffer(path, "running_var", &size),
             num_batches_tracked: path.add("num_batches_tracked", tracked, false),
+            control: NormControl::default(),
         }
     }
 }
@@ -52,7 +55,7 @@ impl BatchNorm2d {
     /// The activation of the normalised map, for one layer.
     pub fn then(&self, activation: Activation, x: Recomputed, mode: &Mode) -> Recomputed {
         let map = x.map();
-        let fused = mode.uses_batch_statistics()
+        let fused = self.uses_batch_statistics(mode)
             && mode.sync_batch_norm.is_none()
             && !matches!(map, FeatureMap::Masked { .. })
             && kernels::is_batch_norm_fused(map.tensor(), self.weight.kind());
@@ -66,7 +69,7 @@ impl BatchNorm2d {
     fn clamped(&self, bounds: [f64; 2], x: Recomputed) -> Recomputed {
         self.count();
         let running = [&self.running_mean, &self.running_var];
-        let statistics = kernels::batch_statistics(x.map().tensor(), running, MOMENTUM, EPS);
+        let statistics = kernels::batch_statistics(x.map().tensor(), running, self.momentum(), EPS);
         let affine = [&self.weight, &self.bias];
         let again = x.recipe();
         let map = x.reduce(|map| map.map(|x| kernels::batch_norm(x, affine, &statistics, bounds)));
@@ -76,6 +79,26 @@ impl BatchNorm2d {
         })
     }
 
+    /// What a host sees.
+    pub(crate) fn module(&self) -> Module {
+        let control = self.control.clone();
+        let num_features = self.weight.size()[0];
+        Module::BatchNorm2d { num_features, eps: EPS, momentum: MOMENTUM, control }
+    }
+
+    /// Whether it uses the batch's statistics: as the pass, unless the host decides.
+    fn uses_batch_statistics(&self, mode: &Mode) -> bool {
+        match self.control.training() {
+            None => mode.uses_batch_statistics(),
+            Some(training) => training && !mode.norm_eval,
+        }
+    }
+
+    /// The share of this batch in the running statistics, once it is counted.
+    fn momentum(&self) -> f64 {
+        self.control.momentum(MOMENTUM, &self.num_batches_tracked)
+    }
+
     /// Counts a forward in training mode.
     fn count(&self) {
         let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
@@ -83,15 +106,17 @@ impl BatchNorm2d {
 
     /// The normalised map by libtorch's operators, or those of several processes.
     fn normalised(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        let uses_batch = mode.uses_batch_statistics();
+        let uses_batch = self.uses_batch_statistics(mode);
         if uses_batch {
             self.count();
         }
         if let (true, Some(sync)) = (uses_batch, &mode.sync_batch_norm) {
             let affine = [&self.weight, &self.bias];
             let running = [&self.running_mean, &self.running_var];
-            return x.map_visible(|x| sync.batch_norm(x, affine, running, MOMENTUM, EPS));
+            let momentum = self.momentum();
+            return x.map_visible(|x| sync.batch_norm(x, affine, running, momentum, EPS));
         }
+        let momentum = if uses_batch { self.momentum() } else { MOMENTUM };
         x.map_visible(|x| {
             x.batch_norm(
                 Some(&self.weight),
@@ -99,7 +124,7 @@ impl BatchNorm2d {
                 Some(&self.running_mean),
                 Some(&self.running_var),
                 uses_batch,
-                MOMENTUM,
+                momentum,
                 EPS,
                 true,
             )
@@ -136,6 +161,11 @@ impl LayerNorm2d {
             bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
             eps,
         }
+    }
+
+    /// What a host sees.
+    pub(crate) fn module(&self) -> Module {
+        Module::LayerNorm { normalized_shape: self.weight.size()[0], eps: self.eps }
     }
 }
 

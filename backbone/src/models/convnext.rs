@@ -10,7 +10,7 @@ use crate::layers::{
     Activation, Conv2d, Conv2dConfig, DropPath, Layer, LayerNorm2d, LayerScale, Linear,
     drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, NormKind, Stage};
+use crate::{Backbone, FeatureMap, Init, Mode, Module, NormKind, Stage};
 
 /// Epsilon of every layer norm.
 const EPS: f64 = 1e-6;
@@ -64,6 +64,11 @@ fn downsample_config(stage: usize) -> Conv2dConfig {
     Conv2dConfig::patchify(if stage == 0 { 4 } else { 2 }).bias().init(Init::TRUNC_NORMAL_02)
 }
 
+/// The numbers of convolution and norm in their `downsample_layers`.
+fn downsample_places(stage: usize) -> (usize, usize) {
+    if stage == 0 { (0, 1) } else { (1, 0) }
+}
+
 /// 7×7 depthwise convolution, layer norm, and a two-layer perceptron of each
 /// position, scaled and added to the input.
 #[derive(Debug)]
@@ -87,6 +92,16 @@ impl Block {
             gamma: LayerScale::new(path, dim, LAYER_SCALE_INIT),
             drop_path,
         }
+    }
+
+    /// The layers with parameters of the block called `name`.
+    fn modules(&self, name: &str) -> [(String, Module); 4] {
+        [
+            (format!("{name}.dwconv"), self.dwconv.module()),
+            (format!("{name}.norm"), self.norm.module()),
+            (format!("{name}.pwconv1"), self.pwconv1.module()),
+            (format!("{name}.pwconv2"), self.pwconv2.module()),
+        ]
     }
 }
 
@@ -121,7 +136,7 @@ impl ConvNeXt {
         let mut blocks = Vec::new();
         for (stage, (&dim, &depth)) in config.dims.iter().zip(&config.depths).enumerate() {
             let layer = path / "downsample_layers" / stage;
-            let (conv, norm) = if stage == 0 { (0, 1) } else { (1, 0) };
+            let (conv, norm) = downsample_places(stage);
             downsample_layers.push((
                 Conv2d::new(&(&layer / conv), from, dim, downsample_config(stage).init(init)),
                 LayerNorm2d::new(&(&layer / norm), if stage == 0 { dim } else { from }, EPS),
@@ -175,6 +190,27 @@ impl Backbone for ConvNeXt {
             "norm" => Some(self.stages.len()),
             _ => None,
         }
+    }
+
+    /// No map depends on the classifier's norm.
+    fn is_used(&self, name: &str, stages: usize) -> bool {
+        !name.starts_with("norm.") && self.part(name).is_none_or(|part| part <= stages)
+    }
+
+    fn modules(&self) -> Vec<(String, Module)> {
+        let layers = self.downsample_layers.iter().enumerate();
+        let downsample = layers.flat_map(|(stage, (conv, norm))| {
+            let (first, second) = downsample_places(stage);
+            [
+                (format!("downsample_layers.{stage}.{first}"), conv.module()),
+                (format!("downsample_layers.{stage}.{second}"), norm.module()),
+            ]
+        });
+        let blocks = self.blocks.iter().enumerate().flat_map(|(stage, blocks)| {
+            let blocks = blocks.iter().enumerate();
+            blocks.flat_map(move |(index, block)| block.modules(&format!("stages.{stage}.{index}")))
+        });
+        downsample.chain(blocks).collect()
     }
 
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {

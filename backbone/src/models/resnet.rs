@@ -11,7 +11,7 @@ use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, Recomputed,
     drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, Stage};
+use crate::{Backbone, FeatureMap, Init, Mode, Module, Stage};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,6 +184,23 @@ impl Block {
         });
         Self { convolutions, downsample, drop_path }
     }
+
+    /// The layers with parameters of the block called `name`.
+    fn modules(&self, name: &str) -> Vec<(String, Module)> {
+        let convolutions = self.convolutions.iter().zip(1..).flat_map(|((conv, norm), number)| {
+            [
+                (format!("{name}.conv{number}"), conv.module()),
+                (format!("{name}.bn{number}"), norm.module()),
+            ]
+        });
+        let downsample = self.downsample.iter().flat_map(|(conv, norm)| {
+            [
+                (format!("{name}.downsample.0"), conv.module()),
+                (format!("{name}.downsample.1"), norm.module()),
+            ]
+        });
+        convolutions.chain(downsample).collect()
+    }
 }
 
 /// The convolution and norm whose output is added to the other branch's.
@@ -263,6 +280,15 @@ impl Backbone for ResNet {
             "conv1" | "bn1" => Some(0),
             _ => module.strip_prefix("layer")?.parse().ok(),
         }
+    }
+
+    fn modules(&self) -> Vec<(String, Module)> {
+        let stem = [("conv1".into(), self.conv1.module()), ("bn1".into(), self.bn1.module())];
+        let blocks = self.layers.iter().zip(1..).flat_map(|(layer, stage)| {
+            let blocks = layer.iter().enumerate();
+            blocks.flat_map(move |(index, block)| block.modules(&format!("layer{stage}.{index}")))
+        });
+        stem.into_iter().chain(blocks).collect()
     }
 
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {

@@ -37,6 +37,8 @@ pub const INTERNAL: Status = 6;
 pub const PARAMETER: i32 = 0;
 /// Tensors that are saved, but not trained.
 pub const BUFFER: i32 = 1;
+/// Tensors that no map depends on, which are saved all the same.
+pub const KEPT: i32 = 2;
 
 /// One map that forward puts out.
 #[repr(C)]

@@ -44,7 +44,7 @@ pub fn default_optional(canonical: &str) -> bool {
 /// device stay the model's.
 ///
 /// # Errors
-/// [`Error::Weights`], and `target` untouched, when nothing matches, when a
+/// [`Error::Weights`] or [`Error::Incomplete`], and `target` untouched, when nothing matches, when a
 /// strict load would leave the model incomplete, or when the file has integers
 /// for a tensor of floats.
 pub fn load(
@@ -133,8 +133,8 @@ fn check_complete(
         let phrases = some_of(&mismatches(&other));
         message += &format!("; {} have another shape: {phrases}", other.len());
     }
-    message += ". Is it another model's file? `strict: false` loads what fits";
-    Err(Error::Weights(message))
+    message += ". Is it another model's file?";
+    Err(Error::Incomplete(message))
 }
 
 fn nothing_matches(file: &WeightFile, model: &Shapes, options: &LoadOptions) -> Error {

@@ -222,6 +222,13 @@ class Backbone : public torch::nn::Module {
   // Stage, channels and stride of each map that forward puts out.
   const std::vector<SparkLevel>& levels() const noexcept { return levels_; }
 
+  // What no map depends on, by name: no parameters or buffers of this module, but
+  // part of what save_weights writes.
+  std::vector<std::pair<std::string, torch::Tensor>> kept() const { return tensors(SPARK_KEPT); }
+
+  // The library's object, for functions of spark_backbone.h; stays this module's.
+  const SparkBackbone* handle() const noexcept { return handle_.get(); }
+
   // The settings as they are now, as spark_backbone_create takes them.
   std::string config() const {
     char* json = nullptr;
@@ -350,6 +357,13 @@ class Backbone : public torch::nn::Module {
   }
 
   void register_kind(std::int32_t kind) {
+    for (auto& [name, tensor] : tensors(kind)) {
+      register_tensor(name, std::move(tensor), kind);
+    }
+  }
+
+  std::vector<std::pair<std::string, torch::Tensor>> tensors(std::int32_t kind) const {
+    std::vector<std::pair<std::string, torch::Tensor>> tensors;
     char* error = nullptr;
     std::size_t count = 0;
     detail::check(spark_backbone_tensor_count(handle_.get(), kind, &count, &error), error);
@@ -358,8 +372,9 @@ class Backbone : public torch::nn::Module {
       SparkTensor* tensor = nullptr;
       detail::check(
           spark_backbone_tensor(handle_.get(), kind, index, &name, &tensor, &error), error);
-      register_tensor(name, detail::take(tensor), kind);
+      tensors.emplace_back(name, detail::take(tensor));
     }
+    return tensors;
   }
 
   // A module's own names hold no dots: `layer1.0.conv1.weight` becomes modules

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ._foreign import check_images, replaced
 from ._hooks import with_hooks_heard
+from ._layers import BatchNorm2d, Inside, Sharing, layer
 from ._library import BoundBackbone
 
 
@@ -26,62 +29,14 @@ class Level(NamedTuple):
     """Input pixels per position, along each side."""
 
 
-class _Sharing(nn.Module):
-    """A module whose tensors are the library's.
-
-    PyTorch puts new tensors in place of a module's in some operations; here they
-    must stay the same objects, or library and module would part.
-    """
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Sharing:
-        # The type of fn and of the result are nn.Module's own business.
-        if recurse:
-            for child in self.children():
-                child._apply(fn)  # type: ignore[no-untyped-call]
-        for name, tensor in self._own_tensors():
-            with torch.no_grad():
-                _replace_data(name, tensor, fn(tensor))
-                if tensor.grad is not None:
-                    _replace_data(name, tensor.grad, fn(tensor.grad))
-        return self
-
-    def _own_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for tensors in (self._parameters, self._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    yield name, tensor
-
-    def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *others: Any
-    ) -> None:
-        # PyTorch leaves the mark in the state dict: taken out, so that loading it
-        # again without `assign` works.
-        if local_metadata.pop("assign_to_params_buffers", False):
-            raise ValueError(
-                "assign is True, but load_state_dict must copy into a backbone's tensors, "
-                "which the library holds: leave assign=False"
-            )
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
-
-
-def _replace_data(name: str, tensor: Tensor, new: Tensor) -> None:
-    """Gives `tensor` type, device and numbers of `new`, for all who hold it."""
-    if new is tensor:
-        return
-    if not torch._has_compatible_shallow_copy_type(tensor, new):
-        raise RuntimeError(
-            f"{name} cannot become a {new.dtype} tensor on {new.device} in place, and the "
-            "library, which shares it, cannot follow to another tensor"
-        )
-    tensor.data = new
-
-
-class Backbone(_Sharing):
+class Backbone(Sharing):
     """A pyramid of feature maps from an image.
 
     Its parameters and buffers are the library's own tensors, under the names that
-    timm (ResNet) or the official code (ConvNeXt) gives them; an optimizer, `to()`,
-    `state_dict()` and the rest treat it like any module.
+    timm (ResNet) or the official code (ConvNeXt) gives them, in modules of PyTorch's
+    classes; an optimizer, `to()`, `state_dict()` and the rest treat it like any module.
+    What no map depends on (stages behind the last of `out_indices`, ConvNeXt's last
+    norm) is no parameter of it, and kept for `save_weights`.
 
     Args:
         name: timm's name of a model, one of `list_models()`.
@@ -130,7 +85,12 @@ class Backbone(_Sharing):
             "device": _device_name(device if device is not None else "cpu"),
         }
         self._adopt(BoundBackbone(json.dumps(config), ""))
+        self._hold_norms()
 
+    @torch.compiler.disable(
+        reason="a spark_backbone.Backbone runs inside a library, which PyTorch cannot trace: "
+        "compile without fullgraph, so that tracing goes around it"
+    )
     def forward(self, images: Tensor) -> list[Tensor]:
         """The pyramid of `images`, finest first: one `[N, channels, ~H/stride,
         ~W/stride]` a level.
@@ -139,7 +99,11 @@ class Backbone(_Sharing):
             images: `[N, in_chans, H, W]`, already normalised, of the parameters'
                 type and device (under autocast: any floating type).
         """
+        check_images(images)
         self._check_shared()
+        self._tell_norms()
+        if self._drops_paths:
+            self._check_blocks()
         maps: list[Tensor] = with_hooks_heard(lambda: self._handle.forward(images))
         return maps
 
@@ -191,13 +155,20 @@ class Backbone(_Sharing):
         """Training or evaluation; `eval()` calls it, too."""
         super().train(mode)
         self._handle.train(mode)
+        self._hold_norms()
         return self
 
     def freeze(self, freeze_at: int) -> Backbone:
         """Freezes the first parts: 0 none, 1 the stem, 2 the stem and the first
         stage, and so on. Parameters of these parts require no gradient, those of
         the others do; frozen batch norms and drop-paths run as in evaluation."""
+        was = self.config["freeze_at"]
         self._handle.freeze(freeze_at)
+        try:
+            self._hold_norms()
+        except RuntimeError:
+            self._handle.freeze(was)
+            raise
         return self
 
     @property
@@ -207,7 +178,43 @@ class Backbone(_Sharing):
 
     @norm_eval.setter
     def norm_eval(self, on: bool) -> None:
+        was = self.norm_eval
         self._handle.set_norm_eval(on)
+        try:
+            self._hold_norms()
+        except RuntimeError:
+            self._handle.set_norm_eval(was)
+            raise
+
+    def _hold_norms(self) -> None:
+        """Shows at the batch norms which of them norm_eval and freeze_at hold still."""
+        config = self.config
+        held = [
+            (norm, config["norm_eval"] or part < config["freeze_at"]) for norm, part in self._norms
+        ]
+        for norm, frozen in held:
+            norm.check_hold(frozen)
+        for norm, frozen in held:
+            norm.hold(frozen, self.training)
+
+    def _tell_norms(self) -> None:
+        """Has the library's batch norms run as the modules say."""
+        for index, (norm, _) in enumerate(self._norms):
+            state = (norm.training, norm.momentum)
+            if self._told[index] != state:
+                momentum = math.nan if norm.momentum is None else float(norm.momentum)
+                self._handle.set_norm(norm.path, norm.training, momentum)
+                self._told[index] = state
+
+    def _check_blocks(self) -> None:
+        """Refuses to drop paths other than the modules say."""
+        for path, (block, part) in self._blocks.items():
+            if block.training != self.training and part >= self.config["freeze_at"]:
+                raise RuntimeError(
+                    f"{path}.training is {block.training} and that of the backbone is "
+                    f"{self.training}, but all drop-paths (drop_path_rate is not 0) run as the "
+                    "backbone does: freeze(n) has the first parts run as in evaluation"
+                )
 
     # ---- Weight files ----
 
@@ -215,6 +222,18 @@ class Backbone(_Sharing):
         """Loads a file of any framework; what matched, in words."""
         report: str = self._handle.load(os.fspath(path), strict)
         return report
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *others: Any
+    ) -> None:
+        # That of a whole encoder holds what this one keeps for files.
+        for name, tensor in self._handle.named_kept().items():
+            given = state_dict.get(prefix + name)
+            if given is not None and given.shape == tensor.shape:
+                with torch.no_grad():
+                    tensor.copy_(given)
+                del state_dict[prefix + name]
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
 
     def save_weights(self, path: str | os.PathLike[str], naming: str | None = None) -> None:
         """Writes the weights, whole or not at all.
@@ -252,11 +271,14 @@ class Backbone(_Sharing):
         # another device.
         state = self.__dict__.copy()
         state["_handle"] = self._handle.config()
-        del state["_shared"]
+        state["_kept"] = dict(self._handle.named_kept())
+        for made in ("_shared", "_norms", "_told", "_blocks", "_drops_paths"):
+            del state[made]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         config = json.loads(state.pop("_handle"))
+        kept = state.pop("_kept")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         saved = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         # Its random parameters are written over: they must not cost the program
@@ -267,52 +289,70 @@ class Backbone(_Sharing):
             old = saved[name]
             tensor.data = old.detach().clone()
             tensor.requires_grad_(old.requires_grad)
+        for name, tensor in handle.named_kept().items():
+            tensor.data = kept[name]
         handle.train(self.training)
         self._adopt(handle)
 
     # ---- Sharing ----
 
     def _adopt(self, handle: Any) -> None:
-        """Makes the tensors of `handle` this module's, in modules nested as their
-        dotted names say."""
+        """Makes the layers and tensors of `handle` this module's, in modules nested as
+        their dotted names say."""
         self._handle = handle
-        # Where each tensor is registered, to notice when somebody replaces it.
-        self._shared: list[tuple[dict[str, Any], str, Tensor]] = []
+        self._norms: list[tuple[BatchNorm2d, int]] = []
+        # What holds layers, with the part it belongs to: stems, blocks, shortcuts.
+        self._blocks: dict[str, tuple[nn.Module, int]] = {}
+        for path, settings in json.loads(handle.modules()):
+            part = settings.pop("part")
+            made = self._place(path, layer(path, settings.pop("type"), **settings))
+            if isinstance(made, BatchNorm2d):
+                self._norms.append((made, part))
+            block = path.rpartition(".")[0]
+            self._blocks[block] = (self.get_submodule(block), part)
+        self._drops_paths = self.config["drop_path_rate"] > 0
+        # What the library has been told of each.
+        self._told: list[tuple[bool, float | None] | None] = [None] * len(self._norms)
+        # Where each tensor is, to notice when somebody replaces it.
+        self._shared: list[tuple[nn.Module, str, Tensor]] = []
         for name, tensor in handle.named_parameters().items():
             # nn.Parameter(tensor) would be another tensor on the same memory,
             # without its gradient.
             tensor._is_param = True
             owner, key = self._owner_of(name)
-            owner._parameters.pop(key, None)
-            owner.register_parameter(key, tensor)
-            self._shared.append((owner._parameters, key, tensor))
+            owner._parameters[key] = tensor
+            self._shared.append((owner, key, tensor))
         for name, tensor in handle.named_buffers().items():
             owner, key = self._owner_of(name)
-            owner._buffers.pop(key, None)
-            owner.register_buffer(key, tensor)
-            self._shared.append((owner._buffers, key, tensor))
+            owner._buffers[key] = tensor
+            self._shared.append((owner, key, tensor))
 
-    def _owner_of(self, name: str) -> tuple[nn.Module, str]:
+    def _owner_of(self, name: str) -> tuple[Inside, str]:
         """The module that holds the tensor called `name`, made if need be, and the
         tensor's name in it."""
-        *path, key = name.split(".")
+        path, _, key = name.rpartition(".")
+        return self._place(path, Inside()), key
+
+    def _place(self, path: str, new: Inside) -> Inside:
+        """The module called `path`; `new` if there is none."""
         owner: nn.Module = self
-        for part in path:
-            child = owner._modules.get(part)
+        names = path.split(".")
+        for depth, name in enumerate(names, start=1):
+            child = owner._modules.get(name)
             if child is None:
-                child = _Sharing()
-                owner.add_module(part, child)
+                child = new if depth == len(names) else Inside()
+                child.path = ".".join(names[:depth])
+                owner._modules[name] = child
+            child.sealed = True
             owner = child
-        return owner, key
+        return owner
 
     def _check_shared(self) -> None:
         """Refuses to compute with other numbers than the module shows."""
-        for tensors, key, tensor in self._shared:
-            if tensors.get(key) is not tensor:
-                raise RuntimeError(
-                    f"a tensor called {key} of this backbone was replaced, but the library "
-                    "computes with its own: copy into it (tensor.copy_(...)) instead"
-                )
+        for owner, key, tensor in self._shared:
+            found = owner._parameters.get(key, owner._buffers.get(key))
+            if found is not tensor:
+                raise RuntimeError(replaced(owner, key, found))
 
     def extra_repr(self) -> str:
         shown = {"drop_path_rate": 0.0, "freeze_at": 0, "norm_eval": False, "in_chans": 3}
@@ -322,7 +362,7 @@ class Backbone(_Sharing):
         return ", ".join(words)
 
     def __repr__(self) -> str:
-        # Not the modules inside: they only hold tensors.
+        # Not the modules inside: they compute nothing.
         return f"{type(self).__name__}({self.extra_repr()})"
 
 

@@ -265,7 +265,7 @@ static void refuse_calls(SparkBackbone *b, const SparkTensor *image) {
     REFUSED(SPARK_INVALID, "dtype", "int8", spark_backbone_to(b, "int8", NULL, &error));
     REFUSED(SPARK_INVALID, "device", "abacus", spark_backbone_to(b, NULL, "abacus", &error));
     REFUSED(SPARK_INVALID, "device", "UTF-8", spark_backbone_to(b, NULL, "\xff", &error));
-    REFUSED(SPARK_INVALID, "kind is 2", "", spark_backbone_tensor_count(b, 2, &count, &error));
+    REFUSED(SPARK_INVALID, "kind is 3", "", spark_backbone_tensor_count(b, 3, &count, &error));
     REFUSED(SPARK_INVALID, "index is 60", "",
             spark_backbone_tensor(b, SPARK_BUFFER, 60, &name, &t, &error));
     REFUSED(SPARK_INVALID, "name", "NULL", spark_backbone_tensor(b, 0, 0, NULL, &t, &error));
