@@ -1,5 +1,7 @@
 //! A classifier out of whatever file people have.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +10,7 @@ use backbone::weights::{self, TimmConfig, WeightFile};
 use engine::checkpoint::CheckpointFile;
 use engine::data::Interpolation;
 use engine::export::decimals;
+use engine::names::readable;
 use engine::precision::Precision;
 use engine::run_dir::in_run;
 use engine::training::saved_state;
@@ -101,8 +104,8 @@ pub struct Loaded {
     pub images: ImageSettings,
     /// What it tells apart, where that is known.
     pub classes: Option<Vec<String>>,
-    /// What the folders of these are called, where it is a run's.
-    pub folders: Option<Vec<String>>,
+    /// What they were called where it was trained, if the weights tell.
+    pub trained_on: Option<Vec<String>>,
     /// The arithmetic it was trained in.
     pub precision: Precision,
     /// The settings of the run it comes from.
@@ -138,10 +141,10 @@ impl<'a> Wanted<'a> {
                 file.path.display()
             )
         })?;
-        let folders = state.map(|state| state.classes);
+        let trained_on = state.map(|state| state.classes).or_else(|| label_names(&file));
         let classes = match self.classes {
             Some(names) => Some(read_names(names)?),
-            None => folders.clone().or_else(|| label_names(&file)),
+            None => trained_on.clone(),
         };
         if let Some(classes) = &classes {
             ensure!(
@@ -167,7 +170,7 @@ impl<'a> Wanted<'a> {
         classifier.load(&file)?;
         let images = config.as_ref().map_or_else(|| image_settings(&file), |c| Ok(c.into()))?;
         let precision = config.as_ref().map_or(Precision::Float32, |config| config.precision);
-        Ok(Loaded { classifier, images, classes, folders, precision, config, accuracy })
+        Ok(Loaded { classifier, images, classes, trained_on, precision, config, accuracy })
     }
 }
 
@@ -200,13 +203,14 @@ impl Loaded {
 
 /// Names of classes, one a line.
 fn read_names(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read class names from {}", path.display()))?;
-    Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+    let lines = engine::text::lines(path, bytes)?;
+    Ok(lines.into_iter().map(|(_, line)| readable(OsStr::from_bytes(&line))).collect())
 }
 
 /// The names that lie beside the weights in a timm folder.
-fn label_names(file: &WeightFile) -> Option<Vec<String>> {
+pub fn label_names(file: &WeightFile) -> Option<Vec<String>> {
     serde_json::from_str(file.metadata.get("label_names")?).ok()
 }
 

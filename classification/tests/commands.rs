@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use backbone::weights;
 use common::{CLASSES, Workplace, assert_says, read, records};
 use serde_json::Value;
@@ -42,6 +45,7 @@ fn colours_are_learned_and_used() {
     evaluates(&work, best("top1").max(best("ema_top1")));
     predicts(&work);
     exports(&work);
+    evaluates_by_name(&work);
     probes(&work);
 }
 
@@ -80,6 +84,28 @@ fn predicts(work: &Workplace) {
         prediction["file"].as_str().unwrap().contains(guesses[0]["name"].as_str().unwrap())
     });
     assert!(right.count() >= 7, "{predictions:?}");
+
+    // Each image once, whatever links and names there are, and nothing waited for.
+    let folder = work.path("odd");
+    std::fs::create_dir_all(folder.join("a")).unwrap();
+    std::os::unix::fs::symlink("..", folder.join("a/up")).unwrap();
+    let image = work.path("images/val/red/000.png");
+    for name in [&b"a/caf\xe9.png"[..], b"x.png"] {
+        std::fs::copy(&image, folder.join(OsStr::from_bytes(name))).unwrap();
+    }
+    let pipe = folder.join("pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    work.run(&[&arguments[..], &["odd"]].concat()).succeeded();
+    let predictions = json(work, "out.json");
+    let files = predictions.as_array().unwrap().iter().map(|found| &found["file"]);
+    assert_eq!(files.collect::<Vec<_>>(), ["odd/a/caf\\xe9.png", "odd/x.png"]);
+
+    let before = common::read(folder.join("x.png"));
+    let over = ["predict", "--weights", "run", "--json", "odd/x.png", "odd"];
+    work.run(&over).refused(&["--json odd/x.png is one of the images"]);
+    work.run(&["predict", "--weights", "run", "--json", "no/x.json", "odd"])
+        .refused(&["no is no folder"]);
+    assert_eq!(common::read(folder.join("x.png")), before);
 }
 
 fn exports(work: &Workplace) {
@@ -97,7 +123,38 @@ fn exports(work: &Workplace) {
     let arguments = ["evaluate", "--weights", "w.pth", "--data", "images", "--input-size", "32"];
     let file = work.run(&[&arguments[..], &["--eval-crop", "1"]].concat()).succeeded();
     assert_eq!(own.out, file.out);
+    assert_says(&file.err, &["taken in the order of their names; --classes FILE tells"]);
     assert!(weights::read(work.path("w.pth")).unwrap().tensors.contains_key("fc.bias"));
+}
+
+/// Classes are found by name, whatever their order, and by no other name.
+fn evaluates_by_name(work: &Workplace) {
+    let class = |name: &str| work.path(&format!("renamed/{name}"));
+    std::fs::create_dir_all(work.path("renamed")).unwrap();
+    for (name, from) in [("blue", "blue"), ("zz", "green"), ("red", "red")] {
+        let from = work.path(&format!("images/val/{from}"));
+        std::os::unix::fs::symlink(from, class(name)).unwrap();
+    }
+    let evaluate = |weights: &str, more: &[&str]| {
+        work.run(&[&["evaluate", "--weights", weights, "--data", "renamed"], more].concat())
+    };
+    let problem = "1 class folders are none of the 3 known classes: \"zz\"; known classes that \
+                   have no folder there: \"green\"";
+    evaluate("timm", &[]).refused(&[problem, "--classes FILE"]);
+    evaluate("run", &[]).refused(&[problem]);
+    // A list as Windows saves it.
+    let text = "\u{feff}blue\r\nzz\r\nred\r\n".encode_utf16();
+    let bytes: Vec<u8> = text.flat_map(u16::to_le_bytes).collect();
+    std::fs::write(work.path("names.txt"), bytes).unwrap();
+    let right = work.run(&["evaluate", "--weights", "run"]).succeeded();
+    for weights in ["timm", "run"] {
+        let found = evaluate(weights, &["--classes", "names.txt"]).succeeded();
+        assert_eq!(found.out.lines().nth(1), right.out.lines().nth(1));
+    }
+    // One class less is told, not guessed around.
+    std::fs::remove_file(class("zz")).unwrap();
+    let found = evaluate("timm", &[]).succeeded();
+    assert_says(&found.err, &["no folder for 1 of the 3 classes: \"green\""]);
 }
 
 fn probes(work: &Workplace) {

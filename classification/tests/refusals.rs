@@ -112,7 +112,7 @@ fn weights_that_do_not_fit() {
     work.train("again", &["--resume", "run/checkpoints/last.safetensors", "--data", "two"])
         .refused(&["trained on other classes (3: blue, green, red)", "--new-head"]);
     work.run(&["evaluate", "--weights", "next", "--data", "images/val"])
-        .refused(&["1 class folders are none of the 2 known classes: green"]);
+        .refused(&["1 class folders are none of the 2 known classes: \"green\""]);
 
     std::fs::write(work.path("w.pth"), b"hello").unwrap();
     for command in [

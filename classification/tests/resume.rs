@@ -67,9 +67,12 @@ fn a_run_that_branches_off_has_a_best_of_its_own() {
     work.train("new", &more).succeeded();
     assert!(work.path("new/checkpoints/best.safetensors").exists());
     assert!(work.path("new/checkpoints/best-ema.safetensors").exists());
+    work.loses_its_last_checkpoint("new");
+    std::fs::copy(work.path("old/checkpoints/best.safetensors"), work.path("best.safetensors"))
+        .unwrap();
     // The validation images are enough to score on.
     std::fs::remove_dir_all(work.path("images/train")).unwrap();
-    work.run(&["evaluate", "--weights", "new"]).succeeded();
+    work.run(&["evaluate", "--weights", "best.safetensors"]).succeeded();
 }
 
 #[test]

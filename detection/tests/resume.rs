@@ -51,6 +51,7 @@ fn killed_runs_end_with_the_same_bits() {
     // Nine steps, and evaluations after the second and the last epoch.
     assert_eq!(expected.len(), 11, "{expected:?}");
     assert_eq!(numbers(&work, "killed"), expected);
+    work.loses_its_last_checkpoint("whole");
 }
 
 #[test]

@@ -1,12 +1,22 @@
 //! Image files by what people call them: names, folders, patterns.
 
-use std::collections::BTreeSet;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use self::walk::{files_in, files_like};
 use crate::{Error, Result};
 
 /// Endings of the files that are taken out of folders.
 const ENDINGS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
+
+/// Longest file that is read into memory, in bytes.
+pub const MAX_BYTES: u64 = 1 << 32;
 
 /// An image file, and what is called like it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,21 +29,32 @@ pub struct ImageFile {
 }
 
 /// The images that the arguments name, each once: files, folders at any depth,
-/// and patterns such as `photos/*.jpg`.
+/// and patterns such as `photos/*.jpg`. A folder is read once, however many links
+/// lead to it.
 ///
 /// # Errors
 /// [`Error::Data`] for an argument that names no images, [`Error::Io`].
 pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
-    let mut found = BTreeSet::new();
+    // By whole path, since arguments may overlap.
+    let mut found: BTreeMap<PathBuf, ImageFile> = BTreeMap::new();
+    let mut add = |path: PathBuf, name: Option<PathBuf>| {
+        let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        let name = name.unwrap_or_else(|| path.file_name().unwrap_or_default().into());
+        found.entry(whole).or_insert(ImageFile { path, name });
+    };
     for argument in arguments {
-        let before = found.len();
         if argument.is_dir() {
-            in_folder(argument, argument, &mut found)?;
-            require(found.len() > before, || {
+            let mut files = files_in(argument)?;
+            files.retain(|path| is_image(path));
+            require(!files.is_empty(), || {
                 format!("{} holds no images ({})", argument.display(), ENDINGS.join(", "))
             })?;
+            for path in files {
+                let name = path.strip_prefix(argument).ok().map(Path::to_owned);
+                add(path, name);
+            }
         } else if argument.exists() {
-            found.insert(image_file(argument));
+            add(argument.clone(), None);
         } else {
             let pattern = argument.to_string_lossy();
             require(pattern.contains(['*', '?', '[']), || {
@@ -42,60 +63,62 @@ pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
                     argument.display()
                 )
             })?;
-            let matches = glob::glob(&pattern).map_err(|error| {
-                Error::Data(format!("{pattern} is no pattern of file names: {error}"))
-            })?;
-            for path in matches {
-                let path = path.map_err(unreadable)?;
-                if path.is_file() {
-                    found.insert(image_file(&path));
-                }
-            }
-            require(found.len() > before, || format!("no file matches {pattern}"))?;
+            let files = files_like(argument)?;
+            require(!files.is_empty(), || format!("no file matches {pattern}"))?;
+            files.into_iter().for_each(|path| add(path, None));
         }
     }
     // Of two files of one name in different folders each keeps its own picture.
     let mut names = BTreeSet::new();
-    let mut files: Vec<ImageFile> = found.into_iter().collect();
+    let mut files: Vec<ImageFile> = found.into_values().collect();
     for file in &mut files {
         let wanted = file.name.clone();
         let mut number = 1;
         while !names.insert(file.name.clone()) {
             number += 1;
-            let stem = wanted.file_stem().unwrap_or_default().to_string_lossy();
-            let ending = wanted.extension().unwrap_or_default().to_string_lossy();
-            file.name = wanted.with_file_name(format!("{stem}-{number}.{ending}"));
+            let mut name: OsString = wanted.file_stem().unwrap_or_default().to_owned();
+            name.push(format!("-{number}"));
+            if let Some(ending) = wanted.extension() {
+                name.push(".");
+                name.push(ending);
+            }
+            file.name = wanted.with_file_name(name);
         }
     }
     Ok(files)
 }
 
-fn image_file(path: &Path) -> ImageFile {
-    ImageFile { path: path.to_owned(), name: path.file_name().unwrap_or_default().into() }
+fn is_image(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
 }
 
-/// All images in `folder`, at any depth.
-fn in_folder(folder: &Path, root: &Path, found: &mut BTreeSet<ImageFile>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        if path.is_dir() {
-            in_folder(&path, root, found)?;
-        } else if ENDINGS.contains(&ending.to_ascii_lowercase().as_str()) {
-            let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            found.insert(ImageFile { path, name });
-        }
+/// The bytes of the file at `path`.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Image`] for a folder, a pipe, a socket or a device (which might never
+/// end), and for more than [`MAX_BYTES`].
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let io = |e| Error::io(path, e);
+    // Opening a pipe waits for whoever writes to it, unless told otherwise.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let mut file = file.map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a folder" } else { "a pipe, a socket or a device" };
+        return Err(Error::image(path, format!("{what}, not a file")));
     }
-    Ok(())
+    if metadata.len() > MAX_BYTES {
+        let problem = format!("{} bytes long; at most {MAX_BYTES} are read", metadata.len());
+        return Err(Error::image(path, problem));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
 }
 
 fn require(holds: bool, problem: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Data(problem())) }
-}
-
-fn unreadable(error: glob::GlobError) -> Error {
-    let path = error.path().to_owned();
-    Error::io(path, error.into())
 }
 
 #[cfg(test)]
@@ -118,6 +141,9 @@ mod tests {
         assert_eq!(names(&[path("notes.txt")]), ["notes.txt"], "a file that is named is taken");
         assert_eq!(names(&[path("*.jpg"), path("a.jpg")]), ["a.jpg"]);
         assert_eq!(names(&[path("**/a.jpg")]), ["a.jpg", "a-2.jpg"]);
+        assert_eq!(names(&[path("*/a.jpg")]), ["a.jpg"]);
+        let overlapping = [path("deep"), folder.path().to_owned(), path("deep/../deep/a.jpg")];
+        assert_eq!(names(&overlapping[..2]), ["a.jpg", "b.PNG", "a-2.jpg"]);
         for (argument, problem) in
             [("c.jpg", "is not there"), ("*.webp", "no file matches"), ("[", "is no pattern")]
         {
@@ -127,5 +153,46 @@ mod tests {
         std::fs::remove_file(path("deep/a.jpg")).unwrap();
         let error = image_files(&[path("deep")]).unwrap_err().to_string();
         assert!(error.contains("holds no images"), "{error}");
+    }
+    #[test]
+    fn links_and_pipes_neither_repeat_nor_stop_it() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let count = |argument: &str| image_files(&[at(argument)]).unwrap().len();
+        // Up, across and in a circle of many: each folder leads to all others.
+        let folders: Vec<String> = (0..9).map(|number| format!("all/{number}")).collect();
+        for folder in &folders {
+            std::fs::create_dir_all(at(folder)).unwrap();
+            std::fs::write(at(folder).join("a.jpg"), b"").unwrap();
+            symlink("..", at(folder).join("up")).unwrap();
+            for other in &folders {
+                let name = other.replace('/', "-");
+                symlink(at(other), at(folder).join(name)).unwrap();
+            }
+        }
+        assert_eq!(count("all"), 9);
+        assert_eq!(count("all/**/*.jpg"), 9);
+        let deep = image_files(&[at("all")]).unwrap();
+        assert_eq!(deep[8].name, Path::new("8/a.jpg"), "where it lies, not where a link leads");
+
+        std::fs::create_dir(at("odd")).unwrap();
+        let pipe = at("odd/pipe.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        symlink("/dev/zero", at("odd/zero.png")).unwrap();
+        symlink("nowhere", at("odd/broken.png")).unwrap();
+        std::fs::write(at("odd").join(std::ffi::OsStr::from_bytes(b"caf\xe9.png")), b"").unwrap();
+        let names = |argument: &str| -> Vec<String> {
+            let files = image_files(&[at(argument)]).unwrap();
+            files.iter().map(|file| crate::names::readable(&file.name)).collect()
+        };
+        assert_eq!(names("odd"), ["broken.png", "caf\\xe9.png"]);
+        assert_eq!(names("odd/*.png"), ["caf\\xe9.png"]);
+        for special in [pipe, at("odd/zero.png")] {
+            let message = read_file(&special).unwrap_err().to_string();
+            assert!(message.contains("a pipe, a socket or a device, not a file"), "{message}");
+        }
+        assert!(read_file(root.path()).unwrap_err().to_string().contains("a folder, not a file"));
     }
 }

@@ -16,6 +16,7 @@ pub mod export;
 pub mod files;
 pub mod interrupt;
 pub mod metrics;
+pub mod names;
 pub mod operators;
 pub mod optim;
 pub mod picture;
@@ -28,6 +29,7 @@ pub mod rng;
 pub mod run_dir;
 pub mod schedule;
 pub mod settings;
+pub mod text;
 pub mod training;
 
 pub use error::{Error, Result};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::beside;
 use crate::{Error, Result};
 
 /// The run's settings, in its folder.
@@ -26,6 +27,27 @@ struct Marker {
     /// The job that last wrote here, if a launcher that restarts jobs started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     job: Option<String>,
+    /// Whether a checkpoint was ever saved here: that there is none then means that it was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    saved: bool,
+}
+
+impl Marker {
+    fn new() -> Self {
+        Marker { format: FORMAT.into(), job: None, saved: false }
+    }
+
+    /// The marker in the folder of a run.
+    fn read(folder: &Path) -> Option<Self> {
+        let bytes = fs::read(folder.join(MARKER)).ok()?;
+        serde_json::from_slice::<Marker>(&bytes).ok().filter(|marker| marker.format == FORMAT)
+    }
+
+    /// Leaves the marker, before any other file of the run.
+    fn write(&self, folder: &Path) -> Result<()> {
+        let marker = serde_json::json!(self).to_string();
+        crate::checkpoint::write_file(&folder.join(MARKER), marker.as_bytes())
+    }
 }
 
 /// A run folder that this process alone writes to, until it is dropped.
@@ -66,8 +88,8 @@ impl RunDir {
         if overwrite {
             clear(path)?;
         }
-        if look(path)? == Found::Nothing {
-            mark(path, None)?;
+        if overwrite || look(path)? == Found::Nothing {
+            Marker::new().write(path)?;
         }
         Ok(RunDir { path: path.to_owned(), _lock: lock })
     }
@@ -77,7 +99,19 @@ impl RunDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn claim(&self, job: &str) -> Result<()> {
-        mark(&self.path, Some(job))
+        let marker = Marker::read(&self.path).unwrap_or_else(Marker::new);
+        Marker { job: Some(job.to_owned()), ..marker }.write(&self.path)
+    }
+
+    /// Notes that there is a checkpoint, so that its loss is seen.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn note_saved(&self) -> Result<()> {
+        match Marker::read(&self.path).unwrap_or_else(Marker::new) {
+            Marker { saved: true, .. } => Ok(()),
+            marker => Marker { saved: true, ..marker }.write(&self.path),
+        }
     }
 
     /// The folder.
@@ -110,14 +144,17 @@ impl RunDir {
 /// `path` itself.
 ///
 /// # Errors
-/// [`Error::Data`] for a run without checkpoint yet.
+/// [`Error::Data`] for a run without checkpoint yet, or that has lost its last one.
 pub fn in_run(path: &Path) -> Result<PathBuf> {
     let last = path.join(LAST_CHECKPOINT);
     if last.exists() {
         return Ok(last);
     }
     if path.is_dir() && path.join(CONFIG_FILE).exists() {
-        let text = format!("{} is a run that has no checkpoint yet", path.display());
+        let lost =
+            beside(&last).map(|found| format!("the last of {} is gone; {found}", shown(path)));
+        let text = lost
+            .unwrap_or_else(|| format!("{} is a run that has no checkpoint yet", path.display()));
         return Err(Error::Data(text));
     }
     Ok(path.to_owned())
@@ -125,8 +162,15 @@ pub fn in_run(path: &Path) -> Result<PathBuf> {
 
 /// The job that last wrote to the run in the folder `path`, if one did.
 pub fn job_of(path: &Path) -> Option<String> {
-    let bytes = fs::read(path.join(MARKER)).ok()?;
-    serde_json::from_slice::<Marker>(&bytes).ok().filter(|marker| marker.format == FORMAT)?.job
+    Marker::read(path)?.job
+}
+
+/// Whether the run in the folder `path` has saved checkpoints, of which the last is gone.
+pub fn has_lost_checkpoint(path: &Path) -> bool {
+    let last = path.join(LAST_CHECKPOINT);
+    let saved = Marker::read(path).is_some_and(|marker| marker.saved);
+    // A link to nothing is there, to be found unreadable.
+    last.symlink_metadata().is_err() && (saved || beside(&last).is_some())
 }
 
 /// A path as messages name it: whole, so that it can be pasted elsewhere.
@@ -152,8 +196,9 @@ fn permit(path: &Path, overwrite: bool, resume: bool) -> Result<()> {
         ),
         Found::OtherFiles => refuse(
             "not empty",
-            "no run was begun there, so its files are left alone (with --resume and \
-             --overwrite too); give a new or an empty folder",
+            "no run was begun there (it has no run.json), so its files are left alone (with \
+             --resume and --overwrite too); give a new or an empty folder; --resume CHECKPOINT \
+             continues a checkpoint there",
         ),
     }
 }
@@ -166,7 +211,7 @@ fn look(path: &Path) -> Result<Found> {
     let mut found = Found::Nothing;
     for entry in entries {
         let name = entry.map_err(|e| Error::io(path, e))?.file_name();
-        if name == MARKER && is_marker(&path.join(MARKER)) {
+        if name == MARKER && Marker::read(path).is_some() {
             return Ok(Found::Run);
         }
         if name != LOCK && !is_unfinished_marker(&name.to_string_lossy()) {
@@ -176,24 +221,9 @@ fn look(path: &Path) -> Result<Found> {
     Ok(found)
 }
 
-fn is_marker(path: &Path) -> bool {
-    let marker =
-        fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Marker>(&bytes).ok());
-    marker.is_some_and(|marker| marker.format == FORMAT)
-}
-
 /// Whether a process that was killed while it left the marker wrote this.
 fn is_unfinished_marker(name: &str) -> bool {
     name.starts_with(&format!(".{MARKER}.")) && name.ends_with(".tmp")
-}
-
-/// Leaves the marker, before any other file of the run.
-fn mark(folder: &Path, job: Option<&str>) -> Result<()> {
-    let marker = Marker { format: FORMAT.into(), job: job.map(str::to_owned) };
-    let marker = serde_json::json!(marker).to_string();
-    crate::checkpoint::write_atomically(&folder.join(MARKER), |path| {
-        fs::write(path, marker).map_err(|e| Error::io(path, e))
-    })
 }
 
 /// Deletes a run: the marker last, so that a kill in between leaves a folder

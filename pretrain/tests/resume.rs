@@ -65,4 +65,5 @@ fn a_checkpoint_can_be_continued_in_another_folder() {
     assert!(finished.err.contains("resuming after step 2 of 3"), "{}", finished.err);
     assert_eq!(losses(&work, "b").len(), 1, "only its own steps are in its metrics");
     assert_eq!(losses(&work, "a").len(), 2, "the other run is left alone");
+    work.loses_its_last_checkpoint("b");
 }

@@ -80,6 +80,36 @@ impl Workplace {
         finished
     }
 
+    /// The finished run `output`, which has a best checkpoint, loses its last one: it is named what
+    /// there is to go on from, and nothing is changed.
+    pub fn loses_its_last_checkpoint(&self, output: &str) {
+        let at = |name: &str| self.path(&format!("{output}/{name}"));
+        let checkpoint = |name: &str| at(&format!("checkpoints/{name}.safetensors"));
+        let kept = || [read(at("metrics.jsonl")), read(checkpoint("best"))];
+        let resume = || self.run(&["train", "--output", output, "--resume"]);
+        let (before, whole) = (kept(), read(checkpoint("last")));
+        let command = format!("--resume {output}/checkpoints/best");
+        let ways = ["best.safetensors (step ", "go on from one of them"];
+
+        std::fs::write(checkpoint("last"), &whole[..whole.len() / 2]).unwrap();
+        resume().refused(&[&["last.safetensors: cut off"][..], &ways].concat());
+        std::fs::remove_file(checkpoint("last")).unwrap();
+        let refused = resume().refused(&[&["last.safetensors is gone"][..], &ways].concat());
+        let err = refused.err.replace(&format!("{}/", self.folder.path().display()), "");
+        assert!(err.contains(&command), "{err}");
+        assert_eq!(kept(), before, "nothing is changed");
+
+        // As the message says.
+        std::fs::copy(checkpoint("best"), checkpoint("last")).unwrap();
+        let went_on = resume().succeeded();
+        assert!(went_on.err.contains("resuming after step"), "{}", went_on.err);
+
+        let metrics = read(at("metrics.jsonl"));
+        std::fs::remove_dir_all(at("checkpoints")).unwrap();
+        resume().refused(&["last.safetensors is gone; no other whole checkpoint", "--overwrite"]);
+        assert_eq!(read(at("metrics.jsonl")), metrics);
+    }
+
     /// Trains until `step` is recorded, then asks the run to end.
     pub fn train_terminated(&self, output: &str, step: u64, more: &[&str]) -> Finished {
         let child = self.start(output, more);

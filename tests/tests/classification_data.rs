@@ -15,6 +15,9 @@ use spark_tests::difference::Difference;
 use spark_tests::run_python;
 use tch::{Kind, Tensor};
 
+#[path = "classification_data/folders.rs"]
+mod folders;
+
 fn number(case: &Value, key: &str) -> usize {
     case[key].as_u64().unwrap_or_else(|| panic!("{key} in {case}")) as usize
 }

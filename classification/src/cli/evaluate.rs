@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use backbone::Mode;
 use clap::Args;
 use engine::checkpoint::write_file;
@@ -101,26 +101,43 @@ fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
             bail!("weights come without data: name a folder of class folders with --data")
         }
     };
-    if let Some(folders) = &loaded.folders {
-        // A run's classes are folders themselves: others are another data set.
-        return Ok(LabelledDataset::open_as(&folder, &reading(), folders)?);
-    }
-    if let Some(classes) = &loaded.classes
-        && let Ok(dataset) = LabelledDataset::open_as(&folder, &reading(), classes)
-    {
-        return Ok(dataset);
-    }
-    // Folders may be called otherwise than the classes (`n01440764` is a tench):
-    // as many of them are taken in their order.
-    let dataset = LabelledDataset::open(&folder, &reading())?;
-    let (found, known) = (dataset.classes().len() as i64, loaded.classifier.num_classes());
-    ensure!(
-        found == known,
-        "{} has {found} class folders, but the classifier tells {known} classes apart{}",
-        folder.display(),
-        if loaded.classes.is_some() { ", and they are called otherwise" } else { "" }
-    );
+    let dataset = labelled(&folder, loaded)?;
+    dataset.notes().iter().for_each(|note| eprintln!("note: {note}"));
     Ok(dataset)
+}
+
+/// The class folders of `folder` by name: by what the classes were called in training, or as
+/// --classes calls them. By their order only where the weights tell no names.
+fn labelled(folder: &Path, loaded: &Loaded) -> Result<LabelledDataset> {
+    let open = |names: &Vec<String>| LabelledDataset::open_as(folder, &reading(), names);
+    match (&loaded.trained_on, &loaded.classes) {
+        (Some(trained_on), Some(classes)) if trained_on != classes => {
+            // Folders may be called otherwise than in training (`n01440764` is a tench).
+            open(trained_on).or_else(|_| Ok(open(classes)?))
+        }
+        (_, Some(classes)) => open(classes).map_err(|error| match error {
+            engine::Error::Data(text) => anyhow!(
+                "{text}\nrename the folders, or say with --classes FILE what they are called: a \
+                 name a line, in the order of the classifier's classes"
+            ),
+            other => other.into(),
+        }),
+        (_, None) => {
+            let dataset = LabelledDataset::open(folder, &reading())?;
+            let (found, known) = (dataset.classes().len() as i64, loaded.classifier.num_classes());
+            ensure!(
+                found == known,
+                "{} has {found} class folders, but the classifier tells {known} classes apart",
+                folder.display(),
+            );
+            eprintln!(
+                "note: {}: the weights do not tell what their classes are called: the {found} class \
+                 folders are taken in the order of their names; --classes FILE tells",
+                folder.display(),
+            );
+            Ok(dataset)
+        }
+    }
 }
 
 /// Writes everything into `folder`, which is there, and says so.

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use engine::checkpoint::write_file;
 use engine::data::{Transform, decode};
-use engine::files::image_files;
+use engine::files::{ImageFile, image_files, read_file};
+use engine::names::readable;
 use engine::progress::Counter;
 use engine::rng::Rng;
 use engine::run_dir::shown;
@@ -45,7 +46,8 @@ pub struct PredictArgs {
 /// What an image shows.
 #[derive(Debug, Serialize)]
 struct Prediction {
-    file: PathBuf,
+    /// As [`readable`] writes it: JSON holds no other bytes than text's.
+    file: String,
     /// The likeliest first.
     classes: Vec<Guess>,
 }
@@ -66,6 +68,9 @@ pub fn run(args: PredictArgs) -> Result<()> {
     ensure!(args.top >= 1, "top is 0, but at least one class must be named");
     ensure!(args.batch_size >= 1, "batch-size is 0, but it must be at least 1");
     let files = image_files(&args.images)?;
+    if let Some(path) = &args.json {
+        check_output(path, &files)?;
+    }
     let loaded = args.model.load()?;
     let (transform, names) = (loaded.images.transform()?, loaded.names());
     let top = args.top.min(names.len()) as i64;
@@ -97,7 +102,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
                 Guess { class, name: names[class].clone(), probability }
             };
             let prediction =
-                Prediction { file: path.clone(), classes: (0..top).map(guess).collect() };
+                Prediction { file: readable(path), classes: (0..top).map(guess).collect() };
             print(&prediction);
             predictions.push(prediction);
         }
@@ -110,8 +115,26 @@ pub fn run(args: PredictArgs) -> Result<()> {
     Ok(())
 }
 
+/// Refuses, before anything is computed, a file that cannot be written or is one of the images.
+fn check_output(path: &Path, files: &[ImageFile]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), "--json {}: {} is no folder", path.display(), folder.display());
+    ensure!(!path.is_dir(), "--json {} is a folder, but it must be a file", path.display());
+    let whole = |path: &Path| path.canonicalize().ok();
+    if let Some(path) = whole(path) {
+        let is_image = files.iter().any(|file| whole(&file.path).as_ref() == Some(&path));
+        ensure!(
+            !is_image,
+            "--json {} is one of the images, which it would replace",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 fn read(path: &Path, transform: &impl Transform) -> Result<Tensor> {
-    let bytes = std::fs::read(path).map_err(|error| engine::Error::io(path, error))?;
+    let bytes = read_file(path)?;
     let image = decode(path, &bytes, transform.channels())?;
     let (height, width) = transform.size();
     let mut pixels = vec![0f32; transform.channels() * height * width];
@@ -126,5 +149,5 @@ fn print(prediction: &Prediction) {
         .iter()
         .map(|guess| format!("{} {:.1} %", guess.name, 100.0 * guess.probability))
         .collect();
-    println!("{}: {}", prediction.file.display(), guesses.join(", "));
+    println!("{}: {}", prediction.file, guesses.join(", "));
 }

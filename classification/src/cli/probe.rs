@@ -125,6 +125,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     let transform = Arc::new(images.transform()?);
     let options = LoaderOptions::new(args.workers, args.max_corrupt);
     let data = ProbeData::open(&args.data, transform, args.batch_size, &options, &World::alone())?;
+    data.notes().for_each(|note| eprintln!("note: {note}"));
     let (model, store, backbone) = backbone(&args, weights, device)?;
 
     let [train_images, val_images] = data.image_counts();

@@ -11,16 +11,19 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use engine::checkpoint::Names;
+use engine::data::{LabelledSource, Loader};
 use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
+use engine::metrics::drop_record;
 use engine::schedule::cosine_lr;
-use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
+use engine::training::{RunFiles, RunLog, RunPlan, Start, Taken, refuse_non_finite};
 use tch::Device;
 
 pub use config::{OptimizerKind, Policy, Preset, TrainConfig};
 use setup::Setup;
 pub use setup::{averages, optimizer};
 pub use state::{Accuracy, TrainState};
+use step::Trainer;
 use validate::validate;
 
 /// What may help against a loss that is not finite.
@@ -45,9 +48,14 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     let continued = start == Start::Resume;
     let (done, log_steps) = (state.step, config.log_steps);
     let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
+    let pending = files.folder().filter(|_| state.unevaluated && continued);
+    world.agree(pending.map_or(Ok(()), |run| drop_record(&run.metrics(), state.step, "top1")))?;
     let mut log = RunLog::new(world, &files, plan)?;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
+    if state.unevaluated {
+        evaluate(&mut trainer, &validation, &mut state, epoch, &files, &mut log)?;
+    }
     for batch in loader.batches(epoch..config.epochs.max(epoch), step_in_epoch) {
         let batch = batch?;
         let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
@@ -76,20 +84,19 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         }
         log.step(state.step, &taken, &settled)?;
 
-        let mut names = Names::default();
         if ended_epoch.is_some() {
             log.corrupt(loader.corrupt_files())?;
         }
-        if evaluation_due || checkpoint_due {
+        if checkpoint_due {
             trainer.settle_statistics()?;
+            // Before the evaluation: should that fail, the run goes on from here, and makes it.
+            state.unevaluated = evaluation_due;
+            let epoch = ended_epoch.filter(|_| config.keep > 0);
+            let names = Names { epoch, ..Names::default() };
+            files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if let Some(epoch) = ended_epoch.filter(|_| evaluation_due) {
-            let accuracy = validate(&mut trainer, &validation, (state.step, epoch), &mut log)?;
-            (names.best, names.best_ema) = state.take_in(accuracy);
-        }
-        if checkpoint_due {
-            names.epoch = ended_epoch.filter(|_| config.keep > 0);
-            files.save(names, &trainer.sections(), &state, config.keep)?;
+            evaluate(&mut trainer, &validation, &mut state, epoch, &files, &mut log)?;
         }
         if stop && state.step < total {
             log.finish();
@@ -104,4 +111,20 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     }
     log.finish();
     world.agree(files.folder().map_or(Ok(()), |run| outputs::finish(&trainer, run)))
+}
+
+/// Scores the validation images, and saves the checkpoint with what that says of it.
+fn evaluate(
+    trainer: &mut Trainer,
+    validation: &Loader<LabelledSource>,
+    state: &mut TrainState,
+    epoch: u64,
+    files: &RunFiles,
+    log: &mut RunLog,
+) -> Result<()> {
+    let accuracy = validate(trainer, validation, (state.step, epoch), log)?;
+    let (best, best_ema) = state.take_in(accuracy);
+    let keep = trainer.config.keep;
+    let epoch = (keep > 0).then_some(epoch);
+    Ok(files.save(Names { epoch, best, best_ema }, &trainer.sections(), state, keep)?)
 }

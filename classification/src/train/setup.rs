@@ -10,6 +10,7 @@ use engine::checkpoint::{self, CheckpointFile};
 use engine::data::{LabelledDataset, LabelledSource, Loader, LoaderOptions};
 use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
 use engine::distributed::{Gradients, World};
+use engine::names::same_names;
 use engine::optim::{AdamW, AdamWConfig, Ema, GradScaler, Lamb, LambConfig, Optimizer};
 use engine::precision::Precision;
 use engine::run_dir::{in_run, shown};
@@ -24,7 +25,7 @@ use super::state::TrainState;
 use super::step::Trainer;
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
-use crate::saved::OwnCheckpoint;
+use crate::saved::{OwnCheckpoint, label_names};
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
@@ -47,6 +48,7 @@ impl Setup {
         tune_for_one_size(device);
         world.use_device(device)?;
         let [training, held_out] = world.patiently(LISTING, || datasets(&config, world))?;
+        let notes = [training.notes(), held_out.notes()].concat();
         let loader = training_loader(&config, Arc::clone(&training), world)?;
         let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
         let images = ImageSettings::from(&config);
@@ -70,6 +72,7 @@ impl Setup {
 
         let files = open_run(world, &trainer.config.output, start, &trainer.config)?;
         if world.is_main() {
+            notes.iter().for_each(|note| eprintln!("note: {note}"));
             announce(&trainer, [&loader, &validation], &state, threads);
         }
         Ok(Self { files, loader, validation, trainer, state })
@@ -144,8 +147,8 @@ pub fn averages(config: &TrainConfig, classifier: &Classifier) -> Result<Option<
 /// Weights and state to begin with: a checkpoint's, weight files', or random
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(path) = start.checkpoint(&trainer.config.output) {
-        restore(&CheckpointFile::open(&path)?, trainer, state)?;
+    if let Some(file) = start.open(&trainer.config.output)? {
+        restore(&file, trainer, state)?;
         if matches!(start, Start::From { .. }) {
             state.forget_best();
         }
@@ -167,7 +170,11 @@ fn initial_weights(trainer: &Trainer, state: &TrainState) -> Result<()> {
     let Some(path) = &config.weights else { return Ok(()) };
     let (file, classes) = match OwnCheckpoint::open(path)? {
         Some(own) => (own.file, Some(own.state.classes)),
-        None => (weights::read(path)?, None),
+        None => {
+            let file = weights::read(path)?;
+            let names = label_names(&file);
+            (file, names)
+        }
     };
     if config.new_head {
         let report = classifier.load_backbone(&file)?;
@@ -177,7 +184,7 @@ fn initial_weights(trainer: &Trainer, state: &TrainState) -> Result<()> {
     let report = classifier.load(&file)?;
     if let Some(classes) = classes {
         ensure!(
-            classes == state.classes,
+            same_names(&classes, &state.classes),
             "{} was trained on as many, but other classes ({}) than the data has ({}); with \
              --new-head its backbone is taken and the head learned anew",
             file.path.display(),
@@ -194,7 +201,7 @@ fn restore(file: &CheckpointFile, trainer: &mut Trainer, state: &mut TrainState)
     let saved: TrainState = saved_state(file, TrainState::VERSION)?;
     let path = file.path().display();
     ensure!(
-        saved.classes == state.classes,
+        same_names(&saved.classes, &state.classes),
         "{path} was trained on other classes ({}) than the data has ({}); to learn these from it, \
          begin a new run with --weights {path} --new-head",
         some(&saved.classes),

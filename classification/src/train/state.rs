@@ -30,6 +30,10 @@ pub struct TrainState {
     pub best: Option<f64>,
     /// Best accuracy of their averages so far.
     pub best_ema: Option<f64>,
+    /// Whether the evaluation that is due after these steps is still to be made: checkpoints are
+    /// saved before it, whatever comes of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unevaluated: bool,
     /// Loss scaling, with float16.
     pub scaler: Option<GradScaler>,
     /// How many processes made the last steps.
@@ -59,7 +63,18 @@ impl TrainState {
     ) -> Self {
         let version = Self::VERSION;
         let (accuracy, best, best_ema) = (None, None, None);
-        Self { version, step: 0, accuracy, best, best_ema, scaler, processes, classes, config }
+        Self {
+            version,
+            step: 0,
+            accuracy,
+            best,
+            best_ema,
+            unevaluated: false,
+            scaler,
+            processes,
+            classes,
+            config,
+        }
     }
 
     /// Takes over where `saved` left off; the settings stay this run's.
@@ -78,6 +93,7 @@ impl TrainState {
     /// of their averages.
     pub fn take_in(&mut self, accuracy: Accuracy) -> (bool, bool) {
         self.accuracy = Some(accuracy);
+        self.unevaluated = false;
         let better = |new: f64, best: &mut Option<f64>| {
             let better = best.is_none_or(|best| new > best);
             if better {

@@ -164,8 +164,8 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 /// Weights and state to begin with: a checkpoint's, weight files', or random
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(path) = start.checkpoint(&trainer.config.output) {
-        restore(&path, trainer, state)?;
+    if let Some(file) = start.open(&trainer.config.output)? {
+        restore(&file, trainer, state)?;
         if matches!(start, Start::From { .. }) {
             state.forget_best();
         }
@@ -205,9 +205,9 @@ fn initial_weights(trainer: &Trainer) -> Result<()> {
 }
 
 /// Takes model, optimizer, averages and state from a checkpoint.
-fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    let file = CheckpointFile::open(path)?;
-    let saved: TrainState = saved_state(&file, TrainState::VERSION)?;
+fn restore(file: &CheckpointFile, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
+    let path = file.path();
+    let saved: TrainState = saved_state(file, TrainState::VERSION)?;
     ensure!(
         saved.classes == state.classes,
         "{} was trained on other classes ({}) than the data has ({}); to learn these from it, \
@@ -218,7 +218,7 @@ fn restore(path: &Path, trainer: &mut Trainer, state: &mut TrainState) -> Result
     );
     let variables = trainer.detector.variables();
     let settings = (&saved.config, &trainer.config);
-    restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
+    restore_run(file, &variables, trainer.optimizer.as_mut(), settings)?;
     if let Some(ema) = &trainer.ema {
         ensure!(
             file.sections().contains("ema"),

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 /// The files that a loader skipped, shared by its threads.
 #[derive(Debug)]
 pub struct CorruptFiles {
+    total: usize,
     allowed: usize,
     /// Name and reason by the file's index in the data set.
     files: Mutex<HashMap<usize, (String, String)>>,
@@ -22,7 +23,7 @@ impl CorruptFiles {
             share => share,
         };
         let allowed = allowed.min(total.saturating_sub(1));
-        CorruptFiles { allowed, files: Mutex::default() }
+        CorruptFiles { total, allowed, files: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, (String, String)>> {
@@ -64,9 +65,15 @@ impl CorruptFiles {
             .map(|(name, reason)| format!("\n  {name}: {reason}"))
             .collect();
         let more = if found > LISTED { "\n  …" } else { "" };
+        // Of all files at least one must be usable, whatever is allowed.
+        let way = match found < self.total {
+            true => ", or allow more with --max-corrupt (a fraction of all files)",
+            false => "",
+        };
         Error::Data(format!(
-            "{found} files can't be used, and at most {allowed} may be skipped; repair or remove \
-             them, or allow more with --max-corrupt (a fraction of all files):{listed}{more}"
+            "{found} of {} files can't be used, and at most {allowed} may be skipped; repair or \
+             remove them{way}:{listed}{more}",
+            self.total,
         ))
     }
 
@@ -114,9 +121,15 @@ mod tests {
         assert_eq!(files.len(), 2);
         let message = files.add(2, "c.jpg".into(), "worst".into()).unwrap_err().to_string();
         let listed = "\n  a.jpg: worse\n  c.jpg: worst\n  d.jpg: bad";
-        assert!(message.starts_with("3 files") && message.contains("--max-corrupt"), "{message}");
+        assert!(
+            message.starts_with("3 of 10 files") && message.contains("--max-corrupt"),
+            "{message}"
+        );
         assert!(message.ends_with(listed), "{message}");
         // Whoever looks for another image from now on is told the same.
         assert_eq!(files.contains(7).unwrap_err().to_string(), message);
+        let only = CorruptFiles::new(1, 1.0);
+        let message = only.add(0, "a.jpg".into(), "bad".into()).unwrap_err().to_string();
+        assert!(!message.contains("--max-corrupt"), "nothing is left to skip to: {message}");
     }
 }

@@ -60,6 +60,30 @@ impl JsonlWriter {
     }
 }
 
+/// Drops the record of `step` that has `key`, and what follows it, from the file at `path`, if
+/// there is one: that of an evaluation that is to be made again.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn drop_record(path: &Path, step: u64, key: &str) -> Result<()> {
+    let io = |e| Error::io(path, e);
+    if !path.exists() {
+        return Ok(());
+    }
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let (mut start, mut lines) = (0, BufReader::new(&file));
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
+        let record: Option<Value> = serde_json::from_slice(&line).ok();
+        if record.is_some_and(|r| r["step"].as_u64() == Some(step) && r.get(key).is_some()) {
+            return file.set_len(start).map_err(io);
+        }
+        start += line.len() as u64;
+        line.clear();
+    }
+    Ok(())
+}
+
 /// The length in bytes of the lines up to and with `step`.
 fn end_of_step(path: &Path, file: &File, step: u64) -> Result<u64> {
     let mut lines = BufReader::new(file);

@@ -68,6 +68,12 @@ impl ProbeData {
             .collect()
     }
 
+    /// What is worth a look in the class folders: see [`LabelledDataset::notes`].
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        let parts = [&self.training, &self.validation].into_iter();
+        parts.flat_map(|loader| loader.source().dataset().notes())
+    }
+
     /// Images in both parts.
     pub fn image_counts(&self) -> [usize; 2] {
         [&self.training, &self.validation].map(|loader| loader.source().dataset().len())

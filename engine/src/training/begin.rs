@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::Sections;
-use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, write_file};
+use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, beside, write_file};
 use crate::distributed::World;
 use crate::optim::{Ema, Optimizer};
-use crate::run_dir::{LAST_CHECKPOINT, RunDir};
+use crate::run_dir::{LAST_CHECKPOINT, RunDir, has_lost_checkpoint, in_run, shown};
 use crate::settings::differences;
 use crate::{Error, Result};
 
@@ -36,20 +36,47 @@ pub enum Start {
 
 impl Start {
     /// The checkpoint that the run in `output` goes on from, if there is one; says so
-    /// when a run to be continued has none yet.
-    pub fn checkpoint(&self, output: &Path) -> Option<PathBuf> {
+    /// when a run to be continued has saved none yet.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when it is gone or damaged: which others there are, and how to go on from
+    /// them. Nothing is changed then.
+    pub fn open(&self, output: &Path) -> Result<Option<CheckpointFile>> {
         match self {
-            Start::New { .. } => None,
-            Start::From { checkpoint, .. } => Some(checkpoint.clone()),
+            Start::New { .. } => Ok(None),
+            Start::From { checkpoint, .. } => open_checkpoint(checkpoint).map(Some),
+            Start::Resume if has_lost_checkpoint(output) => {
+                let last = output.join(LAST_CHECKPOINT);
+                Err(Error::Data(format!("{} is gone; {}", shown(&last), ways_on(&last))))
+            }
             Start::Resume => {
-                let last = Some(output.join(LAST_CHECKPOINT)).filter(|path| path.exists());
-                if last.is_none() {
-                    eprintln!("no checkpoint yet: beginning at step 0");
+                let last = output.join(LAST_CHECKPOINT);
+                if last.symlink_metadata().is_ok() {
+                    return open_checkpoint(&last).map(Some);
                 }
-                last
+                eprintln!("no checkpoint yet: beginning at step 0");
+                Ok(None)
             }
         }
     }
+}
+
+/// The checkpoint `path`, or the last one of the run in the folder `path`.
+///
+/// # Errors
+/// [`Error::Data`] when it is gone or damaged, with the ways to go on.
+pub fn open_checkpoint(path: &Path) -> Result<CheckpointFile> {
+    let path = in_run(path)?;
+    CheckpointFile::open(&path).map_err(|error| Error::Data(format!("{error}; {}", ways_on(&path))))
+}
+
+/// How to go on without the checkpoint `lost`.
+fn ways_on(lost: &Path) -> String {
+    beside(lost).unwrap_or_else(|| {
+        "no other whole checkpoint is beside it: --overwrite in place of --resume deletes the run \
+         and begins anew, another --output leaves it as it is"
+            .into()
+    })
 }
 
 /// Makes or takes over the run's folder and writes its settings there, on rank 0 of `world`.
@@ -103,11 +130,12 @@ impl RunFiles {
         state: &impl Serialize,
         keep: usize,
     ) -> Result<()> {
-        let saved = match self.checkpoints() {
+        let saved = match &self.main {
             None => Ok(()),
-            Some(checkpoints) => checkpoints
+            Some((run, checkpoints)) => checkpoints
                 .save(names, &sections.named(), state)
-                .and_then(|_| checkpoints.prune(keep, None))
+                .and_then(|_| run.note_saved())
+                .and_then(|()| checkpoints.prune(keep, None))
                 .map(|_| ())
                 .map_err(|error| Error::Data(format!("cannot save a checkpoint: {error}"))),
         };

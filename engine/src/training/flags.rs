@@ -10,11 +10,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::Start;
-use crate::checkpoint::CheckpointFile;
+use super::{Start, open_checkpoint};
 use crate::distributed::World;
 use crate::precision::Precision;
-use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, job_of, shown};
+use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, has_lost_checkpoint, job_of, shown};
 use crate::settings::read_table;
 use crate::{Error, Result};
 
@@ -118,7 +117,8 @@ impl RunFlags {
         let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
         if restarted {
             eprintln!("restarted: going on with {}", shown(output));
-            if output.join(LAST_CHECKPOINT).exists() {
+            // Of one that is lost nothing is deleted either: that is refused later.
+            if output.join(LAST_CHECKPOINT).exists() || has_lost_checkpoint(output) {
                 return Start::Resume;
             }
         }
@@ -143,8 +143,12 @@ impl RunFlags {
         let saved = match (&self.resume, output) {
             (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
             (Some(None), Some(output)) => {
-                let saved = Path::new(output).join(CONFIG_FILE);
-                if saved.exists() { read_table(&saved)? } else { Table::new() }
+                let output = Path::new(output);
+                match (output.join(CONFIG_FILE), output.join(LAST_CHECKPOINT)) {
+                    (saved, _) if saved.exists() => read_table(&saved)?,
+                    (_, last) if last.exists() => settings_of(&last)?,
+                    _ => Table::new(),
+                }
             }
             _ => Table::new(),
         };
@@ -154,7 +158,7 @@ impl RunFlags {
 
 /// The settings a checkpoint was made with, less its folder.
 fn settings_of(checkpoint: &Path) -> Result<Table> {
-    let Saved { mut config } = CheckpointFile::open(checkpoint)?.state()?;
+    let Saved { mut config } = open_checkpoint(checkpoint)?.state()?;
     config.remove("output");
     config.remove("name");
     Ok(config)

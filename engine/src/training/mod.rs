@@ -12,8 +12,8 @@ mod settled;
 mod update;
 
 pub use begin::{
-    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, settle_statistics,
-    share_run, tell_world_change,
+    RunFiles, Start, open_checkpoint, open_run, parts_of_batch, restore_run, saved_state,
+    settle_statistics, share_run, tell_world_change,
 };
 pub use draws::drop_path_table;
 pub use flags::{ExecutionFlags, RunFlags};

@@ -20,6 +20,7 @@ use tch::Device;
 
 use crate::config::TrainConfig;
 use outputs::Outputs;
+use probe::Probe;
 use setup::Setup;
 pub use setup::normalize;
 pub use state::TrainState;
@@ -57,6 +58,14 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     let mut log = RunLog::new(world, &files, plan)?;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
+    let due = probe.as_ref().filter(|p| step_in_epoch == 0 && p.is_due(epoch, config.epochs));
+    if let Some(probe) = due.filter(|_| continued && done > 0) {
+        // Checkpoints are saved before the probe, which the last run may not have come to.
+        let done_before = world.share(|| Probe::was_run(files.folder(), done))?;
+        if !done_before {
+            probe.run(&trainer, (done, epoch), &mut log)?;
+        }
+    }
     for batch in loader.batches(epoch..config.epochs, step_in_epoch) {
         let batch = batch?;
         let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
@@ -68,7 +77,11 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         state.step += 1;
         let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
         let stop = world.any(interrupted.load(Ordering::Relaxed))?;
+        let probe = probe
+            .as_ref()
+            .filter(|probe| ended_epoch.is_some_and(|epoch| probe.is_due(epoch, config.epochs)));
         let checkpoint_due = stop
+            || probe.is_some()
             || ended_epoch.is_some_and(|e| e % config.checkpoint_epochs == 0 || e == config.epochs)
             || config.checkpoint_steps > 0 && state.step % config.checkpoint_steps == 0;
         let must_know = checkpoint_due || ended_epoch.is_some() || log.is_due(state.step);
@@ -99,17 +112,20 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
             log.write(&record)?;
             log.scalar("epoch/loss", epoch, loss)?;
             log.corrupt(loader.corrupt_files())?;
+        }
+        // Before pictures and probe, whatever comes of these.
+        if checkpoint_due {
+            settle_statistics(world, config.sync_bn, &trainer.variables(), None)?;
+            files.save(names, &trainer.sections(), &state, config.keep)?;
+        }
+        if let Some(epoch) = ended_epoch {
             let picture_due = config.picture_epochs > 0 && epoch % config.picture_epochs == 0;
             if let Some(outputs) = outputs.as_ref().filter(|_| picture_due) {
                 outputs.draw(&trainer, epoch, state.step, &mut log)?;
             }
-            if let Some(probe) = probe.as_ref().filter(|p| p.is_due(epoch, config.epochs)) {
+            if let Some(probe) = probe {
                 probe.run(&trainer, (state.step, epoch), &mut log)?;
             }
-        }
-        if checkpoint_due {
-            settle_statistics(world, config.sync_bn, &trainer.variables(), None)?;
-            files.save(names, &trainer.sections(), &state, config.keep)?;
         }
         if stop {
             log.finish();

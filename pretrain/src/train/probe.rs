@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use backbone::Mode;
 use engine::data::{Evaluate, Interpolation, LoaderOptions};
 use engine::distributed::World;
+use engine::metrics::series;
 use engine::probe::{Knn, ProbeData, pooled};
+use engine::run_dir::RunDir;
 use engine::training::RunLog;
 use serde::Serialize;
 use tch::Kind;
@@ -44,12 +46,20 @@ impl Probe {
         let batch = world.part_of(config.batch_size, config.accum_steps)?;
         let data = ProbeData::open(folder, Arc::new(transform), batch, &options, world)
             .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;
+        data.notes().filter(|_| world.is_main()).for_each(|note| eprintln!("note: {note}"));
         Ok(Some(Self { data, every: config.probe_epochs }))
     }
 
     /// Whether it is time after `epoch` (from 1) of `epochs`.
     pub fn is_due(&self, epoch: u64, epochs: u64) -> bool {
         epoch == epochs || epoch.is_multiple_of(self.every)
+    }
+
+    /// Whether the records of `run` have its figure after step `step`.
+    pub fn was_run(run: Option<&RunDir>, step: u64) -> Result<bool> {
+        let Some(run) = run else { return Ok(false) };
+        let figures = series(&run.metrics(), "step", "knn_top1")?;
+        Ok(figures.iter().any(|&(at, _)| at == step as f64))
     }
 
     /// Scores the encoder and writes the figure down.

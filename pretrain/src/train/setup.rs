@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
-use engine::checkpoint::CheckpointFile;
 use engine::data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
@@ -73,8 +72,7 @@ impl Setup {
 /// Weights and state to begin with: a checkpoint's, a weight file's, or random
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(path) = start.checkpoint(&trainer.config.output) {
-        let file = CheckpointFile::open(&path)?;
+    if let Some(file) = start.open(&trainer.config.output)? {
         let saved: TrainState = saved_state(&file, TrainState::VERSION)?;
         let variables = trainer.variables();
         let settings = (&saved.config, &trainer.config);

@@ -21,7 +21,7 @@ use super::{DatasetOptions, walk::within};
 use crate::checkpoint::write_file;
 
 /// Start of every file; its number changes with the format.
-const MAGIC: &[u8] = b"spark-backbone listing 1\n";
+const MAGIC: &[u8] = b"spark-backbone listing 2\n";
 
 /// What is kept where, and for what.
 pub(super) struct Cache {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::super::peers::{Peers, share, share_first};
+use super::archive::Scratch;
 use super::cache::{Cache, Key};
 use super::kind::Kind;
 use super::listing::{Form, Listing, Request};
 use super::names::Names;
-use super::shard::{Member, Scanned, scan_all};
+use super::shard::{Content, Member, Scanned, scan_all};
 use super::wire::{Reader, Writer};
-use super::{ARRAY, Dataset, DatasetOptions, PICTURES, Place};
+use super::{ARRAY, Dataset, DatasetOptions, PICTURES, Place, Unpacked};
 use crate::{Error, Result};
 
 /// The data set that `request` asks for, and the class folders if these were asked for.
@@ -40,6 +41,7 @@ pub(super) fn open(
         options,
         cache,
         peers,
+        scratch: Scratch::default(),
     };
     let dataset = if options.own_shards { job.own()? } else { job.whole(known)? };
     Ok((dataset, job.listing.classes))
@@ -119,6 +121,7 @@ struct Job<'a> {
     options: &'a DatasetOptions,
     cache: &'a Cache,
     peers: &'a dyn Peers,
+    scratch: Scratch,
 }
 
 impl Job<'_> {
@@ -132,7 +135,7 @@ impl Job<'_> {
             let (rank, size) = (self.peers.rank(), self.peers.size());
             let mine: Vec<&PathBuf> =
                 missing.iter().skip(rank).step_by(size).map(|&shard| &self.shards[shard]).collect();
-            let scanned = scan_all(self.base, &mine).map(|scanned| {
+            let scanned = scan_all(self.base, &mine, &self.scratch).map(|scanned| {
                 let mut to = Writer::default();
                 to.count(scanned.len());
                 scanned.iter().for_each(|scanned| scanned.write(&mut to));
@@ -151,10 +154,13 @@ impl Job<'_> {
                 self.cache.keep_members(key.as_ref(), &self.shards, &known, begun);
             }
         }
-        let scanned: Vec<Vec<Member>> = known
-            .into_iter()
-            .map(|known| known.ok_or_else(foreign).map(|s| s.members))
-            .collect::<Result<_>>()?;
+        let known: Vec<Scanned> =
+            known.into_iter().map(|known| known.ok_or_else(foreign)).collect::<Result<_>>()?;
+        if known.iter().any(|scanned| scanned.compressed) {
+            // Each process on its own machine's disk, which another's may be too small for.
+            share(self.peers, self.unpack(&known).map(|()| Vec::new()))?;
+        }
+        let scanned: Vec<Vec<Member>> = known.into_iter().map(|s| s.members).collect();
         let [first, second] = Kind::choices(self.options.channels);
         let any = self.listing.kinds.iter().any(|kind| first.contains(kind))
             || scanned.iter().flatten().any(|member| first.contains(&Kind::of(&member.name)));
@@ -234,13 +240,23 @@ impl Job<'_> {
         let missing: Vec<usize> =
             (0..known.len()).filter(|&shard| known[shard].is_none()).collect();
         let paths: Vec<&PathBuf> = missing.iter().map(|&shard| &self.shards[shard]).collect();
-        for (&shard, scanned) in missing.iter().zip(scan_all(self.base, &paths)?) {
+        for (&shard, scanned) in missing.iter().zip(scan_all(self.base, &paths, &self.scratch)?) {
             known[shard] = Some(scanned);
         }
         if !missing.is_empty() {
             self.cache.keep_members(key.as_ref(), &self.shards, &known, begun);
         }
-        Ok(known.into_iter().flatten().map(|scanned| scanned.members).collect())
+        let known: Vec<Scanned> = known.into_iter().flatten().collect();
+        self.unpack(&known)?;
+        Ok(known.into_iter().map(|scanned| scanned.members).collect())
+    }
+
+    /// Unpacks the compressed ones of this process's shards, as far as that is not done yet.
+    fn unpack(&self, scanned: &[Scanned]) -> Result<()> {
+        let shards = self.shards.iter().zip(scanned).filter(|(_, scanned)| scanned.compressed);
+        shards
+            .into_iter()
+            .try_for_each(|(shard, _)| self.scratch.open(&self.base.join(shard)).map(|_| ()))
     }
 
     /// The data set of all that is of the kinds `taken`.
@@ -251,10 +267,19 @@ impl Job<'_> {
         for (name, kind) in self.listing.entries() {
             if kind == Kind::Shard {
                 let (shard, members) = scanned.next().unwrap_or_default();
-                for Member { name, offset, size } in members {
+                let start = self.scratch.start_of(&self.base.join(name));
+                for Member { name, content } in members {
                     if taken.contains(&Kind::of(&name)) {
                         names.push(&name);
-                        places.push(Place::Member { shard, offset, size });
+                        places.push(match (content, start) {
+                            (Content::Missing(flaw), _) => Place::Missing { shard, flaw },
+                            (Content::At { offset, size }, None) => {
+                                Place::Member { shard, offset, size }
+                            }
+                            (Content::At { offset, size }, Some(start)) => {
+                                Place::Unpacked { shard, offset: start + offset, size }
+                            }
+                        });
                     } else {
                         others += 1;
                     }
@@ -269,7 +294,19 @@ impl Job<'_> {
         let (base, channels) = (self.base.to_owned(), self.options.channels);
         let (shards, reduced_decode) = (self.shards.clone(), self.options.reduced_decode);
         let (most, total) = (0, 0);
-        Dataset { base, channels, reduced_decode, names, places, shards, others, most, total }
+        let unpacked = Unpacked(self.scratch.file());
+        Dataset {
+            base,
+            channels,
+            reduced_decode,
+            names,
+            places,
+            shards,
+            unpacked,
+            others,
+            most,
+            total,
+        }
     }
 
     fn no_images(&self, shards: usize, others: usize) -> Error {

@@ -14,6 +14,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) const ALL: [Kind; 5] =
+        [Kind::Picture, Kind::Tiff, Kind::Array, Kind::Shard, Kind::Other];
+
     pub(super) fn of(name: &[u8]) -> Kind {
         let file = name.rsplit(|&b| b == b'/').next().unwrap_or(name);
         let Some(dot) = file.iter().rposition(|&b| b == b'.') else { return Kind::Other };
@@ -22,7 +25,8 @@ impl Kind {
             () if is("tif") || is("tiff") => Kind::Tiff,
             () if PICTURES.iter().any(|extension| is(extension)) => Kind::Picture,
             () if is(ARRAY) => Kind::Array,
-            () if is("tar") => Kind::Shard,
+            () if is("tar") || is("tgz") => Kind::Shard,
+            () if is("gz") && file[..dot].to_ascii_lowercase().ends_with(b".tar") => Kind::Shard,
             () => Kind::Other,
         }
     }

@@ -1,27 +1,31 @@
 //! Images in one folder a class.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use super::super::peers::{Alone, Peers};
 use super::cache::Cache;
+use super::classes::{Classes, listed, problem_with};
 use super::listing::Request;
 use super::{Dataset, DatasetOptions, Place, index};
-use crate::{Error, Result};
+use crate::Result;
+use crate::names::{quoted, readable};
 
 /// The images of a folder of class folders, torchvision's `ImageFolder`: what lies at any depth
 /// in `train/n01440764/` has that class.
 ///
-/// Classes are numbered in the order of their names (by code point, as Python sorts). Hidden
-/// folders are no classes, and images beside the class folders belong to none.
+/// Classes are numbered in the order of their names (by code point, as Python sorts), and called
+/// as [`readable`] writes these. Hidden folders are no classes, and images beside the class folders
+/// belong to none.
 #[derive(Debug)]
 pub struct LabelledDataset {
     images: Arc<Dataset>,
     /// The class of each image.
     labels: Vec<u32>,
     classes: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl LabelledDataset {
@@ -50,7 +54,8 @@ impl LabelledDataset {
     }
 
     /// Indexes `folder`, whose folders are some of `classes`, with the numbers they have there:
-    /// the validation set of a training set, whose [`LabelledDataset::classes`] these are.
+    /// the validation set of a training set, whose [`LabelledDataset::classes`] these are. Names
+    /// in another Unicode normal form are the same, unless that leaves a choice.
     ///
     /// # Errors
     /// As [`LabelledDataset::open`], but one class is enough; and [`Error::Data`] for a class
@@ -85,23 +90,29 @@ impl LabelledDataset {
         cache: &Cache,
         peers: &dyn Peers,
     ) -> Result<Self> {
-        let check = |found: &[OsString]| check_classes(folder, found, known);
+        let check = |found: &[OsString]| Classes::of(folder, found, known).map(|_| ());
         let request = Request::Classes(folder, &check);
         let (images, found) = index::open(request, options, cache, peers)?;
-        let classes = known.map_or_else(|| found.iter().map(name).collect(), <[String]>::to_vec);
+        let Classes { names: classes, numbers, notes } = Classes::of(folder, &found, known)?;
 
-        let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
-        let label = |image| numbers[class_of(&images, image).as_str()];
-        let labels: Vec<u32> = (0..images.len()).map(label).collect();
-        let filled: HashSet<u32> = labels.iter().copied().collect();
-        let is_empty = |class: &String| !filled.contains(&numbers[class.as_str()]);
-        let empty: Vec<String> = found.iter().map(name).filter(is_empty).collect();
+        let mut filled = HashSet::new();
+        let mut label = |image| {
+            let class = class_folder(&images, image);
+            let number = numbers.get(class).copied();
+            if !filled.contains(class) {
+                filled.insert(class.to_owned());
+            }
+            number.ok_or_else(|| problem_with(folder, "an image outside of the class folders"))
+        };
+        let labels: Vec<u32> = (0..images.len()).map(&mut label).collect::<Result<_>>()?;
+        let empty: Vec<&OsString> = found.iter().filter(|name| !filled.contains(*name)).collect();
         if !empty.is_empty() {
-            let (empties, all, names) = (empty.len(), found.len(), listed(&empty));
+            let (empties, all) = (empty.len(), found.len());
+            let names = listed(empty.into_iter().map(|name| quoted(&readable(name))));
             let problem = format!("{empties} of {all} class folders have no images: {names}");
             return Err(problem_with(folder, &problem));
         }
-        Ok(LabelledDataset { images: Arc::new(images), labels, classes })
+        Ok(LabelledDataset { images: Arc::new(images), labels, classes, notes })
     }
 
     /// The images, without their classes.
@@ -132,6 +143,12 @@ impl LabelledDataset {
         &self.classes
     }
 
+    /// What is worth a look in the class folders, in sentences that name the folder: names that
+    /// look the same, and known classes without a folder.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Images of each class.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
@@ -140,57 +157,15 @@ impl LabelledDataset {
     }
 }
 
-/// Whether class folders called `found` will do, for `known` classes if these are given.
-fn check_classes(folder: &Path, found: &[OsString], known: Option<&[String]>) -> Result<()> {
-    if found.is_empty() {
-        let problem = "no class folders in it; images are read from one folder a class, such as \
-                       train/cat/1.jpg";
-        return Err(problem_with(folder, problem));
-    }
-    let Some(classes) = known else {
-        return match found {
-            [only] => {
-                let only = name(only);
-                let problem = format!("only one class folder, {only:?}; at least two are needed");
-                Err(problem_with(folder, &problem))
-            }
-            _ => Ok(()),
-        };
+/// The class folder that `image` lies in.
+fn class_folder(images: &Dataset, image: usize) -> &OsStr {
+    let path: &Path = match images.places[image] {
+        Place::File => images.names.get(image),
+        Place::Member { shard, .. }
+        | Place::Unpacked { shard, .. }
+        | Place::Missing { shard, .. } => &images.shards[shard as usize],
     };
-    let unknown: Vec<String> =
-        found.iter().map(name).filter(|name| !classes.contains(name)).collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let (unknowns, known, names) = (unknown.len(), classes.len(), listed(&unknown));
-    let problem =
-        format!("{unknowns} class folders are none of the {known} known classes: {names}");
-    Err(problem_with(folder, &problem))
-}
-
-/// The name of the class folder that `image` lies in.
-fn class_of(images: &Dataset, image: usize) -> String {
-    let path: PathBuf = match images.places[image] {
-        Place::File => images.names.get(image).to_owned(),
-        Place::Member { shard, .. } => images.shards[shard as usize].clone(),
-    };
-    let first = path.components().next().map(|part| part.as_os_str().to_owned());
-    name(&first.unwrap_or_default())
-}
-
-/// A class's name, of its folder's.
-fn name(folder: &OsString) -> String {
-    folder.to_string_lossy().into_owned()
-}
-
-fn listed(names: &[String]) -> String {
-    const LISTED: usize = 5;
-    let more = if names.len() > LISTED { ", …" } else { "" };
-    format!("{}{more}", names[..names.len().min(LISTED)].join(", "))
-}
-
-fn problem_with(folder: &Path, problem: &str) -> Error {
-    Error::Data(format!("{}: {problem}", folder.display()))
+    path.components().next().map(Component::as_os_str).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -277,7 +252,7 @@ mod tests {
         assert_eq!((dataset.label(0), dataset.counts()), (2, vec![0, 0, 2]));
         let message = as_known(&["cow/1.png", "dog/1.png"]).unwrap_err().to_string();
         assert!(
-            message.contains("1 class folders are none of the 3 known classes: dog"),
+            message.contains("1 class folders are none of the 3 known classes: \"dog\""),
             "{message}"
         );
     }
@@ -292,7 +267,7 @@ mod tests {
         assert!(refusal(&["a.png", ".hidden/b.png"]).contains("no class folders in it"));
         assert!(refusal(&["only/1.png", "x.png"]).contains("only one class folder, \"only\""));
         let message = refusal(&["a/1.png", "b/", "c/notes.txt"]);
-        assert!(message.contains("2 of 3 class folders have no images: b, c"), "{message}");
+        assert!(message.contains("2 of 3 class folders have no images: \"b\", \"c\""), "{message}");
         assert!(refusal(&["a/", "b/notes.txt"]).contains("no images found"));
     }
 }

@@ -1,10 +1,12 @@
 //! The names of a data set's images and shards.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::archive::Format;
 use super::cache::{Cache, Key};
 use super::evidence::Evidence;
 use super::kind::Kind;
@@ -12,7 +14,8 @@ use super::names::Names;
 use super::walk::{Entry, Found, Start, read_folder, walk};
 use super::wire::{Reader, Writer};
 use super::{ARRAY, PICTURES, braces};
-use crate::{Error, Result};
+use crate::names::{python_order, quoted, readable_bytes};
+use crate::{Error, Result, text};
 
 /// Says whether class folders of these names, sorted, will do.
 pub(super) type Check<'a> = &'a dyn Fn(&[OsString]) -> Result<()>;
@@ -113,22 +116,31 @@ impl Listing {
         if metadata.is_dir() {
             return self.add_folders(base, vec![Start::at(relative, false)], &mut Evidence::new());
         }
-        if !self.add_file(relative) {
-            self.add_list(base, path)?;
+        if self.add_file(relative) {
+            return Ok(());
+        }
+        // An archive may be called anything. A pipe is no archive, and is read only once.
+        let format = if metadata.is_file() { Format::of_file(path)? } else { Format::Unknown };
+        format.refuse_packed(path)?;
+        match format {
+            Format::Tar | Format::Gzip => self.push(relative, Kind::Shard),
+            _ => self.add_list(base, path)?,
         }
         Ok(())
     }
 
     /// Adds a file by its extension; false if that is neither an image's nor a shard's.
     fn add_file(&mut self, relative: &Path) -> bool {
-        let name = relative.as_os_str().as_bytes();
-        let kind = Kind::of(name);
-        if kind == Kind::Other {
-            return false;
+        let kind = Kind::of(relative.as_os_str().as_bytes());
+        if kind != Kind::Other {
+            self.push(relative, kind);
         }
-        self.names.push(name);
+        kind != Kind::Other
+    }
+
+    fn push(&mut self, relative: &Path, kind: Kind) {
+        self.names.push(relative.as_os_str().as_bytes());
         self.kinds.push(kind);
-        true
     }
 
     fn add_folders(
@@ -145,26 +157,19 @@ impl Listing {
 
     fn add_list(&mut self, base: &Path, list: &Path) -> Result<()> {
         let bytes = std::fs::read(list).map_err(|e| Error::io(list, e))?;
-        let problem = |what: String| Error::Data(format!("{}{what}", list.display()));
-        if bytes.contains(&0) {
-            let expected =
-                "neither a folder, an image, a .tar shard nor a text list of image paths";
-            let known = PICTURES.join(", ");
-            return Err(problem(format!(": {expected} (image extensions: {known}, {ARRAY})")));
-        }
         let folder = list.parent().unwrap_or(Path::new(""));
-        for (number, line) in bytes.split(|&b| b == b'\n').enumerate() {
-            let line = line.trim_ascii();
-            if line.is_empty() || line.starts_with(b"#") {
+        for (number, line) in text::lines(list, bytes).map_err(|error| no_list(&error))? {
+            if line.starts_with(b"#") {
                 continue;
             }
-            let path = folder.join(OsStr::from_bytes(line));
+            let path = in_list(&line, folder);
             if !self.add_file(path.strip_prefix(base).unwrap_or(&path)) {
-                return Err(problem(format!(
-                    ":{}: {:?} is not the path of an image ({}, {ARRAY}) or a .tar shard; a list \
-                     holds one path a line and nothing else",
-                    number + 1,
-                    String::from_utf8_lossy(line),
+                return Err(Error::Data(format!(
+                    "{}:{number}: {} is not the path of an image ({}, {ARRAY}) or a .tar shard; a \
+                     list holds one path a line and nothing else: no labels, no other columns and \
+                     no head",
+                    list.display(),
+                    quoted(&readable_bytes(&line)),
                     PICTURES.join(", "),
                 )));
             }
@@ -197,15 +202,22 @@ impl Listing {
         let (mut listing, mut evidence) = (Listing::new(), Evidence::new());
         let mut starts = vec![Start::at("", false)];
         if let Request::Classes(_, check) = request {
-            let contents = read_folder(folder, &starts[0])?;
+            let contents = read_folder(folder, &starts[0], &HashSet::new())?;
             evidence.add(folder, Path::new(""), &contents);
-            let classes = contents.entries.into_iter().filter_map(|(name, entry)| match entry {
-                Entry::Folder { linked } => Some((name, linked)),
-                Entry::Loop => Some((name, true)),
+            let mut classes: Vec<(&OsString, Entry)> = contents
+                .entries
+                .iter()
+                .filter(|(_, entry)| matches!(entry, Entry::Folder { .. } | Entry::Loop))
+                .map(|(name, entry)| (name, *entry))
+                .collect();
+            classes.sort_by_cached_key(|(name, _)| python_order(name));
+            listing.classes = classes.iter().map(|&(name, _)| name.clone()).collect();
+            // A link back up adds nothing, so that the class it would be has no images.
+            let start = |(name, entry): (&OsString, Entry)| match entry {
+                Entry::Folder { linked } => Some(Start::within(&contents, name, linked)),
                 _ => None,
-            });
-            (listing.classes, starts) =
-                classes.map(|(name, linked)| (name.clone(), Start::at(name, linked))).unzip();
+            };
+            starts = classes.into_iter().filter_map(start).collect();
             check(&listing.classes)?;
         }
         listing.add_folders(folder, starts, &mut evidence)?;
@@ -228,6 +240,7 @@ impl Listing {
 
     pub(super) fn write(&self, to: &mut Writer) {
         self.names.write(to);
+        self.kinds.iter().for_each(|&kind| to.number(kind as u64));
         to.count(self.others);
         to.count(self.classes.len());
         self.classes.iter().for_each(|class| to.text(class.as_bytes()));
@@ -235,10 +248,34 @@ impl Listing {
 
     pub(super) fn read(from: &mut Reader) -> Option<Self> {
         let names = Names::read(from)?;
-        let kinds = names.iter().map(|name| Kind::of(name.as_os_str().as_bytes())).collect();
+        let kind = |_| Kind::ALL.get(from.count()?).copied();
+        let kinds = (0..names.len()).map(kind).collect::<Option<_>>()?;
         let others = from.count()?;
         let classes = from.many(|from| Some(OsStr::from_bytes(from.text()?).to_owned()))?;
         Some(Listing { names, kinds, others, classes })
+    }
+}
+
+/// What a file is that was taken for a list, and isn't one.
+fn no_list(error: &Error) -> Error {
+    let known = PICTURES.join(", ");
+    Error::Data(format!(
+        "{error}; it is neither a folder, an image, a .tar shard nor a text list of image paths \
+         (image extensions: {known}, {ARRAY})"
+    ))
+}
+
+/// The path in the `line` of a list in `folder`: without quotes around it, `~` being the user's
+/// home.
+fn in_list(line: &[u8], folder: &Path) -> PathBuf {
+    let bare = match line {
+        [first @ (b'"' | b'\''), bare @ .., last] if first == last => bare,
+        line => line,
+    };
+    let path = Path::new(OsStr::from_bytes(bare));
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) if !folder.join("~").exists() => home.join(rest),
+        _ => folder.join(path),
     }
 }
 

@@ -7,8 +7,10 @@
 //! Even names take long where there are millions, so what was found is kept for the next time,
 //! and where several processes read one data set ([`Dataset::open_among`]) one lists for all.
 
+mod archive;
 mod braces;
 mod cache;
+mod classes;
 mod evidence;
 mod index;
 mod kind;
@@ -21,18 +23,21 @@ mod stamp;
 mod walk;
 mod wire;
 
-use std::env;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::{env, io};
 
 use self::cache::Cache;
 pub use self::labelled::LabelledDataset;
 use self::listing::Request;
 use self::names::Names;
+use self::shard::Flaw;
 use super::decode::{ImageFile, decode};
 use super::image::Image;
 use super::peers::{Alone, Peers};
+use crate::files::{MAX_BYTES, read_file};
+use crate::names::readable;
 use crate::{Error, Result};
 
 /// Extensions of pictures, in any case.
@@ -97,6 +102,8 @@ pub struct Dataset {
     places: Vec<Place>,
     /// Tar shards, relative to `base`.
     shards: Vec<PathBuf>,
+    /// What compressed ones were unpacked to.
+    unpacked: Unpacked,
     others: usize,
     /// Images of the process that has most.
     most: usize,
@@ -111,6 +118,19 @@ enum Place {
     File,
     /// In a tar shard.
     Member { shard: u32, offset: u64, size: u64 },
+    /// In the file that a compressed tar shard was unpacked to.
+    Unpacked { shard: u32, offset: u64, size: u64 },
+    /// In a tar shard, but not to be read.
+    Missing { shard: u32, flaw: Flaw },
+}
+
+/// The file that compressed shards were unpacked to, if there are any.
+struct Unpacked(Option<File>);
+
+impl std::fmt::Debug for Unpacked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "unpacked" } else { "nothing unpacked" })
+    }
 }
 
 impl Dataset {
@@ -192,16 +212,19 @@ impl Dataset {
         self.others
     }
 
-    /// Name of image `index`: its path relative to the data set, or `shard.tar:member`.
+    /// Name of image `index`: its path relative to the data set, or `shard.tar:member`, as
+    /// [`readable`] writes it.
     ///
     /// # Panics
     /// When `index` is not below [`Dataset::len`], as are the other accessors.
     pub fn name(&self, index: usize) -> String {
-        let name = self.names.get(index).display();
+        let name = readable(self.names.get(index));
         match self.places[index] {
-            Place::File => name.to_string(),
-            Place::Member { shard, .. } => {
-                format!("{}:{name}", self.shards[shard as usize].display())
+            Place::File => name,
+            Place::Member { shard, .. }
+            | Place::Unpacked { shard, .. }
+            | Place::Missing { shard, .. } => {
+                format!("{}:{name}", readable(&self.shards[shard as usize]))
             }
         }
     }
@@ -209,21 +232,27 @@ impl Dataset {
     /// The bytes of image `index`'s file.
     ///
     /// # Errors
-    /// [`Error::Io`] with the file or shard.
+    /// [`Error::Io`] with the file or shard; [`Error::Image`] for a pipe or the like, for more than
+    /// [`MAX_BYTES`], and for a member that its archive has not.
     pub fn read(&self, index: usize) -> Result<Vec<u8>> {
+        let refused = |problem: &str| Error::image(self.base.join(self.name(index)), problem);
         match self.places[index] {
-            Place::File => {
-                let path = self.base.join(self.names.get(index));
-                std::fs::read(&path).map_err(|e| Error::io(path, e))
+            Place::File => read_file(&self.base.join(self.names.get(index))),
+            Place::Missing { flaw, .. } => Err(refused(flaw.problem())),
+            Place::Member { size, .. } | Place::Unpacked { size, .. } if size > MAX_BYTES => {
+                Err(refused(&format!("{size} bytes long; at most {MAX_BYTES} are read")))
             }
             Place::Member { shard, offset, size } => {
                 // Opened each time: thousands of shards would exhaust the file descriptors.
                 let path = self.base.join(&self.shards[shard as usize]);
-                let mut bytes = vec![0; size as usize];
-                File::open(&path)
-                    .and_then(|file| file.read_exact_at(&mut bytes, offset))
-                    .map_err(|e| Error::io(path, e))?;
-                Ok(bytes)
+                let bytes = File::open(&path).and_then(|file| piece(&file, offset, size));
+                bytes.map_err(|e| Error::io(path, e))
+            }
+            Place::Unpacked { shard, offset, size } => {
+                let path = self.base.join(&self.shards[shard as usize]);
+                let file = self.unpacked.0.as_ref().ok_or(io::ErrorKind::NotFound.into());
+                let bytes = file.and_then(|file| piece(file, offset, size));
+                bytes.map_err(|e| Error::io(path, e))
             }
         }
     }
@@ -245,6 +274,12 @@ impl Dataset {
         let path = self.base.join(self.name(index));
         Ok(ImageFile::new(path, self.read(index)?, self.channels, self.reduced_decode))
     }
+}
+
+fn piece(file: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size as usize];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Walking folders, with what tells later whether another walk would find the same.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{FileType, Metadata};
 use std::os::unix::ffi::OsStrExt;
@@ -23,9 +24,14 @@ pub(super) struct Start {
     above: Option<Arc<Ancestor>>,
 }
 
-/// A folder, by device and inode, and those above it.
+/// Device and inode.
+type Id = (u64, u64);
+
+/// A folder, and those above it.
 struct Ancestor {
-    id: (u64, u64),
+    id: Id,
+    /// Whether it was reached by a link, or one above it was.
+    linked: bool,
     above: Option<Arc<Ancestor>>,
 }
 
@@ -33,6 +39,11 @@ impl Start {
     /// The folder at `path`, relative to the base.
     pub(super) fn at(path: impl Into<PathBuf>, linked: bool) -> Self {
         Start { path: path.into(), linked, above: None }
+    }
+
+    /// A folder that `contents` are of, by its name.
+    pub(super) fn within(contents: &Contents, name: impl Into<PathBuf>, linked: bool) -> Self {
+        Start { path: name.into(), linked, above: Some(Arc::clone(&contents.ancestor)) }
     }
 }
 
@@ -53,7 +64,8 @@ pub(super) enum Entry {
     Folder {
         linked: bool,
     },
-    /// A link to a folder above it.
+    /// A link that adds nothing: to a folder above it, or from within a linked folder to one that
+    /// was read before.
     Loop,
     /// A link to nothing that can be reached.
     Nowhere,
@@ -72,7 +84,8 @@ pub(super) enum Found<'a> {
 }
 
 /// Goes through the folders `starts` of `base` at any depth, symbolic links followed. Links back
-/// up the tree add nothing.
+/// up the tree add nothing, and what a linked folder links to adds nothing again: folders that link
+/// to each other would be read in every order.
 ///
 /// A link to nowhere is told of as a file, to be found unreadable if it looks like an image, so
 /// that it is counted among the corrupt files.
@@ -88,9 +101,11 @@ pub(super) fn walk(
     let count = starts.len();
     let mut nodes: Vec<Node> = Vec::new();
     let mut level = starts;
+    let mut seen = HashSet::new();
     // A level of the tree at a time, since folders of one level can be read side by side.
     while !level.is_empty() {
-        let read = in_parallel(&level, |start| read_folder(base, start));
+        let read = in_parallel(&level, |start| read_folder(base, start, &seen));
+        seen.extend(read.iter().flatten().map(|contents| contents.ancestor.id));
         let first_below = nodes.len() + level.len();
         let mut below = Vec::new();
         for (Start { path, linked, .. }, contents) in level.into_iter().zip(read) {
@@ -162,13 +177,15 @@ pub(super) fn within(base: &Path, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { base.to_owned() } else { base.join(path) }
 }
 
-/// Reads one folder.
-pub(super) fn read_folder(base: &Path, start: &Start) -> Result<Contents> {
+/// Reads one folder; `seen` are those that were read before.
+pub(super) fn read_folder(base: &Path, start: &Start, seen: &HashSet<Id>) -> Result<Contents> {
     let path = within(base, &start.path);
     let failed = |e: io::Error| Error::io(&path, e);
     let metadata = fs::metadata(&path).map_err(failed)?;
     let target = start.linked.then(|| fs::canonicalize(&path)).transpose().map_err(failed)?;
-    let ancestor = Arc::new(Ancestor { id: id(&metadata), above: start.above.clone() });
+    let above = start.above.clone();
+    let linked = start.linked || above.as_ref().is_some_and(|above| above.linked);
+    let ancestor = Arc::new(Ancestor { id: id(&metadata), linked, above });
     let mut entries = Vec::new();
     for entry in fs::read_dir(&path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -178,7 +195,7 @@ pub(super) fn read_folder(base: &Path, start: &Start) -> Result<Contents> {
         }
         let kind = entry.file_type().map_err(|e| Error::io(entry.path(), e))?;
         let entry = if kind.is_symlink() {
-            linked(fs::metadata(entry.path()), &ancestor)
+            linked_entry(fs::metadata(entry.path()), &ancestor, seen)
         } else {
             plain(kind, false)
         };
@@ -188,7 +205,7 @@ pub(super) fn read_folder(base: &Path, start: &Start) -> Result<Contents> {
     Ok(Contents { entries, stamp: Stamp::of(&metadata), target, ancestor })
 }
 
-fn id(metadata: &Metadata) -> (u64, u64) {
+fn id(metadata: &Metadata) -> Id {
     (metadata.dev(), metadata.ino())
 }
 
@@ -201,10 +218,12 @@ fn plain(kind: FileType, linked: bool) -> Entry {
 }
 
 /// What a link in the folder `ancestor` leads to.
-fn linked(to: io::Result<Metadata>, ancestor: &Arc<Ancestor>) -> Entry {
+fn linked_entry(to: io::Result<Metadata>, ancestor: &Arc<Ancestor>, seen: &HashSet<Id>) -> Entry {
     let Ok(metadata) = to else { return Entry::Nowhere };
+    let id = id(&metadata);
     let mut above = std::iter::successors(Some(ancestor), |folder| folder.above.as_ref());
-    if metadata.is_dir() && above.any(|folder| folder.id == id(&metadata)) {
+    let adds_nothing = above.any(|folder| folder.id == id) || ancestor.linked && seen.contains(&id);
+    if metadata.is_dir() && adds_nothing {
         return Entry::Loop;
     }
     plain(metadata.file_type(), true)

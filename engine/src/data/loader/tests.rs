@@ -149,7 +149,10 @@ fn too_many_corrupt_files_end_the_run() {
     let loader = loader(&dataset, 2, options(2, 2, 0.3));
     let mut batches = loader.batches(0..100, 0);
     let message = batches.find_map(Result::err).expect("an error").to_string();
-    assert!(message.contains("3 files can't be used, and at most 2 may be skipped"), "{message}");
+    assert!(
+        message.contains("3 of 7 files can't be used, and at most 2 may be skipped"),
+        "{message}"
+    );
     assert!(message.contains("--max-corrupt") && message.contains("bad0"), "{message}");
     assert!(batches.next().is_none());
 }
