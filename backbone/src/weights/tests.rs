@@ -8,6 +8,10 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::models::Family;
 
+mod converted;
+mod damage;
+mod shards;
+
 /// One tensor of each type, an empty one, a scalar, and one with odd strides.
 fn every_type() -> StateDict {
     let numbers = Tensor::from_slice(&[0f64, 1.0, 2.5, 3.0, 100.0, 0.0]).reshape([2, 3]);
@@ -207,7 +211,7 @@ fn a_strict_load_is_all_or_nothing() {
     let file = as_file(tensors);
     let message =
         load(&target, Family::ConvNeXt, &file, &LoadOptions::default()).unwrap_err().to_string();
-    for part in ["given.pth", "pwconv1", "[5]", "[4]", "strict: false"] {
+    for part in ["given.pth", "pwconv1", "[5]", "[4]"] {
         assert!(message.contains(part), "{message:?} should mention {part:?}");
     }
     assert_eq!(sum(&target), 0.0);

@@ -94,8 +94,8 @@ impl RunFiles {
     /// epochs. All processes wait until it is on disk.
     ///
     /// # Errors
-    /// [`Error::Io`]: the checkpoints before are then as they were. On the other processes
-    /// [`Error::Elsewhere`].
+    /// [`Error::Io`], or a model or averages that are not finite: the checkpoints before are then
+    /// as they were. On the other processes [`Error::Elsewhere`].
     pub fn save(
         &self,
         names: Names,
@@ -105,8 +105,9 @@ impl RunFiles {
     ) -> Result<()> {
         let saved = match self.checkpoints() {
             None => Ok(()),
-            Some(checkpoints) => checkpoints
-                .save(names, &sections.named(), state)
+            Some(checkpoints) => sections
+                .check_finite()
+                .and_then(|()| checkpoints.save(names, &sections.named(), state))
                 .and_then(|_| checkpoints.prune(keep, None))
                 .map(|_| ())
                 .map_err(|error| Error::Data(format!("cannot save a checkpoint: {error}"))),
