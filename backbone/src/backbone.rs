@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 
+use crate::layers::check_batch_statistics;
 use crate::mode::Mode;
 use crate::{Error, FeatureMap, Module, PatchMask, Result};
 
@@ -37,6 +38,13 @@ pub trait Backbone: Debug {
     /// The norm that pretraining puts between encoder and decoder.
     fn norm(&self) -> NormKind {
         NormKind::Batch
+    }
+
+    /// Whether every stage has batch norms. In training they need more than one
+    /// value a channel, which [`Backbone::forward`] checks before any running
+    /// statistic changes.
+    fn has_batch_norms(&self) -> bool {
+        false
     }
 
     /// Number of blocks that drop-path draws for, see
@@ -74,9 +82,13 @@ pub trait Backbone: Debug {
     /// `x` is not `[N, in_chans, H, W]` (or its packed form) of a floating
     /// type with sides of at least the total stride, or, under a mask, that are
     /// no multiples of it; or its mask has another size or patches that are not
-    /// multiples of that stride.
+    /// multiples of that stride; or it leaves batch norms one value a channel
+    /// to learn from.
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> Result<Vec<FeatureMap>> {
         check_input(x, self.in_chans(), self.total_stride())?;
+        if self.has_batch_norms() {
+            check_statistics(x, self.stages(), mode)?;
+        }
         Ok(self.forward_features(x, mode))
     }
 
@@ -112,6 +124,27 @@ fn check_input(x: &FeatureMap, in_chans: i64, stride: i64) -> Result<()> {
         check_mask(x, mask, stride)?;
     }
     Ok(())
+}
+
+/// Batch norms of the coarsest stage that trains have the fewest values.
+fn check_statistics(x: &FeatureMap, stages: &[Stage], mode: &Mode) -> Result<()> {
+    let computed = &stages[..mode.stages.min(stages.len())];
+    let Some(&Stage { channels, stride }) = computed.last() else { return Ok(()) };
+    if computed.len() < mode.frozen_parts {
+        return Ok(());
+    }
+    let (height, width) = x.grid_size();
+    let (images, height, width) = match x.mask() {
+        None => (x.batch(), height, width),
+        Some(mask) => {
+            let (rows, cols) = mask.patches();
+            (mask.visible_count(), height / rows, width / cols)
+        }
+    };
+    let positions = |side: i64| (side + stride - 1) / stride;
+    let size = [images, channels, positions(height), positions(width)];
+    let input = format!("{:?}", x.tensor().size());
+    check_batch_statistics(&input, &size, mode)
 }
 
 /// A mask must belong to `x`, and its patches must still be whole positions at

@@ -136,6 +136,16 @@ impl FeatureMap {
         }
     }
 
+    /// Shape of the tensor that [`FeatureMap::map_visible`] passes on.
+    pub(crate) fn visible_size(&self) -> Vec<i64> {
+        let mut size = self.tensor().size();
+        if let Self::Masked { mask, .. } = self {
+            let (rows, cols) = mask.patches();
+            size = vec![mask.visible_count(), size[1], size[2] / rows, size[3] / cols];
+        }
+        size
+    }
+
     /// Multiplies every position of image n by `scale[n]`; `scale` is `[N]` or
     /// `[N, C]`.
     pub fn scale_images(&self, scale: &Tensor) -> Self {

@@ -273,8 +273,16 @@ impl TrainConfig {
         }
         let std = self.std.as_deref().unwrap_or_default();
         ensure!(std.iter().all(|&s| s > 0.0), "std is {std:?}, but every value must be positive");
+        self.check_statistics(self.batch_size / self.accum_steps)
+    }
+
+    /// Refuses `part` images at a time if they leave batch norms one value a channel: a visible
+    /// patch is one position of the coarsest map.
+    ///
+    /// # Errors
+    /// They do, or the mask ratio leaves no patch visible or none masked.
+    pub fn check_statistics(&self, part: usize) -> Result<()> {
         let keep = self.keep_count(self.patch_grid()?)?;
-        let part = self.batch_size / self.accum_steps;
         ensure!(
             part * keep > 1,
             "a part of a batch is {part} image with {keep} visible patch, but batch norm needs \

@@ -123,15 +123,27 @@ impl Saved {
     }
 }
 
-/// Loads `file` into a whole SparK model if it has a decoder, else into its
-/// encoder.
+/// Loads `file` into a whole SparK model if it has a decoder for as many channels, else
+/// into its encoder, whose first convolution is converted.
 ///
 /// # Errors
 /// The file fits only in part.
-pub fn load_weights(path: &Path, family: Family, store: &nn::VarStore) -> Result<LoadReport> {
+pub fn load_weights(
+    path: &Path,
+    family: Family,
+    in_chans: i64,
+    store: &nn::VarStore,
+) -> Result<LoadReport> {
     let saved = Saved::open(path)?;
     if saved.has_decoder() {
-        return load_spark(&saved.file, store);
+        if saved.in_chans() == in_chans {
+            return load_spark(&saved.file, store);
+        }
+        eprintln!(
+            "{} is for {} channels: its encoder is converted to {in_chans}, the decoder begins anew",
+            path.display(),
+            saved.in_chans()
+        );
     }
     let prefix = format!("{ENCODER_PREFIX}.");
     let target: StateDict = store

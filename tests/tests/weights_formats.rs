@@ -14,6 +14,9 @@ use spark_tests::run_python;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+#[path = "weights_formats/odd.rs"]
+mod odd;
+
 /// The folder that `weights_foreign.py` fills; torch is imported once for all.
 fn foreign() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();

@@ -4,12 +4,32 @@ use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::{Activation, Layer, Recomputed};
-use crate::{FeatureMap, Init, Mode, Module, NormControl, kernels};
+use crate::{Error, FeatureMap, Init, Mode, Module, NormControl, Result, kernels};
 
 /// The share of a batch's statistics in the running ones.
 const MOMENTUM: f64 = 0.1;
 /// Added to the variance before its root.
 const EPS: f64 = 1e-5;
+
+/// Refuses to let a batch norm learn from one value a channel: there is no unbiased
+/// variance of it (PyTorch's `_verify_batch_size`). `size` is the norm's input
+/// `[N, C, H, W]`, `input` what the caller gave for it. Norms that share their
+/// statistics have other processes' values besides.
+///
+/// # Errors
+/// [`Error::Invalid`] naming both.
+pub fn check_batch_statistics(input: &str, size: &[i64], mode: &Mode) -> Result<()> {
+    let alone = mode.uses_batch_statistics() && mode.sync_batch_norm.is_none();
+    let values: i64 = size[..1].iter().chain(&size[2..]).product();
+    if !alone || values != 1 {
+        return Ok(());
+    }
+    let rule = format!(
+        "batch norm expected more than 1 value per channel when training, got input size \
+         {size:?}: give more or larger images, or run the norms on their running statistics"
+    );
+    Err(Error::invalid("input", input, rule))
+}
 
 /// `torch.nn.BatchNorm2d` with momentum 0.1 and eps 1e-5; statistics are of
 /// visible positions alone, or those of all processes with [`Mode::sync_batch_norm`].
@@ -108,6 +128,10 @@ impl BatchNorm2d {
     fn normalised(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
         let uses_batch = self.uses_batch_statistics(mode);
         if uses_batch {
+            let size = x.visible_size();
+            if let Err(refusal) = check_batch_statistics(&format!("{size:?}"), &size, mode) {
+                panic!("{refusal}");
+            }
             self.count();
         }
         if let (true, Some(sync)) = (uses_batch, &mode.sync_batch_norm) {

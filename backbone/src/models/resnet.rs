@@ -270,6 +270,10 @@ impl Backbone for ResNet {
         self.in_chans
     }
 
+    fn has_batch_norms(&self) -> bool {
+        true
+    }
+
     fn blocks(&self) -> usize {
         self.layers.iter().map(Vec::len).sum()
     }

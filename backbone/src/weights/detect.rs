@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::sharded;
 use crate::{Error, Result};
 
 /// The kinds of weight file that can be read.
@@ -21,6 +22,9 @@ pub enum Format {
     Pickle,
     /// A folder with `config.json` and weights, timm's `local-dir:`.
     TimmFolder,
+    /// Several files, and an index of what lies in which
+    /// (`model.safetensors.index.json`).
+    Sharded,
 }
 
 impl std::fmt::Display for Format {
@@ -32,6 +36,7 @@ impl std::fmt::Display for Format {
             Format::TorchTar => "PyTorch checkpoint (before 0.1.10)",
             Format::Pickle => "pickle of numpy arrays",
             Format::TimmFolder => "timm folder",
+            Format::Sharded => "set of files with an index",
         })
     }
 }
@@ -43,6 +48,11 @@ const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 /// The number 0x1950a86a20f9469cfc6c that opens a legacy checkpoint, as a
 /// pickle stores it.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// The same as protocols 0 and 1 store it.
+const LEGACY_MAGIC_TEXT: &[u8] = b"L119547037146038801333356L";
+/// How pickles of dictionaries and lists begin that do not say their protocol (0, 1).
+const OLD_PICKLES: [&[u8]; 7] =
+    [b"(dp", b"(lp", b"}q", b"]q", b"ccollections\n", b"ccopy_reg\n", b"ccopyreg\n"];
 
 /// The format of the file or folder at `path`.
 ///
@@ -56,6 +66,9 @@ pub(crate) fn format_of(path: &Path) -> Result<Format> {
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     let mut head = Vec::with_capacity(HEAD);
     file.take(HEAD as u64).read_to_end(&mut head).map_err(|source| Error::io(path, source))?;
+    if head.trim_ascii_start().starts_with(b"{") && sharded::is_index(path) {
+        return Ok(Format::Sharded);
+    }
     recognise(&head).map_err(|guess| {
         Error::format(
             path,
@@ -71,10 +84,13 @@ fn folder_format(path: &Path) -> Result<Format> {
     if path.join("config.json").is_file() {
         return Ok(Format::TimmFolder);
     }
+    if sharded::index_in(path)?.is_some() {
+        return Ok(Format::Sharded);
+    }
     Err(Error::format(
         path,
-        "a folder without config.json; give a weight file, or a timm folder \
-         (config.json and model.safetensors)",
+        "a folder without config.json or *.index.json; give a weight file, a timm folder \
+         (config.json and model.safetensors), or one with an index of several files",
     ))
 }
 
@@ -86,13 +102,20 @@ fn recognise(head: &[u8]) -> std::result::Result<Format, String> {
         Ok(Format::TorchZip)
     } else if head.get(TAR_MAGIC) == Some(b"ustar") {
         Ok(Format::TorchTar)
-    } else if head[..head.len().min(64)].windows(10).any(|window| window == LEGACY_MAGIC) {
+    } else if is_legacy(&head[..head.len().min(64)]) {
         Ok(Format::TorchLegacy)
-    } else if matches!(head, [0x80, 2..=5, ..]) {
+    } else if matches!(head, [0x80, 0..=5, ..])
+        || OLD_PICKLES.iter().any(|start| head.starts_with(start))
+    {
         Ok(Format::Pickle)
     } else {
         Err(guess(head))
     }
+}
+
+fn is_legacy(head: &[u8]) -> bool {
+    head.windows(LEGACY_MAGIC.len()).any(|window| window == LEGACY_MAGIC)
+        || head.starts_with(LEGACY_MAGIC_TEXT)
 }
 
 /// A little-endian header length, then the `{` of the JSON header. The length
@@ -159,6 +182,8 @@ mod tests {
         assert_eq!(recognise(&tar), Ok(Format::TorchTar));
         let legacy = [&b"\x80\x02\x8a\x0a"[..], &LEGACY_MAGIC, b"."].concat();
         assert_eq!(recognise(&legacy), Ok(Format::TorchLegacy));
+        assert_eq!(recognise(b"L119547037146038801333356L\n."), Ok(Format::TorchLegacy));
+        assert_eq!(recognise(b"(dp0\nS'model'\n"), Ok(Format::Pickle));
     }
 
     #[test]

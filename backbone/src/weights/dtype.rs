@@ -38,6 +38,11 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
+/// Whether values of the type can be weights.
+pub(crate) fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16)
+}
+
 /// The tensor's type, if files can hold it.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Naming, StateDict};
+use super::{Naming, StateDict, check_finite};
 use crate::models::Family;
 use crate::{Error, Result};
 
@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// are shared with `tensors`, not copied.
 ///
 /// # Errors
-/// [`Error::Weights`] when the framework has no such family, or for names that
-/// are not of the family.
+/// [`Error::Weights`] when the framework has no such family, for names that
+/// are not of the family, or for values that are not finite.
 pub fn export(family: Family, naming: Naming, tensors: &StateDict) -> Result<StateDict> {
     if !naming.has(family) {
         return Err(Error::Weights(format!(
@@ -26,6 +26,7 @@ pub fn export(family: Family, naming: Naming, tensors: &StateDict) -> Result<Sta
                 .join(", ")
         )));
     }
+    check_finite("the model", tensors, "it computes nothing, and is not exported")?;
     let mut exported = StateDict::new();
     let mut unknown = Vec::new();
     for (name, tensor) in with_batch_counts(tensors) {

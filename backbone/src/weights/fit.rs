@@ -23,8 +23,12 @@ pub(crate) struct Fit {
     pub(crate) missing: Vec<String>,
     /// Those whose shape is another.
     pub(crate) mismatched: Vec<Mismatch>,
+    /// Canonical name to the file's whole name, of those.
+    pub(crate) of_another_shape: BTreeMap<String, String>,
     /// The file's names that nothing took.
     pub(crate) unused: Vec<String>,
+    /// Whether the model has convolutions of several groups.
+    pub(crate) grouped: bool,
     /// Tensors under the prefix that are of the family but not of this model.
     pub(crate) surplus: usize,
     /// Other prefixes with as many matches.
@@ -108,7 +112,11 @@ fn rank<'a>(prefix: &'a str, naming: Naming, score: Score) -> Rank<'a> {
 /// Whether the prefix is that of a copy which follows the trained weights.
 fn is_average(prefix: &str) -> bool {
     prefix.split(['.', '_']).any(|word| {
-        matches!(word, "ema" | "momentum" | "teacher" | "target" | "k" | "averaged" | "swa")
+        const AVERAGES: [&str; 10] = [
+            "ema", "momentum", "teacher", "target", "k", "averaged", "average", "avg", "shadow",
+            "swa",
+        ];
+        AVERAGES.contains(&word)
     })
 }
 
@@ -130,7 +138,9 @@ fn compare(family: Family, model: &Shapes, file: &Shapes, naming: Naming, prefix
         matched: BTreeMap::new(),
         missing: Vec::new(),
         mismatched: Vec::new(),
+        of_another_shape: BTreeMap::new(),
         unused: Vec::new(),
+        grouped: model.get("layer1.0.conv2.weight").is_some_and(|shape| shape[0] != shape[1]),
         surplus: 0,
         alternatives: Vec::new(),
     };
@@ -140,11 +150,11 @@ fn compare(family: Family, model: &Shapes, file: &Shapes, naming: Naming, prefix
             Some((key, shape)) if same_numbers(expected, shape) => {
                 fit.matched.insert(name.to_owned(), key.to_owned());
             }
-            Some((_, shape)) => fit.mismatched.push(Mismatch {
-                name: name.to_owned(),
-                expected: expected.clone(),
-                found: shape.clone(),
-            }),
+            Some((key, shape)) => {
+                let (expected, found) = (expected.clone(), shape.clone());
+                fit.mismatched.push(Mismatch { name: name.to_owned(), expected, found });
+                fit.of_another_shape.insert(name.to_owned(), key.to_owned());
+            }
         }
     }
     fit.surplus = found

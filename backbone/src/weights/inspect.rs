@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::dtype::{element_count, kind_name};
+use super::finite::not_finite;
 use super::fit::{Fit, Shapes, best_fit};
 use super::load::shapes;
 use super::report::{Mismatch, mismatches, some_of};
+use super::sketch::Sketch;
 use super::{Format, Naming, WeightFile, default_optional};
 use crate::models::Family;
 
@@ -26,6 +28,12 @@ pub struct Inspection {
     pub dtypes: BTreeMap<&'static str, usize>,
     /// The model it fits best, if any of its tensors fits one.
     pub model: Option<ModelMatch>,
+    /// What it looks like, where it fits no model in its greater part.
+    pub sketch: Option<Sketch>,
+    /// Tensors with values that are not finite, in phrases.
+    pub not_finite: Vec<String>,
+    /// Tensors that cannot be read, and why, in phrases.
+    pub left_out: Vec<String>,
     /// Whether a SparK decoder lies beside the encoder.
     pub spark_decoder: bool,
     /// The text and numbers beside the weights.
@@ -58,6 +66,14 @@ pub struct ModelMatch {
 }
 
 impl ModelMatch {
+    /// Whether the greater part of what an encoder needs is there. Fewer tensors are
+    /// alike by chance.
+    pub fn is_likely(&self) -> bool {
+        let lacking = self.missing.iter().filter(|name| !default_optional(name)).count()
+            + self.mismatched.iter().filter(|m| !default_optional(&m.name)).count();
+        self.matched > lacking
+    }
+
     /// Whether every tensor that an encoder needs can be loaded.
     pub fn is_complete(&self) -> bool {
         let needed = |name: &str| !default_optional(name);
@@ -74,12 +90,19 @@ pub fn inspect(file: &WeightFile, candidates: &[Candidate]) -> Inspection {
     for tensor in file.tensors.values() {
         *dtypes.entry(kind_name(tensor.kind())).or_default() += 1;
     }
+    let model = best_model(&content, candidates);
+    let likely = model.as_ref().is_some_and(ModelMatch::is_likely);
+    let named = file.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     Inspection {
         format: file.format,
         tensors: file.tensors.len(),
         elements,
         dtypes,
-        model: best_model(&content, candidates),
+        sketch: (!likely).then(|| Sketch::of(&content)),
+        model,
+        // What cannot be looked into is told when it is loaded.
+        not_finite: not_finite(named).unwrap_or_default(),
+        left_out: file.left_out.iter().map(|(name, why)| format!("{name} {why}")).collect(),
         spark_decoder: has_decoder(&content),
         metadata: file.metadata.clone(),
     }
@@ -147,9 +170,24 @@ impl fmt::Display for Inspection {
             dtypes.join(", "),
             grouped(self.elements)
         )?;
-        match &self.model {
-            Some(found) => write!(f, "{found}")?,
-            None => write!(f, "model: none that is known")?,
+        match (&self.model, &self.sketch) {
+            (Some(found), None) => write!(f, "{found}")?,
+            (nearest, sketch) => {
+                write!(f, "model: none that is known (`pretrain models` lists those that are)")?;
+                if let Some(nearest) = nearest {
+                    write!(f, "; {} tensors are like {}'s", nearest.matched, nearest.name)?;
+                }
+                if let Some(sketch) = sketch {
+                    write!(f, "\n{sketch}")?;
+                }
+            }
+        }
+        if !self.not_finite.is_empty() {
+            let count = self.not_finite.len();
+            write!(f, "\nnot finite: {count} tensors, {}", some_of(&self.not_finite))?;
+        }
+        if !self.left_out.is_empty() {
+            write!(f, "\nleft out: {} tensors, {}", self.left_out.len(), some_of(&self.left_out))?;
         }
         if self.spark_decoder {
             write!(f, "\nSparK decoder: yes, pretraining can go on from it")?;

@@ -1,8 +1,10 @@
 //! Weights from a file into a model: all that fits, or nothing.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::dtype::kind_name;
+use super::convert::{self, Conversions};
+use super::dtype::{is_float, kind_name};
+use super::finite::not_finite;
 use super::fit::{Fit, Shapes, best_fit};
 use super::report::{LoadReport, mismatches, some_of};
 use super::{Naming, StateDict, WeightFile};
@@ -41,12 +43,14 @@ pub fn default_optional(canonical: &str) -> bool {
 
 /// Copies what `file` has into `target`, canonical names to tensors that share
 /// their storage with the model's. Prefix and naming are found out; type and
-/// device stay the model's.
+/// device stay the model's. A first convolution for another number of input
+/// channels is converted as timm does, and Caffe2's weights as detectron2 does; the
+/// report says so.
 ///
 /// # Errors
 /// [`Error::Weights`] or [`Error::Incomplete`], and `target` untouched, when nothing matches, when a
 /// strict load would leave the model incomplete, or when the file has integers
-/// for a tensor of floats.
+/// for a tensor of floats, or values that are not finite.
 pub fn load(
     target: &StateDict,
     family: Family,
@@ -55,13 +59,23 @@ pub fn load(
 ) -> Result<LoadReport> {
     let (model, content) = (shapes(target), shapes(&file.tensors));
     let prefix = options.prefix.as_deref();
-    let fit = best_fit(family, &model, &content, options.naming, prefix)
+    let mut fit = best_fit(family, &model, &content, options.naming, prefix)
         .filter(|fit| !fit.matched.is_empty())
         .ok_or_else(|| nothing_matches(file, &model, options))?;
+    let conversions = convert::needed(family, &mut fit);
     if options.strict {
-        check_complete(file, &fit, model.len(), options.optional)?;
+        check_complete(file, family, &fit, model.len(), options.optional)?;
     }
-    let ready = converted(target, file, &fit)?;
+    let found = fit.matched.values().map(|key| (key.as_str(), &file.tensors[key]));
+    let found = not_finite(found)?;
+    if !found.is_empty() {
+        return Err(Error::Weights(format!(
+            "{} has values that are not finite, with which a model computes nothing: {}",
+            file.path.display(),
+            some_of(&found)
+        )));
+    }
+    let ready = converted(target, file, &fit, &conversions)?;
     tch::no_grad(|| {
         ready.into_iter().try_for_each(|(mut into, from)| into.f_copy_(&from).map_err(Error::from))
     })?;
@@ -73,6 +87,8 @@ pub fn load(
         unused: fit.unused,
         mismatched: fit.mismatched,
         alternatives: fit.alternatives,
+        converted: conversions.told,
+        left_out: file.left_out.iter().map(|(name, why)| format!("{name} {why}")).collect(),
     })
 }
 
@@ -82,10 +98,19 @@ pub(super) fn shapes(tensors: &StateDict) -> Shapes<'_> {
 
 /// Each target with its values in the target's own type, device and shape:
 /// what can fail fails here, before anything is written.
-fn converted(target: &StateDict, file: &WeightFile, fit: &Fit) -> Result<Vec<(Tensor, Tensor)>> {
-    fit.matched
-        .iter()
-        .map(|(name, key)| {
+fn converted(
+    target: &StateDict,
+    file: &WeightFile,
+    fit: &Fit,
+    conversions: &Conversions,
+) -> Result<Vec<(Tensor, Tensor)>> {
+    let constants = conversions.constants.iter().map(|(name, value)| {
+        let into = target[name].shallow_clone();
+        let from = into.f_full_like(*value)?;
+        Ok((into, from))
+    });
+    constants
+        .chain(fit.matched.iter().map(|(name, key)| {
             let (into, from) = (&target[name], &file.tensors[key]);
             let kind = into.f_kind()?;
             if is_float(kind) && !is_float(from.f_kind()?) {
@@ -97,18 +122,16 @@ fn converted(target: &StateDict, file: &WeightFile, fit: &Fit) -> Result<Vec<(Te
                     kind_name(kind)
                 )));
             }
+            let from = conversions.apply(name, from, &into.size())?;
             let from = from.f_detach()?.f_to_device_(into.device(), kind, false, false)?;
             Ok((into.shallow_clone(), from.f_reshape(into.size())?))
-        })
+        }))
         .collect()
-}
-
-fn is_float(kind: Kind) -> bool {
-    matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16)
 }
 
 fn check_complete(
     file: &WeightFile,
+    family: Family,
     fit: &Fit,
     expected: usize,
     optional: fn(&str) -> bool,
@@ -129,12 +152,26 @@ fn check_complete(
     if !missing.is_empty() {
         message += &format!("; {} are missing: {}", missing.len(), some_of(&missing));
     }
+    let unreadable = unreadable(file, family, fit, &missing);
+    if !unreadable.is_empty() {
+        message += &format!("; {} cannot be read: {}", unreadable.len(), some_of(&unreadable));
+    }
     if !other.is_empty() {
         let phrases = some_of(&mismatches(&other));
         message += &format!("; {} have another shape: {phrases}", other.len());
     }
-    message += ". Is it another model's file?";
+    message += ". Is it another model's file? `pretrain inspect` says what it is";
     Err(Error::Incomplete(message))
+}
+
+/// Those of the `missing` tensors that the file has, but in a form that is not read.
+fn unreadable(file: &WeightFile, family: Family, fit: &Fit, missing: &[String]) -> Vec<String> {
+    let needed = |name: &str| {
+        let canonical = fit.naming.from(family, name.strip_prefix(&fit.prefix)?)?;
+        missing.contains(&canonical).then_some(())
+    };
+    let found = file.left_out.iter().filter(|(name, _)| needed(name).is_some());
+    found.map(|(name, why)| format!("{name} {why}")).collect()
 }
 
 fn nothing_matches(file: &WeightFile, model: &Shapes, options: &LoadOptions) -> Error {
@@ -148,6 +185,10 @@ fn nothing_matches(file: &WeightFile, model: &Shapes, options: &LoadOptions) -> 
         names(&mut file.tensors.keys().map(String::as_str)),
         names(&mut model.keys().copied()),
     );
+    if !file.left_out.is_empty() {
+        let phrases = file.left_out.iter().map(|(name, why)| format!("{name} {why}"));
+        message += &format!(". Left out: {}", some_of(&phrases.collect::<Vec<_>>()));
+    }
     if let Some(naming) = options.naming {
         message += &format!(". Only {naming} naming was tried: leave it open to try all");
     }

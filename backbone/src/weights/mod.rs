@@ -23,24 +23,31 @@
 //! ```
 
 mod atomic;
+mod convert;
 mod detect;
 mod dtype;
+mod element;
 mod export;
+mod finite;
 mod fit;
 mod inspect;
 mod load;
 mod naming;
+mod numpy;
 mod pickle;
 mod pkl;
 mod pkl_write;
-mod pth;
 mod pth_write;
 mod registry;
 mod report;
 mod safetensors;
 mod save;
+mod sharded;
+mod sketch;
 mod timm_folder;
+mod torch;
 mod unwrap;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,6 +58,7 @@ use crate::{Error, Result};
 
 pub use detect::Format;
 pub use export::export;
+pub use finite::{check_finite, not_finite};
 pub use inspect::{Candidate, Inspection, ModelMatch, inspect};
 pub use load::{LoadOptions, default_optional, load};
 pub use naming::Naming;
@@ -60,6 +68,7 @@ pub use registry::candidates;
 pub use report::{LoadReport, Mismatch};
 pub use safetensors::write_safetensors;
 pub use save::save;
+pub use sketch::Sketch;
 pub use timm_folder::{TimmConfig, write_timm_folder};
 
 /// Tensors by name, on the CPU, in the order of their names.
@@ -78,6 +87,8 @@ pub struct WeightFile {
     pub format: Format,
     /// The text, numbers and flags that lie beside the weights.
     pub metadata: BTreeMap<String, String>,
+    /// Tensors that are not among [`WeightFile::tensors`], and why: `is sparse`.
+    pub left_out: BTreeMap<String, String>,
 }
 
 impl WeightFile {
@@ -88,6 +99,7 @@ impl WeightFile {
             tensors,
             format: Format::Safetensors,
             metadata: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         }
     }
 }
@@ -104,9 +116,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<WeightFile> {
     let format = detect::format_of(path)?;
     let file = match format {
         Format::Safetensors => safetensors::read(path)?,
-        Format::TorchZip | Format::TorchLegacy | Format::TorchTar => pth::read(path, format)?,
+        Format::TorchZip | Format::TorchLegacy | Format::TorchTar => torch::read(path, format)?,
         Format::Pickle => pkl::read(path)?,
         Format::TimmFolder => timm_folder::read(path)?,
+        Format::Sharded => sharded::read(path)?,
     };
     if file.tensors.is_empty() {
         return Err(Error::format(path, format!("a {format} that holds no weights")));

@@ -33,6 +33,10 @@ pub struct LoadReport {
     /// Other prefixes under which the file has a set of weights that fits as
     /// well, such as a running average.
     pub alternatives: Vec<String>,
+    /// What was converted on the way, and how, in sentences.
+    pub converted: Vec<String>,
+    /// The file's tensors that could not be read, and why, in phrases.
+    pub left_out: Vec<String>,
 }
 
 impl fmt::Display for LoadReport {
@@ -44,6 +48,12 @@ impl fmt::Display for LoadReport {
         write!(f, ")")?;
         for other in &self.alternatives {
             write!(f, "\n  a set of weights under {other:?} fits as well and was left")?;
+        }
+        for sentence in &self.converted {
+            write!(f, "\n  converted: {sentence}")?;
+        }
+        if !self.left_out.is_empty() {
+            write!(f, "\n  {} left out: {}", self.left_out.len(), some_of(&self.left_out))?;
         }
         if !self.missing.is_empty() {
             write!(f, "\n  {} missing: {}", self.missing.len(), some_of(&self.missing))?;

@@ -9,15 +9,15 @@ use ::safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
-use super::dtype::{bytes_of, element_count, storable_kind, tensor_from_bytes};
+use super::dtype::{bytes_of, element_count, storable_kind};
+use super::element::Element;
 use super::{Format, StateDict, WeightFile, atomic};
 use crate::{Error, Result};
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Format`] when it is damaged or holds a type that
-/// libtorch has no counterpart of.
+/// [`Error::Io`], or [`Error::Format`] when it is damaged.
 pub(crate) fn read(path: &Path) -> Result<WeightFile> {
     let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
     let damaged = |problem: &dyn std::fmt::Display| {
@@ -25,22 +25,21 @@ pub(crate) fn read(path: &Path) -> Result<WeightFile> {
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
-    let mut tensors = StateDict::new();
+    let (mut tensors, mut left_out) = (StateDict::new(), BTreeMap::new());
     for (name, view) in file.tensors() {
-        let kind = kind_of(view.dtype()).ok_or_else(|| {
-            Error::format(
-                path,
-                format!("{name:?} is of type {}, which libtorch lacks", view.dtype()),
-            )
-        })?;
         let shape =
             signed(view.shape()).ok_or_else(|| damaged(&format!("the shape of {name:?}")))?;
-        let tensor = tensor_from_bytes(view.data(), &shape, kind)
-            .map_err(|problem| damaged(&format!("{name:?} {problem}")))?;
-        tensors.insert(name, tensor);
+        let read = match Element::of_safetensors(view.dtype()) {
+            Some(element) => element.tensor(view.data(), &shape),
+            None => Err(format!("is of type {}, which no weights here have", view.dtype())),
+        };
+        match read {
+            Ok(tensor) => drop(tensors.insert(name, tensor)),
+            Err(why) => drop(left_out.insert(name, why)),
+        }
     }
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    Ok(WeightFile { path: path.into(), tensors, format: Format::Safetensors, metadata })
+    Ok(WeightFile { path: path.into(), tensors, format: Format::Safetensors, metadata, left_out })
 }
 
 /// Writes `tensors` and `metadata` to `path`. The same content gives the same
@@ -110,7 +109,7 @@ fn signed(shape: &[usize]) -> Option<Vec<i64>> {
     shape.iter().map(|&side| i64::try_from(side).ok()).collect()
 }
 
-/// The types both sides know.
+/// The types that are written.
 const TYPES: [(Kind, Dtype); 10] = [
     (Kind::Double, Dtype::F64),
     (Kind::Float, Dtype::F32),
@@ -123,10 +122,6 @@ const TYPES: [(Kind, Dtype); 10] = [
     (Kind::Uint8, Dtype::U8),
     (Kind::Bool, Dtype::BOOL),
 ];
-
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    TYPES.iter().find(|(_, known)| *known == dtype).map(|(kind, _)| *kind)
-}
 
 fn dtype_of(name: &str, tensor: &Tensor) -> Result<Dtype> {
     let kind = storable_kind(name, tensor)?;

@@ -8,6 +8,10 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::models::Family;
 
+mod converted;
+mod damage;
+mod shards;
+
 /// One tensor of each type, an empty one, a scalar, and one with odd strides.
 fn every_type() -> StateDict {
     let numbers = Tensor::from_slice(&[0f64, 1.0, 2.5, 3.0, 100.0, 0.0]).reshape([2, 3]);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Format, StateDict, WeightFile, atomic, write_safetensors};
+use super::{Format, StateDict, WeightFile, atomic, sharded, write_safetensors};
 use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
@@ -154,9 +154,13 @@ pub(crate) fn read(path: &Path) -> Result<WeightFile> {
     let json: Value = serde_json::from_str(&text)
         .map_err(|e| Error::format(&config, format!("not the JSON of a timm model: {e}")))?;
     let weights = WEIGHT_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
-    let weights = weights.ok_or_else(|| {
-        Error::format(path, format!("{CONFIG} but none of {}", WEIGHT_FILES.join(", ")))
-    })?;
+    let weights = match weights {
+        Some(file) => file,
+        None => sharded::index_in(path)?.ok_or_else(|| {
+            let files = WEIGHT_FILES.join(", ");
+            Error::format(path, format!("{CONFIG} but none of {files} and no *.index.json"))
+        })?,
+    };
     let mut file = super::read(weights)?;
     if let Some(architecture) = json.get("architecture").and_then(Value::as_str) {
         file.metadata.insert("architecture".into(), architecture.into());

@@ -8,8 +8,13 @@ use super::StateDict;
 /// Drops training state, then takes off wrapping dictionaries while one holds
 /// everything. `dictionaries` are the dotted paths at which the file really
 /// has a dictionary: `{"model": {"conv1.weight": …}}` is unwrapped, the single
-/// key `model.conv1.weight` is not. Returns what was taken off.
-pub(crate) fn unwrap(tensors: &mut StateDict, dictionaries: &BTreeSet<String>) -> Option<String> {
+/// key `model.conv1.weight` is not. Names in `left_out` follow. Returns what was
+/// taken off.
+pub(crate) fn unwrap(
+    tensors: &mut StateDict,
+    left_out: &mut BTreeMap<String, String>,
+    dictionaries: &BTreeSet<String>,
+) -> Option<String> {
     tensors.retain(|name, _| !is_training_state(name));
     let mut wrapper = String::new();
     while let Some(next) = common_dictionary(tensors, &wrapper, dictionaries) {
@@ -18,8 +23,12 @@ pub(crate) fn unwrap(tensors: &mut StateDict, dictionaries: &BTreeSet<String>) -
     if wrapper.is_empty() {
         return None;
     }
-    let cut = wrapper.len() + 1;
-    *tensors = std::mem::take(tensors).into_iter().map(|(k, v)| (k[cut..].into(), v)).collect();
+    let cut = |name: &str| -> String {
+        let rest = name.strip_prefix(&wrapper).and_then(|rest| rest.strip_prefix('.'));
+        rest.unwrap_or(name).into()
+    };
+    *tensors = std::mem::take(tensors).into_iter().map(|(k, v)| (cut(&k), v)).collect();
+    *left_out = std::mem::take(left_out).into_iter().map(|(k, v)| (cut(&k), v)).collect();
     Some(wrapper)
 }
 
@@ -102,7 +111,7 @@ mod tests {
         let mut tensors: StateDict =
             keys.iter().map(|key| (key.to_string(), Tensor::from(0f32))).collect();
         let dictionaries = dictionaries.iter().map(|name| name.to_string()).collect();
-        let wrapper = unwrap(&mut tensors, &dictionaries);
+        let wrapper = unwrap(&mut tensors, &mut BTreeMap::new(), &dictionaries);
         (tensors.into_keys().collect(), wrapper)
     }
 

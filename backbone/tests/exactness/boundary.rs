@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use backbone::layers::{BatchNorm2d, Layer};
 use backbone::models::{BuildOptions, ResNetConfig};
 use backbone::{Backbone, FeatureMap, Mode, PatchMask, models};
 use tch::nn::VarStore;
@@ -158,4 +159,64 @@ fn flags_and_indices_agree() {
     assert_eq!(from_flags.active((2, 1)), from_indices.active((2, 1)));
     assert_eq!(from_flags.patches(), (2, 3));
     assert_eq!(from_flags.batch(), 2);
+}
+
+/// One value a channel has no unbiased variance: refused before any statistic changes, where
+/// PyTorch's `F.batch_norm` raises "Expected more than 1 value per channel when training".
+#[test]
+fn batch_norms_need_more_than_one_value() {
+    let store = VarStore::new(CPU);
+    let config = ResNetConfig::plain(models::BlockKind::Basic, [1, 1, 1, 1]);
+    let model = models::ResNet::new(&store.root(), &config, &BuildOptions::default());
+    let counter = || store.variables()["bn1.num_batches_tracked"].int64_value(&[]);
+    let grid = |size: &[i64]| FeatureMap::Grid(zeros(size));
+    let packed = |visible: &[i64]| {
+        FeatureMap::patches(&zeros(&[1, 3, 64, 64]), &mask(1, 2, 2, visible)).unwrap()
+    };
+    let masked = |visible: &[i64]| {
+        FeatureMap::masked(&zeros(&[1, 3, 64, 64]), &mask(1, 2, 2, visible)).unwrap()
+    };
+    for (x, size) in [
+        (grid(&[1, 3, 32, 32]), "[1, 3, 32, 32]"),
+        (packed(&[3]), "[1, 3, 32, 32]"),
+        (masked(&[3]), "[1, 3, 64, 64]"),
+    ] {
+        let message = model.forward(&x, &Mode::train()).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            format!(
+                "input is {size}, but batch norm expected more than 1 value per channel when \
+                 training, got input size [1, 512, 1, 1]: give more or larger images, or run the \
+                 norms on their running statistics"
+            )
+        );
+        assert_eq!(counter(), 0, "a statistic changed");
+    }
+    let fine = [
+        (grid(&[2, 3, 32, 32]), Mode::train()),
+        (grid(&[1, 3, 33, 32]), Mode::train()),
+        (packed(&[0, 3]), Mode::train()),
+        (masked(&[0, 3]), Mode::train()),
+        (grid(&[1, 3, 32, 32]), Mode::train().with_stages(3)),
+        (grid(&[1, 3, 32, 32]), Mode::train().with_frozen_parts(5)),
+        (grid(&[1, 3, 32, 32]), Mode::train().with_norm_eval(true)),
+        (grid(&[1, 3, 32, 32]), Mode::eval()),
+    ];
+    for (x, mode) in fine {
+        model.forward(&x, &mode).unwrap_or_else(|error| panic!("{mode:?}: {error}"));
+    }
+    for (name, tensor) in store.variables() {
+        assert_eq!(tensor.isfinite().all().int64_value(&[]), 1, "{name}");
+    }
+}
+
+/// A network of one's own meets the norm itself, which refuses too.
+#[test]
+#[should_panic(
+    expected = "more than 1 value per channel when training, got input size [1, 4, 1, 1]"
+)]
+fn a_batch_norm_refuses_one_value() {
+    let store = VarStore::new(CPU);
+    let norm = BatchNorm2d::new(&store.root(), 4);
+    norm.forward(&FeatureMap::Grid(zeros(&[1, 4, 1, 1])), &Mode::train());
 }

@@ -99,10 +99,32 @@ fn trainer(
     let gradients = Gradients::alone();
     let part_size = world.part_of(config.batch_size, config.accum_steps)?;
     let world = world.clone();
+    check_batch_norms(&config, &classifier, part_size, &world)?;
     let optimizer = optimizer(&config, &classifier)?;
     let ema = averages(&config, &classifier)?;
     let mixup = mixup(&config)?;
     Ok(Trainer { config, classifier, optimizer, ema, mixup, world, gradients, part_size })
+}
+
+/// Refuses parts of a batch that leave batch norms one value a channel, of which there
+/// is no variance.
+fn check_batch_norms(
+    config: &TrainConfig,
+    classifier: &Classifier,
+    part: usize,
+    world: &World,
+) -> Result<()> {
+    let backbone = classifier.backbone();
+    let side = config.input_size.div_ceil(backbone.total_stride() as usize);
+    let shared = config.sync_bn && !world.is_alone();
+    ensure!(
+        !backbone.has_batch_norms() || shared || part * side * side > 1,
+        "a part of a batch is {part} image of {0} × {0} pixels, but batch norm expects more than 1 \
+         value per channel when training, and the last stage leaves it 1; raise --batch-size or \
+         --input-size, or lower --accum-steps",
+        config.input_size
+    );
+    Ok(())
 }
 
 /// The optimizer of `config` for all of `classifier`'s parameters.

@@ -99,6 +99,27 @@ impl Augmentation {
         Ok(())
     }
 
+    /// The smallest that an image of `size` (height, width) may come out.
+    fn smallest(&self, size: (usize, usize)) -> (usize, usize) {
+        let (rows, columns) = size;
+        match self {
+            Self::ResizeShortestEdge { short, max } => {
+                shortest_edge(size, short.iter().copied().min().unwrap_or(*max), *max)
+            }
+            Self::Flip { .. } => size,
+            Self::Crop { low, .. } => (rows.min(*low), columns.min(*low)),
+            Self::ScaleJitter { low, height, width, .. } => {
+                let (rows, columns) = jittered(size, *low, (*height, *width));
+                (rows.min(*height), columns.min(*width))
+            }
+            Self::OneOf(choices) => {
+                let after = |steps: &Vec<Self>| steps.iter().fold(size, |s, step| step.smallest(s));
+                let sizes = choices.iter().map(after);
+                sizes.min_by_key(|(rows, columns)| *rows.max(columns)).unwrap_or(size)
+            }
+        }
+    }
+
     fn apply(&self, scene: &mut Scene, rng: &mut Rng) -> Result<()> {
         match self {
             Self::ResizeShortestEdge { short, max } => {
@@ -125,11 +146,7 @@ impl Augmentation {
             }
             Self::ScaleJitter { low, high, height, width } => {
                 let factor = rng.between(*low, *high);
-                let (rows, columns) = scene.size();
-                let scale =
-                    factor * (*height as f64 / rows as f64).min(*width as f64 / columns as f64);
-                let scaled = |side: usize| ((side as f64 * scale).round() as usize).max(1);
-                scene.resize((scaled(rows), scaled(columns)))?;
+                scene.resize(jittered(scene.size(), factor, (*height, *width)))?;
                 let (rows, columns) = scene.size();
                 let area = (rows.min(*height), columns.min(*width));
                 let top = rng.below(rows - area.0 + 1);
@@ -142,6 +159,13 @@ impl Augmentation {
             }
         }
     }
+}
+
+/// `size` scaled to fit `into` times `factor`; all are (height, width).
+fn jittered(size: (usize, usize), factor: f64, into: (usize, usize)) -> (usize, usize) {
+    let scale = factor * (into.0 as f64 / size.0 as f64).min(into.1 as f64 / size.1 as f64);
+    let scaled = |side: usize| ((side as f64 * scale).round() as usize).max(1);
+    (scaled(size.0), scaled(size.1))
 }
 
 impl Scene {
@@ -250,6 +274,11 @@ impl TrainTransform {
     /// The steps.
     pub fn steps(&self) -> &[Augmentation] {
         &self.steps
+    }
+
+    /// The smallest that an image of `size` (height, width) may come out.
+    pub fn smallest(&self, size: (usize, usize)) -> (usize, usize) {
+        self.steps.iter().fold(size, |size, step| step.smallest(size))
     }
 
     /// Applies them to an image and its objects, with all randomness from `rng`. Boxes end at the

@@ -3,12 +3,12 @@
 //! "Feature Pyramid Networks for Object Detection" (Lin et al. 2017).
 //! Reference: detectron2 `modeling/backbone/fpn.py`.
 
-use backbone::layers::{Layer, LayerNorm2d};
+use backbone::layers::{Layer, LayerNorm2d, check_batch_statistics};
 use backbone::{Backbone, FeatureMap, Mode};
 use tch::Tensor;
 use tch::nn::Path;
 
-use super::config::{BackboneNorm, ModelConfig};
+use super::config::{BackboneNorm, HeadNorm, ModelConfig};
 use super::layers::{NormConv, on_running_statistics, xavier};
 use crate::{Error, Result};
 
@@ -32,6 +32,7 @@ pub struct Fpn {
     levels: Vec<Level>,
     strides: Vec<i64>,
     frozen_norms: bool,
+    batch_norms: bool,
 }
 
 impl Fpn {
@@ -71,7 +72,8 @@ impl Fpn {
         let levels = levels.collect();
         strides.extend(strides.last().map(|stride| 2 * stride));
         let frozen_norms = config.backbone_norm == BackboneNorm::Frozen;
-        Ok(Self { bottom_up, levels, strides, frozen_norms })
+        let batch_norms = config.fpn_norm == HeadNorm::Batch;
+        Ok(Self { bottom_up, levels, strides, frozen_norms, batch_norms })
     }
 
     /// Strides of the maps, finest first; the last one's is of the pooled map.
@@ -101,6 +103,10 @@ impl Fpn {
         } else {
             self.bottom_up.forward(&images, mode)?
         };
+        if let Some(coarsest) = features.last().filter(|_| self.batch_norms) {
+            let input = format!("{:?}", images.tensor().size());
+            check_batch_statistics(&input, &coarsest.tensor().size(), mode)?;
+        }
         let mut maps = Vec::with_capacity(self.strides.len());
         let mut coarser: Option<Tensor> = None;
         for (level, feature) in self.levels.iter().zip(&features).rev() {

@@ -7,7 +7,7 @@ use engine::rng::Rng;
 use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
 
-use super::config::{BackboneNorm, ModelConfig};
+use super::config::{BackboneNorm, HeadNorm, ModelConfig};
 use super::{Fpn, ImageBatch, Losses, Proposals, RoiHeads, Rpn};
 use crate::structures::{Detections, InstanceMask, Targets};
 use crate::{Error, Result};
@@ -93,6 +93,16 @@ impl MaskRcnn {
     /// The network under the pyramid.
     pub fn bottom_up(&self) -> &dyn Backbone {
         self.fpn.bottom_up()
+    }
+
+    /// Whether a training pass with the first `frozen` parts of the backbone as in evaluation
+    /// has batch norms learn from the coarsest maps.
+    pub fn trains_batch_norms(&self, frozen: usize) -> bool {
+        let bottom_up = self.bottom_up();
+        let in_backbone = bottom_up.has_batch_norms()
+            && self.config.backbone_norm == BackboneNorm::Batch
+            && frozen <= bottom_up.stages().len();
+        in_backbone || self.config.fpn_norm == HeadNorm::Batch
     }
 
     /// The losses on `images`, each `[3, H, W]` of any type and size, RGB in

@@ -52,6 +52,7 @@ impl Setup {
         let validation = world.agree(validation_loader(&config, validation, world))?;
         let classes = training.categories().len() as i64;
         let mut trainer = world.agree(trainer(config, classes, device, world))?;
+        world.agree(check_batch_norms(&trainer, &training))?;
         trainer.gradients = Gradients::new(world, &trainer.detector.store)?;
         let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
         let config = trainer.config.clone();
@@ -128,6 +129,30 @@ fn trainer(config: TrainConfig, classes: i64, device: Device, world: &World) -> 
         (config.ema > 0.0).then(|| Ema::new(&detector.variables(), config.ema)).transpose()?;
     let optimizer = Box::new(optimizer);
     Ok(Trainer { config, detector, optimizer, ema, world, gradients, part_size })
+}
+
+/// Refuses images so small that one of them leaves batch norms one value a channel, of
+/// which there is no variance.
+fn check_batch_norms(trainer: &Trainer, dataset: &CocoDataset) -> Result<()> {
+    let (config, detector) = (&trainer.config, &trainer.detector);
+    let shared = trainer.synchronised() && !trainer.world.is_alone();
+    if shared || trainer.part_size > 1 || !detector.model.trains_batch_norms(config.freeze) {
+        return Ok(());
+    }
+    let stride = detector.model.bottom_up().total_stride() as usize;
+    for index in 0..dataset.len() {
+        let record = dataset.record(index);
+        let size = (record.height as usize, record.width as usize);
+        let (height, width) = config.augmentation.smallest(size);
+        ensure!(
+            height.max(width) > stride,
+            "{} is trained on alone and with {height} × {width} pixels, but batch norm expects \
+             more than 1 value per channel when training, and a map of stride {stride} leaves it \
+             1; raise --batch-size or the sizes that images are resized to, or lower --accum-steps",
+            dataset.name(index)
+        );
+    }
+    Ok(())
 }
 
 fn optimizer(config: &TrainConfig, detector: &Detector) -> Result<AdamW> {

@@ -121,8 +121,8 @@ impl RunFiles {
     /// epochs. All processes wait until it is on disk.
     ///
     /// # Errors
-    /// [`Error::Io`]: the checkpoints before are then as they were. On the other processes
-    /// [`Error::Elsewhere`].
+    /// [`Error::Io`], or a model or averages that are not finite: the checkpoints before are then
+    /// as they were. On the other processes [`Error::Elsewhere`].
     pub fn save(
         &self,
         names: Names,
@@ -132,8 +132,9 @@ impl RunFiles {
     ) -> Result<()> {
         let saved = match &self.main {
             None => Ok(()),
-            Some((run, checkpoints)) => checkpoints
-                .save(names, &sections.named(), state)
+            Some((run, checkpoints)) => sections
+                .check_finite()
+                .and_then(|()| checkpoints.save(names, &sections.named(), state))
                 .and_then(|_| run.note_saved())
                 .and_then(|()| checkpoints.prune(keep, None))
                 .map(|_| ())

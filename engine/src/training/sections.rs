@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use backbone::weights::check_finite;
 use tch::Tensor;
 
+use crate::Result;
 use crate::optim::{Ema, Optimizer};
 
 /// Tensors of a checkpoint by section and name, sharing storage with what is trained.
@@ -25,6 +27,17 @@ impl Sections {
             tensors.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
         };
         Self { model, optimizer: optimizer.state(), averages: averages.map(share) }
+    }
+
+    /// Refuses a model, or averages, that compute nothing any more.
+    ///
+    /// # Errors
+    /// [`crate::Error::Backbone`] naming what is not finite.
+    pub fn check_finite(&self) -> Result<()> {
+        let rule = "the checkpoints before are kept; a lower learning rate or float32 may help";
+        check_finite("the model", &self.model, rule)?;
+        let averages = self.averages.as_ref();
+        Ok(averages.map_or(Ok(()), |ema| check_finite("the averaged model", ema, rule))?)
     }
 
     /// By section name: `model`, `optimizer` and, where there is one, `ema`.

@@ -90,7 +90,7 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
     }
     if let Some(weights) = &trainer.config.init_weights {
         let family = trainer.config.registered_model()?.family();
-        let report = saved::load_weights(weights, family, &trainer.store)?;
+        let report = saved::load_weights(weights, family, trainer.config.in_chans, &trainer.store)?;
         eprintln!("initial weights from {}:\n{report}", weights.display());
     }
     Ok(())
@@ -98,6 +98,9 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
 
 fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
     let part = world.part_of(config.batch_size, config.accum_steps)?;
+    if world.is_alone() || !config.sync_bn {
+        config.check_statistics(part)?;
+    }
     let options = DatasetOptions {
         relist: config.relist,
         own_shards: config.own_shards,

@@ -7,6 +7,7 @@ mod mmdet;
 mod timm;
 mod torchvision;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -71,11 +72,14 @@ impl Naming {
     /// is no tensor of such a network. Other spellings that the framework's
     /// files are known to use are understood too.
     pub fn from(self, family: Family, foreign: &str) -> Option<String> {
+        let unwrapped = without_wrappers(foreign);
+        let foreign = if family == Family::Custom { foreign } else { &unwrapped };
         match family {
             Family::Custom => Some(foreign.to_owned()),
             Family::ResNet => match self {
                 Naming::Detectron2 => detectron2::from(foreign),
                 Naming::Mmdet => mmdet::resnet_from(foreign),
+                Naming::Torchvision => torchvision::resnet_from(foreign),
                 _ => resnet(foreign).map(str::to_owned),
             },
             Family::ConvNeXt => {
@@ -139,6 +143,18 @@ impl FromStr for Naming {
             }
         }
     }
+}
+
+/// `name` less what PyTorch puts between modules that it compiles, shards or
+/// recomputes.
+fn without_wrappers(name: &str) -> Cow<'_, str> {
+    const WRAPPERS: [&str; 4] =
+        ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
+    if !WRAPPERS.iter().any(|wrapper| name.contains(wrapper)) {
+        return Cow::Borrowed(name);
+    }
+    let kept: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    Cow::Owned(kept.join("."))
 }
 
 /// `name` itself, if a ResNet's tensors are called like it.

@@ -127,8 +127,52 @@ fn other_spellings_are_understood() {
         (Naming::Timm, Family::ConvNeXt, "stages_2.blocks.1.gamma", "stages.2.1.gamma"),
         (Naming::Detectron2, Family::ResNet, "stem.fc.weight", "fc.weight"),
         (Naming::Mmdet, Family::ResNet, "head.fc.bias", "fc.bias"),
+        // What torch.compile, FSDP and activation checkpointing put in between.
+        (Naming::Timm, Family::ResNet, "layer1._orig_mod.0.bn1.bias", "layer1.0.bn1.bias"),
+        (
+            Naming::Timm,
+            Family::ResNet,
+            "layer1._fsdp_wrapped_module.0._checkpoint_wrapped_module.bn1.bias",
+            "layer1.0.bn1.bias",
+        ),
     ] {
         assert_eq!(naming.from(family, foreign).as_deref(), Some(canonical));
+    }
+    let custom = "a._orig_mod.b";
+    assert_eq!(Naming::Timm.from(Family::Custom, custom).as_deref(), Some(custom));
+}
+
+/// What detectron2's `convert_basic_c2_names` makes of Caffe2's names, in detectron2's
+/// own; none for what is no tensor of a ResNet with batch norms.
+#[test]
+fn caffe2_names_are_those_of_detectron2() {
+    for (caffe2, detectron2) in [
+        ("conv1_w", "stem.conv1.weight"),
+        ("res_conv1_bn_s", "stem.conv1.norm.weight"),
+        ("res_conv1_bn_b", "stem.conv1.norm.bias"),
+        ("res_conv1_bn_rm", "stem.conv1.norm.running_mean"),
+        ("res_conv1_bn_riv", "stem.conv1.norm.running_var"),
+        ("res2_0_branch1_w", "res2.0.shortcut.weight"),
+        ("res2_0_branch1_bn_s", "res2.0.shortcut.norm.weight"),
+        ("res2_0_branch2a_w", "res2.0.conv1.weight"),
+        ("res2_0_branch2a_bn_b", "res2.0.conv1.norm.bias"),
+        ("res3_11_branch2b_w", "res3.11.conv2.weight"),
+        ("res4_22_branch2c_bn_s", "res4.22.conv3.norm.weight"),
+        ("res5_2_branch2c_bn_running_mean", "res5.2.conv3.norm.running_mean"),
+        ("res5_2_branch2c_bn_running_var", "res5.2.conv3.norm.running_var"),
+        ("res5_0_branch2b_bn_gamma", "res5.0.conv2.norm.weight"),
+        ("res5_0_branch2b_bn_beta", "res5.0.conv2.norm.bias"),
+        ("pred_w", "linear.weight"),
+        ("pred_b", "linear.bias"),
+    ] {
+        let from = |name| Naming::Detectron2.from(Family::ResNet, name);
+        assert!(from(caffe2).is_some(), "{caffe2}");
+        assert_eq!(from(caffe2), from(detectron2), "{caffe2}");
+    }
+    for name in
+        ["conv1_w_momentum", "conv1_gn_s", "res6_0_branch1_w", "res2_0_branch3_w", "lr", "_w"]
+    {
+        assert_eq!(Naming::Detectron2.from(Family::ResNet, name), None, "{name}");
     }
 }
 

@@ -21,11 +21,17 @@ pub(super) fn to(part: &ConvNeXtPart) -> Option<String> {
 }
 
 /// Understands `stem_0.…` and `stages_0.…` too: what a `features_only` model
-/// calls its modules.
+/// calls its modules. And `0.…`, `1.…`: the first children of a model that was taken
+/// apart.
 pub(super) fn from(name: &str) -> Option<ConvNeXtPart<'_>> {
     let mut parts: Vec<&str> = name.split('.').collect();
     if let Some((module @ ("stem" | "stages"), index)) = parts[0].split_once('_') {
         parts.splice(0..1, [module, index]);
+    }
+    match parts[0] {
+        "0" => parts[0] = "stem",
+        "1" => parts[0] = "stages",
+        _ => {}
     }
     match parts[..] {
         ["stem", layer, parameter] => ConvNeXtPart::down("0", layer, parameter),

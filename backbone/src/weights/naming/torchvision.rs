@@ -1,8 +1,10 @@
 //! torchvision's ConvNeXt: one list of features, in which stem, stages and
-//! down-samplers alternate. Its ResNet has the canonical names.
+//! down-samplers alternate. Its ResNet has the canonical names. Both are often taken
+//! apart, `nn.Sequential(*model.children())`, which leaves numbers in place of names
+//! (lightly's backbones among them).
 //! Reference: torchvision `models/convnext.py`.
 
-use super::{BlockLayer, ConvNeXtPart, affine, number};
+use super::{BlockLayer, ConvNeXtPart, affine, number, resnet};
 
 /// Indices within a block; the rest of them are permutations and the GELU.
 const LAYERS: [&str; 4] = ["0", "2", "3", "5"];
@@ -24,8 +26,26 @@ pub(super) fn to(part: &ConvNeXtPart) -> Option<String> {
     })
 }
 
+/// A ResNet's children are `conv1`, `bn1`, ReLU and pooling, then the four stages;
+/// timm's are the same.
+pub(super) fn resnet_from(name: &str) -> Option<String> {
+    let Some((child, rest)) = name.split_once('.') else { return None };
+    let is_parameter = !rest.contains('.');
+    match number(child) {
+        Some(0) if is_parameter => Some(format!("conv1.{rest}")),
+        Some(1) if is_parameter => Some(format!("bn1.{rest}")),
+        Some(stage @ 4..=7) => resnet(&format!("layer{}.{rest}", stage - 3)).map(str::to_owned),
+        Some(_) => None,
+        None => resnet(name).map(str::to_owned),
+    }
+}
+
 pub(super) fn from(name: &str) -> Option<ConvNeXtPart<'_>> {
-    let parts: Vec<&str> = name.split('.').collect();
+    let mut parts: Vec<&str> = name.split('.').collect();
+    if parts[0] == "0" {
+        // The first child of a model that was taken apart.
+        parts[0] = "features";
+    }
     match parts[..] {
         ["features", index, layer, parameter @ ("weight" | "bias")] => {
             ConvNeXtPart::down(&half(index, 0)?, layer, parameter)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::opcode as op;
 use super::parse::{Id, Node};
+use super::text;
 
 /// More values than any weight file has; a file that asks for more is an
 /// attempt to fill the memory.
@@ -12,17 +13,18 @@ const MOST_NODES: usize = 5_000_000;
 
 type Outcome<T> = std::result::Result<T, String>;
 
-/// Runs the pickle at the beginning of `bytes`: its nodes and its value.
+/// Runs the pickle at the beginning of `bytes`: its nodes, its value, and how many
+/// bytes it takes.
 ///
 /// # Errors
 /// A sentence with the offset at which it goes wrong.
-pub(super) fn run(bytes: &[u8]) -> Outcome<(Vec<Node<'_>>, Id)> {
+pub(super) fn run(bytes: &[u8]) -> Outcome<(Vec<Node<'_>>, Id, usize)> {
     let mut machine = Machine { bytes, ..Machine::default() };
     loop {
         let offset = machine.at;
         match machine.step() {
             Ok(None) => {}
-            Ok(Some(root)) => return Ok((machine.nodes, root)),
+            Ok(Some(root)) => return Ok((machine.nodes, root, machine.at)),
             Err(problem) => return Err(format!("{problem} (at byte {offset})")),
         }
     }
@@ -55,8 +57,8 @@ impl<'a> Machine<'a> {
                 let top = self.top()?;
                 self.stack.push(top);
             }
-            op::BINPUT | op::LONG_BINPUT | op::MEMOIZE => self.memoize(opcode)?,
-            op::BINGET | op::LONG_BINGET => self.recall(opcode)?,
+            op::PUT | op::BINPUT | op::LONG_BINPUT | op::MEMOIZE => self.memoize(opcode)?,
+            op::GET | op::BINGET | op::LONG_BINGET => self.recall(opcode)?,
             op::EMPTY_LIST | op::EMPTY_SET => self.push(Node::List(Vec::new()))?,
             op::EMPTY_TUPLE => self.push(Node::Tuple(Vec::new()))?,
             op::EMPTY_DICT => self.push(Node::Dict(Vec::new()))?,
@@ -94,6 +96,18 @@ impl<'a> Machine<'a> {
                 self.push(Node::Global(module.into(), name.into()))?;
             }
             op::STACK_GLOBAL => self.stack_global()?,
+            op::INST => {
+                let class = Node::Global(self.line()?.into(), self.line()?.into());
+                let args = Node::Tuple(self.since_mark()?);
+                self.instance(class, args)?;
+            }
+            op::OBJ => {
+                let mut items = self.since_mark()?.into_iter();
+                let class = items.next().ok_or_else(underflow)?;
+                self.push(Node::Tuple(items.collect()))?;
+                let args = self.pop()?;
+                self.call(class, args)?;
+            }
             op::REDUCE | op::NEWOBJ => {
                 let (args, callable) = (self.pop()?, self.pop()?);
                 self.call(callable, args)?;
@@ -103,13 +117,30 @@ impl<'a> Machine<'a> {
                 self.call(callable, args)?;
             }
             op::BUILD => self.build()?,
-            op::BINPERSID => return Err("it refers to tensors outside of the pickle".into()),
+            op::BINPERSID => {
+                let name = self.pop()?;
+                self.push(Node::Persistent(name))?;
+            }
+            op::PERSID => {
+                let name = Node::Text(self.line()?.into());
+                self.push(name)?;
+                let name = self.pop()?;
+                self.push(Node::Persistent(name))?;
+            }
             _ => {
                 let scalar = self.scalar(opcode)?;
                 self.push(scalar)?;
             }
         }
         Ok(None)
+    }
+
+    /// An object of protocol 0, whose class and arguments are not on the stack.
+    fn instance(&mut self, class: Node<'a>, args: Node<'a>) -> Outcome<()> {
+        self.push(class)?;
+        self.push(args)?;
+        let (args, class) = (self.pop()?, self.pop()?);
+        self.call(class, args)
     }
 
     /// Numbers, text and bytes.
@@ -127,22 +158,28 @@ impl<'a> Machine<'a> {
             op::SHORT_BINUNICODE => self.unicode(1)?,
             op::BINUNICODE => self.unicode(4)?,
             op::BINUNICODE8 => self.unicode(8)?,
-            op::SHORT_BINSTRING | op::SHORT_BINBYTES => Node::Bytes(self.counted(1)?),
-            op::BINSTRING | op::BINBYTES => Node::Bytes(self.counted(4)?),
-            op::BINBYTES8 | op::BYTEARRAY8 => Node::Bytes(self.counted(8)?),
+            op::SHORT_BINSTRING | op::SHORT_BINBYTES => Node::Bytes(self.counted(1)?.into()),
+            op::BINSTRING | op::BINBYTES => Node::Bytes(self.counted(4)?.into()),
+            op::BINBYTES8 | op::BYTEARRAY8 => Node::Bytes(self.counted(8)?.into()),
+            op::INT => text::integer(self.line()?)?,
+            op::LONG => text::integer(self.line()?.trim_end_matches('L'))?,
+            op::FLOAT => text::float(self.line()?)?,
+            op::STRING => text::string(self.line()?)?,
+            op::UNICODE => text::unicode(self.line()?)?,
             other => return Err(format!("opcode 0x{other:02x} is not one that weight files use")),
         })
     }
 
     fn protocol(&mut self) -> Outcome<()> {
         match self.take(1)?[0] {
-            2..=5 => Ok(()),
-            other => Err(format!("pickle protocol {other}, but 2 to 5 are known")),
+            0..=5 => Ok(()),
+            other => Err(format!("pickle protocol {other}, but 0 to 5 are known")),
         }
     }
 
     fn memoize(&mut self, opcode: u8) -> Outcome<()> {
         let key = match opcode {
+            op::PUT => text::memo_key(self.line()?)?,
             op::BINPUT => self.unsigned(1)? as u32,
             op::LONG_BINPUT => self.unsigned(4)? as u32,
             _ => self.memo.len() as u32, // bounded by the file's length
@@ -153,7 +190,11 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, opcode: u8) -> Outcome<()> {
-        let key = self.unsigned(if opcode == op::BINGET { 1 } else { 4 })? as u32;
+        let key = match opcode {
+            op::GET => text::memo_key(self.line()?)?,
+            op::BINGET => self.unsigned(1)? as u32,
+            _ => self.unsigned(4)? as u32,
+        };
         let id = *self.memo.get(&key).ok_or(format!("nothing was stored as number {key}"))?;
         self.stack.push(id);
         Ok(())
@@ -179,7 +220,8 @@ impl<'a> Machine<'a> {
     }
 
     fn call(&mut self, callable: Id, args: Id) -> Outcome<()> {
-        self.push(Node::Call { callable, args, state: None, items: Vec::new() })
+        let (items, elements) = (Vec::new(), Vec::new());
+        self.push(Node::Call { callable, args, state: None, items, elements })
     }
 
     fn build(&mut self) -> Outcome<()> {
@@ -187,6 +229,8 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.nodes[top] {
             Node::Call { state, .. } => *state = Some(given),
+            // An object that lies elsewhere: what it is given is of no use.
+            Node::Persistent(_) => {}
             _ => return Err("state for a value that takes none".into()),
         }
         Ok(())
@@ -195,9 +239,8 @@ impl<'a> Machine<'a> {
     fn extend(&mut self, more: Vec<Id>) -> Outcome<()> {
         let top = self.top()?;
         match &mut self.nodes[top] {
-            Node::List(items) => items.extend(more),
-            // A subclass of list: what it holds is of no interest here.
-            Node::Call { .. } => {}
+            Node::List(items) | Node::Call { elements: items, .. } => items.extend(more),
+            Node::Persistent(_) => {}
             _ => return Err("elements for a value that is no list".into()),
         }
         Ok(())
@@ -207,6 +250,7 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.nodes[top] {
             Node::Dict(items) | Node::Call { items, .. } => items.extend(more),
+            Node::Persistent(_) => {}
             _ => return Err("keys for a value that is no dictionary".into()),
         }
         Ok(())

@@ -6,6 +6,7 @@ mod emit;
 mod machine;
 mod opcode;
 mod parse;
+mod text;
 
 pub(crate) use emit::Emitter;
 pub(crate) use parse::{Id, Node, Pickle};

@@ -1,4 +1,4 @@
-//! The pickle opcodes that protocols 2 to 5 write.
+//! The pickle opcodes.
 
 pub(super) const MARK: u8 = b'(';
 pub(super) const STOP: u8 = b'.';
@@ -31,6 +31,18 @@ pub(super) const SETITEMS: u8 = b'u';
 pub(super) const EMPTY_DICT: u8 = b'}';
 pub(super) const EMPTY_LIST: u8 = b']';
 pub(super) const EMPTY_TUPLE: u8 = b')';
+// Protocol 0, text
+pub(super) const FLOAT: u8 = b'F';
+pub(super) const INT: u8 = b'I';
+pub(super) const LONG: u8 = b'L';
+pub(super) const PERSID: u8 = b'P';
+pub(super) const STRING: u8 = b'S';
+pub(super) const UNICODE: u8 = b'V';
+pub(super) const GET: u8 = b'g';
+pub(super) const INST: u8 = b'i';
+pub(super) const PUT: u8 = b'p';
+// Protocol 1
+pub(super) const OBJ: u8 = b'o';
 // Protocol 2
 pub(super) const PROTO: u8 = 0x80;
 pub(super) const NEWOBJ: u8 = 0x81;

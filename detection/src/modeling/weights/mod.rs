@@ -11,8 +11,8 @@ mod torchvision;
 use std::path::Path;
 
 use backbone::weights::{
-    self, LoadOptions, LoadReport, Naming, StateDict, WeightFile, write_pkl, write_pth,
-    write_safetensors,
+    self, LoadOptions, LoadReport, Naming, StateDict, WeightFile, check_finite, write_pkl,
+    write_pth, write_safetensors,
 };
 use tch::nn::VarStore;
 
@@ -93,7 +93,8 @@ fn named(store: &VarStore, config: &ModelConfig, naming: Naming) -> Result<State
 /// `.pkl` as detectron2's model zoo has it.
 ///
 /// # Errors
-/// Another ending, or a file that can't be written; then `path` is as it was.
+/// Values that are not finite, another ending, or a file that can't be written; then `path`
+/// is as it was.
 pub fn write_detector(
     path: impl AsRef<Path>,
     store: &VarStore,
@@ -101,6 +102,7 @@ pub fn write_detector(
 ) -> Result<()> {
     let path = path.as_ref();
     let tensors = state_dict(store, config)?;
+    check_finite("the detector", &tensors, "it finds nothing, and is not exported")?;
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("pth" | "pt") => write_pth(path, &tensors)?,
         Some("safetensors") => write_safetensors(path, &tensors, &Default::default())?,

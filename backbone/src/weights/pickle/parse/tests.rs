@@ -41,7 +41,8 @@ fn each_fault_has_its_sentence() {
         (b"\x80\x02(Nd.", "no value"),
         (b"\x80\x02t.", "without its mark"),
         (b"\x80\x02X\xff\xff\xff\x7fab.", "ends early"),
-        (b"\x80\x02K\x01Q.", "outside of the pickle"),
+        (b"I1x\n.", "a number that is none"),
+        (b"S'a\n.", "without quotes"),
     ] {
         let message = Pickle::parse(bytes).unwrap_err();
         assert!(message.contains(sentence), "{message:?} should contain {sentence:?}");
@@ -64,10 +65,10 @@ proptest! {
     /// The same with opcodes far more frequent than in random bytes.
     #[test]
     fn any_opcodes_are_survived(
-        choice in proptest::collection::vec(0..53usize, 0..200),
+        choice in proptest::collection::vec(0..63usize, 0..200),
     ) {
-        const OPCODES: &[u8; 53] = b"(.012GJKMNQRTUXabcdehjlqrstu}])BC\n\x00\x01\x02\x81\x85\x86\x87\
-            \x88\x89\x8a\x8c\x8f\x90\x91\x92\x93\x94\x96\n";
+        const OPCODES: &[u8; 63] = b"(.012GJKMNQRTUXabcdehjlqrstu}])BC\n\x00\x01\x02\x81\x85\x86\x87\
+            \x88\x89\x8a\x8c\x8f\x90\x91\x92\x93\x94\x96\nFILPSVgiop";
         let bytes: Vec<u8> = choice.iter().map(|&index| OPCODES[index]).collect();
         let _ = Pickle::parse(&bytes);
     }
