@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod metrics;
 pub mod operators;
 pub mod optim;
+pub mod outputs;
 pub mod picture;
 pub mod precision;
 pub mod probe;

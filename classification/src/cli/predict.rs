@@ -7,6 +7,7 @@ use clap::Args;
 use engine::checkpoint::write_file;
 use engine::data::{Transform, decode};
 use engine::files::image_files;
+use engine::outputs::Inputs;
 use engine::progress::Counter;
 use engine::rng::Rng;
 use engine::run_dir::shown;
@@ -66,6 +67,9 @@ pub fn run(args: PredictArgs) -> Result<()> {
     ensure!(args.top >= 1, "top is 0, but at least one class must be named");
     ensure!(args.batch_size >= 1, "batch-size is 0, but it must be at least 1");
     let files = image_files(&args.images)?;
+    if let Some(json) = &args.json {
+        Inputs::new(files.iter().map(|file| &file.path)).spare(json)?;
+    }
     let loaded = args.model.load()?;
     let (transform, names) = (loaded.images.transform()?, loaded.names());
     let top = args.top.min(names.len()) as i64;
