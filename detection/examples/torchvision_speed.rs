@@ -208,7 +208,7 @@ fn as_tensor(mask: &InstanceMask) -> Tensor {
         InstanceMask::Bitmap(bitmap) => {
             Tensor::from_slice(&bitmap.pixels).view([bitmap.height as i64, bitmap.width as i64])
         }
-        InstanceMask::Polygons(_) => unreachable!("the objects here are bitmaps"),
+        _ => unreachable!("the objects here are bitmaps"),
     }
 }
 

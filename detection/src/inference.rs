@@ -5,7 +5,7 @@ use backbone::Mode;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::DetectionLoader;
-use crate::evaluation::{Detection, ImageDetections};
+use crate::evaluation::{Detection, ImageDetections, RleMask};
 use crate::modeling::MaskRcnn;
 use crate::modeling::config::ClassLayout;
 use crate::ops::paste::{paste_masks, paste_masks_torchvision};
@@ -19,7 +19,7 @@ const MASK_THRESHOLD: f32 = 0.5;
 /// at the edges, those with nothing left dropped, masks pasted.
 ///
 /// # Errors
-/// Masks of another number than boxes.
+/// Results that are no vectors of numbers.
 pub fn in_original(
     found: &Detections,
     (fed_height, fed_width): (usize, usize),
@@ -56,7 +56,11 @@ pub fn in_original(
         classes: pick(&found.classes),
         masks: None,
     };
-    Ok(Detection::from_model(&found, &masks)?)
+    let mut rows = Detection::from_model(&found, &[])?;
+    for (row, mask) in rows.iter_mut().zip(&masks) {
+        row.mask = Some(RleMask::from_rle(mask));
+    }
+    Ok(rows)
 }
 
 /// Detects in every image of `loader` and hands what was found to `found_in`, image by image.

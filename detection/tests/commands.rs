@@ -31,6 +31,8 @@ fn what_a_run_leaves_can_be_used() {
     records(&work);
     evaluates(&work);
     predicts(&work);
+    predicts_without_loss(&work);
+    leaves_out_what_cannot_be_read(&work);
     runs_forward(&work);
     starts_from_weights(&work);
 }
@@ -51,7 +53,7 @@ fn records(work: &Workplace) {
     assert!(png_size(work, "run/predictions.png").0 > 100);
     let report: Report = serde_json::from_value(json(work, "run/report.json")).unwrap();
     assert_eq!((report.images, report.segm.unwrap().classes.len()), (3, 2));
-    for file in ["config.toml", "checkpoints/best.safetensors", "export/mask_rcnn_resnet50.pth"] {
+    for file in ["config.toml", "checkpoints/best.safetensors", "export/mask_rcnn_resnet18.pth"] {
         assert!(work.path("run").join(file).exists(), "{file}");
     }
 }
@@ -73,7 +75,7 @@ fn evaluates(work: &Workplace) {
         assert_eq!(json(work, "again/report.json")[kind], json(work, "scores/report.json")[kind]);
     }
     // The exported weights are the run's.
-    let export = "run/export/mask_rcnn_resnet50.pth";
+    let export = "run/export/mask_rcnn_resnet18.pth";
     let arguments = ["evaluate", "--weights", export, "--preset", "mask_rcnn_resnet50_1x"];
     let more = ["--config", "short.toml", "--output", "exported", "--annotations"];
     let annotations = ["demo/annotations/instances_val.json"];
@@ -118,8 +120,116 @@ fn predicts(work: &Workplace) {
     work.run(&arguments).refused(&["none of the 1 images can be read"]);
     std::fs::remove_file(work.path("photos/broken.jpg")).unwrap();
     let arguments = ["predict", "--weights", "run", "--output", "quiet", "--no-pictures", file];
-    work.run(&arguments).succeeded();
-    assert!(!work.path("quiet/000001.jpg").exists());
+    let told = work.run(&arguments).succeeded().out;
+    assert!(!work.path("quiet/000001.jpg").exists() && !told.contains("drawn"), "{told}");
+}
+
+/// All files under a folder with their content.
+fn files(work: &Workplace, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(work.path(folder)).unwrap() {
+        let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
+        if work.path(&name).is_dir() {
+            found.extend(files(work, &name));
+        } else {
+            found.insert(name.clone(), read(work.path(&name)));
+        }
+    }
+    found
+}
+
+fn predicts_without_loss(work: &Workplace) {
+    let picture = image::open(work.path("photos/0.png")).unwrap();
+    std::fs::create_dir_all(work.path("own/deep")).unwrap();
+    for name in ["photo.png", "photo.bmp", "photo.tif", "photo.webp", "deep/photo.bmp", "a.jpg"] {
+        picture.save(work.path("own").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(work.path("own"), work.path("link")).unwrap();
+    let before = files(work, "own");
+    let predict = |more: &[&str]| {
+        let arguments = ["predict", "--weights", "run", "--short-side", "32", "--max-side", "48"];
+        work.run(&[arguments.as_slice(), more].concat())
+    };
+    // Nothing is written where an image would be, under whatever name.
+    for (arguments, parts) in [
+        (vec!["--output", "own", "own"], vec!["where the images of own are"]),
+        (vec!["--output", "link", "own"], vec!["where the images of own are"]),
+        (vec!["--output", "own/deep/..", "own"], vec!["where the images of own are"]),
+        (vec!["--output", "own", "own/a.jpg", "--overwrite"], vec!["own/a.jpg, which is read"]),
+        (vec!["--output", "own", "own/*.jpg"], vec!["own/a.jpg, which is read"]),
+        (vec!["--output", "own", "photos/0.png", "own/deep"], vec!["photo.png", "--overwrite"]),
+        (vec!["--output", "own/a.jpg", "photos"], vec!["must be a folder"]),
+    ] {
+        predict(&arguments).refused(&parts);
+        assert!(files(work, "own") == before, "{arguments:?}");
+    }
+    // Results inside the images' folder are no images the next time.
+    for output in ["own/found", "own/found", "own/again"] {
+        predict(&["--output", output, "own"]).succeeded();
+        let found = json(work, &format!("{output}/predictions.json"));
+        assert_eq!(found["images"].as_array().unwrap().len(), 6, "{output}");
+    }
+    let mut after = files(work, "own");
+    let drawn: Vec<String> = after
+        .keys()
+        .filter_map(|name| name.strip_prefix("own/found/"))
+        .map(str::to_owned)
+        .collect();
+    let expected = [
+        ".detect-predict.json",
+        "a.jpg",
+        "deep/photo.png",
+        "photo.bmp.png",
+        "photo.png",
+        "photo.tif.png",
+        "photo.webp.png",
+        "predictions.json",
+    ];
+    assert_eq!(drawn, expected);
+    after.retain(|name, _| !name.starts_with("own/found") && !name.starts_with("own/again"));
+    assert!(after == before);
+}
+
+fn leaves_out_what_cannot_be_read(work: &Workplace) {
+    let whole = read(work.path("demo/val/000001.jpg"));
+    std::fs::create_dir(work.path("torn")).unwrap();
+    for name in ["000000.jpg", "000001.jpg", "000002.jpg"] {
+        std::fs::copy(work.path("demo/val").join(name), work.path("torn").join(name)).unwrap();
+    }
+    std::fs::write(work.path("torn/000001.jpg"), &whole[..whole.len() / 4]).unwrap();
+    let annotations = "demo/annotations/instances_val.json";
+    let data = ["--annotations", annotations, "--images", "torn"];
+    let evaluate = |more: &[&str]| {
+        work.run(&[["evaluate", "--weights", "run"].as_slice(), &data, more].concat())
+    };
+    let told = evaluate(&["--output", "torn-scores"]).succeeded();
+    assert_says(&told.err, &["left out 000001.jpg: ", "1 of 3 images are not scored"]);
+    assert_eq!(json(work, "torn-scores/report.json")["images"], 2);
+    // The same figures as of a data set without that image.
+    let mut rest = json(work, annotations);
+    let image = |entry: &Value, key: &str| entry[key] == 2;
+    rest["images"].as_array_mut().unwrap().retain(|entry| !image(entry, "id"));
+    rest["annotations"].as_array_mut().unwrap().retain(|entry| !image(entry, "image_id"));
+    assert_eq!(rest["images"].as_array().unwrap().len(), 2);
+    std::fs::write(work.path("rest.json"), rest.to_string()).unwrap();
+    let arguments = ["evaluate", "--weights", "run", "--annotations", "rest.json"];
+    let more = ["--images", "torn", "--output", "rest-scores"];
+    work.run(&[arguments, more].concat()).succeeded();
+    for file in ["report.json", "errors.bbox.json", "results.segm.json"] {
+        assert_eq!(
+            json(work, &format!("torn-scores/{file}")),
+            json(work, &format!("rest-scores/{file}"))
+        );
+    }
+    evaluate(&["--max-corrupt", "0"]).refused(&["000001.jpg", "--max-corrupt"]);
+    // In training, too.
+    let data = ["--val-annotations", annotations, "--val-images", "torn", "--epochs", "1"];
+    let told = work.train("torn-run", &data).succeeded();
+    assert_says(&told.err, &["left out of validation: 000001.jpg: "]);
+    assert_says(&String::from_utf8_lossy(&read(work.path("torn-run/corrupt.txt"))), &["000001"]);
+    assert_eq!(json(work, "torn-run/report.json")["images"], 2);
+    work.train("none-run", &[data.as_slice(), &["--max-corrupt", "0"]].concat())
+        .refused(&["000001.jpg", "--max-corrupt"]);
 }
 
 fn runs_forward(work: &Workplace) {
@@ -172,6 +282,13 @@ fn starts_from_weights(work: &Workplace) {
     let more = ["--masks", "false", "--norm-eval", "--epochs", "1"];
     let told = work.train("boxes", &more).succeeded();
     assert!(!told.out.contains("segm"), "{}", told.out);
+    // Its file is called by what it holds, and is told from one with masks.
+    let export = "boxes/export/faster_rcnn_resnet18.pth";
+    let images = ["--output", "box-found", "demo/val"];
+    let preset = ["--preset", "mask_rcnn_resnet50_1x", "--config", "short.toml"];
+    let predict = [["predict", "--weights", export].as_slice(), &preset, &images].concat();
+    work.run(&predict).refused(&[export, "Faster R-CNN", "--masks false"]);
+    work.run(&[predict.as_slice(), &["--masks", "false"]].concat()).succeeded();
     let norm = "backbone.bottom_up.bn1.running_mean";
     assert!(section("boxes")[norm].equal(&Tensor::zeros([64], tch::kind::FLOAT_CPU)));
 }
@@ -185,7 +302,16 @@ fn data_is_made_and_checked() {
     let again = "make-demo --photos photos --output nine --classes 9";
     work.run(&again.split_whitespace().collect::<Vec<_>>()).refused(&["classes is 9"]);
 
+    let whole = files(&work, "demo");
+    for inside in ["photos", "photos/demo"] {
+        work.run(&["make-demo", "--photos", "photos", "--output", inside, "--overwrite"])
+            .refused(&["the folder of the photographs"]);
+    }
+    work.run(&["make-demo", "--photos", "demo/train", "--output", "demo", "--overwrite"])
+        .refused(&["the folder of the photographs"]);
     let annotations = "demo/annotations/instances_train.json";
+    work.run(&["check-data", annotations, "--report", annotations]).refused(&["which is read"]);
+    assert!(files(&work, "demo") == whole);
     let arguments = ["check-data", annotations, "--read-images", "--report", "report.json"];
     let told = work.run(&arguments).succeeded().out;
     assert_says(&told, &["3 images", "objects", "report.json"]);

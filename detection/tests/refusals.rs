@@ -131,7 +131,7 @@ fn runs_and_weights_that_do_not_fit() {
     let with = |more: &[&'static str]| [&three, more].concat();
     work.train("run", &with(&["--resume"])).refused(&["other classes", "--new-classes"]);
     work.train("other", &with(&["--weights", "run"])).refused(&["has 2 classes", "--new-classes"]);
-    let export = "run/export/mask_rcnn_resnet50.pth";
+    let export = "run/export/mask_rcnn_resnet18.pth";
     work.train("other", &with(&["--weights", export])).refused(&["2 classes", "the model has 3"]);
     work.train("other", &with(&["--weights", export, "--new-classes"])).succeeded();
     work.train("more", &with(&["--weights", "run", "--new-classes"])).succeeded();
@@ -178,5 +178,10 @@ fn results_that_cannot_be_scored() {
     let entry = json!([{ "image_id": 999, "category_id": 1, "bbox": [1, 1, 2, 2], "score": 0.5 }]);
     std::fs::write(work.path("r.json"), entry.to_string()).unwrap();
     evaluate().refused(&["999"]);
+    std::fs::create_dir(work.path("scores")).unwrap();
+    std::fs::copy(work.path("r.json"), work.path("scores/results.bbox.json")).unwrap();
+    let own = ["evaluate", "--results", "scores/results.bbox.json", "--output", "scores"];
+    work.run(&[own.as_slice(), &["--annotations", annotations]].concat())
+        .refused(&["results.bbox.json, which is read"]);
     work.run(&["evaluate"]).refused(&["--weights", "--results"]);
 }

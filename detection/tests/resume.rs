@@ -26,7 +26,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 /// What a run exports.
-const EXPORT: &str = "export/mask_rcnn_resnet50.pth";
+const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
 
 /// Step and loss of every record, and the figures, in order.
 fn numbers(work: &Workplace, run: &str) -> Vec<(u64, Option<f64>, Option<f64>)> {

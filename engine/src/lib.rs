@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod names;
 pub mod operators;
 pub mod optim;
+pub mod outputs;
 pub mod picture;
 pub mod precision;
 pub mod probe;

@@ -6,7 +6,8 @@ mod cases;
 
 use cases::{Case, Cases};
 use detection::ops::{self, AnchorGenerator, AnchorStyle, BoxCoder, Matcher};
-use detection::structures::{Bitmap, Boxes, InstanceMask};
+use detection::structures::{Bitmap, Boxes, InstanceMask, MaskPatch};
+use hotcoco::Rle;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -119,10 +120,11 @@ fn boxes(case: &Case) {
     case.equal("large", &some.at_least(case.number("shortest")).nonzero().flatten(0, -1));
 }
 
-fn paste(case: &Case, paste: fn(&Tensor, &Tensor, (usize, usize), f32) -> Vec<Bitmap>) {
+fn paste(case: &Case, paste: fn(&Tensor, &Tensor, (usize, usize), f32) -> Vec<Rle>) {
     let size = case.numbers("size");
     let size = (size[0] as usize, size[1] as usize);
     let pasted = paste(&case.given("masks"), &case.given("boxes"), size, 0.5);
+    let pasted: Vec<Bitmap> = pasted.iter().map(Bitmap::from_rle).collect();
     let probability = case.result("probability");
     let ours = stack(&pasted, probability.kind());
     case.same_side_of_one_half(&ours, &probability);
@@ -137,7 +139,7 @@ fn bitmaps(case: &Case) {
         Tensor::from_slice(&values.concat()).view([-1, side as i64, side as i64])
     };
     let pairs = || masks.iter().zip(&boxes);
-    let soft = cells(pairs().map(|(m, &area)| m.crop_and_resize_soft(area, side)).collect());
+    let soft = cells(pairs().map(|(m, &area)| MaskPatch::of_bitmap(m).soft(area, side)).collect());
     // Averages of zeros and ones in float32.
     case.close("soft", &soft, 1e-6);
     let mask = |bitmap: &Bitmap| InstanceMask::Bitmap(bitmap.clone());
@@ -149,7 +151,7 @@ fn bitmaps(case: &Case) {
         .iter()
         .map(|bitmap| match mask(bitmap).scale(1.0, 1.0, size) {
             InstanceMask::Bitmap(resized) => resized,
-            InstanceMask::Polygons(_) => panic!("a bitmap became polygons"),
+            other => panic!("a bitmap became {other:?}"),
         })
         .collect();
     case.equal("nearest", &stack(&resized, Kind::Uint8));

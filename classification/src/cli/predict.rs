@@ -8,6 +8,7 @@ use engine::checkpoint::write_file;
 use engine::data::{Transform, decode};
 use engine::files::{ImageFile, image_files, read_file};
 use engine::names::readable;
+use engine::outputs::Inputs;
 use engine::progress::Counter;
 use engine::rng::Rng;
 use engine::run_dir::shown;
@@ -121,16 +122,7 @@ fn check_output(path: &Path, files: &[ImageFile]) -> Result<()> {
     let folder = folder.unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "--json {}: {} is no folder", path.display(), folder.display());
     ensure!(!path.is_dir(), "--json {} is a folder, but it must be a file", path.display());
-    let whole = |path: &Path| path.canonicalize().ok();
-    if let Some(path) = whole(path) {
-        let is_image = files.iter().any(|file| whole(&file.path).as_ref() == Some(&path));
-        ensure!(
-            !is_image,
-            "--json {} is one of the images, which it would replace",
-            path.display()
-        );
-    }
-    Ok(())
+    Ok(Inputs::new(files.iter().map(|file| &file.path)).spare(path)?)
 }
 
 fn read(path: &Path, transform: &impl Transform) -> Result<Tensor> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use engine::checkpoint::write_file;
+use engine::outputs::Inputs;
 use engine::run_dir::shown;
 
 use crate::data::{self, CheckOptions};
@@ -39,6 +40,9 @@ pub struct CheckDataArgs {
 /// # Errors
 /// The annotation file cannot be read.
 pub fn run(args: CheckDataArgs) -> Result<ExitCode> {
+    if let Some(report) = &args.report {
+        Inputs::new([&args.annotations]).spare(report)?;
+    }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = CheckOptions { read_images: args.read_images, threads };
     let report = data::check(&args.annotations, args.images.as_deref(), &options)?;

@@ -1,11 +1,13 @@
 //! `detect evaluate`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgGroup, Args};
 use engine::checkpoint::write_file;
+use engine::outputs::Inputs;
 use engine::precision::Precision;
 use engine::progress::Counter;
 use engine::run_dir::shown;
@@ -67,6 +69,13 @@ pub struct EvaluateArgs {
     /// TOML file with settings of the detector, see `detect train --dump-config`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Whether the detector predicts masks, not boxes alone [default: the run's or preset's].
+    #[arg(long, value_name = "BOOL", requires = "weights")]
+    masks: Option<bool>,
+    /// Share of the images that may be unreadable or missing; the scores are without these
+    /// [default: the run's, or 0.01].
+    #[arg(long, value_name = "SHARE", requires = "weights")]
+    max_corrupt: Option<f64>,
     /// Short side of the images as they are fed [default: the detector's].
     #[arg(long, value_name = "PIXELS")]
     short_side: Option<usize>,
@@ -89,6 +98,16 @@ pub struct EvaluateArgs {
 /// # Errors
 /// Files that cannot be read or do not fit together.
 pub fn run(args: EvaluateArgs) -> Result<()> {
+    if let Some(folder) = &args.output {
+        let read = [&args.annotations, &args.results, &args.config, &args.weights];
+        let inputs = Inputs::new(read.into_iter().flatten());
+        let names = ["report.json".to_owned()].into_iter();
+        let per_kind =
+            |kind: Kind| ["results", "errors"].map(|n| format!("{n}.{}.json", kind.name()));
+        for name in names.chain([Kind::Bbox, Kind::Segm].into_iter().flat_map(per_kind)) {
+            inputs.spare(&folder.join(name))?;
+        }
+    }
     let (ground_truth, evaluation) = match (&args.weights, &args.results, &args.annotations) {
         (Some(weights), _, _) => of_weights(&args, weights)?,
         (None, Some(results), Some(annotations)) => of_results(results, annotations)?,
@@ -106,6 +125,7 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
         weights: path.to_owned(),
         preset: args.preset,
         config: args.config.clone(),
+        masks: args.masks,
         device: args.device.clone(),
         threads: args.threads,
     };
@@ -117,6 +137,9 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
     }
     if let Some(precision) = args.precision {
         more.insert("precision".into(), toml::Value::try_from(precision)?);
+    }
+    if let Some(share) = args.max_corrupt {
+        more.insert("max-corrupt".into(), share.into());
     }
     let loaded = flags.load(TensorKind::Float, more)?;
     let dataset = dataset(args, &loaded)?;
@@ -139,10 +162,26 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
     let detector = &loaded.detector;
     let mode = detector.eval_mode(config.precision.compute());
     let done = |images: usize| counter.add(images as u64);
-    let found = |found: ImageDetections| evaluator.add(found.image_id, found.detections);
+    let mut scored = BTreeSet::new();
+    let found = |found: ImageDetections| {
+        scored.insert(found.image_id);
+        evaluator.add(found.image_id, found.detections)
+    };
     inference::detect(&detector.model, &mode, &loader, found, &*renumber, done)?;
+    let unread = loader.corrupt_files().report();
+    for (name, why) in &unread {
+        counter.note(&format!("left out {name}: {why}"));
+    }
     counter.finish();
-    Ok((ground_truth, evaluator.finish()?))
+    if unread.is_empty() {
+        return Ok((ground_truth, evaluator.finish()?));
+    }
+    eprintln!("{} of {} images are not scored", unread.len(), dataset.len());
+    evaluator.leave_out_rest();
+    let mut rest = ground_truth.dataset.clone();
+    rest.images.retain(|image| scored.contains(&image.id));
+    rest.annotations.retain(|object| scored.contains(&object.image_id));
+    Ok((Arc::new(COCO::from_dataset(rest)), evaluator.finish()?))
 }
 
 /// The images to detect in: those named, or the run's validation data.

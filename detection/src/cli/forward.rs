@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use backbone::weights::{self, StateDict};
 use clap::{Args, ValueEnum};
+use engine::outputs::Inputs;
 use engine::run_dir::shown;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
@@ -49,6 +50,7 @@ enum Dtype {
 /// # Errors
 /// Files that cannot be read or do not fit together.
 pub fn run(args: ForwardArgs) -> Result<()> {
+    Inputs::new([&args.batch, &args.model.weights]).spare(&args.out)?;
     let kind = if args.dtype == Dtype::Float64 { Kind::Double } else { Kind::Float };
     let images = images(&args.batch)?;
     let loaded = args.model.load(kind, Table::new())?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use engine::outputs::lies_in;
 use engine::run_dir::shown;
 
 use crate::demo::{self, DemoOptions};
@@ -63,6 +64,15 @@ pub fn run(args: MakeDemoArgs) -> Result<()> {
         empty || args.overwrite,
         "{} is not empty; give a new folder, or --overwrite to write into it",
         args.output.display()
+    );
+    // Else what is made would be written over photographs, or be some the next time.
+    let parts = ["train", "val"].map(|part| args.output.join(part));
+    ensure!(
+        !lies_in(&args.output, &args.photos)
+            && !parts.iter().any(|part| lies_in(&args.photos, part)),
+        "--output {} is, or is in, the folder of the photographs, {}: name another output",
+        args.output.display(),
+        args.photos.display()
     );
     let options = DemoOptions {
         train: args.train,

@@ -25,6 +25,9 @@ pub struct ModelFlags {
     /// TOML file with settings of the detector, see `detect train --dump-config`.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Whether the detector predicts masks, not boxes alone [default: the run's or preset's].
+    #[arg(long, value_name = "BOOL")]
+    pub masks: Option<bool>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -43,6 +46,9 @@ impl ModelFlags {
         use_threads(self.threads.unwrap_or(0));
         let mut settings = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
         engine::settings::lay_over(&mut settings, more);
+        if let Some(masks) = self.masks {
+            settings.insert("masks".into(), masks.into());
+        }
         let device = parse_device(&self.device)?;
         Wanted { path: &self.weights, preset: self.preset, settings, device, kind }.load()
     }

@@ -1,12 +1,15 @@
 //! `detect predict`.
 
+mod pictures;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use engine::checkpoint::write_file;
 use engine::data::{Image, decode};
-use engine::files::image_files;
+use engine::files::{ImageFile, image_files};
+use engine::outputs::Inputs;
 use engine::precision::Precision;
 use engine::progress::Counter;
 use engine::run_dir::shown;
@@ -15,6 +18,7 @@ use serde_json::{Value, json};
 use tch::Kind;
 use toml::Table;
 
+use self::pictures::{Output, PREDICTIONS, is_jpeg, picture_names, without_drawn};
 use super::model_flags::ModelFlags;
 use crate::evaluation::Detection;
 use crate::inference::{in_original, side_lengths, to_bytes, to_tensor};
@@ -22,9 +26,10 @@ use crate::picture::draw_predictions;
 use crate::saved::Loaded;
 
 const EXAMPLES: &str = "\
---output gets every image with what was found drawn on it (JPEG stays JPEG, all else becomes PNG),
-and predictions.json: images, categories, and annotations with boxes, masks and scores in COCO's
-format.
+--output gets every image with what was found drawn on it (JPEG stays JPEG, all else becomes PNG:
+a.tif is drawn as a.png, or as a.tif.png where there is an a.png or a.bmp, too), and
+predictions.json: images, categories, and annotations with boxes, masks and scores in COCO's format.
+Results of an earlier call are replaced; other files are not, and never an image that is read.
 
 Examples:
   detect predict --weights runs/first --output found photo.jpg
@@ -57,6 +62,9 @@ pub struct PredictArgs {
     /// Write predictions.json alone.
     #[arg(long)]
     no_pictures: bool,
+    /// Also write over files in --output that are not of an earlier `detect predict`.
+    #[arg(long)]
+    overwrite: bool,
     /// Short side of the images as they are fed [default: the detector's].
     #[arg(long, value_name = "PIXELS")]
     short_side: Option<usize>,
@@ -79,16 +87,16 @@ pub fn run(args: PredictArgs) -> Result<()> {
         "score-threshold is {}, but it must be in [0, 1]",
         args.score_threshold
     );
-    let files = image_files(&args.images)?;
+    let files = files(&args.images)?;
+    let output = output(&args, &files)?;
     let loaded = args.model.load(Kind::Float, settings(&args)?)?;
     let classes = classes(&loaded, args.classes.as_deref())?;
     let names: Vec<String> = classes.iter().map(|(_, name)| name.clone()).collect();
-    std::fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot make {}", args.output.display()))?;
+    output.begin()?;
 
     let mut written = Predictions::new(&classes);
     let mut counter = Counter::new("images", files.len() as u64);
-    for file in &files {
+    for (at, file) in files.iter().enumerate() {
         counter.add(1);
         let image = match read(&file.path) {
             Ok(image) => image,
@@ -100,24 +108,51 @@ pub fn run(args: PredictArgs) -> Result<()> {
         let picture = to_bytes(&image)?;
         let mut found = detect(&loaded, image)?;
         found.retain(|detection| detection.score >= args.score_threshold);
-        if !args.no_pictures {
+        if let Some(path) = output.picture(at) {
             let drawn = draw_predictions(&picture, &found, &names, args.score_threshold)?;
-            save(&drawn, &args.output, &file.name)?;
+            save(&drawn, &path)?;
+        }
+        if file.name.to_str().is_none() {
+            let written = file.name.to_string_lossy();
+            counter.note(&format!("a name that is no UTF-8 is {written} in {PREDICTIONS}"));
         }
         written.add(&file.name, picture.dimensions(), &found);
     }
     counter.finish();
     ensure!(written.images > 0, "none of the {} images can be read", files.len());
-    let path = args.output.join("predictions.json");
+    let path = args.output.join(PREDICTIONS);
     write_file(&path, serde_json::to_string(&written.json)?.as_bytes())?;
-    println!(
-        "{} objects in {} images; {} and drawn images in {}",
-        written.objects,
-        written.images,
-        shown(&path),
-        shown(&args.output)
-    );
+    let (objects, images) = (written.objects, written.images);
+    print!("{objects} objects in {images} images; {}", shown(&path));
+    if !args.no_pictures {
+        print!(" and drawn images in {}", shown(&args.output));
+    }
+    println!();
     Ok(())
+}
+
+/// The images to detect in, without what was drawn before.
+fn files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
+    let (files, drawn) = without_drawn(image_files(arguments)?, arguments);
+    ensure!(
+        !files.is_empty(),
+        "all {drawn} images there were drawn by `detect predict`; name them one by one to detect \
+         in them"
+    );
+    if drawn > 0 {
+        eprintln!("note: left out {drawn} pictures that an earlier `detect predict` drew");
+    }
+    Ok(files)
+}
+
+/// Where everything will be written, before anything is.
+fn output(args: &PredictArgs, files: &[ImageFile]) -> Result<Output> {
+    let names: Vec<&Path> = files.iter().map(|file| file.name.as_path()).collect();
+    let pictures = if args.no_pictures { Vec::new() } else { picture_names(&names) };
+    let read = [Some(&args.model.weights), args.model.config.as_ref(), args.classes.as_ref()];
+    let read = files.iter().map(|file| &file.path).chain(read.into_iter().flatten());
+    let inputs = Inputs::new(read);
+    Output::plan(&args.output, &pictures, &inputs, &args.images, args.overwrite)
 }
 
 /// What the flags say about the detector's settings.
@@ -171,19 +206,16 @@ fn detect(loaded: &Loaded, image: Image) -> Result<Vec<Detection>> {
     in_original(found, side_lengths(&fed), size, detector.model.config().classes)
 }
 
-/// Writes a drawn image under its own name; what is no JPEG becomes PNG.
-fn save(picture: &RgbImage, folder: &Path, name: &Path) -> Result<()> {
-    let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let jpeg = matches!(ending.to_ascii_lowercase().as_str(), "jpg" | "jpeg");
-    let path = if jpeg { folder.join(name) } else { folder.join(name).with_extension("png") };
+/// Writes a drawn image in the format that its name says.
+fn save(picture: &RgbImage, path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let format = if jpeg { ImageFormat::Jpeg } else { ImageFormat::Png };
+    let format = if is_jpeg(path) { ImageFormat::Jpeg } else { ImageFormat::Png };
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, format)?;
-    Ok(write_file(&path, bytes.get_ref())?)
+    Ok(write_file(path, bytes.get_ref())?)
 }
 
 /// The file in COCO's format, as it grows.

@@ -9,7 +9,7 @@ use hotcoco::{Annotation, COCO};
 
 use super::findings::{self, Finding, Severity};
 use super::objects::Objects;
-use crate::structures::{Bitmap, InstanceMask};
+use crate::structures::InstanceMask;
 use crate::{Error, Result};
 
 /// Missing files named in a message.
@@ -208,7 +208,7 @@ impl CocoDataset {
             return Ok(InstanceMask::Polygons(polygons.cloned().collect()));
         }
         let rle = mask.to_rle(image.height, image.width).map_err(|e| broken(e.to_string()))?;
-        Ok(InstanceMask::Bitmap(Bitmap::from_rle(&rle)))
+        Ok(InstanceMask::Rle(rle))
     }
 
     /// Image `index`, decoded to RGB.

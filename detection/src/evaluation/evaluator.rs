@@ -137,6 +137,13 @@ impl CocoEvaluator {
         if self.pending.len() >= BATCH { self.match_pending() } else { Ok(()) }
     }
 
+    /// Leaves out, with their objects, the images that have not been added so far:
+    /// nothing could be found in them, since they cannot be read.
+    pub fn leave_out_rest(&mut self) {
+        self.images -= self.awaited.len();
+        self.awaited.clear();
+    }
+
     /// The figures. Images that were never added count as ones in which
     /// nothing was found.
     ///

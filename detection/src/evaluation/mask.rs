@@ -103,6 +103,11 @@ impl RleMask {
         Bitmap { height, width, pixels }
     }
 
+    /// The run lengths, for what is done run by run.
+    pub(crate) fn to_rle(&self) -> Rle {
+        self.runs().to_rle().unwrap_or(Rle { h: self.height, w: self.width, counts: Vec::new() })
+    }
+
     fn runs(&self) -> RleRef<'_> {
         RleRef::Compressed { counts: &self.counts, h: self.height, w: self.width }
     }

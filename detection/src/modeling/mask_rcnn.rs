@@ -212,14 +212,11 @@ impl MaskRcnn {
                 let rule = format!("the model has classes 0 to {}", known.end - 1);
                 return Err(Error::invalid(of("a class"), class, rule));
             }
-            for mask in &targets.masks {
-                if let InstanceMask::Bitmap(bitmap) = mask
-                    && (bitmap.height as i64, bitmap.width as i64) != *size
-                {
-                    let value = format!("{}×{}", bitmap.height, bitmap.width);
-                    let rule = format!("the image has {}×{} pixels", size.0, size.1);
-                    return Err(Error::invalid(of("a mask"), value, rule));
-                }
+            let fed = (size.0 as usize, size.1 as usize);
+            let mut sizes = targets.masks.iter().filter_map(InstanceMask::size);
+            if let Some(other) = sizes.find(|other| *other != fed) {
+                let rule = format!("the image has {}×{} pixels", size.0, size.1);
+                return Err(Error::invalid(of("a mask"), format!("{}×{}", other.0, other.1), rule));
             }
         }
         Ok(())

@@ -2,26 +2,25 @@
 //!
 //! detectron2 `layers/mask_ops.py`, torchvision `models/detection/roi_heads.py`.
 //! Interpolation is separable and confined to the box, so a mask costs what its
-//! box covers.
+//! box covers, and no image is ever filled: masks come out as run lengths.
 
 use std::ops::Range;
 
+use hotcoco::Rle;
 use tch::Tensor;
 
-use crate::structures::Bitmap;
+use crate::structures::rle::from_columns;
 
 /// Pastes each of `masks` (`[N, 1, M, M]`, probabilities) into its box (`[N, 4]`)
 /// in an image of `(height, width)`: every pixel's centre is looked up in the
 /// mask, which is surrounded by zeros. A pixel belongs to the object where the
 /// interpolated probability is at least `threshold` (detectron2).
-///
-/// `N` whole bitmaps: where images are large, [`paste_mask`] makes one at a time.
 pub fn paste_masks(
     masks: &Tensor,
     boxes: &Tensor,
     size: (usize, usize),
     threshold: f32,
-) -> Vec<Bitmap> {
+) -> Vec<Rle> {
     each(masks, boxes, |mask, side, area| paste_mask(mask, side, area, size, threshold))
 }
 
@@ -33,7 +32,7 @@ pub fn paste_masks_torchvision(
     boxes: &Tensor,
     size: (usize, usize),
     threshold: f32,
-) -> Vec<Bitmap> {
+) -> Vec<Rle> {
     each(masks, boxes, |mask, side, area| paste_mask_torchvision(mask, side, area, size, threshold))
 }
 
@@ -44,7 +43,7 @@ pub fn paste_mask(
     area: [f32; 4],
     (height, width): (usize, usize),
     threshold: f32,
-) -> Bitmap {
+) -> Rle {
     let [x1, y1, x2, y2] = area;
     let rows = Line::looked_up(y1, y2, height, side);
     let columns = Line::looked_up(x1, x2, width, side);
@@ -60,7 +59,7 @@ pub fn paste_mask_torchvision(
     area: [f32; 4],
     (height, width): (usize, usize),
     threshold: f32,
-) -> Bitmap {
+) -> Rle {
     let [x1, y1, x2, y2] = area;
     let rows = Line::resized(y1, y2, height, side);
     let columns = Line::resized(x1, x2, width, side);
@@ -130,33 +129,35 @@ fn interpolate(
     columns: &Line,
     (height, width): (usize, usize),
     inside: impl Fn(f32) -> bool,
-) -> Bitmap {
-    let mut bitmap = Bitmap::empty(height, width);
+) -> Rle {
+    // The pixels of the box, column by column as run lengths have them.
+    let count = rows.pixels.len();
+    let mut pixels = vec![0u8; count * columns.pixels.len()];
     // A row of the mask between zeros: before its first cell, after its last, and
     // once more for the neighbour of the one after.
     let mut line = vec![0.0f32; side + 3];
     let cells = |row: usize| (1..=side).contains(&row).then(|| &mask[(row - 1) * side..][..side]);
-    for (y, &(row, share)) in rows.pixels.clone().zip(&rows.samples) {
+    for (y, &(row, share)) in rows.samples.iter().enumerate() {
         line.fill(0.0);
         for (cells, weight) in [(cells(row), 1.0 - share), (cells(row + 1), share)] {
             let Some(cells) = cells else { continue };
             line[1..=side].iter_mut().zip(cells).for_each(|(sum, cell)| *sum += weight * cell);
         }
-        let pixels = &mut bitmap.pixels[y * width..][columns.pixels.clone()];
-        for (pixel, &(cell, share)) in pixels.iter_mut().zip(&columns.samples) {
+        for (x, &(cell, share)) in columns.samples.iter().enumerate() {
             let probability = line[cell] * (1.0 - share) + line[cell + 1] * share;
-            *pixel = u8::from(inside(probability));
+            pixels[x * count + y] = u8::from(inside(probability));
         }
     }
-    bitmap
+    let corner = (columns.pixels.start, rows.pixels.start);
+    from_columns(&pixels, count, corner, (height, width))
 }
 
 /// Copies masks and boxes to the CPU once, and pastes them one by one.
 fn each(
     masks: &Tensor,
     boxes: &Tensor,
-    paste: impl Fn(&[f32], usize, [f32; 4]) -> Bitmap,
-) -> Vec<Bitmap> {
+    paste: impl Fn(&[f32], usize, [f32; 4]) -> Rle,
+) -> Vec<Rle> {
     let side = masks.size()[3] as usize;
     let masks = Vec::<f32>::try_from(masks.flatten(0, -1)).expect("numbers");
     let boxes = Vec::<f32>::try_from(boxes.flatten(0, -1)).expect("numbers");
@@ -170,11 +171,16 @@ fn each(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::structures::Bitmap;
+
+    fn pixels(mask: Rle) -> Bitmap {
+        Bitmap::from_rle(&mask)
+    }
 
     #[test]
     fn a_full_mask_fills_its_box() {
         let mask = [1.0; 4];
-        let pasted = paste_mask(&mask, 2, [1.0, 2.0, 4.0, 4.0], (6, 5), 0.5);
+        let pasted = pixels(paste_mask(&mask, 2, [1.0, 2.0, 4.0, 4.0], (6, 5), 0.5));
         assert_eq!(pasted.bounding_box(), Some([1.0, 2.0, 4.0, 4.0]));
         assert_eq!(pasted.area(), 6);
     }
@@ -182,11 +188,11 @@ mod tests {
     #[test]
     fn boxes_beyond_the_image_paste_what_is_inside() {
         let mask = [1.0; 9];
-        let pasted = paste_mask(&mask, 3, [-10.0, -10.0, 2.0, 3.0], (4, 4), 0.5);
+        let pasted = pixels(paste_mask(&mask, 3, [-10.0, -10.0, 2.0, 3.0], (4, 4), 0.5));
         assert_eq!(pasted.bounding_box(), Some([0.0, 0.0, 2.0, 3.0]));
         for area in [[9.0, 9.0, 12.0, 12.0], [-9.0, -9.0, -5.0, -5.0], [f32::NAN; 4]] {
-            assert_eq!(paste_mask(&mask, 3, area, (4, 4), 0.5).area(), 0, "{area:?}");
-            let torchvision = paste_mask_torchvision(&mask, 3, area, (4, 4), 0.5);
+            assert_eq!(pixels(paste_mask(&mask, 3, area, (4, 4), 0.5)).area(), 0, "{area:?}");
+            let torchvision = pixels(paste_mask_torchvision(&mask, 3, area, (4, 4), 0.5));
             // A box that is no number is truncated to the first pixel.
             assert!(torchvision.area() <= 1, "{area:?}");
         }
@@ -194,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_box_without_area_holds_nothing() {
-        let pasted = paste_mask(&[1.0; 4], 2, [1.0, 1.0, 1.0, 3.0], (4, 4), 0.5);
+        let pasted = pixels(paste_mask(&[1.0; 4], 2, [1.0, 1.0, 1.0, 3.0], (4, 4), 0.5));
         assert_eq!(pasted.area(), 0);
     }
 
@@ -202,7 +208,8 @@ mod tests {
     fn halves_by_hand() {
         // The left half is certain, the right impossible: between the two cells'
         // centres at x = 2 and 6 the probability falls from 1 to 0.
-        let pasted = paste_mask(&[1.0, 0.0, 1.0, 0.0], 2, [0.0, 0.0, 8.0, 4.0], (4, 8), 0.5);
+        let pasted =
+            pixels(paste_mask(&[1.0, 0.0, 1.0, 0.0], 2, [0.0, 0.0, 8.0, 4.0], (4, 8), 0.5));
         let row: Vec<u8> = pasted.pixels[8..16].to_vec();
         assert_eq!(row, [1, 1, 1, 1, 0, 0, 0, 0]);
     }

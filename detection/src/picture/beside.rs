@@ -3,11 +3,12 @@
 use embedded_graphics::text::Alignment;
 use engine::picture::Canvas;
 use engine::picture::canvas::{BODY, HEADING, INK};
+use hotcoco::Rle;
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 
-use super::objects::{Object, draw_objects};
-use crate::structures::Bitmap;
+use super::objects::{Object, draw_objects_as, is_crowd};
+use crate::structures::rle::resize_nearest;
 use crate::{Error, Result};
 
 /// White around everything, in pixels.
@@ -49,7 +50,9 @@ pub fn comparison_sheet(caption: &str, rows: &[Comparison]) -> Result<RgbImage> 
     let line = BODY.height() + 3;
     let headings_top = MARGIN + lines.len() as u32 * line + if lines.is_empty() { 0 } else { GAP };
     let top = headings_top + HEADING.height() + GAP / 2;
-    let height = rows.iter().map(|[image, _]| image.height() + GAP).sum::<u32>() - GAP;
+    // Their legends may differ.
+    let height_of = |[a, b]: &[RgbImage; 2]| a.height().max(b.height());
+    let height = rows.iter().map(|pair| height_of(pair) + GAP).sum::<u32>() - GAP;
 
     let mut canvas = Canvas::new(width, top + height + MARGIN);
     for (text, y) in lines.iter().zip((MARGIN..).step_by(line as usize)) {
@@ -65,7 +68,7 @@ pub fn comparison_sheet(caption: &str, rows: &[Comparison]) -> Result<RgbImage> 
         for (image, left) in pair.iter().zip(lefts) {
             canvas.paste(image, (left + (column - image.width()) / 2, y), 1);
         }
-        y += pair[0].height() + GAP;
+        y += height_of(pair) + GAP;
     }
     Ok(canvas.into_image())
 }
@@ -87,32 +90,22 @@ fn draw(row: &Comparison) -> Result<[RgbImage; 2]> {
     let size = (side(width), side(height));
     let filter = if scale < 1.0 { FilterType::Triangle } else { FilterType::Nearest };
     let image = resize(&row.image, size.0, size.1, filter);
-    let drawn = |objects: &[Object]| {
-        let objects: Vec<_> = objects.iter().map(|object| scaled(object, scale, size)).collect();
-        draw_objects(&image, &objects)
-    };
-    Ok([drawn(&row.truth)?, drawn(&row.found)?])
+    let pair = [&row.truth, &row.found].map(|objects| -> Vec<Object> {
+        objects.iter().map(|object| scaled(object, scale, size)).collect()
+    });
+    // Both look alike, to be compared.
+    let crowd = pair.iter().any(|objects| is_crowd(&image, objects));
+    let [truth, found] = pair.map(|objects| draw_objects_as(&image, &objects, crowd));
+    Ok([truth?, found?])
 }
 
-fn scaled(object: &Object, scale: f64, size: (u32, u32)) -> Object {
+fn scaled(object: &Object, scale: f64, (width, height): (u32, u32)) -> Object {
+    let resize = |mask: &Rle| resize_nearest(mask, height as usize, width as usize);
     Object {
-        class: object.class,
         bbox: object.bbox.map(|value| value * scale),
-        mask: object.mask.as_ref().map(|mask| nearest(mask, size)),
-        caption: object.caption.clone(),
+        mask: object.mask.as_ref().map(resize),
+        ..object.clone()
     }
-}
-
-/// The mask's nearest pixel for each.
-fn nearest(mask: &Bitmap, (width, height): (u32, u32)) -> Bitmap {
-    let (width, height) = (width as usize, height as usize);
-    let source = |at: usize, from: usize, to: usize| (2 * at + 1) * from / (2 * to);
-    let pixel = |at: usize| {
-        let (x, y) = (at % width, at / width);
-        let row = source(y, mask.height, height) * mask.width;
-        mask.pixels[row + source(x, mask.width, width)]
-    };
-    Bitmap { height, width, pixels: (0..height * width).map(pixel).collect() }
 }
 
 #[cfg(test)]
@@ -138,21 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn masks_are_scaled_with_their_image() {
-        let mask = Bitmap { height: 2, width: 4, pixels: vec![0, 0, 1, 1, 0, 0, 0, 1] };
-        assert_eq!(nearest(&mask, (2, 1)).pixels, [0, 1]);
-        let large = nearest(&mask, (8, 4));
-        assert_eq!(large.pixels.iter().map(|pixel| usize::from(*pixel)).sum::<usize>(), 12);
-        assert_eq!(nearest(&mask, (4, 2)), mask);
-    }
-
-    #[test]
     fn both_columns_carry_their_objects() {
         let object = |class| Object {
             class,
             bbox: [5.0, 5.0, 20.0, 20.0],
             mask: None,
-            caption: "one".into(),
+            name: "one".into(),
+            detail: String::new(),
         };
         let row = Comparison {
             image: RgbImage::from_pixel(40, 40, Rgb([200; 3])),

@@ -1,4 +1,4 @@
-//! Captions of boxes: how large, and where they do not cover each other.
+//! Captions of boxes: how large, and where there is room for them.
 
 use embedded_graphics::pixelcolor::Rgb888;
 use engine::picture::canvas::{BODY, Face, HEADING, SMALL, SMALLER};
@@ -9,6 +9,8 @@ type Area = (i32, i32, i32, i32);
 
 /// How many captions below and above each other are tried along an edge.
 const STEPS: i32 = 8;
+/// Share of an object's box that captions may cover, its own and others'.
+const COVERED: f64 = 0.2;
 
 /// Caption sizes that suit an image.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +35,16 @@ impl Style {
         Self { face, factor, padding: if side < 400 { 1 } else { 2 * factor as i32 } }
     }
 
-    fn size(self, text: &str) -> (i32, i32) {
+    /// Width and height of a caption in pixels.
+    pub fn size(self, text: &str) -> (i32, i32) {
         let pixels = |dots: u32| (dots * self.factor) as i32 + 2 * self.padding;
         (pixels(self.face.width(text)), pixels(self.face.height()))
+    }
+
+    /// Writes a caption whose upper left corner is at (x, y).
+    pub fn write(self, canvas: &mut Canvas, text: &str, (x, y): (i32, i32), color: Rgb888) {
+        let corner = (x + self.padding, y + self.padding);
+        canvas.large_text(text, corner, (self.face, self.factor), color);
     }
 }
 
@@ -45,21 +54,41 @@ pub(super) struct Labels {
     style: Style,
     /// (width, height) of the image.
     image: (i32, i32),
+    /// What is in the image of every object's box, and how many pixels of it may still be
+    /// covered.
+    objects: Vec<(Area, i64)>,
     placed: Vec<(Area, String, Rgb888)>,
 }
 
 impl Labels {
-    /// None yet.
-    pub fn new(style: Style, (width, height): (u32, u32)) -> Self {
-        Self { style, image: (width as i32, height as i32), placed: Vec::new() }
+    /// None yet, beside boxes (left, top, right, bottom).
+    pub fn new(
+        style: Style,
+        (width, height): (u32, u32),
+        boxes: impl IntoIterator<Item = (i32, i32, i32, i32)>,
+    ) -> Self {
+        let image = (width as i32, height as i32);
+        let object = |(left, top, right, bottom): (i32, i32, i32, i32)| {
+            let (left, right) = (left.clamp(0, image.0), right.clamp(0, image.0));
+            let (top, bottom) = (top.clamp(0, image.1), bottom.clamp(0, image.1));
+            let area = (left, top, right - left, bottom - top);
+            let pixels = i64::from(right - left) * i64::from(bottom - top);
+            (area, (pixels as f64 * COVERED) as i64)
+        };
+        let objects = boxes.into_iter().map(object).collect();
+        Self { style, image, objects, placed: Vec::new() }
     }
 
-    /// Finds a place for `text` at the box (left, top, right, bottom): above
-    /// it, in its corners, below it, along its edges, wherever no other caption
-    /// is; within the image in any case.
-    pub fn place(&mut self, text: &str, (left, top, right, bottom): Area, color: Rgb888) {
-        let text = self.shorten(text);
-        let (width, height) = self.style.size(&text);
+    /// Finds a place for `text` at the box of object number `at`: above it, in its corners, below
+    /// it, along its edges; where no other caption is, and neither this object nor another is
+    /// covered by more than a small part. Otherwise there is no caption, and false is returned.
+    pub fn place(&mut self, at: usize, text: &str, color: Rgb888) -> bool {
+        let (left, top, across, down) = self.objects[at].0;
+        let (right, bottom) = (left + across, top + down);
+        let (width, height) = self.style.size(text);
+        if width > self.image.0 || height > self.image.1 {
+            return false;
+        }
         let corners = [
             (left, top - height),
             (left, top),
@@ -70,41 +99,33 @@ impl Labels {
             (right - width, bottom - height),
             (right - width, bottom),
         ];
-        let edges = (1..STEPS).flat_map(|step| {
-            let y = top + step * height;
-            [(left, y), (right - width, y), (left, top - (step + 1) * height)]
-        });
+        let edges = (1..STEPS).map(|step| top + step * height);
+        let edges = edges.take_while(|y| *y < bottom);
+        let edges = edges.flat_map(|y| [(left, y), (right - width, y)]);
         let within = |(x, y): (i32, i32)| {
-            let x = x.clamp(0, (self.image.0 - width).max(0));
-            let y = y.clamp(0, (self.image.1 - height).max(0));
+            let x = x.clamp(0, self.image.0 - width);
+            let y = y.clamp(0, self.image.1 - height);
             (x, y, width, height)
         };
-        let covered = |area: &Area| -> i64 {
-            self.placed.iter().map(|(other, ..)| overlap(*area, *other)).sum()
+        let is_free = |area: &Area| {
+            self.placed.iter().all(|(other, ..)| overlap(*area, *other) == 0)
+                && self.objects.iter().all(|(object, left)| overlap(*area, *object) <= *left)
         };
-        let places = corners.into_iter().chain(edges).map(within);
-        // The first of equals, so the first that covers nothing.
-        if let Some(area) = places.min_by_key(covered) {
-            self.placed.push((area, text, color));
+        let Some(area) = corners.into_iter().chain(edges).map(within).find(is_free) else {
+            return false;
+        };
+        for (object, left) in &mut self.objects {
+            *left -= overlap(area, *object);
         }
+        self.placed.push((area, text.to_owned(), color));
+        true
     }
 
-    /// Cut off where the image is narrower.
-    fn shorten(&self, text: &str) -> String {
-        let mut letters: Vec<char> = text.chars().collect();
-        while letters.len() > 1 && self.style.size(&String::from_iter(&letters)).0 > self.image.0 {
-            letters.pop();
-        }
-        letters.into_iter().collect()
-    }
-
-    /// Draws them, the first on top.
+    /// Draws them.
     pub fn draw(&self, canvas: &mut Canvas) {
-        for ((x, y, width, height), text, color) in self.placed.iter().rev() {
+        for ((x, y, width, height), text, color) in &self.placed {
             canvas.fill((*x, *y), (*width as u32, *height as u32), *color);
-            let Style { face, factor, padding } = self.style;
-            let corner = (x + padding, y + padding);
-            canvas.large_text(text, corner, (face, factor), text_color(*color));
+            self.style.write(canvas, text, (*x, *y), text_color(*color));
         }
     }
 }
@@ -129,27 +150,50 @@ mod tests {
 
     #[test]
     fn captions_stand_above_their_box_or_where_there_is_room() {
-        let mut labels = Labels::new(Style::for_side(600), (600, 400));
+        let boxes = [(100, 100, 300, 300), (100, 100, 300, 300), (520, 0, 600, 250)];
+        let mut labels = Labels::new(Style::for_side(600), (600, 400), boxes);
         let (width, height) = labels.style.size("cat 90%");
-        labels.place("cat 90%", (100, 100, 300, 300), RED);
-        assert_eq!(areas(&labels)[0], (100, 100 - height, width, height));
-        // The same box again: inside.
-        labels.place("cat 90%", (100, 100, 300, 300), RED);
-        assert_eq!(areas(&labels)[1], (100, 100, width, height));
-        // At the image's upper and right edges: pushed inside.
-        labels.place("cat 90%", (590, 0, 600, 50), RED);
-        let (x, y, ..) = areas(&labels)[2];
-        assert_eq!((x, y), (600 - width, 0));
+        for at in 0..3 {
+            assert!(labels.place(at, "cat 90%", RED));
+        }
+        // The same box again: inside. At the image's upper edge: pushed inside.
+        let expected = [
+            (100, 100 - height, width, height),
+            (100, 100, width, height),
+            (520, 0, width, height),
+        ];
+        assert_eq!(areas(&labels), expected);
+    }
+
+    #[test]
+    fn there_is_no_caption_that_would_cover_objects() {
+        // A pattern without room between: only the outermost have some outside.
+        let boxes: Vec<_> = (0..100)
+            .map(|at| (at % 10 * 20 + 100, at / 10 * 20 + 100))
+            .map(|(x, y)| (x, y, x + 20, y + 20))
+            .collect();
+        let mut labels = Labels::new(Style::for_side(600), (600, 400), boxes.clone());
+        let placed = (0..100).filter(|at| labels.place(*at, "cell 90%", RED)).count();
+        assert!((4..20).contains(&placed), "{placed}");
+        for (number, area) in areas(&labels).iter().enumerate() {
+            for (left, top, right, bottom) in &boxes {
+                let shared = overlap(*area, (*left, *top, right - left, bottom - top));
+                assert!(shared <= 80, "{area:?} covers {shared} pixels");
+            }
+            assert!(areas(&labels)[..number].iter().all(|other| overlap(*area, *other) == 0));
+        }
     }
 
     #[test]
     fn captions_never_leave_the_image() {
-        let mut labels = Labels::new(Style::for_side(64), (64, 48));
-        for at in -30..90 {
-            labels.place("a name that is far too long 99%", (at, at, at + 20, at + 20), RED);
-        }
-        for (x, y, width, height) in areas(&labels) {
-            assert!(x >= 0 && y >= 0 && x + width <= 64 && y + height <= 48);
+        for text in ["a name that is far too long 99%", "cat"] {
+            let boxes = (-30..90).map(|at| (at, at, at + 20, at + 20));
+            let mut labels = Labels::new(Style::for_side(64), (64, 48), boxes);
+            let placed = (0..120).filter(|at| labels.place(*at, text, RED)).count();
+            assert_eq!(placed > 0, text == "cat");
+            for (x, y, width, height) in areas(&labels) {
+                assert!(x >= 0 && y >= 0 && x + width <= 64 && y + height <= 48);
+            }
         }
     }
 

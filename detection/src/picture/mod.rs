@@ -8,6 +8,7 @@ mod confusion;
 mod curves;
 mod errors;
 mod labels;
+mod legend;
 mod objects;
 mod palette;
 

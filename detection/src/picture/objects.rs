@@ -3,17 +3,24 @@
 use embedded_graphics::geometry::OriginDimensions;
 use embedded_graphics::pixelcolor::Rgb888;
 use engine::picture::Canvas;
-use hotcoco::{COCO, mask};
+use hotcoco::{COCO, Rle, mask};
 use image::RgbImage;
 
 use super::labels::{Labels, Style};
-use super::palette::class_color;
+use super::legend::with_legend;
+use super::palette::{class_color, instance_color};
 use crate::evaluation::{Detection, RleMask, category_ids, category_names};
-use crate::structures::Bitmap;
+use crate::structures::rle::{Cutout, cut_out};
 use crate::{Error, Result};
 
 /// How much of a mask's colour covers the image.
 const TRANSLUCENCY: f64 = 0.45;
+/// The same where there are many.
+const CROWD_TRANSLUCENCY: f64 = 0.3;
+/// An object has a line of one pixel for each so many pixels of its shorter side.
+const SIDE_PER_STROKE: f64 = 25.0;
+/// From more objects on an image is crowded, however much room there is.
+const MANY: usize = 15;
 
 /// An object to draw.
 #[derive(Debug, Clone)]
@@ -23,12 +30,20 @@ pub struct Object {
     /// x, y, width, height in pixels.
     pub bbox: [f64; 4],
     /// Of the image's size.
-    pub mask: Option<Bitmap>,
-    /// Printed beside the box.
-    pub caption: String,
+    pub mask: Option<Rle>,
+    /// What the class is called.
+    pub name: String,
+    /// What is said of this object alone, such as its score.
+    pub detail: String,
 }
 
-/// Detections from `min_score` on, captioned `name 93%`; `names` by class.
+impl Object {
+    fn caption(&self) -> String {
+        format!("{} {}", self.name, self.detail).trim().to_owned()
+    }
+}
+
+/// Detections from `min_score` on with their scores, such as `93%`; `names` by class.
 ///
 /// # Errors
 /// A class without name.
@@ -48,27 +63,25 @@ pub fn predicted_objects(
         Ok(Object {
             class: detection.class,
             bbox: detection.bbox,
-            mask: detection.mask.as_ref().map(RleMask::decode),
-            caption: format!("{name} {:.0}%", 100.0 * detection.score),
+            mask: detection.mask.as_ref().map(RleMask::to_rle),
+            name: name.clone(),
+            detail: format!("{:.0}%", 100.0 * detection.score),
         })
     };
     drawn.into_iter().map(object).collect()
 }
 
-/// The labelled objects of an image, captioned with their names; none of an
-/// image that is not in the data set.
+/// The labelled objects of an image; none of an image that is not in the data set.
 pub fn ground_truth_objects(ground_truth: &COCO, image_id: u64) -> Vec<Object> {
     let (ids, names) = (category_ids(ground_truth), category_names(ground_truth));
     let object = |id: &u64| {
         let annotation = ground_truth.get_ann(*id)?;
         let class = ids.binary_search(&annotation.category_id).ok()?;
-        let rle =
+        let mask =
             annotation.segmentation.as_ref().and_then(|_| ground_truth.ann_to_rle(annotation));
-        let bbox = annotation.bbox.or_else(|| rle.as_ref().map(mask::to_bbox))?;
-        let crowd = if annotation.iscrowd { " (crowd)" } else { "" };
-        let caption = format!("{}{crowd}", names[class]);
-        let mask = rle.map(|rle| RleMask::from_rle(&rle).decode());
-        Some(Object { class, bbox, mask, caption })
+        let bbox = annotation.bbox.or_else(|| mask.as_ref().map(mask::to_bbox))?;
+        let detail = if annotation.iscrowd { "(crowd)" } else { "" }.to_owned();
+        Some(Object { class, bbox, mask, name: names[class].clone(), detail })
     };
     ground_truth.get_ann_ids_for_img(image_id).iter().filter_map(object).collect()
 }
@@ -86,37 +99,89 @@ pub fn draw_predictions(
     draw_objects(image, &predicted_objects(detections, names, min_score)?)
 }
 
-/// `image` with `objects`, small ones on top of large ones, the first's
-/// captions on top of the others'. What lies outside is cut off.
+/// `image` with `objects`, small ones on top of large ones. What lies outside is cut off.
+///
+/// Few objects have their class's colour and a caption. Where there are many, or captions would
+/// cover them, each has a colour of its own (a shade of its class's, if there are several), a
+/// caption if there is room, and a legend beneath the image counts the classes.
 ///
 /// # Errors
 /// A mask of another size than the image's, or a box that is not finite.
 pub fn draw_objects(image: &RgbImage, objects: &[Object]) -> Result<RgbImage> {
+    draw_objects_as(image, objects, is_crowd(image, objects))
+}
+
+/// Whether there are too many objects for a caption each.
+pub(super) fn is_crowd(image: &RgbImage, objects: &[Object]) -> bool {
+    let color = class_color(0);
+    let mut labels = labels(image, objects);
+    let mut objects = objects.iter().enumerate();
+    objects.len() > MANY || objects.any(|(at, object)| !labels.place(at, &object.caption(), color))
+}
+
+/// [`draw_objects`], as a crowd or not.
+pub(super) fn draw_objects_as(
+    image: &RgbImage,
+    objects: &[Object],
+    crowd: bool,
+) -> Result<RgbImage> {
     let (width, height) = image.dimensions();
     for object in objects {
         check(object, (width, height))?;
     }
-    let side = width.max(height);
-    // 2 pixels at 640, 5 at 2000.
-    let stroke = ((f64::from(side) / 400.0).round() as i32).max(1);
-    let mut order: Vec<&Object> = objects.iter().collect();
-    order.sort_by(|a, b| area(b).total_cmp(&area(a)));
+    let several = objects.iter().any(|object| object.class != objects[0].class);
+    let colors: Vec<Rgb888> = objects
+        .iter()
+        .enumerate()
+        .map(|(number, object)| match (crowd, several) {
+            (false, _) => class_color(object.class),
+            (true, several) => instance_color(several.then_some(object.class), number),
+        })
+        .collect();
+    let mut order: Vec<usize> = (0..objects.len()).collect();
+    order.sort_by(|&a, &b| area(&objects[b]).total_cmp(&area(&objects[a])));
 
     let mut canvas = Canvas::from(image.clone());
-    for object in &order {
-        if let Some(mask) = &object.mask {
-            draw_mask(&mut canvas, mask, class_color(object.class), stroke);
+    let translucency = if crowd { CROWD_TRANSLUCENCY } else { TRANSLUCENCY };
+    for &at in &order {
+        if let Some(mask) = &objects[at].mask {
+            let stroke = stroke(&objects[at], image);
+            draw_mask(&mut canvas, mask, colors[at], stroke, translucency);
         }
     }
-    for object in &order {
-        draw_box(&mut canvas, corners(object), class_color(object.class), stroke);
+    for &at in &order {
+        // In a crowd the outlines say it all.
+        if !crowd || objects[at].mask.is_none() {
+            let stroke = stroke(&objects[at], image);
+            draw_box(&mut canvas, corners(&objects[at]), colors[at], stroke);
+        }
     }
-    let mut labels = Labels::new(Style::for_side(side), (width, height));
-    for object in objects {
-        labels.place(&object.caption, corners(object), class_color(object.class));
+    let mut labels = labels(image, objects);
+    for (at, (object, color)) in objects.iter().zip(&colors).enumerate() {
+        let caption = if crowd && !several { object.detail.clone() } else { object.caption() };
+        if !caption.is_empty() {
+            labels.place(at, &caption, *color);
+        }
     }
     labels.draw(&mut canvas);
-    Ok(canvas.into_image())
+    let drawn = canvas.into_image();
+    Ok(if crowd { with_legend(&drawn, objects, style(image)) } else { drawn })
+}
+
+fn style(image: &RgbImage) -> Style {
+    Style::for_side(image.width().max(image.height()))
+}
+
+fn labels(image: &RgbImage, objects: &[Object]) -> Labels {
+    Labels::new(style(image), image.dimensions(), objects.iter().map(corners))
+}
+
+/// The width of an object's lines: 2 pixels in an image of 640, 5 of 2000, less where the object
+/// is small.
+fn stroke(object: &Object, image: &RgbImage) -> i32 {
+    let of_image = f64::from(image.width().max(image.height())) / 400.0;
+    let of_object = object.bbox[2].min(object.bbox[3]) / SIDE_PER_STROKE;
+    (of_image.min(of_object).round() as i32).max(1)
 }
 
 fn check(object: &Object, (width, height): (u32, u32)) -> Result<()> {
@@ -125,8 +190,8 @@ fn check(object: &Object, (width, height): (u32, u32)) -> Result<()> {
         return Err(Error::invalid("box to draw", value, "it must be finite"));
     }
     match &object.mask {
-        Some(mask) if (mask.width, mask.height) != (width as usize, height as usize) => {
-            let value = format!("{}×{}", mask.height, mask.width);
+        Some(mask) if (mask.w, mask.h) != (width, height) => {
+            let value = format!("{}×{}", mask.h, mask.w);
             let rule = format!("the image has {height}×{width}");
             Err(Error::invalid("mask to draw", value, rule))
         }
@@ -146,17 +211,24 @@ fn corners(object: &Object) -> (i32, i32, i32, i32) {
 }
 
 /// The mask's inside translucent, its edge in full colour.
-fn draw_mask(canvas: &mut Canvas, mask: &Bitmap, color: Rgb888, stroke: i32) {
+fn draw_mask(canvas: &mut Canvas, mask: &Rle, color: Rgb888, stroke: i32, translucency: f64) {
+    let (width, height) = (mask.w as usize, mask.h as usize);
     let reach = (stroke as usize).div_ceil(2);
-    let inside = |x: usize, y: usize| mask.pixels[y * mask.width + x] != 0;
-    for (y, row) in mask.pixels.chunks_exact(mask.width.max(1)).enumerate() {
-        for x in (0..mask.width).filter(|x| row[*x] != 0) {
+    let Cutout { left, top, pixels } = cut_out(mask);
+    let inside = |x: usize, y: usize| {
+        let at = x.checked_sub(left).zip(y.checked_sub(top));
+        at.is_some_and(|(x, y)| {
+            x < pixels.width && y < pixels.height && pixels.pixels[y * pixels.width + x] != 0
+        })
+    };
+    for y in top..top + pixels.height {
+        for x in (left..left + pixels.width).filter(|x| inside(*x, y)) {
             // The image's border is no edge of the object.
             let edge = (x >= reach && !inside(x - reach, y))
-                || (x + reach < mask.width && !inside(x + reach, y))
+                || (x + reach < width && !inside(x + reach, y))
                 || (y >= reach && !inside(x, y - reach))
-                || (y + reach < mask.height && !inside(x, y + reach));
-            let alpha = if edge { 0.9 } else { TRANSLUCENCY };
+                || (y + reach < height && !inside(x, y + reach));
+            let alpha = if edge { 0.9 } else { translucency };
             canvas.blend((x as i32, y as i32), color, alpha);
         }
     }
@@ -192,9 +264,10 @@ mod tests {
     use image::Rgb;
 
     use super::*;
+    use crate::structures::Bitmap;
 
-    fn object(class: usize, bbox: [f64; 4], caption: &str) -> Object {
-        Object { class, bbox, mask: None, caption: caption.to_owned() }
+    fn object(class: usize, bbox: [f64; 4], name: &str) -> Object {
+        Object { class, bbox, mask: None, name: name.to_owned(), detail: String::new() }
     }
 
     fn rgb(color: Rgb888) -> [u8; 3] {
@@ -214,10 +287,8 @@ mod tests {
         assert_eq!(drawn.get_pixel(39, 59).0, color);
         assert_eq!(drawn.get_pixel(40, 60).0, [200; 3]);
         for bbox in [[-1e9, -50.0, 2e9, 1e4], [200.0, 10.0, 5.0, 5.0], [5.0, 5.0, 0.0, 0.0]] {
-            assert_eq!(
-                draw_objects(&image, &[object(1, bbox, "a")]).unwrap().dimensions(),
-                (100, 80)
-            );
+            let drawn = draw_objects(&image, &[object(1, bbox, "a")]).unwrap();
+            assert_eq!(drawn.width(), 100);
         }
     }
 
@@ -228,7 +299,7 @@ mod tests {
             |at: usize| u8::from((5..15).contains(&(at % 20)) && (5..15).contains(&(at / 20)));
         let mask = Bitmap { height: 20, width: 20, pixels: (0..400).map(inside).collect() };
         let bbox = [0.0, 0.0, 0.0, 0.0];
-        let marked = Object { mask: Some(mask), ..object(2, bbox, "") };
+        let marked = Object { mask: Some(mask.to_rle().unwrap()), ..object(2, bbox, "") };
         let drawn = draw_objects(&image, &[marked]).unwrap();
         let mixed = |alpha: f64| {
             rgb(class_color(2))
@@ -245,17 +316,39 @@ mod tests {
         let found = [detection(0, 0.2), detection(1, 0.6), detection(0, 0.934)];
         let names = ["cat".to_owned(), "dog".to_owned()];
         let objects = predicted_objects(&found, &names, 0.5).unwrap();
-        let captions: Vec<_> = objects.iter().map(|object| object.caption.as_str()).collect();
+        let captions: Vec<_> = objects.iter().map(Object::caption).collect();
         assert_eq!(captions, ["cat 93%", "dog 60%"]);
         let message = predicted_objects(&found, &names[..1], 0.5).unwrap_err().to_string();
         assert_eq!(message, "class of a detection is 1, but there are 1 class names");
+    }
+
+    /// Objects of 12 pixels side by side, of so many classes in turn.
+    fn pattern(count: usize, classes: usize) -> Vec<Object> {
+        let place = |at: usize| [(at % 20 * 12) as f64, (at / 20 * 12) as f64, 12.0, 12.0];
+        (0..count).map(|at| object(at % classes, place(at), "cell")).collect()
+    }
+
+    #[test]
+    fn of_a_crowd_each_object_has_its_colour_and_a_legend_says_the_rest() {
+        let image = RgbImage::from_pixel(240, 120, Rgb([0; 3]));
+        let drawn = draw_objects(&image, &pattern(200, 1)).unwrap();
+        assert!(drawn.width() == 240 && drawn.height() > 120);
+        // Thin lines, no words: every object's middle is as it was, and neighbours differ.
+        for at in 0..200u32 {
+            let (x, y) = (at % 20 * 12, at / 20 * 12);
+            assert_eq!(drawn.get_pixel(x + 6, y + 6).0, [0; 3], "object {at}");
+            assert_ne!(drawn.get_pixel(x, y), drawn.get_pixel((x + 12) % 240, y), "object {at}");
+        }
+        let few = draw_objects(&image, &[object(0, [60.0, 40.0, 120.0, 70.0], "cell")]).unwrap();
+        assert_eq!(few.dimensions(), (240, 120));
     }
 
     #[test]
     fn misfits_are_refused() {
         let image = RgbImage::new(20, 10);
         let mask = Bitmap { height: 20, width: 10, pixels: vec![0; 200] };
-        let wrong = Object { mask: Some(mask), ..object(0, [0.0; 4], "") };
+        let mask = Some(mask.to_rle().unwrap());
+        let wrong = Object { mask, ..object(0, [0.0; 4], "") };
         let message = draw_objects(&image, &[wrong]).unwrap_err().to_string();
         assert_eq!(message, "mask to draw is 20×10, but the image has 10×20");
         let message = draw_objects(&image, &[object(0, [f64::NAN, 0.0, 1.0, 1.0], "")]);

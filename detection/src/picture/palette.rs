@@ -17,6 +17,18 @@ pub fn class_color(class: usize) -> Rgb888 {
     hsv(hue, saturation, value)
 }
 
+/// The colour of object number `number`: a shade of its class's, or, of the only class there is,
+/// any. Neighbours in number differ most.
+pub(super) fn instance_color(class: Option<usize>, number: usize) -> Rgb888 {
+    let Some(class) = class else { return class_color(number) };
+    let base = class_color(class);
+    // Lighter and darker by turns.
+    let (towards, share) =
+        [(255.0, 0.0), (255.0, 0.35), (0.0, 0.25), (255.0, 0.18), (0.0, 0.12)][number % 5];
+    let mix = |value: u8| (f64::from(value) * (1.0 - share) + towards * share).round() as u8;
+    Rgb888::new(mix(base.r()), mix(base.g()), mix(base.b()))
+}
+
 fn hsv(hue: f64, saturation: f64, value: f64) -> Rgb888 {
     // Each channel is a trapezoid over the circle of hues.
     let channel = |shift: f64| {

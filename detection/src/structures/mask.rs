@@ -1,5 +1,8 @@
 //! The mask of one instance.
 
+use hotcoco::Rle;
+
+use super::rle;
 use crate::{Error, Result};
 
 /// A mask in the coordinates of its image.
@@ -7,6 +10,8 @@ use crate::{Error, Result};
 pub enum InstanceMask {
     /// The union of polygons, each x0, y0, x1, y1, … in absolute pixels (COCO).
     Polygons(Vec<Vec<f64>>),
+    /// COCO's run lengths, column by column.
+    Rle(Rle),
     /// Pixel by pixel.
     Bitmap(Bitmap),
 }
@@ -51,7 +56,7 @@ impl Bitmap {
     ///
     /// # Errors
     /// More than 2³² pixels.
-    pub fn to_rle(&self) -> Result<hotcoco::Rle> {
+    pub fn to_rle(&self) -> Result<Rle> {
         let columns = transpose(&self.pixels, self.height, self.width);
         let (height, width) = (to_u32(self.height)?, to_u32(self.width)?);
         hotcoco::mask::encode(&columns, height, width).map_err(|error| {
@@ -60,10 +65,8 @@ impl Bitmap {
     }
 
     /// The pixels that `rle` stands for.
-    pub fn from_rle(rle: &hotcoco::Rle) -> Self {
-        let (height, width) = (rle.h as usize, rle.w as usize);
-        let pixels = transpose(&hotcoco::mask::decode(rle), width, height);
-        Self { height, width, pixels }
+    pub fn from_rle(rle: &Rle) -> Self {
+        rle::decode(rle)
     }
 }
 
@@ -72,6 +75,10 @@ impl InstanceMask {
     pub fn bounding_box(&self) -> Option<[f64; 4]> {
         let polygons = match self {
             InstanceMask::Bitmap(bitmap) => return bitmap.bounding_box(),
+            InstanceMask::Rle(runs) => {
+                let [x, y, width, height] = hotcoco::mask::to_bbox(runs);
+                return (width > 0.0).then_some([x, y, x + width, y + height]);
+            }
             InstanceMask::Polygons(polygons) => polygons,
         };
         let points = polygons.iter().flat_map(|polygon| polygon.chunks_exact(2));
@@ -82,36 +89,42 @@ impl InstanceMask {
         })
     }
 
+    /// (height, width) of its image; polygons do not tell.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        match self {
+            InstanceMask::Polygons(_) => None,
+            InstanceMask::Rle(runs) => Some((runs.h as usize, runs.w as usize)),
+            InstanceMask::Bitmap(bitmap) => Some((bitmap.height, bitmap.width)),
+        }
+    }
+
     /// The pixels of the mask in its image of `(height, width)`; polygons are
     /// rasterised as COCO does it.
     ///
     /// # Errors
-    /// A bitmap of another size.
+    /// A mask of another size.
     pub fn to_bitmap(&self, (height, width): (usize, usize)) -> Result<Bitmap> {
+        if let Some(own) = self.size().filter(|own| *own != (height, width)) {
+            let rule = format!("its image has {height}×{width} pixels");
+            return Err(Error::invalid("a mask", format!("{}×{}", own.0, own.1), rule));
+        }
         match self {
-            InstanceMask::Bitmap(bitmap) if (bitmap.height, bitmap.width) == (height, width) => {
-                Ok(bitmap.clone())
+            InstanceMask::Bitmap(bitmap) => Ok(bitmap.clone()),
+            InstanceMask::Rle(runs) => Ok(Bitmap::from_rle(runs)),
+            InstanceMask::Polygons(polygons) => {
+                Ok(Bitmap::from_rle(&rasterize(polygons, height, width)?))
             }
-            InstanceMask::Bitmap(bitmap) => Err(Error::invalid(
-                "a mask",
-                format!("{}×{}", bitmap.height, bitmap.width),
-                format!("its image has {height}×{width} pixels"),
-            )),
-            InstanceMask::Polygons(polygons) => rasterize(polygons, height, width),
         }
     }
 }
 
 /// The pixels inside any of `polygons`; those with fewer than three corners have
 /// none.
-pub(super) fn rasterize(polygons: &[Vec<f64>], height: usize, width: usize) -> Result<Bitmap> {
+pub(super) fn rasterize(polygons: &[Vec<f64>], height: usize, width: usize) -> Result<Rle> {
     let polygons: Vec<Vec<f64>> =
         polygons.iter().filter(|polygon| polygon.len() >= 6).cloned().collect();
-    let rle =
-        hotcoco::mask::fr_polys(&polygons, to_u32(height)?, to_u32(width)?).map_err(|error| {
-            Error::invalid("a mask", format!("{height}×{width}"), error.to_string())
-        })?;
-    Ok(Bitmap::from_rle(&rle))
+    hotcoco::mask::fr_polys(&polygons, to_u32(height)?, to_u32(width)?)
+        .map_err(|error| Error::invalid("a mask", format!("{height}×{width}"), error.to_string()))
 }
 
 fn to_u32(side: usize) -> Result<u32> {

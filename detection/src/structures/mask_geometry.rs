@@ -5,8 +5,8 @@
 
 use super::mask::rasterize;
 use super::polygon::clip_to_rectangle;
-use super::{Bitmap, InstanceMask};
-use crate::ops::roi_align::{Axis, Precision, Sampling};
+use super::rle::{self, nearest_source};
+use super::{Bitmap, InstanceMask, MaskPatch};
 
 impl InstanceMask {
     /// Mirrored in an image that is `width` pixels wide.
@@ -15,6 +15,7 @@ impl InstanceMask {
             InstanceMask::Polygons(polygons) => {
                 InstanceMask::Polygons(map_points(polygons, |x, y| (width - x, y)))
             }
+            InstanceMask::Rle(runs) => InstanceMask::Rle(rle::flip_horizontal(runs)),
             InstanceMask::Bitmap(bitmap) => {
                 let mut flipped = bitmap.clone();
                 let rows = flipped.pixels.chunks_exact_mut(bitmap.width.max(1));
@@ -25,12 +26,13 @@ impl InstanceMask {
     }
 
     /// Scaled with its image: x times `sx`, y times `sy`; the image then has
-    /// `(height, width)`. A bitmap takes the nearest pixel.
+    /// `(height, width)`. Run lengths and bitmaps take the nearest pixel.
     pub fn scale(&self, sx: f64, sy: f64, (height, width): (usize, usize)) -> Self {
         match self {
             InstanceMask::Polygons(polygons) => {
                 InstanceMask::Polygons(map_points(polygons, |x, y| (x * sx, y * sy)))
             }
+            InstanceMask::Rle(runs) => InstanceMask::Rle(rle::resize_nearest(runs, height, width)),
             InstanceMask::Bitmap(bitmap) => {
                 InstanceMask::Bitmap(bitmap.resize_nearest(height, width))
             }
@@ -39,7 +41,7 @@ impl InstanceMask {
 
     /// What lies in the rectangle of the image from `(left, top)`, `height` ×
     /// `width` pixels, in the rectangle's coordinates. Polygons are cut at its
-    /// edges; those outside vanish. Beyond a bitmap there is nothing.
+    /// edges; those outside vanish. Beyond run lengths and bitmaps there is nothing.
     pub fn crop(&self, left: usize, top: usize, height: usize, width: usize) -> Self {
         match self {
             InstanceMask::Polygons(polygons) => {
@@ -49,6 +51,7 @@ impl InstanceMask {
                     polygons.iter().filter_map(|one| clip_to_rectangle(one, area)).collect();
                 InstanceMask::Polygons(map_points(&inside, |px, py| (px - x, py - y)))
             }
+            InstanceMask::Rle(runs) => InstanceMask::Rle(rle::crop(runs, left, top, height, width)),
             InstanceMask::Bitmap(bitmap) => {
                 InstanceMask::Bitmap(bitmap.crop(left, top, height, width))
             }
@@ -57,7 +60,7 @@ impl InstanceMask {
 
     /// What a mask head has to predict for `area` (x1, y1, x2, y2): `side` × `side`
     /// cells, row by row, 1 inside, 0 outside. Polygons are rasterised in the box's
-    /// frame, bitmaps pooled by RoIAlign and cut at one half (detectron2's
+    /// frame, others pooled by RoIAlign and cut at one half (detectron2's
     /// `PolygonMasks` and `BitMasks`).
     pub fn crop_and_resize(&self, area: [f64; 4], side: usize) -> Vec<f32> {
         match self {
@@ -68,12 +71,10 @@ impl InstanceMask {
                 let (sx, sy) = (ratio(x2 - x1), ratio(y2 - y1));
                 let framed = map_points(polygons, |x, y| ((x - x1) * sx, (y - y1) * sy));
                 let cells = rasterize(&framed, side, side).expect("a head's mask is small");
-                cells.pixels.into_iter().map(f32::from).collect()
+                Bitmap::from_rle(&cells).pixels.into_iter().map(f32::from).collect()
             }
-            InstanceMask::Bitmap(bitmap) => {
-                let cells = bitmap.pool(area, side, true);
-                cells.into_iter().map(|share| f32::from(u8::from(share >= 0.5))).collect()
-            }
+            InstanceMask::Rle(runs) => MaskPatch::of_runs(runs).binary(area, side),
+            InstanceMask::Bitmap(bitmap) => MaskPatch::of_bitmap(bitmap).binary(area, side),
         }
     }
 }
@@ -82,42 +83,14 @@ impl InstanceMask {
 const SHORTEST_SIDE: f64 = 0.1;
 
 impl Bitmap {
-    /// [`InstanceMask::crop_and_resize`] as torchvision does it: RoIAlign without
-    /// the half-pixel shift, its values as they come.
-    pub fn crop_and_resize_soft(&self, area: [f64; 4], side: usize) -> Vec<f32> {
-        self.pool(area, side, false).into_iter().map(|share| share as f32).collect()
-    }
-
-    /// RoIAlign of the pixels in `area`, adaptively sampled; `side` × `side`.
-    fn pool(&self, [x1, y1, x2, y2]: [f64; 4], side: usize, aligned: bool) -> Vec<f64> {
-        // Both references place samples in float32.
-        let sampling = Sampling { scale: 1.0, ratio: 0, aligned, precision: Precision::Single };
-        let vertical = Axis::new(y1, y2, side, self.height, &sampling);
-        let horizontal = Axis::new(x1, x2, side, self.width, &sampling);
-        let mut cells = vec![0.0; side * side];
-        for (bin, cells) in cells.chunks_exact_mut(side.max(1)).enumerate() {
-            for &(y, weight) in vertical.bin(bin) {
-                let row = &self.pixels[y * self.width..][..self.width];
-                for (column, cell) in cells.iter_mut().enumerate() {
-                    let covered = horizontal.bin(column).iter().filter(|&&(x, _)| row[x] != 0);
-                    *cell += weight * covered.map(|&(_, share)| share).sum::<f64>();
-                }
-            }
-        }
-        cells
-    }
-
-    /// Every pixel takes the value of the one that its centre falls into (Pillow's
-    /// and torch's `nearest-exact`).
+    /// Every pixel takes the value of the one that its centre falls into.
     fn resize_nearest(&self, height: usize, width: usize) -> Bitmap {
-        let source = |at: usize, from: usize, to: usize| {
-            (((at as f64 + 0.5) * from as f64 / to as f64) as usize).min(from - 1)
-        };
         if self.pixels.is_empty() {
             return Bitmap::empty(height, width);
         }
-        let columns: Vec<usize> = (0..width).map(|x| source(x, self.width, width)).collect();
-        let row = |y: usize| &self.pixels[source(y, self.height, height) * self.width..];
+        let columns: Vec<usize> =
+            (0..width).map(|x| nearest_source(x, self.width, width)).collect();
+        let row = |y: usize| &self.pixels[nearest_source(y, self.height, height) * self.width..];
         let pixels = (0..height).flat_map(|y| columns.iter().map(move |&x| row(y)[x])).collect();
         Bitmap { height, width, pixels }
     }
@@ -157,19 +130,22 @@ mod tests {
         Bitmap { height, width, pixels: (0..height * width).map(pixel).collect() }
     }
 
-    /// A rectangle (x1, y1, x2, y2) as polygon and, in a 12×16 image, as bitmap.
-    fn both(area: [usize; 4]) -> [InstanceMask; 2] {
+    /// A rectangle (x1, y1, x2, y2) as polygon and, in a 12×16 image, as bitmap and as run
+    /// lengths.
+    fn each(area: [usize; 4]) -> [InstanceMask; 3] {
         let [x1, y1, x2, y2] = area.map(|side| side as f64);
         let inside = |y, x| (area[1]..area[3]).contains(&y) && (area[0]..area[2]).contains(&x);
+        let bitmap = bitmap(12, 16, inside);
         [
             InstanceMask::Polygons(vec![vec![x1, y1, x2, y1, x2, y2, x1, y2]]),
-            InstanceMask::Bitmap(bitmap(12, 16, inside)),
+            InstanceMask::Rle(bitmap.to_rle().unwrap()),
+            InstanceMask::Bitmap(bitmap),
         ]
     }
 
     #[test]
-    fn polygons_and_bitmaps_transform_alike() {
-        for mask in both([3, 2, 8, 7]) {
+    fn all_forms_transform_alike() {
+        for mask in each([3, 2, 8, 7]) {
             assert_eq!(mask.bounding_box(), Some([3.0, 2.0, 8.0, 7.0]));
             assert_eq!(mask.to_bitmap((12, 16)).unwrap().area(), 25);
             let flipped = mask.flip_horizontal(16.0);
@@ -187,9 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bitmap_of_another_size_is_refused() {
-        let message = both([0, 0, 1, 1])[1].to_bitmap((12, 17)).unwrap_err().to_string();
-        assert!(message.contains("12×16") && message.contains("12×17"), "{message}");
+    fn a_mask_of_another_size_is_refused() {
+        let [polygons, others @ ..] = each([0, 0, 1, 1]);
+        assert_eq!(polygons.to_bitmap((12, 17)).unwrap().area(), 1);
+        for mask in others {
+            let message = mask.to_bitmap((12, 17)).unwrap_err().to_string();
+            assert!(message.contains("12×16") && message.contains("12×17"), "{message}");
+        }
     }
 
     #[test]
@@ -202,14 +182,6 @@ mod tests {
         let full = InstanceMask::Bitmap(bitmap(4, 4, |_, _| true));
         assert_eq!(full.crop_and_resize([1.0, 1.0, 1.0, 1.0], 2), [0.0; 4]);
         assert_eq!(full.crop_and_resize([9.0, 9.0, 12.0, 12.0], 2), [0.0; 4]);
-    }
-
-    #[test]
-    fn soft_targets_by_hand() {
-        let left = bitmap(4, 4, |_, x| x < 2);
-        // Without the half-pixel shift a sample at x = 1.5 lies between the columns
-        // 1 and 2.
-        assert_eq!(left.crop_and_resize_soft([0.0, 0.0, 2.0, 2.0], 2), [1.0, 0.5, 1.0, 0.5]);
     }
 
     proptest! {

@@ -17,7 +17,7 @@ pub fn finish(trainer: &mut Trainer, run: &RunDir, report: Option<&Report>) -> R
     let export = folder.join("export");
     std::fs::create_dir_all(&export)
         .with_context(|| format!("cannot make {}", export.display()))?;
-    let weights = export.join(format!("{}.pth", trainer.config.detector));
+    let weights = export.join(format!("{}.pth", trainer.detector.model.config().name()));
     trainer.with_averages(|trainer| {
         let detector = &trainer.detector;
         if detector.plugin {

@@ -31,6 +31,7 @@ pub fn validate(
         renew_statistics(trainer, loader)?;
         trainer.settle_statistics()?;
         let report = score(trainer, validation)?;
+        log.left_out_of_validation(validation.corrupt_files())?;
         let Some((report, run)) = report.as_ref().zip(files.folder()) else { return Ok(None) };
         record(step, report, log)?;
         if let Some(sheet) = pictures(trainer, validation, step)? {
@@ -94,7 +95,8 @@ fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
     })
 }
 
-/// The figures, on rank 0: all processes detect in their images, rank 0 scores.
+/// The figures, on rank 0: all processes detect in their images, rank 0 scores. Images that cannot
+/// be read, of which the loader allows a share, are not among those scored.
 fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Option<Report>> {
     let world = &trainer.world;
     let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
@@ -105,6 +107,7 @@ fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Option<Repor
     if world.is_alone() {
         let mut evaluator = evaluator(trainer, validation)?;
         detect(&mut |found| evaluator.add(found.image_id, found.detections))?;
+        evaluator.leave_out_rest();
         return Ok(Some(evaluator.finish()?.report));
     }
     let mut own = Vec::new();
@@ -121,6 +124,7 @@ fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Option<Repor
     for found in all.into_iter().flatten() {
         evaluator.add(found.image_id, found.detections)?;
     }
+    evaluator.leave_out_rest();
     Ok(Some(evaluator.finish()?.report))
 }
 

@@ -81,7 +81,8 @@ pub struct RunLog {
     behind: Option<Measured>,
     window: Window,
     last: Step,
-    reported_corrupt: HashSet<String>,
+    /// Name and reason of files that can't be used, among those of training and of validation.
+    unusable: [BTreeMap<String, String>; 2],
     reported_slow: HashSet<usize>,
 }
 
@@ -152,7 +153,7 @@ impl RunLog {
             behind: None,
             window: Window::new(),
             last: Step::default(),
-            reported_corrupt: HashSet::new(),
+            unusable: Default::default(),
             reported_slow: HashSet::new(),
         })
     }
@@ -295,25 +296,38 @@ impl RunLog {
         }
     }
 
-    /// Names files that newly proved unreadable on any process, and lists all in the run.
+    /// Names training files that newly proved unreadable on any process, and lists all in the run.
     ///
     /// # Errors
     /// [`crate::Error::Io`], [`crate::Error::Distributed`].
     pub fn corrupt(&mut self, corrupt: &CorruptFiles) -> Result<()> {
+        self.list_unusable(0, corrupt, "skipped")
+    }
+
+    /// As [`RunLog::corrupt`], for files that the scores of a validation are without.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
+    pub fn left_out_of_validation(&mut self, corrupt: &CorruptFiles) -> Result<()> {
+        self.list_unusable(1, corrupt, "left out of validation:")
+    }
+
+    fn list_unusable(&mut self, kind: usize, corrupt: &CorruptFiles, what: &str) -> Result<()> {
         let report: BTreeMap<String, String> =
             self.world.gather(&corrupt.report())?.into_iter().flatten().collect();
         let Some(output) = &mut self.output else { return Ok(()) };
-        if report.len() <= self.reported_corrupt.len() {
+        if report.len() <= self.unusable[kind].len() {
             return Ok(());
         }
-        let lines: String = report.iter().map(|(name, why)| format!("{name}\t{why}\n")).collect();
-        write_file(&output.corrupt_list, lines.as_bytes())?;
         for (name, why) in &report {
-            if self.reported_corrupt.insert(name.clone()) {
-                output.progress.note(&format!("skipped {name}: {why}"));
+            if !self.unusable[kind].contains_key(name) {
+                output.progress.note(&format!("{what} {name}: {why}"));
             }
         }
-        Ok(())
+        self.unusable[kind] = report;
+        let all = self.unusable.iter().flatten();
+        let lines: String = all.map(|(name, why)| format!("{name}\t{why}\n")).collect();
+        Ok(write_file(&output.corrupt_list, lines.as_bytes())?)
     }
 
     /// Ends the work between two steps, which rates leave out.

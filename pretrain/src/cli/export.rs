@@ -8,7 +8,8 @@ use backbone::weights::TimmConfig;
 use clap::Args;
 pub use engine::export::ExportFormat;
 use engine::export::decimals;
-use engine::run_dir::shown;
+use engine::outputs::Inputs;
+use engine::run_dir::{in_run, shown};
 
 use crate::config::TrainConfig;
 use crate::saved::Saved;
@@ -68,6 +69,9 @@ pub fn run(args: ExportArgs) -> Result<()> {
         };
         folder.join(format!("{}{}", model.name, args.format.suffix()))
     });
+    let inputs = Inputs::new([in_run(&args.checkpoint)?]);
+    inputs.spare(&output)?;
+    inputs.spare(&output.join("model.safetensors"))?;
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;

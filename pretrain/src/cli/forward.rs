@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 use crate::saved::Saved;
 use crate::spark::{Execution, denormalise};
 use engine::device::parse_device;
+use engine::outputs::Inputs;
 use engine::run_dir::shown;
 
 const EXAMPLES: &str = "\
@@ -70,6 +71,7 @@ enum Dtype {
 /// # Errors
 /// Files that cannot be read or do not fit together.
 pub fn run(args: ForwardArgs) -> Result<()> {
+    Inputs::new([&args.batch, &args.weights]).spare(&args.out)?;
     let device = parse_device(&args.device)?;
     let kind = if args.dtype == Dtype::Float64 { Kind::Double } else { Kind::Float };
     let batch = weights::read(&args.batch)?;

@@ -9,6 +9,7 @@ use clap::Args;
 use engine::checkpoint::write_file;
 use engine::data::{Evaluate, Image, Interpolation, Transform, decode};
 use engine::device::parse_device;
+use engine::outputs::Inputs;
 use engine::rng::Rng;
 use engine::run_dir::shown;
 use tch::{Device, Kind, Tensor};
@@ -69,6 +70,11 @@ pub struct ReconstructArgs {
 /// # Errors
 /// Files that cannot be read, weights without decoder, sizes that do not fit.
 pub fn run(args: ReconstructArgs) -> Result<()> {
+    let inputs = Inputs::new(args.images.iter().chain([&args.checkpoint]));
+    [Some(&args.output), args.tensors.as_ref()]
+        .into_iter()
+        .flatten()
+        .try_for_each(|output| inputs.spare(output))?;
     let device = parse_device(&args.device)?;
     let saved = Saved::open(&args.checkpoint)?;
     let model = saved.model(args.model.as_deref())?;

@@ -69,6 +69,17 @@ impl ModelConfig {
         Self { backbone: name.into(), ..self }
     }
 
+    /// What the detector is called in the names of files: `mask_rcnn_resnet18`, or
+    /// `faster_rcnn_resnet18` without mask branch; torchvision's say so.
+    pub fn name(&self) -> String {
+        let detector = if self.mask_head.is_some() { "mask_rcnn" } else { "faster_rcnn" };
+        let theirs = match self.classes {
+            ClassLayout::BackgroundLast => "",
+            ClassLayout::BackgroundFirst => "_torchvision",
+        };
+        format!("{detector}_{}{theirs}", self.backbone)
+    }
+
     /// Whose names the backbone's parameters bear; a network that isn't
     /// registered keeps its own.
     pub fn family(&self) -> Family {

@@ -204,6 +204,15 @@ mod tests {
     }
 
     #[test]
+    fn files_are_called_by_what_they_hold() {
+        let small = ModelConfig::mask_rcnn_resnet50().with_backbone("resnet18");
+        assert_eq!(small.name(), "mask_rcnn_resnet18");
+        let boxes = ModelConfig { mask_head: None, ..ModelConfig::mask_rcnn_torchvision() };
+        assert_eq!(boxes.name(), "faster_rcnn_resnet50_torchvision");
+        assert_eq!(ModelConfig::mask_rcnn_convnext_base().name(), "mask_rcnn_convnext_base");
+    }
+
+    #[test]
     fn broken_settings_are_named() {
         let broken = |change: fn(&mut ModelConfig)| {
             let mut config = ModelConfig::mask_rcnn_resnet50().small();

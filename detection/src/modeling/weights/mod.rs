@@ -136,6 +136,7 @@ pub fn read_detector(
             .map(|(name, tensor)| (torchvision::modern(&name).unwrap_or(name), tensor))
             .collect();
     }
+    check_branches(&file, config)?;
     let mut target = named(store, config, found)?;
     if options.without_predictors {
         let predictors: Vec<String> = store
@@ -214,12 +215,28 @@ fn naming_of(file: &WeightFile) -> Result<Naming> {
     }
 }
 
+/// A model that predicts masks can't be filled from one that doesn't.
+fn check_branches(file: &WeightFile, config: &ModelConfig) -> Result<()> {
+    let has = |part: &str| file.tensors.keys().any(|name| name.contains(part));
+    let masks = ["mask_head.", "mask_predictor."].iter().any(|part| has(part));
+    if masks || config.mask_head.is_none() || !has("box_predictor.") {
+        return Ok(());
+    }
+    let problem = "a Faster R-CNN: it predicts boxes and has no mask branch, but the model has one; \
+                   give --masks false for boxes alone";
+    Err(Error::format(&file.path, problem))
+}
+
 /// The file's outputs must be the model's: as many classes, in the same order.
 fn check_classes(file: &WeightFile, config: &ModelConfig, found: Naming) -> Result<()> {
     if found != naming(config) {
+        let preset = match found {
+            Naming::Torchvision => "--preset mask_rcnn_torchvision",
+            _ => "another preset than mask_rcnn_torchvision",
+        };
         let problem = format!(
-            "a detector of {found}, and the model's outputs are in {}'s order: build the model \
-             with the preset of {found}, or load it without the predictors",
+            "a detector of {found}, and the model's outputs are in {}'s order: use {preset}; in \
+             training, --new-classes takes all but these outputs",
             naming(config)
         );
         return Err(Error::format(&file.path, problem));
@@ -229,8 +246,8 @@ fn check_classes(file: &WeightFile, config: &ModelConfig, found: Naming) -> Resu
     match classes {
         Some(classes) if classes != config.num_classes => {
             let problem = format!(
-                "a detector of {classes} classes, and the model has {}: build the model with \
-                 {classes}, or load the file without the predictors to learn the model's classes",
+                "a detector of {classes} classes, and the model has {}: --new-classes learns the \
+                 model's from the rest of the file",
                 config.num_classes
             );
             Err(Error::format(&file.path, problem))
