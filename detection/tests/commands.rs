@@ -293,6 +293,85 @@ fn starts_from_weights(work: &Workplace) {
     assert!(section("boxes")[norm].equal(&Tensor::zeros([64], tch::kind::FLOAT_CPU)));
 }
 
+/// Changes both annotation files of the demo data.
+fn change(work: &Workplace, change: impl Fn(&mut Value)) {
+    for part in ["train", "val"] {
+        let name = format!("demo/annotations/instances_{part}.json");
+        let mut file = json(work, &name);
+        change(&mut file);
+        std::fs::write(work.path(&name), file.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn boxes_without_masks_make_a_detector_of_boxes() {
+    let work = Workplace::with_data(3);
+    change(&work, |file| {
+        for object in file["annotations"].as_array_mut().unwrap() {
+            object.as_object_mut().unwrap().remove("segmentation");
+        }
+    });
+    let once = ["--epochs", "1"];
+    work.train("none", &once).refused(&["instances_train.json", "--masks false"]);
+    let told = work.train("run", &[&once, ["--masks", "false"].as_slice()].concat()).succeeded();
+    assert!(!told.err.contains("note:"), "{}", told.err);
+    let told = work.run(&["evaluate", "--weights", "run", "--output", "scores"]).succeeded();
+    assert!(told.out.contains("bbox") && !told.out.contains("segm"), "{}", told.out);
+    let arguments = ["predict", "--weights", "run", "--score-threshold", "0.06"];
+    work.run(&[arguments.as_slice(), &["--output", "found", "demo/val"]].concat()).succeeded();
+    let arguments = ["evaluate", "--results", "scores/results.bbox.json"];
+    let more = ["--annotations", "demo/annotations/instances_val.json", "--output", "again"];
+    work.run(&[arguments.as_slice(), &more].concat()).succeeded();
+    assert_eq!(json(&work, "again/report.json"), json(&work, "scores/report.json"));
+    let found = json(&work, "found/predictions.json");
+    assert!(found["annotations"][0].get("segmentation").is_none(), "{found}");
+}
+
+#[test]
+fn other_peoples_annotations_train_and_score() {
+    let work = Workplace::with_data(3);
+    // As exporters have them: texts for ids, further fields, and one object without a mask.
+    change(&work, |file| {
+        file["info"] = serde_json::json!({"year": "2024", "version": 3});
+        file["annotations"][0]["segmentation"] = Value::Null;
+        for (list, field) in [("images", "id"), ("annotations", "image_id")] {
+            for record in file[list].as_array_mut().unwrap() {
+                record[field] = format!("image {}", record[field]).into();
+                record["date_captured"] = 0.into();
+            }
+        }
+    });
+    // The classes of the validation data have other ids, in another order.
+    let name = "demo/annotations/instances_val.json";
+    let mut val = json(&work, name);
+    for (list, field) in [("categories", "id"), ("annotations", "category_id")] {
+        for record in val[list].as_array_mut().unwrap() {
+            record[field] = (10 - record[field].as_i64().unwrap()).into();
+        }
+    }
+    std::fs::write(work.path(name), val.to_string()).unwrap();
+
+    let told = work.train("run", &["--epochs", "1"]).succeeded();
+    let note = "instances_val.json: 1 objects without a mask are left out of mask AP: annotation 1";
+    assert_says(&told.err, &[note, "segm AP"]);
+    let most = ["--max-detections", "300"];
+    let arguments = ["evaluate", "--weights", "run", "--output", "scores"];
+    let told = work.run(&[arguments.as_slice(), &most].concat()).succeeded();
+    assert_says(&told.out, &["maxDets=300", "segm AR300"]);
+    assert_says(&told.err, &["left out of mask AP"]);
+    let results = json(&work, "scores/results.bbox.json");
+    assert!(results[0]["image_id"].as_str().unwrap().starts_with("image "), "{results}");
+    for kind in ["bbox", "segm"] {
+        let results = format!("scores/results.{kind}.json");
+        let arguments = ["evaluate", "--results", &results, "--annotations", name];
+        let more = [&most, ["--output", "again"].as_slice()].concat();
+        work.run(&[arguments.as_slice(), &more].concat()).succeeded();
+        assert_eq!(json(&work, "again/report.json")[kind], json(&work, "scores/report.json")[kind]);
+    }
+    work.run(&[arguments.as_slice(), &["--max-detections", "5"]].concat())
+        .refused(&["max-detections is 5, but"]);
+}
+
 #[test]
 fn data_is_made_and_checked() {
     let work = Workplace::with_data(3);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use detection::data::Share;
 use detection::data::{
-    CheckOptions, CocoDataset, DetectionLoader, Severity, TrainLoaderOptions, TrainTransform, check,
+    CheckOptions, CocoDataset, DetectionLoader, Id, Severity, TrainLoaderOptions, TrainTransform,
+    check,
 };
 use detection::structures::InstanceMask;
 use engine::data::LoaderOptions;
@@ -64,7 +65,8 @@ fn reads_classes_boxes_and_every_kind_of_mask() {
     let (_folder, path) = folder(&small());
     let dataset = CocoDataset::open(&path, None).unwrap();
     assert_eq!(dataset.names(), ["ape", "zebra"]);
-    assert_eq!((dataset.class(90), dataset.class(4), dataset.class(5)), (Some(1), Some(0), None));
+    let classes = [90u64, 4, 5].map(|id| dataset.class(id));
+    assert_eq!(classes, [Some(1), Some(0), None]);
     assert_eq!(dataset.warnings(), Vec::<String>::new());
     assert_eq!((dataset.object_count(0), dataset.object_count(1)), (2, 0));
 
@@ -104,18 +106,33 @@ fn finds_the_images_beside_the_annotations() {
 
 #[test]
 fn refuses_files_that_cannot_be_used() {
-    let cases: [(Value, &str); 8] = [
+    let without = |field: &'static str| {
+        changed(move |v| {
+            for image in v["images"].as_array_mut().unwrap() {
+                image[field] = Value::Null;
+            }
+        })
+    };
+    let cases: [(Value, &str); 16] = [
         (changed(|v| v["images"] = json!([])), "1 file without a record in `images`"),
         (changed(|v| v["categories"] = json!([])), "1 file without a record in `categories`"),
         (changed(|v| v["images"][1]["id"] = 7.into()), "1 image ids are used twice: image 7"),
         (changed(|v| v["categories"][1]["id"] = 90.into()), "category ids are used twice"),
-        (changed(|v| v["images"][0]["width"] = 0.into()), "lack a width or height: image 7"),
+        (without("width"), "2 images lack a width or height and are left out: image 7, image 3"),
+        (without("file_name"), "lack a file_name"),
         (
             changed(|v| v["annotations"][2]["category_id"] = 5.into()),
             "1 annotations have a category_id that is not in `categories`: annotation 3 (category 5)",
         ),
-        (changed(|v| v["images"][0]["id"] = "seven".into()), "not an annotation file in COCO's"),
-        (changed(|v| v["images"][0]["file_name"] = "".into()), "lack a file_name"),
+        (changed(|v| v["images"] = json!({"7": {}})), "expected a list of images"),
+        (json!([{"image_id": 1, "score": 1}]), "`detect evaluate --results`"),
+        (json!([{"image_id": 1, "bbox": []}]), "a list of annotations alone"),
+        (json!([1, 2]), "it is a list of 2"),
+        (json!({"a.jpg123": {"filename": "a.jpg", "regions": []}}), "labels of VIA"),
+        (json!({"version": "5", "shapes": [], "imagePath": "a.jpg"}), "LabelMe"),
+        (json!({"nc": 2, "names": ["a", "b"]}), "YOLO"),
+        (json!({"pictures": [], "boxes": []}), "it has boxes, pictures"),
+        (json!("text"), "not an annotation file in COCO's format"),
     ];
     for (annotations, expected) in cases {
         let message = message(&annotations);
@@ -161,14 +178,28 @@ fn objects_that_cannot_be_used_are_counted_and_left_out() {
 }
 
 #[test]
-fn classes_of_two_files_are_compared() {
+fn classes_of_two_files_are_matched_by_name() {
     let (_one, path) = folder(&small());
     let dataset = CocoDataset::open(&path, None).unwrap();
-    let (_two, path) = folder(&changed(|v| v["categories"][1]["name"] = "bee".into()));
-    let other = CocoDataset::open(&path, None).unwrap();
-    dataset.require_same_classes(&dataset).unwrap();
-    let error = dataset.require_same_classes(&other).unwrap_err().to_string();
-    assert!(error.contains("category 4 \"bee\" in place of 4 \"ape\""), "{error}");
+    let compare = |change: fn(&mut Value)| {
+        let (_two, path) = folder(&changed(|v| {
+            v["annotations"] = json!([]);
+            change(v);
+        }));
+        let other = CocoDataset::open(&path, None).unwrap();
+        dataset.require_same_classes(&other).map_err(|error| error.to_string())
+    };
+    assert_eq!(compare(|_| ()).unwrap(), [0, 1]);
+    assert_eq!(compare(|v| v["categories"][1]["id"] = 11.into()).unwrap(), [0, 1]);
+    // Zebra, 90, comes first if the ape is 91.
+    assert_eq!(compare(|v| v["categories"][1]["id"] = 91.into()).unwrap(), [1, 0]);
+    assert_eq!(compare(|v| v["categories"][1]["id"] = "ape".into()).unwrap(), [1, 0]);
+    let error = compare(|v| v["categories"][1]["name"] = "bee".into()).unwrap_err();
+    assert!(error.ends_with("it lacks \"ape\"; it has \"bee\" besides"), "{error}");
+    let error = compare(|v| v["categories"][1]["name"] = "zebra".into()).unwrap_err();
+    assert!(error.ends_with("it lacks \"ape\""), "{error}");
+    let error = compare(|v| v["categories"].as_array_mut().unwrap().truncate(1)).unwrap_err();
+    assert!(error.ends_with("it lacks \"ape\""), "{error}");
 }
 
 #[test]
@@ -180,6 +211,44 @@ fn a_data_set_without_objects_cannot_be_trained_on() {
         TrainLoaderOptions { batch_size: 4, share: Share::ALL, seed: 9, keep_empty: true, loader };
     let refused = DetectionLoader::training(dataset, TrainTransform::detectron2(), &options);
     assert!(refused.err().unwrap().to_string().contains("no image has an object"));
+}
+
+#[test]
+fn boxes_alone_do_for_a_detector_of_boxes() {
+    let missing = |object: &mut Value| drop(object.as_object_mut().unwrap().remove("segmentation"));
+    let cases: [fn(&mut Value); 4] = [
+        missing,
+        |object| object["segmentation"] = Value::Null,
+        |object| object["segmentation"] = json!([]),
+        |object| object["segmentation"] = json!([[]]),
+    ];
+    for change in cases {
+        let (_folder, path) = folder(&changed(|v| {
+            v["annotations"].as_array_mut().unwrap().iter_mut().for_each(change);
+        }));
+        let dataset = CocoDataset::open_boxes(&path, None).unwrap();
+        assert_eq!(dataset.warnings(), Vec::<String>::new());
+        let objects = dataset.objects(0).unwrap();
+        assert_eq!(objects.boxes, [[5.0, 5.0, 15.0, 15.0], [1.0, 0.0, 3.0, 30.0]]);
+        // What a crop leaves of them are the boxes cut, as detectron2 has it without masks.
+        let mut cropped = objects.clone();
+        cropped.crop(engine::data::CropBox { left: 2, top: 7, height: 20, width: 20 });
+        assert_eq!(cropped.boxes, [[3.0, 0.0, 13.0, 8.0], [0.0, 0.0, 1.0, 20.0]]);
+
+        let dataset = Arc::new(CocoDataset::open(&path, None).unwrap());
+        assert_eq!(dataset.findings()[0].code, "no_mask");
+        let loader = LoaderOptions { threads: 1, prefetch: 1, max_corrupt: 0.0 };
+        let options = TrainLoaderOptions {
+            batch_size: 1,
+            share: Share::ALL,
+            seed: 9,
+            keep_empty: false,
+            loader,
+        };
+        let refused = DetectionLoader::training(dataset, TrainTransform::detectron2(), &options);
+        let message = refused.err().unwrap().to_string();
+        assert!(message.contains("none of its 3 objects has a mask: --masks false"), "{message}");
+    }
 }
 
 #[test]
@@ -196,20 +265,23 @@ fn a_report_counts_and_finds() {
     }));
     let report = check(&path, None, &CheckOptions { read_images: true, threads: 2 }).unwrap();
     assert!(!report.is_usable());
-    assert_eq!((report.images, report.objects, report.crowds, report.trainable), (3, 4, 2, 1));
+    assert_eq!((report.images, report.objects, report.crowds, report.trainable), (3, 4, 1, 1));
     assert_eq!((report.empty_images, report.missing_files), (2, 1));
-    assert_eq!((report.small, report.medium, report.large), (2, 0, 0));
-    assert_eq!(report.aspect_ratios, [1, 0, 0, 1, 0, 0]);
-    assert_eq!(report.masks, [1, 1, 0]);
+    assert_eq!((report.small, report.medium, report.large), (1, 0, 0));
+    assert_eq!(report.aspect_ratios, [1, 0, 0, 0, 0, 0]);
+    assert_eq!(report.masks, [0, 1, 0]);
     let ape = &report.classes[0];
-    assert_eq!((ape.name.as_str(), ape.id, ape.objects, ape.crowds), ("ape", 4, 1, 2));
+    assert_eq!(
+        (ape.name.as_str(), ape.id.clone(), ape.objects, ape.crowds),
+        ("ape", Id::from(4u64), 1, 1)
+    );
     let found = |code: &str| {
         let finding = report.findings.iter().find(|finding| finding.code == code);
         finding.unwrap_or_else(|| panic!("{code} is not in {:?}", report.findings)).clone()
     };
     assert_eq!(found("unknown_category").severity, Severity::Error);
     assert_eq!(found("missing_file").examples, ["gone.png"]);
-    assert_eq!(found("duplicate_annotation_id").examples, ["annotation 3"]);
+    assert_eq!(found("repeated_record").examples, ["annotation 3"]);
     assert!(found("unreadable_file").examples[0].contains("its record says 31×40"));
     let text = report.to_string();
     assert!(text.contains("error: 1 annotations have a category_id"), "{text}");

@@ -1,8 +1,8 @@
 //! Evaluation on cases that can be reckoned by hand, and its errors.
 
 use std::fs;
-use std::sync::Arc;
 
+use detection::data::GroundTruth;
 use detection::evaluation::{
     AnalysisOptions, CocoEvaluator, Detection, ErrorKind, Evaluation, EvaluatorOptions,
     ImageDetections, Kind, Report, RleMask, analyse, category_ids, category_names, results,
@@ -42,21 +42,21 @@ fn dataset(images: &[u64], objects: &[Value]) -> Value {
     })
 }
 
-fn coco(dataset: Value) -> Arc<COCO> {
-    Arc::new(COCO::from_dataset(serde_json::from_value(dataset).unwrap()))
+fn coco(dataset: Value) -> GroundTruth {
+    COCO::from_dataset(serde_json::from_value(dataset).unwrap()).into()
 }
 
 /// A cat at the left of image 1, a dog in the middle of images 1 and 2.
 const CAT: [f64; 4] = [0.0, 0.0, 20.0, 20.0];
 const DOG: [f64; 4] = [40.0, 40.0, 40.0, 40.0];
 
-fn two_images() -> Arc<COCO> {
+fn two_images() -> GroundTruth {
     let objects = [object(1, 1, 4, CAT), object(2, 1, 9, DOG), object(3, 2, 9, DOG)];
     coco(dataset(&[1, 2], &objects))
 }
 
 fn evaluate(
-    truth: &Arc<COCO>,
+    truth: &GroundTruth,
     options: EvaluatorOptions,
     images: Vec<(u64, Vec<Detection>)>,
 ) -> Evaluation {
@@ -109,11 +109,11 @@ fn figures_are_those_reckoned_by_hand() {
         near(figures.ap_large, -1.0);
         // With one detection a class, the dog where nothing is takes the place.
         near(figures.ar1, 0.5);
-        near(figures.ar100, (1.0 + 0.5 * 0.6) / 2.0);
+        near(figures.ar_all, (1.0 + 0.5 * 0.6) / 2.0);
         near(section.classes[0].ap, 1.0);
         near(section.classes[1].ap, 0.6 * dog);
         near(section.classes[1].ap50, dog);
-        near(section.classes[1].ar100, 0.3);
+        near(section.classes[1].ar_all, 0.3);
         let curves = evaluation.precision_recall(kind, 0).unwrap();
         near(curves.average_precision(1).unwrap(), dog);
         near(curves.mean().unwrap()[50], 0.75);
@@ -175,7 +175,7 @@ fn many_images_in_any_order_are_kept_in_order() {
         ids.iter().rev().step_by(2).map(|id| (*id, vec![found(0, 0.5, CAT)])).collect();
     let evaluation = evaluate(&truth, options, images);
     let figures = evaluation.report.segm.unwrap().figures;
-    assert_eq!((evaluation.report.images, figures.ar100), (300, 0.5));
+    assert_eq!((evaluation.report.images, figures.ar_all), (300, 0.5));
     let kept = evaluation.detections.unwrap();
     assert_eq!(kept.len(), 150);
     assert!(kept.is_sorted_by_key(|image| image.image_id));
@@ -198,7 +198,7 @@ fn what_cannot_be_scored_is_refused() {
     );
     let message = refuse(1, Detection { score: f64::NAN, ..good.clone() });
     assert!(message.contains("score of a detection in image 1 is NaN"), "{message}");
-    for bbox in [[0.0, 0.0, -1.0, 1.0], [0.0, f64::INFINITY, 1.0, 1.0]] {
+    for bbox in [[0.0, f64::NAN, 1.0, 1.0], [0.0, f64::INFINITY, 1.0, 1.0]] {
         let message = refuse(1, Detection { bbox, ..good.clone() });
         assert!(message.starts_with("box of a detection in image 1 is ["), "{message}");
     }
@@ -221,12 +221,12 @@ fn ground_truth_that_cannot_be_scored_is_refused() {
     };
     let mut boxes = dataset(&[1], &[object(5, 1, 4, CAT)]);
     boxes["annotations"][0]["segmentation"] = Value::Null;
-    let message = refuse(boxes.clone());
-    assert!(message.contains("segmentation of annotation 5 is missing"), "{message}");
-    let options = EvaluatorOptions { kinds: vec![Kind::Bbox], ..EvaluatorOptions::default() };
-    let found = vec![(1, vec![Detection { mask: None, ..found(0, 0.5, CAT) }])];
-    let report = evaluate(&coco(boxes), options, found).report;
-    assert!(is_one(report.bbox.unwrap().figures.ap) && report.segm.is_none());
+    let masks = EvaluatorOptions { kinds: vec![Kind::Segm], ..EvaluatorOptions::default() };
+    let message = CocoEvaluator::new(coco(boxes), masks).err().unwrap().to_string();
+    assert!(message.contains("number of objects with a mask is 0"), "{message}");
+    let few = EvaluatorOptions { max_detections: 10, ..EvaluatorOptions::default() };
+    let message = CocoEvaluator::new(two_images(), few).err().unwrap().to_string();
+    assert!(message.starts_with("max-detections is 10, but"), "{message}");
 
     let mut unsized_image = dataset(&[1], &[]);
     unsized_image["images"][0]["height"] = json!(0);
@@ -235,6 +235,46 @@ fn ground_truth_that_cannot_be_scored_is_refused() {
     let mut nameless = dataset(&[1], &[]);
     nameless["categories"] = json!([]);
     assert!(refuse(nameless).contains("number of categories in the ground truth is 0"));
+}
+
+#[test]
+fn objects_without_a_mask_are_left_out_of_mask_ap_alone() {
+    // The dog of image 2 has none: of boxes half the dogs are found, of masks all.
+    let objects = [object(1, 1, 4, CAT), object(2, 1, 9, DOG), object(3, 2, 9, DOG)];
+    let mut some = dataset(&[1, 2], &objects);
+    some["annotations"][2]["segmentation"] = Value::Null;
+    let truth = coco(some.clone());
+    let evaluator = CocoEvaluator::new(&truth, EvaluatorOptions::default()).unwrap();
+    let note = "1 objects without a mask are left out of mask AP: annotation 3";
+    assert_eq!(evaluator.notes(), [note]);
+    let found = vec![(1, vec![found(0, 0.9, CAT), found(1, 0.8, DOG)])];
+    let report = evaluate(&truth, EvaluatorOptions::default(), found.clone()).report;
+    let recalls = report.sections().map(|(_, section)| section.figures.ar_all);
+    assert_eq!(recalls.collect::<Vec<_>>(), [0.75, 1.0]);
+
+    // Without any mask there are no figures of masks.
+    for object in some["annotations"].as_array_mut().unwrap() {
+        object["segmentation"] = Value::Null;
+    }
+    let truth = coco(some);
+    let evaluator = CocoEvaluator::new(&truth, EvaluatorOptions::default()).unwrap();
+    assert_eq!(evaluator.notes(), ["none of the 3 objects has a mask: boxes alone are scored"]);
+    let report = evaluate(&truth, EvaluatorOptions::default(), found).report;
+    assert!(report.bbox.is_some() && report.segm.is_none());
+    assert!(!report.to_string().contains("segm"), "{report}");
+}
+
+#[test]
+fn figures_are_called_after_the_detections_that_count() {
+    let truth = two_images();
+    let options = EvaluatorOptions { max_detections: 300, ..EvaluatorOptions::default() };
+    let report = evaluate(&truth, options, vec![(1, vec![found(0, 0.9, CAT)])]).report;
+    let json = serde_json::to_value(&report).unwrap();
+    assert!(json["bbox"]["AR300"].is_number() && json["bbox"]["AR100"].is_null(), "{json}");
+    assert!(json["bbox"]["classes"][0]["AR300"].is_number(), "{json}");
+    assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+    assert_eq!(report.to_string().matches("maxDets=300 ]").count(), 20);
+    assert!(report.class_table().contains("bbox AR300"), "{}", report.class_table());
 }
 
 #[test]
@@ -288,9 +328,8 @@ fn files_come_back_as_they_were_written() {
     let bbox = [0.1, 0.2, 0.3, 0.7];
     let detections = vec![found(1, 1.0 / 3.0, bbox), found(0, 0.5, CAT)];
     let images = vec![ImageDetections { image_id: 2, detections }];
-    let ids = category_ids(&truth);
 
-    results::write(&path, Kind::Bbox, &images, &ids).unwrap();
+    results::write(&path, Kind::Bbox, &images, &truth).unwrap();
     let read = results::read(&path, &truth).unwrap();
     assert_eq!(read.kinds, [Kind::Bbox]);
     let mut boxes = images.clone();
@@ -299,7 +338,7 @@ fn files_come_back_as_they_were_written() {
     let json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(json[0], json!({"image_id": 2, "category_id": 9, "bbox": bbox, "score": 1.0 / 3.0}));
 
-    results::write(&path, Kind::Segm, &images, &ids).unwrap();
+    results::write(&path, Kind::Segm, &images, &truth).unwrap();
     let read = results::read(&path, &truth).unwrap();
     assert_eq!(read.kinds, [Kind::Segm]);
     assert_eq!(read.images[0].detections[1], found(0, 0.5, CAT));
@@ -309,49 +348,118 @@ fn files_come_back_as_they_were_written() {
 
     // A failure leaves the file as it was.
     let before = fs::read(&path).unwrap();
-    assert!(results::write(&path, Kind::Bbox, &images, &ids[..1]).is_err());
-    assert!(results::write(&path, Kind::Segm, &boxes, &ids).is_err());
+    assert!(results::write(&path, Kind::Segm, &boxes, &truth).is_err());
     assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     assert!(
-        results::write(&folder.path().join("no/such.json"), Kind::Bbox, &images, &ids).is_err()
+        results::write(&folder.path().join("no/such.json"), Kind::Bbox, &images, &truth).is_err()
     );
 }
 
-#[test]
-fn broken_files_are_refused_by_entry() {
-    let truth = two_images();
+/// What is read of `content`, or why it is refused.
+fn read_results(truth: &GroundTruth, content: &str) -> Result<results::Results, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("results.json");
-    let refuse = |content: String| {
-        fs::write(&path, content).unwrap();
-        let message = results::read(&path, &truth).unwrap_err().to_string();
+    fs::write(&path, content).unwrap();
+    results::read(&path, truth).map_err(|error| {
+        let message = error.to_string();
         message.strip_prefix(&format!("{}: ", path.display())).expect(&message).to_owned()
-    };
-    let entry = json!({"image_id": 1, "category_id": 4, "bbox": [0, 0, 1, 1], "score": 0.5});
-    let with = |key: &str, value: Value| {
-        let mut bad = entry.clone();
-        bad[key] = value;
-        json!([entry, bad]).to_string()
-    };
-    assert!(refuse("[{".into()).starts_with("it is not a list of COCO results: EOF"));
-    assert!(refuse("{}".into()).starts_with("it is not a list of COCO results: "));
-    assert!(refuse(with("score", json!("high"))).contains("not a list of COCO results"));
-    let message = refuse(with("image_id", json!(3)));
+    })
+}
+
+fn entry() -> Value {
+    json!({"image_id": 1, "category_id": 4, "bbox": [0, 0, 1, 1], "score": 0.5})
+}
+
+fn entry_with(key: &str, value: Value) -> Value {
+    let mut entry = entry();
+    entry[key] = value;
+    entry
+}
+
+#[test]
+fn files_that_hold_no_results_are_refused() {
+    let truth = two_images();
+    let refuse = |content: Value| read_results(&truth, &content.to_string()).unwrap_err();
+    let message = read_results(&truth, "[{").unwrap_err();
+    assert!(message.starts_with("it is not a list of COCO results: EOF"), "{message}");
+    assert!(refuse(json!({})).starts_with("it is not a list of COCO results"));
+    assert!(refuse(json!(3)).starts_with("it is not a list of COCO results"));
+    let message = refuse(json!([entry(), entry_with("image_id", json!(3))]));
     assert_eq!(message, "entry 1 is of image 3, which the ground truth has not");
-    let message = refuse(with("category_id", json!(5)));
-    assert_eq!(message, "entry 1 is of category 5, which the ground truth has not");
-    let message = refuse(with("bbox", Value::Null));
-    assert_eq!(message, "entry 1 has neither bbox nor segmentation");
-    let message = refuse(with("segmentation", json!({"size": [1, 2], "counts": [2]})));
-    assert_eq!(message, "entry 1 has a mask of 1×2, but image 1 has 100×100");
-    let message = refuse(with("segmentation", json!([[0, 0, 1, 0, 1, 1]])));
-    assert_eq!(message, "entry 1 has a segmentation that is no run-length encoding");
-    let message = refuse(with("segmentation", json!({"size": [100, 100], "counts": [3, 4]})));
-    assert_eq!(message, "entry 1 has a segmentation that has runs of 7 pixels for 100×100");
-    let message = refuse(with("segmentation", json!({"size": [100, 100], "counts": [10000]})));
-    assert_eq!(message, "1 of 2 entries have a segmentation, the others not");
-    fs::write(&path, "[]").unwrap();
-    assert!(results::read(&path, &truth).unwrap().images.is_empty());
-    assert!(results::read(&folder.path().join("none.json"), &truth).is_err());
+    let message = refuse(json!([entry_with("image_id", json!("one"))]));
+    assert_eq!(message, "entry 0 is of image \"one\", which the ground truth has not");
+    let message = refuse(json!([entry_with("score", json!("high"))]));
+    assert_eq!(
+        message,
+        "none of its 1 entries is usable (entry 0: score is \"high\", but it must be a finite \
+         number)"
+    );
+    let message = refuse(dataset(&[1], &[object(5, 1, 4, CAT)]));
+    assert!(message.contains("it is an annotation file, not one of results"), "{message}");
+    assert!(read_results(&truth, "[]").unwrap().images.is_empty());
+    assert!(results::read("/no/such.json".as_ref(), &truth).is_err());
+}
+
+#[test]
+fn entries_that_cannot_be_used_are_left_out_with_a_note() {
+    let truth = two_images();
+    let rle = |size: [u32; 2], counts: Value| json!({"size": size, "counts": counts});
+    // What is changed of the second entry, how many are left, and the note.
+    let cases = [
+        ("score", json!("NaN"), 1, "score is NaN, but it must be a finite number"),
+        ("score", Value::Null, 1, "score is null, but it must be a finite number"),
+        ("bbox", json!([0, 0, 1]), 1, "bbox is [0,0,1], but it must be four finite numbers"),
+        ("bbox", json!([0, "NaN", 1, 1]), 1, "bbox is [0,NaN,1,1], but"),
+        ("bbox", Value::Null, 1, "1 entries have neither a bbox nor a segmentation"),
+        ("bbox", json!([]), 1, "1 entries have neither a bbox nor a segmentation"),
+        ("image_id", json!(1.5), 1, "image_id is 1.5, but it must be a whole number or a text"),
+        ("category_id", json!(5), 1, "entry 1 (category 5)"),
+        ("bbox", json!([0, 0, -1e-14, 1]), 2, "entry 1 ([0.0, 0.0, -1e-14, 1.0])"),
+        ("segmentation", json!("x"), 2, ""),
+        ("segmentation", rle([1, 2], json!([2])), 2, "its mask has 1×2 pixels, its image 100×100"),
+        ("segmentation", rle([100, 100], json!([3, 4])), 2, "it has runs of 7 pixels for 100×100"),
+        ("segmentation", rle([100, 100], json!("~~~")), 2, "its run lengths can't be decoded"),
+        ("segmentation", rle([100, 100], json!([9999, 1])), 2, "entry 0"),
+    ];
+    for (field, value, left, note) in cases {
+        let text = json!([entry(), entry_with(field, value.clone())]).to_string();
+        let read = read_results(&truth, &text.replace("\"NaN\"", "NaN")).unwrap();
+        let notes = read.notes.join("; ");
+        let count: usize = read.images.iter().map(|image| image.detections.len()).sum();
+        assert_eq!(count, left, "{field} {value}: {notes}");
+        assert!(notes.contains(note) && notes.is_empty() == note.is_empty(), "{notes}");
+    }
+}
+
+#[test]
+fn results_with_their_own_images_are_matched_by_name() {
+    let mut truth = dataset(&[1, 2], &[object(1, 1, 4, CAT), object(2, 2, 9, DOG)]);
+    for (image, name) in [(0, "a/one.png"), (1, "two.png")] {
+        truth["images"][image]["file_name"] = name.into();
+    }
+    let truth = coco(truth);
+    // As `detect predict` numbers them: by the order of the files.
+    let file = json!({
+        "images": [{"id": 1, "file_name": "two.png"}, {"id": 2, "file_name": "one.png"},
+                   {"id": 3, "file_name": "three.png"}],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": DOG, "score": 0.9},
+            {"image_id": 2, "category_id": 2, "bbox": CAT, "score": 0.8},
+            {"image_id": 3, "category_id": 2, "bbox": CAT, "score": 0.7},
+        ],
+    });
+    let read = read_results(&truth, &file.to_string()).unwrap();
+    assert!(read.notes[0].contains("1 entries are of an image that"), "{:?}", read.notes);
+    let images = read.images.into_iter().map(|image| (image.image_id, image.detections));
+    let boxes = EvaluatorOptions { kinds: vec![Kind::Bbox], ..EvaluatorOptions::default() };
+    let report = evaluate(&truth, boxes, images.collect()).report;
+    assert!(is_one(report.bbox.unwrap().figures.ap));
+    let mut other = file;
+    for image in 0..3 {
+        other["images"][image]["file_name"] = format!("{image}.jpg").into();
+    }
+    let message = read_results(&truth, &other.to_string()).unwrap_err();
+    assert!(message.starts_with("it is of other images than the ground truth"), "{message}");
 }

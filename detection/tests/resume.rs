@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Workplace, assert_same_bits, records};
+use common::{Workplace, assert_same_bits, read, records};
 use detection::train::TrainState;
 
 /// Everything that randomness or state touches is on: accumulation, averages,
@@ -52,6 +52,27 @@ fn killed_runs_end_with_the_same_bits() {
     assert_eq!(expected.len(), 11, "{expected:?}");
     assert_eq!(numbers(&work, "killed"), expected);
     work.loses_its_last_checkpoint("whole");
+}
+
+/// The checkpoint is written before an evaluation, which is made up when the run goes on.
+#[test]
+fn an_evaluation_that_fails_costs_no_training() {
+    let work = Workplace::with_data(4);
+    let once = ["--epochs", "1", "--seed", "5", "--eval-epochs", "1"];
+    work.train("whole", &once).succeeded();
+    let image = work.path("demo/val/000001.jpg");
+    let picture = read(&image);
+    std::fs::write(&image, b"no picture").unwrap();
+    work.train("broken", &once).refused(&["000001.jpg"]);
+    let state: TrainState = work.checkpoint("broken").state().unwrap();
+    assert_eq!((state.step, state.evaluation_due), (2, true));
+
+    std::fs::write(&image, picture).unwrap();
+    work.run(&["train", "--output", "broken", "--resume"]).succeeded();
+    assert_same_bits(&work.bits("whole", EXPORT), &work.bits("broken", EXPORT));
+    assert_eq!(numbers(&work, "broken"), numbers(&work, "whole"));
+    let report = |run: &str| read(work.path(run).join("report.json"));
+    assert!(report("broken") == report("whole"));
 }
 
 #[test]

@@ -6,18 +6,17 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use detection::data::GroundTruth;
 use detection::evaluation::{CocoEvaluator, EvaluatorOptions, Kind, Section, results};
-use hotcoco::COCO;
 use spark_tests::coco_set::{self, DETECTIONS, IMAGES, OBJECTS};
 use spark_tests::run_python;
 use tch::Tensor;
 
 /// Figures, and the seconds from the results file to them.
-fn evaluate(truth: &COCO, folder: &Path, kind: Kind) -> (Section, f64) {
-    let truth = truth.clone();
+fn evaluate(truth: &GroundTruth, folder: &Path, kind: Kind) -> (Section, f64) {
     let start = Instant::now();
     let path = folder.join(format!("{}.json", kind.name()));
-    let results = results::read(&path, &truth).unwrap();
+    let results = results::read(&path, truth).unwrap();
     let options = EvaluatorOptions { kinds: vec![kind], ..EvaluatorOptions::default() };
     let mut evaluator = CocoEvaluator::new(truth, options).unwrap();
     for image in results.images {
@@ -34,7 +33,7 @@ fn evaluate(truth: &COCO, folder: &Path, kind: Kind) -> (Section, f64) {
 fn evaluation_takes_a_tenth_of_the_time_of_pycocotools() {
     let folder = tempfile::tempdir().unwrap();
     coco_set::write(folder.path()).unwrap();
-    let truth = COCO::new(&folder.path().join("gt.json")).unwrap();
+    let (truth, _) = GroundTruth::read(&folder.path().join("gt.json")).unwrap();
     // The slower of two runs, one on either side of pycocotools'.
     let kinds = [Kind::Bbox, Kind::Segm];
     let before = kinds.map(|kind| evaluate(&truth, folder.path(), kind));

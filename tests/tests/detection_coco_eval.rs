@@ -1,14 +1,17 @@
 //! Our COCO evaluation against pycocotools, live: the same results files give
 //! the same figures, the same precision and recall arrays, the same table.
 
+#[path = "detection_coco_eval/foreign.rs"]
+mod foreign;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use detection::data::GroundTruth;
 use detection::evaluation::{
-    CocoEvaluator, Detection, Evaluation, EvaluatorOptions, ImageDetections, Kind, category_ids,
-    results,
+    CocoEvaluator, Detection, Evaluation, EvaluatorOptions, ImageDetections, Kind, results,
 };
-use hotcoco::{AccumulatedEval, COCO};
+use hotcoco::AccumulatedEval;
 use serde_json::json;
 use spark_tests::coco_cases::{CATEGORIES, Case, Recipe};
 use spark_tests::run_python;
@@ -67,21 +70,22 @@ fn cases() -> Vec<Case> {
 }
 
 /// Writes gt.json, bbox.json and segm.json.
-fn write(case: &Case, folder: &Path) -> COCO {
+fn write(case: &Case, folder: &Path) -> GroundTruth {
     fs::create_dir(folder).unwrap();
     let path = folder.join("gt.json");
     fs::write(&path, case.truth.to_string()).unwrap();
-    let truth = COCO::new(&path).unwrap();
+    let (truth, findings) = GroundTruth::read(&path).unwrap();
+    assert_eq!(findings, []);
     for kind in KINDS {
         let path = folder.join(format!("{}.json", kind.name()));
-        results::write(&path, kind, &case.found, &category_ids(&truth)).unwrap();
+        results::write(&path, kind, &case.found, &truth).unwrap();
     }
     truth
 }
 
-fn evaluate(truth: &COCO, kinds: &[Kind], found: &[ImageDetections]) -> Evaluation {
+fn evaluate(truth: &GroundTruth, kinds: &[Kind], found: &[ImageDetections]) -> Evaluation {
     let options = EvaluatorOptions { kinds: kinds.into(), ..EvaluatorOptions::default() };
-    let mut evaluator = CocoEvaluator::new(truth.clone(), options).unwrap();
+    let mut evaluator = CocoEvaluator::new(truth, options).unwrap();
     for image in found {
         evaluator.add(image.image_id, image.detections.clone()).unwrap();
     }
@@ -95,6 +99,14 @@ fn reference(folder: &Path, kind: Kind) -> [Vec<f64>; 3] {
         let (_, tensor) = tensors.iter().find(|(key, _)| key == name).expect(name);
         Vec::try_from(tensor.reshape([-1])).unwrap()
     })
+}
+
+/// The twelve figures that a script left in `folder`.
+fn figures(folder: &Path, kind: Kind) -> Vec<f64> {
+    let path = folder.join(format!("{}.safetensors", kind.name()));
+    let tensors = Tensor::read_safetensors(path).unwrap();
+    let (_, tensor) = tensors.iter().find(|(key, _)| key == "figures").unwrap();
+    Vec::try_from(tensor).unwrap()
 }
 
 fn assert_equal(what: &str, ours: &[f64], reference: &[f64]) {
@@ -113,7 +125,7 @@ fn figures_arrays_and_table_equal_pycocotools() {
     let folder = tempfile::tempdir().unwrap();
     let cases = cases();
     let folders: Vec<PathBuf> = cases.iter().map(|case| folder.path().join(&case.name)).collect();
-    let truths: Vec<COCO> =
+    let truths: Vec<GroundTruth> =
         cases.iter().zip(&folders).map(|(case, folder)| write(case, folder)).collect();
     run_python("coco_eval_reference.py", &folders.iter().map(PathBuf::as_path).collect::<Vec<_>>());
 

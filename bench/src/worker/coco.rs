@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use detection::data::GroundTruth;
 use detection::evaluation::{CocoEvaluator, EvaluatorOptions, Kind, results};
-use hotcoco::COCO;
 
 use super::{Common, timed};
 use crate::memory::Baseline;
@@ -32,7 +32,7 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { common, kind } = arguments;
     let memory = Baseline::now()?;
-    let truth = COCO::new(&common.inputs.join("gt.json")).context("reading gt.json")?;
+    let (truth, _) = GroundTruth::read(&common.inputs.join("gt.json"))?;
     Baseline::forget_peak();
     let path = common.inputs.join(format!("{}.json", kind.name()));
     let figures = figures(&truth, &path, *kind)?;
@@ -42,10 +42,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The twelve figures.
-fn figures(truth: &COCO, path: &Path, kind: Kind) -> Result<Vec<f64>> {
+fn figures(truth: &GroundTruth, path: &Path, kind: Kind) -> Result<Vec<f64>> {
     let results = results::read(path, truth)?;
     let options = EvaluatorOptions { kinds: vec![kind], ..EvaluatorOptions::default() };
-    let mut evaluator = CocoEvaluator::new(truth.clone(), options)?;
+    let mut evaluator = CocoEvaluator::new(truth, options)?;
     for image in results.images {
         evaluator.add(image.image_id, image.detections)?;
     }

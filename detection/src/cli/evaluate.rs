@@ -4,22 +4,22 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{ArgGroup, Args};
 use engine::checkpoint::write_file;
 use engine::outputs::Inputs;
 use engine::precision::Precision;
 use engine::progress::Counter;
 use engine::run_dir::shown;
-use hotcoco::COCO;
 use tch::Kind as TensorKind;
 use toml::Table;
 
 use super::model_flags::ModelFlags;
-use crate::data::{CocoDataset, DetectionLoader, Share};
+use crate::data::coco::same_classes;
+use crate::data::{CocoDataset, DetectionLoader, GroundTruth, Share};
 use crate::evaluation::{
-    AnalysisOptions, CocoEvaluator, Evaluation, EvaluatorOptions, ImageDetections, Kind, analyse,
-    category_ids, category_names, results,
+    AnalysisOptions, Areas, CocoEvaluator, Evaluation, EvaluatorOptions, ImageDetections, Kind,
+    analyse, category_names, results,
 };
 use crate::inference;
 use crate::modeling::config::ClassLayout;
@@ -91,6 +91,18 @@ pub struct EvaluateArgs {
     /// Threads of CPU arithmetic [default: every core].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Most detections of an image and class that count, and of an image that a detector gives
+    /// [default: COCO's 100 and the detector's].
+    #[arg(long, value_name = "N")]
+    max_detections: Option<usize>,
+}
+
+impl EvaluateArgs {
+    fn options(&self, kinds: Vec<Kind>, areas: Areas) -> EvaluatorOptions {
+        let usual = EvaluatorOptions { kinds, areas, keep_detections: true, ..Default::default() };
+        let max_detections = self.max_detections.unwrap_or(usual.max_detections);
+        EvaluatorOptions { max_detections, ..usual }
+    }
 }
 
 /// Scores and reports.
@@ -110,7 +122,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     }
     let (ground_truth, evaluation) = match (&args.weights, &args.results, &args.annotations) {
         (Some(weights), _, _) => of_weights(&args, weights)?,
-        (None, Some(results), Some(annotations)) => of_results(results, annotations)?,
+        (None, Some(results), Some(annotations)) => of_results(&args, results, annotations)?,
         _ => bail!("nothing to score: give --weights, or --results and --annotations"),
     };
     print!("{}\n{}", evaluation.report, evaluation.report.class_table());
@@ -120,7 +132,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
-fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation)> {
+fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluation)> {
     let flags = ModelFlags {
         weights: path.to_owned(),
         preset: args.preset,
@@ -134,6 +146,10 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
         if let Some(value) = value {
             more.insert(key.into(), (value as i64).into());
         }
+    }
+    if let Some(most) = args.max_detections {
+        let roi = Table::from_iter([("detections".to_owned(), toml::Value::from(most as i64))]);
+        more.insert("model".into(), Table::from_iter([("roi".to_owned(), roi.into())]).into());
     }
     if let Some(precision) = args.precision {
         more.insert("precision".into(), toml::Value::try_from(precision)?);
@@ -155,9 +171,10 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
     if config.masks {
         kinds.push(Kind::Segm);
     }
-    let ground_truth = Arc::clone(dataset.coco());
-    let options = EvaluatorOptions { kinds, keep_detections: true, images: None };
-    let mut evaluator = CocoEvaluator::new(Arc::clone(&ground_truth), options)?;
+    let ground_truth = dataset.coco().clone();
+    let options = args.options(kinds, Areas::OfKind);
+    let mut evaluator = CocoEvaluator::new(&ground_truth, options)?;
+    tell(evaluator.notes());
     let mut counter = Counter::new("images", dataset.len() as u64);
     let detector = &loaded.detector;
     let mode = detector.eval_mode(config.precision.compute());
@@ -187,40 +204,43 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(Arc<COCO>, Evaluation
 /// The images to detect in: those named, or the run's validation data.
 fn dataset(args: &EvaluateArgs, loaded: &Loaded) -> Result<CocoDataset> {
     let own = loaded.classes.is_some();
+    let open = |file: &Path, images| CocoDataset::open_with(file, images, loaded.config.masks);
     let dataset = match &args.annotations {
-        Some(file) => CocoDataset::open(file, args.images.as_deref())?,
+        Some(file) => open(file, args.images.as_deref())?,
         None if own => {
             let [_, (file, images)] = loaded.config.files()?;
-            CocoDataset::open(file, args.images.as_deref().or(images))?
+            open(&file, args.images.as_deref().or(images))?
         }
         None => bail!("a weight file comes without data: name some with --annotations"),
     };
-    for warning in dataset.warnings() {
-        eprintln!("note: {warning}");
-    }
+    tell(&dataset.warnings());
     Ok(dataset)
+}
+
+fn tell(notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {note}");
+    }
 }
 
 /// What gives the data set's class for the model's.
 type Renumbering = Box<dyn Fn(usize) -> Option<usize>>;
 
-/// The same classes in the same order; or, of a detector with torchvision's
-/// outputs, category ids themselves.
+/// The class of the same name; where names are not known the same classes in the same order or,
+/// of a detector with torchvision's outputs, category ids themselves.
 fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
     let settings = loaded.detector.model.config();
     let (classes, there) = (settings.num_classes as usize, dataset.categories());
-    if let Some(own) = &loaded.classes {
-        for (class, (ours, theirs)) in own.iter().zip(there).enumerate() {
-            ensure!(
-                ours.name == theirs.name,
-                "class {class} is {:?} for the detector, but {:?} in {}",
-                ours.name,
-                theirs.name,
+    if loaded.classes.is_some() && classes == there.len() {
+        let places = same_classes(&loaded.names(), &dataset.names()).map_err(|problem| {
+            anyhow!(
+                "{} has other classes than the detector: {problem}",
                 dataset.annotations().display()
-            );
-        }
+            )
+        })?;
+        return Ok(Box::new(move |class| places.get(class).copied()));
     }
-    let ids: Vec<u64> = there.iter().map(|category| category.id).collect();
+    let ids = crate::evaluation::category_ids(dataset.coco());
     renumbered(classes, settings.classes, ids).with_context(|| {
         format!(
             "the detector has {classes} classes, but {} has {} categories",
@@ -243,31 +263,43 @@ fn renumbered(classes: usize, layout: ClassLayout, ids: Vec<u64>) -> Option<Renu
     None
 }
 
-fn of_results(path: &Path, annotations: &Path) -> Result<(Arc<COCO>, Evaluation)> {
-    let ground_truth = COCO::new(annotations)
-        .with_context(|| format!("cannot read annotations from {}", annotations.display()))?;
-    let ground_truth = Arc::new(ground_truth);
-    let read = results::read(path, &ground_truth)?;
-    let options = EvaluatorOptions { kinds: read.kinds, keep_detections: true, images: None };
-    let mut evaluator = CocoEvaluator::new(Arc::clone(&ground_truth), options)?;
+fn of_results(
+    args: &EvaluateArgs,
+    path: &Path,
+    annotations: &Path,
+) -> Result<(GroundTruth, Evaluation)> {
+    let (truth, findings) = GroundTruth::read(annotations)?;
+    for finding in findings {
+        eprintln!("note: {}: {finding}", annotations.display());
+    }
+    let read = results::read(path, &truth)?;
+    for note in &read.notes {
+        eprintln!("note: {}: {note}", path.display());
+    }
+    let (kinds, areas) = read.to_evaluate(&truth);
+    if kinds != read.kinds {
+        eprintln!("note: no object has a mask: the boxes around the masks are scored");
+    }
+    let mut evaluator = CocoEvaluator::new(&truth, args.options(kinds, areas))?;
+    tell(evaluator.notes());
     for ImageDetections { image_id, detections } in read.images {
         evaluator.add(image_id, detections)?;
     }
-    Ok((ground_truth, evaluator.finish()?))
+    Ok((truth, evaluator.finish()?))
 }
 
 /// Writes everything into `folder`, and says so.
-fn write(folder: &Path, ground_truth: &Arc<COCO>, evaluation: &Evaluation) -> Result<()> {
+fn write(folder: &Path, ground_truth: &GroundTruth, evaluation: &Evaluation) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut written = vec![folder.join("report.json")];
     write_file(&written[0], serde_json::to_string_pretty(&evaluation.report)?.as_bytes())?;
     let found = evaluation.detections.as_deref().unwrap_or_default();
-    let (ids, names) = (category_ids(ground_truth), category_names(ground_truth));
-    for (kind, _) in evaluation.report.sections() {
+    let names = category_names(ground_truth);
+    for (kind, section) in evaluation.report.sections() {
         let kind_name = kind.name();
         let file = |name: &str| folder.join(format!("{name}.{kind_name}.png"));
         let path = folder.join(format!("results.{kind_name}.json"));
-        results::write(&path, kind, found, &ids)?;
+        results::write(&path, kind, found, ground_truth)?;
         written.push(path);
         if let Some(curves) = evaluation.precision_recall(kind, 0)
             && curves.mean().is_some()
@@ -276,7 +308,9 @@ fn write(folder: &Path, ground_truth: &Arc<COCO>, evaluation: &Evaluation) -> Re
             written.push(file("precision-recall"));
             write_file(&file("precision-recall"), &png(&picture)?)?;
         }
-        let analysis = analyse(Arc::clone(ground_truth), found, kind, &AnalysisOptions::default())?;
+        let max_detections = section.figures.max_detections as usize;
+        let options = AnalysisOptions { max_detections, ..AnalysisOptions::default() };
+        let analysis = analyse(ground_truth, found, kind, &options)?;
         let picture = confusion_matrix(&format!("{kind_name} confusion"), &analysis.confusion)?;
         written.push(file("confusion"));
         write_file(&file("confusion"), &png(&picture)?)?;

@@ -20,6 +20,8 @@ use toml::Table;
 
 use self::pictures::{Output, PREDICTIONS, is_jpeg, picture_names, without_drawn};
 use super::model_flags::ModelFlags;
+use crate::data::Id;
+use crate::data::annotations::AnnotationFile;
 use crate::evaluation::Detection;
 use crate::inference::{in_original, side_lengths, to_bytes, to_tensor};
 use crate::picture::draw_predictions;
@@ -170,23 +172,24 @@ fn settings(args: &PredictArgs) -> Result<Table> {
 }
 
 /// Id and name of every class.
-fn classes(loaded: &Loaded, file: Option<&Path>) -> Result<Vec<(u64, String)>> {
+fn classes(loaded: &Loaded, file: Option<&Path>) -> Result<Vec<(Id, String)>> {
     let count = loaded.detector.model.config().num_classes as usize;
     if let Some(file) = file {
-        let coco = hotcoco::COCO::new(file)
-            .with_context(|| format!("cannot read classes from {}", file.display()))?;
-        let ids = crate::evaluation::category_ids(&coco);
+        let truth = AnnotationFile::read(file)?.truth;
+        let ids = crate::evaluation::category_ids(&truth);
         ensure!(
             ids.len() == count,
             "{} has {} categories, but the detector tells {count} classes apart",
             file.display(),
             ids.len()
         );
-        return Ok(ids.into_iter().zip(crate::evaluation::category_names(&coco)).collect());
+        let names = crate::evaluation::category_names(&truth);
+        let ids = ids.into_iter().map(|id| truth.category_id(id).within_64_bits());
+        return Ok(ids.zip(names).collect());
     }
-    let ids: Vec<u64> = match &loaded.classes {
-        Some(classes) => classes.iter().map(|class| class.id).collect(),
-        None => (1..=count as u64).collect(),
+    let ids: Vec<Id> = match &loaded.classes {
+        Some(classes) => classes.iter().map(|class| class.id.clone()).collect(),
+        None => (1..=count as u64).map(Id::from).collect(),
     };
     Ok(ids.into_iter().zip(loaded.names()).collect())
 }
@@ -226,7 +229,7 @@ struct Predictions {
 }
 
 impl Predictions {
-    fn new(classes: &[(u64, String)]) -> Self {
+    fn new(classes: &[(Id, String)]) -> Self {
         let categories: Vec<Value> =
             classes.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
         let json = json!({ "images": [], "annotations": [], "categories": categories });

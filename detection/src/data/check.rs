@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hotcoco::{Annotation, COCO, Dataset};
 use serde::Serialize;
 
+use super::annotations::{AnnotationFile, GroundTruth, Id};
 use super::coco;
-use super::findings::{self, Finding, Severity};
+use super::findings::{self, Finding, Notes, Severity};
 use crate::Result;
 
 /// Areas below the first are small, below the second medium, in pixels (COCO).
@@ -19,15 +20,22 @@ const AREAS: [f64; 2] = [32.0 * 32.0, 96.0 * 96.0];
 const RATIOS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 /// Cases listed of each kind of finding.
 const LISTED: usize = 5;
-/// hotcoco's checks that find what [`findings`] doesn't look for.
-const FURTHER: [&str; 6] = [
-    "zero_area",
-    "extreme_aspect_ratio",
-    "near_duplicate",
-    "near_duplicate_check_skipped",
-    "zero_instance_category",
-    "low_instance_category",
+/// hotcoco's checks that find what [`findings`] doesn't look for, and of what they name ids.
+const FURTHER: [(&str, Of); 6] = [
+    ("zero_area", Of::Annotation),
+    ("extreme_aspect_ratio", Of::Annotation),
+    ("near_duplicate", Of::Annotation),
+    ("near_duplicate_check_skipped", Of::Image),
+    ("zero_instance_category", Of::Category),
+    ("low_instance_category", Of::Category),
 ];
+
+#[derive(Clone, Copy)]
+enum Of {
+    Annotation,
+    Image,
+    Category,
+}
 
 /// How thoroughly to look.
 #[derive(Debug, Clone)]
@@ -47,7 +55,7 @@ pub struct Report {
     pub folder: PathBuf,
     /// Image records.
     pub images: usize,
-    /// Annotations, crowds included.
+    /// Annotations in the file, crowds and those left out included.
     pub objects: usize,
     /// Objects that can be trained on: no crowd, with a usable box and mask.
     pub trainable: usize,
@@ -83,7 +91,7 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize)]
 pub struct ClassRow {
     /// The category id.
-    pub id: u64,
+    pub id: Id,
     /// The category's name.
     pub name: String,
     /// Objects, crowds left out.
@@ -117,9 +125,11 @@ pub struct Distribution {
 /// [`Error::Format`](crate::Error::Format) or [`Error::Engine`](crate::Error::Engine) when the
 /// file can't be parsed or read.
 pub fn check(annotations: &Path, images: Option<&Path>, options: &CheckOptions) -> Result<Report> {
-    let coco = coco::read(annotations)?;
+    let mut file = AnnotationFile::read(annotations)?;
+    findings::leave_out_images(&mut file);
+    let AnnotationFile { truth: coco, notes, annotations: objects_in_file, .. } = file;
     let folder = coco::image_folder(annotations, images, &coco)?;
-    let inspection = findings::inspect(&coco.dataset);
+    let inspection = findings::inspect(&coco, true, notes);
     let missing = coco::missing(&folder, &coco);
 
     let mut found = inspection.findings;
@@ -139,12 +149,12 @@ pub fn check(annotations: &Path, images: Option<&Path>, options: &CheckOptions) 
         annotations: annotations.to_owned(),
         folder,
         images: stats.image_count,
-        objects: stats.annotation_count,
+        objects: objects_in_file,
         trainable: inspection.objects.iter().map(Vec::len).sum(),
         crowds: stats.crowd_count,
         empty_images: images_without(&coco),
         missing_files: missing.len(),
-        classes: classes(dataset, &stats),
+        classes: classes(&coco, &stats),
         small: of_size(0),
         medium: of_size(1),
         large: of_size(2),
@@ -193,15 +203,15 @@ fn size_class(annotation: &Annotation) -> usize {
     AREAS.iter().filter(|&&bound| area >= bound).count()
 }
 
-fn classes(dataset: &Dataset, stats: &hotcoco::DatasetStats) -> Vec<ClassRow> {
+fn classes(truth: &GroundTruth, stats: &hotcoco::DatasetStats) -> Vec<ClassRow> {
     let mut sizes: BTreeMap<u64, [usize; 3]> = BTreeMap::new();
-    for annotation in objects(dataset) {
+    for annotation in objects(&truth.dataset) {
         sizes.entry(annotation.category_id).or_default()[size_class(annotation)] += 1;
     }
     let row = |class: &hotcoco::CategoryStats| {
         let [small, medium, large] = sizes.get(&class.id).copied().unwrap_or_default();
         ClassRow {
-            id: class.id,
+            id: truth.category_id(class.id),
             name: class.name.clone(),
             objects: class.ann_count - class.crowd_count,
             images: class.img_count,
@@ -212,7 +222,7 @@ fn classes(dataset: &Dataset, stats: &hotcoco::DatasetStats) -> Vec<ClassRow> {
         }
     };
     let mut rows: Vec<ClassRow> = stats.per_category.iter().map(row).collect();
-    rows.sort_by_key(|row| row.id);
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
     rows
 }
 
@@ -256,36 +266,39 @@ fn images_without(coco: &COCO) -> usize {
 }
 
 /// What hotcoco's checks find besides.
-fn further(coco: &COCO) -> Vec<Finding> {
-    let found = coco.healthcheck().warnings.into_iter();
-    found
-        .filter(|finding| FURTHER.contains(&finding.code))
-        .map(|finding| {
-            let count = finding.affected_ids.len();
-            // Its messages begin with the number.
-            let problem =
-                finding.message.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
-            Finding {
-                severity: Severity::Warning,
-                code: finding.code.to_owned(),
-                problem: problem.trim_end_matches('.').to_owned(),
-                count,
-                examples: finding.affected_ids.iter().take(LISTED).map(u64::to_string).collect(),
-            }
-        })
-        .collect()
+fn further(truth: &GroundTruth) -> Vec<Finding> {
+    let mut notes = Notes::default();
+    for finding in truth.healthcheck().warnings {
+        let Some(&(code, of)) = FURTHER.iter().find(|(code, _)| *code == finding.code) else {
+            continue;
+        };
+        let mut ids = finding.affected_ids;
+        ids.sort_unstable();
+        for id in ids {
+            notes.add(code, || match of {
+                Of::Annotation => truth.annotation(id),
+                Of::Image => format!("image {}", truth.image_id(id)),
+                Of::Category => match truth.get_cat(id) {
+                    Some(category) => format!("{:?}", category.name),
+                    None => format!("category {}", truth.category_id(id)),
+                },
+            });
+        }
+    }
+    notes.finish()
 }
 
 fn missing_files(dataset: &Dataset, missing: &[usize]) -> Option<Finding> {
     let name = |&place: &usize| dataset.images[place].file_name.clone();
-    let all = missing.len() == dataset.images.len();
-    (!missing.is_empty()).then(|| Finding {
-        severity: if all { Severity::Error } else { Severity::Warning },
-        code: "missing_file".into(),
-        problem: "image files are missing".into(),
-        count: missing.len(),
-        examples: missing.iter().take(LISTED).map(name).collect(),
-    })
+    if missing.is_empty() {
+        return None;
+    }
+    let examples = missing.iter().take(LISTED).map(name).collect();
+    let mut finding = Finding::of("missing_file", missing.len(), examples)?;
+    if missing.len() == dataset.images.len() {
+        finding.severity = Severity::Error;
+    }
+    Some(finding)
 }
 
 /// Decodes all images that are there.
@@ -313,13 +326,9 @@ fn unreadable(
         }
     });
     let problems = problems.into_inner().unwrap_or_default();
-    (!problems.is_empty()).then(|| Finding {
-        severity: Severity::Warning,
-        code: "unreadable_file".into(),
-        problem: "image files can't be used".into(),
-        count: problems.len(),
-        examples: problems.into_values().take(LISTED).collect(),
-    })
+    let count = problems.len();
+    let examples = problems.into_values().take(LISTED).collect();
+    if count == 0 { None } else { Finding::of("unreadable_file", count, examples) }
 }
 
 impl Display for Report {
@@ -332,6 +341,9 @@ impl Display for Report {
         writeln!(f, "{objects} annotations: {trainable} objects to train on, {crowds} crowds")?;
         let [polygons, runs, none] = self.masks;
         writeln!(f, "masks: {polygons} polygons, {runs} run lengths, {none} none")?;
+        if polygons + runs == 0 && none > 0 {
+            writeln!(f, "`detect train --masks false` trains a detector of boxes on it")?;
+        }
         for (name, d) in [
             ("widths", &self.widths),
             ("heights", &self.heights),
@@ -345,16 +357,19 @@ impl Display for Report {
 
         let width = self.classes.iter().map(|c| c.name.chars().count()).max().unwrap_or(0).max(5);
         let heads = ["objects", "images", "crowds", "small", "medium", "large"];
-        write!(f, "\n{:>6} {:<width$}", "id", "class")?;
+        let ids = self.classes.iter().map(|c| c.id.to_string().chars().count());
+        let id_width = ids.max().unwrap_or(0).max(6);
+        write!(f, "\n{:>id_width$} {:<width$}", "id", "class")?;
         heads.iter().try_for_each(|head| write!(f, " {head:>8}"))?;
         for class in &self.classes {
-            write!(f, "\n{:>6} {:<width$}", class.id, class.name)?;
+            write!(f, "\n{:>id_width$} {:<width$}", class.id.to_string(), class.name)?;
             let ClassRow { objects, images, crowds, small, medium, large, .. } = class;
             for number in [objects, images, crowds, small, medium, large] {
                 write!(f, " {number:>8}")?;
             }
         }
-        write!(f, "\n{:>6} {:<width$} {:>8} {:>8}", "", "all", objects - crowds, images)?;
+        let all: usize = self.classes.iter().map(|class| class.objects).sum();
+        write!(f, "\n{:>id_width$} {:<width$} {all:>8} {images:>8}", "", "all")?;
         for number in [crowds, self.small, self.medium, self.large] {
             write!(f, " {number:>8}")?;
         }

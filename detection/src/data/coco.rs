@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use engine::data::Image;
 use hotcoco::{Annotation, COCO};
 
-use super::findings::{self, Finding, Severity};
+use super::annotations::{AnnotationFile, GroundTruth, Id};
+use super::findings::{self, Finding};
 use super::objects::Objects;
 use crate::structures::InstanceMask;
 use crate::{Error, Result};
@@ -19,7 +19,7 @@ const LISTED: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Category {
     /// Its id in the annotation file.
-    pub id: u64,
+    pub id: Id,
     /// Its name.
     pub name: String,
 }
@@ -30,8 +30,10 @@ pub struct Category {
 pub struct CocoDataset {
     annotations: PathBuf,
     folder: PathBuf,
-    coco: Arc<COCO>,
+    truth: GroundTruth,
+    masks: bool,
     categories: Vec<Category>,
+    /// Classes by the numbers of their categories.
     classes: HashMap<u64, i64>,
     /// For each image record, the places in `annotations` of the objects to train on.
     objects: Vec<Vec<u32>>,
@@ -46,23 +48,37 @@ impl CocoDataset {
     ///
     /// # Errors
     /// [`Error::Format`] when the file is not in COCO's format, has no images or categories,
-    /// ambiguous ids, unknown category ids or images without a size, or when not one image file
-    /// is there.
+    /// ambiguous ids or unknown category ids, or when not one image file is there.
     pub fn open(annotations: impl AsRef<Path>, images: Option<&Path>) -> Result<Self> {
-        let annotations = annotations.as_ref();
-        let coco = read(annotations)?;
-        let found = findings::inspect(&coco.dataset);
-        let mut errors = found.findings.iter().filter(|f| f.severity == Severity::Error);
-        if let Some(first) = errors.next() {
-            let all: Vec<String> =
-                std::iter::once(first).chain(errors).map(Finding::to_string).collect();
-            return Err(Error::format(annotations, all.join("; ")));
+        Self::open_with(annotations.as_ref(), images, true)
+    }
+
+    /// [`CocoDataset::open`] for a detector of boxes: objects need no masks.
+    ///
+    /// # Errors
+    /// Those of [`CocoDataset::open`].
+    pub fn open_boxes(annotations: impl AsRef<Path>, images: Option<&Path>) -> Result<Self> {
+        Self::open_with(annotations.as_ref(), images, false)
+    }
+
+    /// [`CocoDataset::open`] or, without `masks`, [`CocoDataset::open_boxes`].
+    pub(crate) fn open_with(
+        annotations: &Path,
+        images: Option<&Path>,
+        masks: bool,
+    ) -> Result<Self> {
+        let mut file = AnnotationFile::read(annotations)?;
+        findings::leave_out_images(&mut file);
+        let AnnotationFile { truth, notes, .. } = file;
+        let found = findings::inspect(&truth, masks, notes);
+        if let Some(problem) = found.problem() {
+            return Err(Error::format(annotations, problem));
         }
 
-        let folder = image_folder(annotations, images, &coco)?;
-        let missing = missing(&folder, &coco);
-        if missing.len() == coco.dataset.images.len() {
-            let first = &coco.dataset.images[0].file_name;
+        let folder = image_folder(annotations, images, &truth)?;
+        let missing = missing(&folder, &truth);
+        if missing.len() == truth.dataset.images.len() {
+            let first = &truth.dataset.images[0].file_name;
             let problem = format!(
                 "none of its {} images is in {} (the first should be {first}); name their folder",
                 missing.len(),
@@ -70,13 +86,18 @@ impl CocoDataset {
             );
             return Err(Error::format(annotations, problem));
         }
-        let categories = categories(&coco);
+        let numbers = crate::evaluation::category_ids(&truth);
+        let category = |&number: &u64| {
+            let name = truth.get_cat(number).map(|category| category.name.clone());
+            Category { id: truth.category_id(number), name: name.unwrap_or_default() }
+        };
         Ok(Self {
             annotations: annotations.to_owned(),
             folder,
-            classes: categories.iter().zip(0..).map(|(c, class)| (c.id, class)).collect(),
-            categories,
-            coco: Arc::new(coco),
+            masks,
+            categories: numbers.iter().map(category).collect(),
+            classes: numbers.into_iter().zip(0..).collect(),
+            truth,
             objects: found.objects,
             findings: found.findings,
             missing,
@@ -94,13 +115,13 @@ impl CocoDataset {
     }
 
     /// The annotations as they were read: what predictions are scored against.
-    pub fn coco(&self) -> &Arc<COCO> {
-        &self.coco
+    pub fn coco(&self) -> &GroundTruth {
+        &self.truth
     }
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.coco.dataset.images.len()
+        self.truth.dataset.images.len()
     }
 
     /// Whether there are none; [`CocoDataset::open`] refuses that.
@@ -108,12 +129,12 @@ impl CocoDataset {
         self.len() == 0
     }
 
-    /// The record of image `index`: id, file name, height and width.
+    /// The record of image `index`: number, file name, height and width.
     ///
     /// # Panics
     /// When `index` is not below [`CocoDataset::len`], as the other accessors do.
     pub fn record(&self, index: usize) -> &hotcoco::Image {
-        &self.coco.dataset.images[index]
+        &self.truth.dataset.images[index]
     }
 
     /// The file of image `index`.
@@ -132,8 +153,9 @@ impl CocoDataset {
     }
 
     /// The number of the class with this category id.
-    pub fn class(&self, category_id: u64) -> Option<i64> {
-        self.classes.get(&category_id).copied()
+    pub fn class(&self, category_id: impl Into<Id>) -> Option<i64> {
+        let (number, _) = self.truth.find_category(&category_id.into())?;
+        self.classes.get(&number).copied()
     }
 
     /// Problems of the annotation file that it can be used in spite of.
@@ -174,8 +196,13 @@ impl CocoDataset {
         self.objects[index].len()
     }
 
+    /// Whether objects have masks here, and not their boxes for masks.
+    pub fn has_masks(&self) -> bool {
+        self.masks
+    }
+
     /// The objects of image `index` to train on: those that are no crowd and have a usable box
-    /// and mask.
+    /// and mask. Of a data set opened for boxes, the masks are the boxes.
     ///
     /// # Errors
     /// [`Error::Format`] for a mask that can't be decoded.
@@ -183,13 +210,16 @@ impl CocoDataset {
         let image = self.record(index);
         let mut objects = Objects::default();
         for &place in &self.objects[index] {
-            let annotation = &self.coco.dataset.annotations[place as usize];
-            let mask = self.mask(annotation, image)?;
-            let bounds = match annotation.bbox {
-                Some([x, y, width, height]) => Some([x, y, x + width, y + height]),
-                None => mask.bounding_box(),
+            let annotation = &self.truth.dataset.annotations[place as usize];
+            let corners = annotation.bbox.map(|[x, y, w, h]| [x, y, x + w, y + h]);
+            let (bounds, mask) = match corners {
+                Some(bounds) if !self.masks => (bounds, rectangle(bounds)),
+                given => {
+                    let mask = self.mask(annotation, image)?;
+                    (given.or_else(|| mask.bounding_box()).unwrap_or_default(), mask)
+                }
             };
-            objects.boxes.push(bounds.unwrap_or_default());
+            objects.boxes.push(bounds);
             objects.classes.push(self.classes[&annotation.category_id]);
             objects.masks.push(mask);
         }
@@ -198,7 +228,7 @@ impl CocoDataset {
 
     fn mask(&self, annotation: &Annotation, image: &hotcoco::Image) -> Result<InstanceMask> {
         let broken = |why: String| {
-            let problem = format!("the mask of annotation {}: {why}", annotation.id);
+            let problem = format!("the mask of {}: {why}", self.truth.annotation(annotation.id));
             Error::format(&self.annotations, problem)
         };
         let mask =
@@ -207,7 +237,8 @@ impl CocoDataset {
             let polygons = polygons.iter().filter(|polygon| findings::is_polygon(polygon));
             return Ok(InstanceMask::Polygons(polygons.cloned().collect()));
         }
-        let rle = mask.to_rle(image.height, image.width).map_err(|e| broken(e.to_string()))?;
+        let rle = mask.to_rle(image.height, image.width);
+        let rle = rle.map_err(|_| broken("its run lengths do not fit the image".into()))?;
         Ok(InstanceMask::Rle(rle))
     }
 
@@ -219,38 +250,62 @@ impl CocoDataset {
         decode(&self.folder, self.record(index))
     }
 
-    /// Checks that `other` has the same classes in the same order: what was trained on one can
-    /// be scored on the other.
+    /// For each class here the class of `other` of the same name: what was trained on one can be
+    /// scored on the other, whatever their ids.
     ///
     /// # Errors
-    /// [`Error::Format`] for `other`'s file with the first difference.
-    pub fn require_same_classes(&self, other: &CocoDataset) -> Result<()> {
-        let (ours, theirs) = (&self.categories, &other.categories);
-        let problem = if ours.len() != theirs.len() {
-            format!("it has {} categories", theirs.len())
-        } else if let Some((a, b)) = ours.iter().zip(theirs).find(|(a, b)| a != b) {
-            format!("it has category {} {:?} in place of {} {:?}", b.id, b.name, a.id, a.name)
-        } else {
-            return Ok(());
-        };
-        let whose = self.annotations.display();
-        let problem = format!("{problem}, but {whose} has {}", ours.len());
-        Err(Error::format(&other.annotations, problem))
+    /// [`Error::Format`] for `other`'s file with the names that differ.
+    pub fn require_same_classes(&self, other: &CocoDataset) -> Result<Vec<usize>> {
+        same_classes(&self.names(), &other.names()).map_err(|problem| {
+            let problem =
+                format!("its classes are not those of {}: {problem}", self.annotations.display());
+            Error::format(&other.annotations, problem)
+        })
     }
 }
 
-/// Parses an annotation file.
-pub(super) fn read(path: &Path) -> Result<COCO> {
-    COCO::new(path).map_err(|error| {
-        let problem = match error {
-            hotcoco::Error::Io(error) => return engine::Error::io(path, error).into(),
-            hotcoco::Error::Json(error) => {
-                format!("not an annotation file in COCO's format: {error}")
-            }
-            other => other.to_string(),
-        };
-        Error::format(path, problem)
-    })
+/// A box as a mask: what a detector of boxes needs of one when images are cropped.
+fn rectangle([x1, y1, x2, y2]: [f64; 4]) -> InstanceMask {
+    InstanceMask::Polygons(vec![vec![x1, y1, x2, y1, x2, y2, x1, y2]])
+}
+
+/// For each of the class names `ours` the place of the same name in `theirs`. Where a name is
+/// used twice, the lists must be the same.
+///
+/// # Errors
+/// Which names only one of them has.
+pub(crate) fn same_classes(
+    ours: &[String],
+    theirs: &[String],
+) -> std::result::Result<Vec<usize>, String> {
+    if ours == theirs {
+        return Ok((0..ours.len()).collect());
+    }
+    let missing = |of: &[String], among: &[String]| -> Vec<String> {
+        of.iter().filter(|name| !among.contains(name)).map(|name| format!("{name:?}")).collect()
+    };
+    let named = |names: Vec<String>| {
+        let more = if names.len() > LISTED { ", …" } else { "" };
+        format!("{}{more}", names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", "))
+    };
+    let (lacking, further) = (missing(ours, theirs), missing(theirs, ours));
+    let mut problems = Vec::new();
+    if !lacking.is_empty() {
+        problems.push(format!("it lacks {}", named(lacking)));
+    }
+    if !further.is_empty() {
+        problems.push(format!("it has {} besides", named(further)));
+    }
+    if problems.is_empty() && ours.len() != theirs.len() {
+        problems.push(format!("it has {} categories, not {}", theirs.len(), ours.len()));
+    }
+    let place = |name: &String| theirs.iter().position(|other| other == name);
+    let places: Vec<usize> = ours.iter().filter_map(place).collect();
+    let distinct: std::collections::HashSet<&usize> = places.iter().collect();
+    if problems.is_empty() && distinct.len() != ours.len() {
+        problems.push("a name is used twice, and the order is another".into());
+    }
+    if problems.is_empty() { Ok(places) } else { Err(problems.join("; ")) }
 }
 
 /// The image of `record`, if it has the size that the record says.
@@ -298,16 +353,4 @@ pub(super) fn missing(folder: &Path, coco: &COCO) -> Vec<usize> {
         .filter(|(_, image)| !folder.join(&image.file_name).is_file())
         .map(|(place, _)| place)
         .collect()
-}
-
-/// The classes in the order of their ids.
-fn categories(coco: &COCO) -> Vec<Category> {
-    let mut all: Vec<Category> = coco
-        .dataset
-        .categories
-        .iter()
-        .map(|category| Category { id: category.id, name: category.name.clone() })
-        .collect();
-    all.sort_by_key(|category| category.id);
-    all
 }

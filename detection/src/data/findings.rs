@@ -1,10 +1,12 @@
 //! What is wrong with an annotation file, and which of its objects can be trained on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use hotcoco::{Annotation, Dataset, Image, Segmentation};
 use serde::Serialize;
+
+use super::annotations::{AnnotationFile, GroundTruth};
 
 /// Examples listed of each kind of finding.
 const EXAMPLES: usize = 5;
@@ -36,6 +38,14 @@ pub struct Finding {
     pub examples: Vec<String>,
 }
 
+impl Finding {
+    /// Of a kind of the list.
+    pub(super) fn of(code: &str, count: usize, examples: Vec<String>) -> Option<Self> {
+        let &(code, severity, problem) = KINDS.iter().find(|(known, ..)| *known == code)?;
+        Some(Self { severity, code: code.into(), problem: problem.into(), count, examples })
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.count, self.problem)?;
@@ -48,17 +58,45 @@ impl fmt::Display for Finding {
 }
 
 /// The kinds of problem: code, severity, and what is wrong.
-const KINDS: [(&str, Severity, &str); 18] = [
-    ("no_images", Severity::Error, "file without a record in `images`"),
-    ("no_categories", Severity::Error, "file without a record in `categories`"),
+const KINDS: [(&str, Severity, &str); 38] = [
+    ("no_images", Severity::Error, "file without a record in `images` that can be used"),
+    ("no_categories", Severity::Error, "file without a record in `categories` that can be used"),
     ("duplicate_image_id", Severity::Error, "image ids are used twice"),
     ("duplicate_category_id", Severity::Error, "category ids are used twice"),
-    ("image_without_size", Severity::Error, "images lack a width or height"),
-    ("image_without_name", Severity::Error, "images lack a file_name"),
     (
         "unknown_category",
         Severity::Error,
         "annotations have a category_id that is not in `categories`",
+    ),
+    ("bad_image", Severity::Warning, "images can't be read and are left out"),
+    ("bad_category", Severity::Warning, "categories can't be read and are left out"),
+    ("bad_annotation", Severity::Warning, "annotations can't be read and are left out"),
+    ("bad_size", Severity::Warning, "sides of images can't be read"),
+    ("image_without_size", Severity::Warning, "images lack a width or height and are left out"),
+    ("image_without_name", Severity::Warning, "images lack a file_name and are left out"),
+    ("repeated_record", Severity::Warning, "records are there twice and taken once"),
+    ("annotation_without_id", Severity::Warning, "annotations have no id that can be used"),
+    (
+        "id_of_other_type",
+        Severity::Warning,
+        "annotations name image or category by a text for a number or a number for a text; these \
+         are taken for each other",
+    ),
+    ("number_as_text", Severity::Warning, "numbers are written as texts and read as numbers"),
+    (
+        "null_iscrowd",
+        Severity::Warning,
+        "annotations have an iscrowd of null, which is taken for 0",
+    ),
+    (
+        "bad_area",
+        Severity::Warning,
+        "annotations have an area that can't be read; their mask's or box's is taken",
+    ),
+    (
+        "unreadable_mask",
+        Severity::Warning,
+        "annotations have a segmentation that can't be read; it counts as none",
     ),
     ("duplicate_category_name", Severity::Warning, "category names are used twice"),
     ("duplicate_file_name", Severity::Warning, "images have a file_name that another has too"),
@@ -83,7 +121,32 @@ const KINDS: [(&str, Severity, &str); 18] = [
     ("box_out_of_bounds", Severity::Warning, "boxes reach outside their image and are cut"),
     ("mask_out_of_bounds", Severity::Warning, "masks reach outside their image and are cut"),
     ("no_box", Severity::Warning, "objects have no box; their mask's is taken"),
+    (
+        "lvis",
+        Severity::Warning,
+        "images are LVIS's, of which not all objects are labelled: its own figures are others",
+    ),
+    ("zero_area", Severity::Warning, "annotations have an area of 0"),
+    ("extreme_aspect_ratio", Severity::Warning, "boxes are over 20 times as long as wide"),
+    (
+        "near_duplicate",
+        Severity::Warning,
+        "annotations are nearly the same as another (same class and image, IoU above 0.95)",
+    ),
+    (
+        "near_duplicate_check_skipped",
+        Severity::Warning,
+        "images have over 100 objects of a class, among which no duplicates were looked for",
+    ),
+    ("zero_instance_category", Severity::Warning, "categories have no object"),
+    ("low_instance_category", Severity::Warning, "categories have fewer than 10 objects"),
+    ("missing_file", Severity::Warning, "image files are missing"),
+    ("unreadable_file", Severity::Warning, "image files can't be used"),
 ];
+
+/// The kinds that leave out images.
+const OF_IMAGES: [&str; 5] =
+    ["bad_image", "bad_size", "image_without_size", "image_without_name", "lvis"];
 
 /// What was found in an annotation file.
 pub(super) struct Inspection {
@@ -93,12 +156,25 @@ pub(super) struct Inspection {
     pub objects: Vec<Vec<u32>>,
 }
 
+impl Inspection {
+    /// Why the file can't be used, if it can't.
+    pub fn problem(&self) -> Option<String> {
+        let errors = self.findings.iter().filter(|found| found.severity == Severity::Error);
+        let mut all: Vec<&Finding> = errors.collect();
+        if all.iter().any(|found| found.code == "no_images") {
+            all.extend(self.findings.iter().filter(|f| OF_IMAGES.contains(&f.code.as_str())));
+        }
+        let all: Vec<String> = all.into_iter().map(Finding::to_string).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
 /// Counts cases by kind.
-#[derive(Default)]
-struct Notes(BTreeMap<&'static str, (usize, Vec<String>)>);
+#[derive(Default, Clone)]
+pub(crate) struct Notes(BTreeMap<&'static str, (usize, Vec<String>)>);
 
 impl Notes {
-    fn add(&mut self, code: &'static str, example: impl FnOnce() -> String) {
+    pub(crate) fn add(&mut self, code: &'static str, example: impl FnOnce() -> String) {
         let (count, examples) = self.0.entry(code).or_default();
         *count += 1;
         if examples.len() < EXAMPLES {
@@ -106,7 +182,8 @@ impl Notes {
         }
     }
 
-    fn finish(mut self) -> Vec<Finding> {
+    /// In the order of the kinds: errors first.
+    pub(crate) fn finish(mut self) -> Vec<Finding> {
         let found = KINDS.iter().filter_map(|&(code, severity, problem)| {
             let (count, examples) = self.0.remove(code)?;
             Some(Finding { severity, code: code.into(), problem: problem.into(), count, examples })
@@ -115,39 +192,47 @@ impl Notes {
     }
 }
 
-/// Looks through all of `dataset`.
-pub(super) fn inspect(dataset: &Dataset) -> Inspection {
-    let mut notes = Notes::default();
-    inspect_records(dataset, &mut notes);
+/// Leaves out the images of `file` that training and detection can't use: those without a size or
+/// a name.
+pub(super) fn leave_out_images(file: &mut AnnotationFile) {
+    let AnnotationFile { truth, notes, .. } = file;
+    let all = truth.dataset.images.len();
+    let mut kept = HashSet::new();
+    for image in &truth.dataset.images {
+        let id = || format!("image {}", truth.image_id(image.id));
+        if image.width == 0 || image.height == 0 {
+            notes.add("image_without_size", id);
+        } else if image.file_name.is_empty() {
+            notes.add("image_without_name", id);
+        } else {
+            kept.insert(image.id);
+        }
+    }
+    if kept.len() < all {
+        file.retain_images(|image| kept.contains(&image.id));
+    }
+}
 
+/// Looks through all of a file; `masks` says whether objects need them.
+pub(super) fn inspect(truth: &GroundTruth, masks: bool, mut notes: Notes) -> Inspection {
+    let dataset = &truth.dataset;
+    inspect_records(dataset, &mut notes);
     let places: HashMap<u64, usize> =
         dataset.images.iter().enumerate().map(|(place, image)| (image.id, place)).collect();
-    let categories: HashMap<u64, ()> = dataset.categories.iter().map(|c| (c.id, ())).collect();
     let mut objects = vec![Vec::new(); dataset.images.len()];
     for (number, annotation) in dataset.annotations.iter().enumerate() {
-        let (id, category) = (annotation.id, annotation.category_id);
-        if !categories.contains_key(&category) {
-            let example = || format!("annotation {id} (category {category})");
-            notes.add("unknown_category", example);
-            continue;
-        }
-        let Some(&place) = places.get(&annotation.image_id) else {
-            let example = || format!("annotation {id} (image {})", annotation.image_id);
-            notes.add("unknown_image", example);
-            continue;
-        };
-        if annotation.iscrowd {
-            continue;
-        }
-        match inspect_object(annotation, &dataset.images[place], &mut notes) {
+        let place = places.get(&annotation.image_id).filter(|_| !annotation.iscrowd);
+        let Some(&place) = place else { continue };
+        let name = || truth.annotation(annotation.id);
+        match inspect_object(annotation, &dataset.images[place], masks, &mut notes, name) {
             Ok(()) => objects[place].push(number as u32),
-            Err(code) => notes.add(code, || format!("annotation {id}")),
+            Err((code, why)) => notes.add(code, || format!("{}{why}", name())),
         }
     }
     Inspection { findings: notes.finish(), objects }
 }
 
-/// Images, categories, and ids.
+/// Images and categories.
 fn inspect_records(dataset: &Dataset, notes: &mut Notes) {
     if dataset.images.is_empty() {
         notes.add("no_images", || "nothing to read".into());
@@ -155,63 +240,60 @@ fn inspect_records(dataset: &Dataset, notes: &mut Notes) {
     if dataset.categories.is_empty() {
         notes.add("no_categories", || "no class to detect".into());
     }
-    for id in repeated(dataset.images.iter().map(|image| image.id)) {
-        notes.add("duplicate_image_id", || format!("image {id}"));
-    }
-    for id in repeated(dataset.categories.iter().map(|category| category.id)) {
-        notes.add("duplicate_category_id", || format!("category {id}"));
-    }
     for name in repeated(dataset.categories.iter().map(|category| &category.name)) {
         notes.add("duplicate_category_name", || format!("{name:?}"));
     }
-    for id in repeated(dataset.annotations.iter().map(|annotation| annotation.id)) {
-        notes.add("duplicate_annotation_id", || format!("annotation {id}"));
-    }
     for name in repeated(dataset.images.iter().map(|image| &image.file_name)) {
-        if !name.is_empty() {
-            notes.add("duplicate_file_name", || name.clone());
-        }
-    }
-    for image in &dataset.images {
-        if image.width == 0 || image.height == 0 {
-            notes.add("image_without_size", || format!("image {}", image.id));
-        }
-        if image.file_name.is_empty() {
-            notes.add("image_without_name", || format!("image {}", image.id));
-        }
+        notes.add("duplicate_file_name", || name.clone());
     }
 }
 
 /// Those that were there before, in order.
 fn repeated<T: std::hash::Hash + Eq + Copy>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     all.filter(|&one| !seen.insert(one)).collect()
 }
 
-/// Whether an object can be trained on, or the kind of problem that forbids it.
+/// Whether an object can be trained on, or the kind of problem that forbids it, with what there
+/// is to say about it.
 fn inspect_object(
     annotation: &Annotation,
     image: &Image,
+    masks: bool,
     notes: &mut Notes,
-) -> Result<(), &'static str> {
-    let id = annotation.id;
-    let mask = annotation.segmentation.as_ref().ok_or("no_mask")?;
-    let extent = mask_extent(mask, image).ok_or("broken_mask")?;
-    let outside = outside(extent, image).ok_or("outside")?;
-    if outside {
-        notes.add("mask_out_of_bounds", || format!("annotation {id}"));
+    name: impl Fn() -> String,
+) -> Result<(), (&'static str, String)> {
+    let plain = |code| (code, String::new());
+    let mask = annotation.segmentation.as_ref();
+    if masks || annotation.bbox.is_none() {
+        let mask = mask.ok_or_else(|| plain("no_mask"))?;
+        let extent = mask_extent(mask, image)
+            .ok_or_else(|| ("broken_mask", other_size(mask, image).unwrap_or_default()))?;
+        if outside(extent, image).ok_or_else(|| plain("outside"))? {
+            notes.add("mask_out_of_bounds", &name);
+        }
     }
     let Some([x, y, width, height]) = annotation.bbox else {
-        notes.add("no_box", || format!("annotation {id}"));
+        notes.add("no_box", &name);
         return Ok(());
     };
-    if !(width > 0.0 && height > 0.0 && [x, y, width, height].iter().all(|v| v.is_finite())) {
-        return Err("degenerate_box");
+    if !(width > 0.0 && height > 0.0) {
+        return Err(plain("degenerate_box"));
     }
-    if self::outside([x, y, x + width, y + height], image).ok_or("outside")? {
-        notes.add("box_out_of_bounds", || format!("annotation {id}"));
+    if self::outside([x, y, x + width, y + height], image).ok_or_else(|| plain("outside"))? {
+        notes.add("box_out_of_bounds", &name);
     }
     Ok(())
+}
+
+/// What is to be said of run lengths of another size than the image's.
+fn other_size(mask: &Segmentation, image: &Image) -> Option<String> {
+    let (hotcoco::mask::RleRef::Compressed { h, w, .. } | hotcoco::mask::RleRef::Runs { h, w, .. }) =
+        mask.rle_ref()?;
+    let (height, width) = (image.height, image.width);
+    ((h, w) != (height, width)).then(|| {
+        format!(" (its size is [{h}, {w}], but the image has height {height} and width {width})")
+    })
 }
 
 /// (x1, y1, x2, y2) around a mask; none if it covers nothing or is not one of `image`.

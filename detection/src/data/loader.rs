@@ -50,7 +50,14 @@ impl DetectionLoader {
     ) -> Result<Self> {
         let all = 0..dataset.len();
         if all.clone().all(|index| dataset.object_count(index) == 0) {
-            let problem = "no image has an object with a box and a mask to train on";
+            let without = dataset.coco().dataset.annotations.len();
+            let problem = if dataset.has_masks() && without > 0 && !dataset.coco().has_masks() {
+                format!("none of its {without} objects has a mask: --masks false trains on boxes")
+            } else if dataset.has_masks() {
+                "no image has an object with a box and a mask to train on".to_owned()
+            } else {
+                "no image has an object with a box to train on".to_owned()
+            };
             return Err(Error::format(dataset.annotations(), problem));
         }
         let keep = |&index: &usize| options.keep_empty || dataset.object_count(index) > 0;

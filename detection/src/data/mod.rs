@@ -5,15 +5,17 @@
 //! [`DetectionLoader`] does both on threads ahead of the step. Everything random depends on
 //! (seed, epoch, position) alone.
 
+pub(crate) mod annotations;
 mod check;
-mod coco;
-mod findings;
+pub(crate) mod coco;
+pub(crate) mod findings;
 mod loader;
 mod objects;
 mod plan;
 mod sample;
 mod transform;
 
+pub use annotations::{GroundTruth, Id};
 pub use check::{CheckOptions, ClassRow, Distribution, Report, check};
 pub use coco::{Category, CocoDataset};
 pub use findings::{Finding, Severity};

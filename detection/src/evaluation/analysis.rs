@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hotcoco::{COCO, COCOeval};
 use serde::Serialize;
 
-use super::evaluator::{annotations, scoring};
-use super::{ImageDetections, Kind, category_ids, category_names};
+use super::evaluator::{MAX_DETECTIONS, annotations, scoring};
+use super::{Areas, ImageDetections, Kind, category_ids, category_names};
 use crate::Result;
+use crate::data::GroundTruth;
 
 /// Thresholds of an analysis.
 #[derive(Debug, Clone)]
@@ -22,12 +23,20 @@ pub struct AnalysisOptions {
     pub min_score: f64,
     /// The images that count; all of the ground truth if none are named.
     pub images: Option<Vec<u64>>,
+    /// Most detections of an image and class that count.
+    pub max_detections: usize,
 }
 
 impl Default for AnalysisOptions {
-    /// TIDE's IoU .5 and .1; scores from .3.
+    /// TIDE's IoU .5 and .1; scores from .3; a hundred detections.
     fn default() -> Self {
-        Self { iou: 0.5, background_iou: 0.1, min_score: 0.3, images: None }
+        Self {
+            iou: 0.5,
+            background_iou: 0.1,
+            min_score: 0.3,
+            images: None,
+            max_detections: MAX_DETECTIONS,
+        }
     }
 }
 
@@ -152,12 +161,12 @@ pub struct Analysis {
 /// Detections of unknown images or classes, or without the masks that are to
 /// be compared.
 pub fn analyse(
-    ground_truth: impl Into<Arc<COCO>>,
+    ground_truth: impl Into<GroundTruth>,
     images: &[ImageDetections],
     kind: Kind,
     options: &AnalysisOptions,
 ) -> Result<Analysis> {
-    let ground_truth = ground_truth.into();
+    let ground_truth: GroundTruth = ground_truth.into();
     let ids = category_ids(&ground_truth);
     for ImageDetections { image_id, detections } in images {
         let size = ground_truth.get_img(*image_id).map(|image| (image.height, image.width));
@@ -166,12 +175,15 @@ pub fn analyse(
             return Err(crate::Error::invalid("image", image_id, rule));
         };
         for detection in detections {
-            detection.check(*image_id, size, ids.len(), kind == Kind::Segm)?;
+            let id = ground_truth.image_id(*image_id);
+            detection.check(&id, size, ids.len(), kind == Kind::Segm)?;
         }
     }
-    let found = ground_truth.load_res_anns(annotations(kind, images, &ids)).map_err(scoring)?;
-    let mut eval = COCOeval::new(ground_truth.clone(), found, kind.iou_type());
+    let found = annotations(kind, Areas::OfKind, images, &ids);
+    let found = ground_truth.load_res_anns(found).map_err(scoring)?;
+    let mut eval = COCOeval::new(comparable(&ground_truth, kind), found, kind.iou_type());
     eval.params.cat_ids = ids;
+    eval.params.max_dets = vec![1, 10, options.max_detections];
     eval.params.img_ids = options.images.clone().unwrap_or_default();
     eval.evaluate().map_err(scoring)?;
     let tide = eval.tide_errors(options.iou, options.background_iou).map_err(scoring)?;
@@ -189,6 +201,17 @@ pub fn analyse(
         confusion: Confusion { names: category_names(&ground_truth), counts: matrix.matrix },
         min_score: options.min_score,
     })
+}
+
+/// The objects that can be compared: of masks those that have one.
+fn comparable(truth: &GroundTruth, kind: Kind) -> Arc<COCO> {
+    let has_mask = |object: &hotcoco::Annotation| object.segmentation.is_some();
+    if kind == Kind::Bbox || truth.dataset.annotations.iter().all(has_mask) {
+        return truth.shared();
+    }
+    let mut dataset = truth.dataset.clone();
+    dataset.annotations.retain(has_mask);
+    Arc::new(COCO::from_dataset(dataset))
 }
 
 /// A table of the errors, AP in percent.

@@ -6,8 +6,8 @@ use serde::Serialize;
 /// Recall at point `i` of a curve is `i / (RECALLS − 1)`.
 pub const RECALLS: usize = 101;
 
-/// The curves of one IoU threshold, over all areas and with a hundred
-/// detections an image: the highest precision at each recall or beyond it.
+/// The curves of one IoU threshold, over all areas and with as many
+/// detections an image as count: the highest precision at each recall or beyond it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PrecisionRecall {
     /// IoU from which on a detection fits an object.

@@ -4,7 +4,8 @@ use hotcoco::Annotation;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind as TensorKind, Tensor};
 
-use super::{Kind, RleMask};
+use super::{Areas, Kind, RleMask};
+use crate::data::Id;
 use crate::structures::{Bitmap, Detections};
 use crate::{Error, Result};
 
@@ -16,7 +17,7 @@ pub struct Detection {
     /// Confidence; only its order counts.
     pub score: f64,
     /// x, y of the top left corner, width, height, in pixels of the original
-    /// image. Not two corners: a width recomputed from them can differ in its
+    /// image; one of a negative side fits nothing. Not two corners: a width recomputed from them can differ in its
     /// last bit, and areas decide between small, medium and large.
     pub bbox: [f64; 4],
     /// The mask on the original image; none of a detector of boxes.
@@ -26,7 +27,7 @@ pub struct Detection {
 /// All that was found in one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageDetections {
-    /// The image's id in its data set.
+    /// The image's number in its data set: its id, where ids are numbers.
     pub image_id: u64,
     /// In any order; of equal scores the first counts as the better one.
     pub detections: Vec<Detection>,
@@ -66,12 +67,20 @@ impl Detection {
         [x, y, x + width, y + height]
     }
 
-    /// The entry of a results file. Masks come without a box: where there is
-    /// one, COCO takes its area for that of the mask.
-    pub(super) fn annotation(&self, kind: Kind, image_id: u64, category_id: u64) -> Annotation {
-        let (bbox, segmentation) = match kind {
-            Kind::Bbox => (Some(self.bbox), None),
-            Kind::Segm => (None, self.mask.as_ref().map(RleMask::segmentation)),
+    /// The entry of a results file. A box gives the area, also that of a mask;
+    /// a mask alone gives that of its box, too.
+    pub(super) fn annotation(
+        &self,
+        kind: Kind,
+        areas: Areas,
+        image_id: u64,
+        category_id: u64,
+    ) -> Annotation {
+        let mask = || self.mask.as_ref().map(RleMask::segmentation);
+        let (bbox, segmentation) = match (kind, areas) {
+            (Kind::Bbox, Areas::OfKind | Areas::OfBoxes) => (Some(self.bbox), None),
+            (Kind::Segm, Areas::OfBoxes) => (Some(self.bbox), mask()),
+            (Kind::Segm, _) | (Kind::Bbox, Areas::OfMasks) => (None, mask()),
         };
         let score = Some(self.score);
         Annotation { image_id, category_id, bbox, segmentation, score, ..Annotation::default() }
@@ -81,7 +90,7 @@ impl Detection {
     /// width) and `classes` classes.
     pub(super) fn check(
         &self,
-        image_id: u64,
+        image_id: &Id,
         size: (u32, u32),
         classes: usize,
         masks: bool,
@@ -94,9 +103,8 @@ impl Detection {
         if !self.score.is_finite() {
             return Err(Error::invalid(at("score"), self.score, "it must be a finite number"));
         }
-        let [_, _, width, height] = self.bbox;
-        if self.bbox.iter().any(|value| !value.is_finite()) || width < 0.0 || height < 0.0 {
-            let rule = "it must be x, y, width and height, finite, the last two not negative";
+        if self.bbox.iter().any(|value| !value.is_finite()) {
+            let rule = "it must be x, y, width and height, all finite";
             return Err(Error::invalid(at("box"), format!("{:?}", self.bbox), rule));
         }
         match &self.mask {

@@ -1,7 +1,7 @@
 //! Masks as run lengths, the form that COCO stores and compares.
 
 use hotcoco::mask::{self, RleRef};
-use hotcoco::{Rle, Segmentation};
+use hotcoco::{Image, Rle, Segmentation};
 use serde::{Deserialize, Serialize};
 
 use crate::structures::Bitmap;
@@ -46,25 +46,38 @@ impl RleMask {
         Ok(Self::from_rle(&rle))
     }
 
-    /// From a segmentation in either spelling of run lengths.
+    /// From a segmentation of `image`: polygons, or run lengths in either spelling.
     ///
     /// # Errors
-    /// Polygons, runs that do not fill the mask, or a string that is none.
-    pub(super) fn from_segmentation(
+    /// Run lengths of another size, that do not fill the mask, or whose text is none.
+    pub(super) fn of_segmentation(
         segmentation: &Segmentation,
+        image: &Image,
     ) -> std::result::Result<Self, String> {
+        let (height, width) = (image.height, image.width);
         let Some(runs) = segmentation.rle_ref() else {
-            return Err("is no run-length encoding".to_owned());
+            let rle = segmentation.to_rle(height, width);
+            return match rle {
+                Ok(rle) if height > 0 && width > 0 => Ok(Self::from_rle(&rle)),
+                _ => Err(format!("its image has {height}×{width} pixels")),
+            };
         };
-        let rle = runs.to_rle().map_err(|error| error.to_string())?;
-        let (pixels, expected): (u64, u64) = (
-            rle.counts.iter().map(|&run| u64::from(run)).sum(),
-            u64::from(rle.h) * u64::from(rle.w),
-        );
-        if pixels != expected {
-            return Err(format!("has runs of {pixels} pixels for {}×{}", rle.h, rle.w));
+        let (RleRef::Compressed { h, w, .. } | RleRef::Runs { h, w, .. }) = runs;
+        if (h, w) != (height, width) {
+            return Err(format!("its mask has {h}×{w} pixels, its image {height}×{width}"));
+        }
+        let rle = runs.to_rle().map_err(|_| "its run lengths can't be decoded".to_owned())?;
+        let pixels: u64 = rle.counts.iter().map(|&run| u64::from(run)).sum();
+        if pixels != u64::from(h) * u64::from(w) {
+            return Err(format!("it has runs of {pixels} pixels for {h}×{w}"));
         }
         Ok(Self::from_rle(&rle))
+    }
+
+    /// Nothing of an image; none of one without a size.
+    pub(super) fn empty(height: u32, width: u32) -> Option<Self> {
+        let pixels = height.checked_mul(width).filter(|pixels| *pixels > 0)?;
+        Some(Self::from_rle(&Rle { h: height, w: width, counts: vec![pixels] }))
     }
 
     pub(crate) fn from_rle(rle: &Rle) -> Self {
@@ -154,6 +167,8 @@ mod tests {
             "mask is 3×4 with 11 pixels, but it must hold a pixel for each position"
         );
         let runs = Segmentation::UncompressedRle { size: [3, 4], counts: vec![3, 4] };
-        assert_eq!(RleMask::from_segmentation(&runs).unwrap_err(), "has runs of 7 pixels for 3×4");
+        let image = Image { height: 3, width: 4, ..Image::default() };
+        let problem = RleMask::of_segmentation(&runs, &image).unwrap_err();
+        assert_eq!(problem, "it has runs of 7 pixels for 3×4");
     }
 }

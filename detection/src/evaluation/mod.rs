@@ -10,7 +10,6 @@
 
 mod analysis;
 mod curves;
-mod dataset;
 mod detection;
 mod evaluator;
 mod mask;
@@ -23,9 +22,8 @@ use serde::{Deserialize, Serialize};
 
 pub use analysis::{Analysis, AnalysisOptions, Confusion, ErrorKind, ErrorShare, analyse};
 pub use curves::{PrecisionRecall, RECALLS};
-pub use dataset::{DatasetCheck, Problem, check_dataset};
 pub use detection::{Detection, ImageDetections};
-pub use evaluator::{CocoEvaluator, Evaluation, EvaluatorOptions};
+pub use evaluator::{Areas, CocoEvaluator, Evaluation, EvaluatorOptions};
 pub use mask::RleMask;
 pub use report::{ClassFigures, Figures, Report, Section};
 
@@ -56,7 +54,7 @@ impl Kind {
     }
 }
 
-/// Category ids by class: ascending, so that class 0 has the smallest.
+/// Numbers of the categories by class: ascending, so that class 0 has the smallest id.
 pub fn category_ids(ground_truth: &COCO) -> Vec<u64> {
     let mut ids: Vec<u64> = ground_truth.dataset.categories.iter().map(|c| c.id).collect();
     ids.sort_unstable();

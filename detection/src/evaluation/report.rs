@@ -1,11 +1,15 @@
 //! The figures of an evaluation: as numbers, as json, and as COCO prints them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use hotcoco::AccumulatedEval;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Kind;
+use super::evaluator::MAX_DETECTIONS;
+use crate::data::Id;
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,90 +36,101 @@ pub struct Section {
 
 /// COCO's twelve figures, 0 to 1; −1 where no object is counted (COCO's
 /// convention).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
     /// Average precision: mean over IoU .50, .55, …, .95, classes and recalls.
-    #[serde(rename = "AP")]
     pub ap: f64,
     /// At IoU .50.
-    #[serde(rename = "AP50")]
     pub ap50: f64,
     /// At IoU .75.
-    #[serde(rename = "AP75")]
     pub ap75: f64,
     /// Of objects smaller than 32² pixels.
-    #[serde(rename = "APs")]
     pub ap_small: f64,
     /// Of objects of 32² to 96² pixels.
-    #[serde(rename = "APm")]
     pub ap_medium: f64,
     /// Of objects larger than 96² pixels.
-    #[serde(rename = "APl")]
     pub ap_large: f64,
     /// Average recall with one detection an image and class.
-    #[serde(rename = "AR1")]
     pub ar1: f64,
     /// With ten.
-    #[serde(rename = "AR10")]
     pub ar10: f64,
-    /// With a hundred.
-    #[serde(rename = "AR100")]
-    pub ar100: f64,
-    /// With a hundred, of small objects.
-    #[serde(rename = "ARs")]
+    /// With all that count, by default a hundred.
+    pub ar_all: f64,
+    /// With all, of small objects.
     pub ar_small: f64,
-    /// With a hundred, of medium objects.
-    #[serde(rename = "ARm")]
+    /// With all, of medium objects.
     pub ar_medium: f64,
-    /// With a hundred, of large objects.
-    #[serde(rename = "ARl")]
+    /// With all, of large objects.
     pub ar_large: f64,
+    /// Most detections of an image and class that count.
+    pub max_detections: u32,
 }
 
 /// Figures of one class; −1 where it has no object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClassFigures {
     /// In the data set.
-    pub category_id: u64,
+    pub category_id: Id,
     /// In the data set.
     pub name: String,
     /// Average precision.
-    #[serde(rename = "AP")]
     pub ap: f64,
     /// At IoU .50.
-    #[serde(rename = "AP50")]
     pub ap50: f64,
     /// At IoU .75.
-    #[serde(rename = "AP75")]
     pub ap75: f64,
-    /// Average recall with a hundred detections an image.
-    #[serde(rename = "AR100")]
-    pub ar100: f64,
+    /// Average recall with all detections of an image that count.
+    pub ar_all: f64,
+    /// Most detections of an image and class that count.
+    pub max_detections: u32,
 }
 
-/// The rows of COCO's table: precision or recall, IoU, area, detections.
-const ROWS: [(&str, &str, &str, u32); 12] = [
-    ("Precision", "0.50:0.95", "all", 100),
-    ("Precision", "0.50", "all", 100),
-    ("Precision", "0.75", "all", 100),
-    ("Precision", "0.50:0.95", "small", 100),
-    ("Precision", "0.50:0.95", "medium", 100),
-    ("Precision", "0.50:0.95", "large", 100),
-    ("Recall", "0.50:0.95", "all", 1),
-    ("Recall", "0.50:0.95", "all", 10),
-    ("Recall", "0.50:0.95", "all", 100),
-    ("Recall", "0.50:0.95", "small", 100),
-    ("Recall", "0.50:0.95", "medium", 100),
-    ("Recall", "0.50:0.95", "large", 100),
+/// A row of COCO's table.
+struct Row {
+    name: &'static str,
+    precision: bool,
+    iou: &'static str,
+    area: &'static str,
+    /// All that count if none.
+    detections: Option<u32>,
+}
+
+const fn row(name: &'static str, iou: &'static str, area: &'static str) -> Row {
+    Row { name, precision: name.as_bytes()[1] == b'P', iou, area, detections: None }
+}
+
+/// With what COCO calls it; the average recall with all detections is called after their number.
+static ROWS: [Row; 12] = [
+    row("AP", "0.50:0.95", "all"),
+    row("AP50", "0.50", "all"),
+    row("AP75", "0.75", "all"),
+    row("APs", "0.50:0.95", "small"),
+    row("APm", "0.50:0.95", "medium"),
+    row("APl", "0.50:0.95", "large"),
+    Row { detections: Some(1), ..row("AR1", "0.50:0.95", "all") },
+    Row { detections: Some(10), ..row("AR10", "0.50:0.95", "all") },
+    row(RECALL, "0.50:0.95", "all"),
+    row("ARs", "0.50:0.95", "small"),
+    row("ARm", "0.50:0.95", "medium"),
+    row("ARl", "0.50:0.95", "large"),
 ];
 
-const NAMES: [&str; 12] =
-    ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+/// The average recall with all detections, without their number.
+const RECALL: &str = "AR";
+
+fn recall_with(max_detections: u32) -> String {
+    format!("{RECALL}{max_detections}")
+}
+
+/// The number in a name that [`recall_with`] gave: the only `AR…` but AR1 and AR10.
+fn detections_in(name: &str) -> Option<u32> {
+    name.strip_prefix(RECALL)?.parse().ok().filter(|number| *number > 10)
+}
 
 impl Figures {
     /// From the values in COCO's order.
-    pub(super) fn from_array(values: [f64; 12]) -> Self {
-        let [ap, ap50, ap75, ap_small, ap_medium, ap_large, ar1, ar10, ar100, rest @ ..] = values;
+    pub(super) fn from_array(values: [f64; 12], max_detections: u32) -> Self {
+        let [ap, ap50, ap75, ap_small, ap_medium, ap_large, ar1, ar10, ar_all, rest @ ..] = values;
         let [ar_small, ar_medium, ar_large] = rest;
         Self {
             ap,
@@ -126,26 +141,108 @@ impl Figures {
             ap_large,
             ar1,
             ar10,
-            ar100,
+            ar_all,
             ar_small,
             ar_medium,
             ar_large,
+            max_detections,
         }
     }
 
     /// The values in COCO's order.
     pub fn to_array(&self) -> [f64; 12] {
         let ap = [self.ap, self.ap50, self.ap75, self.ap_small, self.ap_medium, self.ap_large];
-        let ar = [self.ar1, self.ar10, self.ar100, self.ar_small, self.ar_medium, self.ar_large];
+        let ar = [self.ar1, self.ar10, self.ar_all, self.ar_small, self.ar_medium, self.ar_large];
         std::array::from_fn(|at| if at < 6 { ap[at] } else { ar[at - 6] })
+    }
+
+    /// The values with COCO's names, in its order.
+    fn named(&self) -> impl Iterator<Item = (String, f64)> {
+        let recall = recall_with(self.max_detections);
+        let name = move |row: &Row| match row.name {
+            RECALL => recall.clone(),
+            name => name.to_owned(),
+        };
+        ROWS.iter().map(name).zip(self.to_array())
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.named())
+    }
+}
+
+impl<'de> Deserialize<'de> for Figures {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = BTreeMap::<String, f64>::deserialize(deserializer)?;
+        let max_detections = values.keys().find_map(|name| detections_in(name));
+        let max_detections = max_detections.unwrap_or(MAX_DETECTIONS as u32);
+        let mut figures = Self::from_array([0.0; 12], max_detections);
+        let read = figures.named().map(|(name, _)| {
+            values.get(&name).copied().ok_or_else(|| D::Error::custom(format!("{name} is missing")))
+        });
+        let read: Vec<f64> = read.collect::<Result<_, _>>()?;
+        if let Ok(read) = read.try_into() {
+            figures = Self::from_array(read, max_detections);
+        }
+        Ok(figures)
+    }
+}
+
+/// The figures of a class in a file, where the average recall is called after the number of
+/// detections.
+#[derive(Serialize, Deserialize)]
+struct ClassRecord {
+    category_id: Id,
+    name: String,
+    #[serde(flatten)]
+    figures: BTreeMap<String, f64>,
+}
+
+impl Serialize for ClassFigures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let named = [("AP", self.ap), ("AP50", self.ap50), ("AP75", self.ap75)];
+        let recall = (recall_with(self.max_detections), self.ar_all);
+        let named = named.map(|(name, value)| (name.to_owned(), value));
+        let record = ClassRecord {
+            category_id: self.category_id.clone(),
+            name: self.name.clone(),
+            figures: named.into_iter().chain([recall]).collect(),
+        };
+        record.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClassFigures {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ClassRecord { category_id, name, figures } = ClassRecord::deserialize(deserializer)?;
+        let max_detections = figures.keys().find_map(|name| detections_in(name));
+        let max_detections = max_detections.unwrap_or(MAX_DETECTIONS as u32);
+        let value = |name: &str| {
+            let missing = || D::Error::custom(format!("{name} is missing"));
+            figures.get(name).copied().ok_or_else(missing)
+        };
+        Ok(Self {
+            category_id,
+            name,
+            ap: value("AP")?,
+            ap50: value("AP50")?,
+            ap75: value("AP75")?,
+            ar_all: value(&recall_with(max_detections))?,
+            max_detections,
+        })
     }
 }
 
 /// COCO's table of twelve lines, letter by letter.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for ((title, iou, area, detections), value) in ROWS.into_iter().zip(self.to_array()) {
-            let (title, short) = (format!("Average {title}"), &title[..1]);
+        for (row, value) in ROWS.iter().zip(self.to_array()) {
+            let Row { iou, area, precision, .. } = row;
+            let (title, short) = if *precision { ("Precision", "P") } else { ("Recall", "R") };
+            let title = format!("Average {title}");
+            let detections = row.detections.unwrap_or(self.max_detections);
             writeln!(
                 f,
                 " {title:<18} (A{short}) @[ IoU={iou:<9} | area={area:>6} | \
@@ -166,7 +263,7 @@ impl Report {
     /// Every figure over all classes under a name like `bbox/AP50`.
     pub fn scalars(&self) -> Vec<(String, f64)> {
         let named = |(kind, section): (Kind, &Section)| {
-            let values = NAMES.into_iter().zip(section.figures.to_array());
+            let values = section.figures.named();
             values
                 .map(move |(name, value)| (format!("{}/{name}", kind.name()), value))
                 .collect::<Vec<_>>()
@@ -184,7 +281,8 @@ impl Report {
         order.sort_by(|&a, &b| first.classes[b].ap.total_cmp(&first.classes[a].ap));
         let mut table = format!("{:<width$}", "class");
         for (kind, _) in &sections {
-            for figure in ["AP", "AP50", "AP75", "AR100"] {
+            let recall = first.figures.max_detections;
+            for figure in ["AP", "AP50", "AP75", &recall_with(recall)] {
                 table += &format!("  {:>10}", format!("{} {figure}", kind.name()));
             }
         }
@@ -192,7 +290,7 @@ impl Report {
             table += &format!("\n{:<width$}", first.classes[at].name);
             for (_, section) in &sections {
                 let class = &section.classes[at];
-                for value in [class.ap, class.ap50, class.ap75, class.ar100] {
+                for value in [class.ap, class.ap50, class.ap75, class.ar_all] {
                     let text =
                         if value < 0.0 { "-".into() } else { format!("{:.1}", 100.0 * value) };
                     table += &format!("  {text:>10}");
@@ -219,7 +317,13 @@ const IOU_75: usize = 5;
 
 impl ClassFigures {
     /// Of class `k` from the arrays over all.
-    pub(super) fn of(eval: &AccumulatedEval, k: usize, category_id: u64, name: String) -> Self {
+    pub(super) fn of(
+        eval: &AccumulatedEval,
+        k: usize,
+        category_id: Id,
+        name: String,
+        max_detections: u32,
+    ) -> Self {
         let shape = eval.shape;
         // All areas, most detections.
         let (area, most) = (0, shape.m - 1);
@@ -234,7 +338,8 @@ impl ClassFigures {
             ap: ap(0..shape.t),
             ap50: ap(IOU_50..IOU_50 + 1),
             ap75: ap(IOU_75..IOU_75 + 1),
-            ar100: mean((0..shape.t).map(|t| eval.recall[eval.recall_idx(t, k, area, most)])),
+            max_detections,
+            ar_all: mean((0..shape.t).map(|t| eval.recall[eval.recall_idx(t, k, area, most)])),
         }
     }
 }

@@ -14,14 +14,15 @@ use anyhow::{Result, bail};
 use engine::checkpoint::Names;
 use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
-use engine::training::{RunLog, RunPlan, Start, Taken, refuse_non_finite};
+use engine::training::{RunFiles, RunLog, RunPlan, Start, Taken, refuse_non_finite};
 use tch::Device;
 
 pub use config::{Preset, Schedule, TrainConfig};
 use setup::Setup;
 pub use setup::loader_options;
 pub use state::{Class, TrainState};
-use validate::validate;
+use step::Trainer;
+use validate::{Validation, validate};
 
 use crate::evaluation::Report;
 
@@ -38,16 +39,24 @@ const ADVICE: &str =
 /// configured share, a loss or gradient that is not finite, a full disk.
 pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     let interrupted = watch_for_interrupts()?;
-    let Setup { files, loader, validation, mut trainer, mut state } =
+    let Setup { files, loader, validation, validation_classes, mut trainer, mut state } =
         Setup::new(config, &start, world)?;
+    let (images, classes) = (&validation, validation_classes.as_slice());
+    let validation = Validation { training: &loader, images, classes };
     let config = trainer.config.clone();
     let steps_per_epoch = loader.steps();
     let total = config.total_steps(steps_per_epoch);
     let continued = start == Start::Resume;
     let (done, log_steps) = (state.step, config.log_steps);
+    if state.evaluation_due {
+        world.agree(files.folder().map_or(Ok(()), |run| validate::forget(run, done)))?;
+    }
     let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
     let mut log = RunLog::new(world, &files, plan)?;
     let mut report: Option<Report> = None;
+    if state.evaluation_due {
+        report = evaluate(&mut trainer, &validation, &files, &mut state, &mut log, None)?;
+    }
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
     let left = total.saturating_sub(state.step) as usize;
@@ -83,21 +92,19 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         }
         log.step(state.step, &taken, &settled)?;
 
-        let mut names = Names::default();
         if ended_epoch.is_some() || evaluation_due {
             log.corrupt(loader.corrupt_files())?;
         }
-        if evaluation_due {
-            trainer.settle_statistics()?;
-            report = validate(&mut trainer, &loader, &validation, &files, state.step, &mut log)?;
-            let section = report.as_ref().and_then(|r| r.segm.as_ref().or(r.bbox.as_ref()));
-            let ap = world.share(|| anyhow::Ok(section.map(|section| section.figures.ap)))?;
-            names.best = ap.is_some_and(|ap| state.is_best(ap));
-        }
+        let epoch = ended_epoch.filter(|_| config.keep > 0);
         if checkpoint_due {
-            names.epoch = ended_epoch.filter(|_| config.keep > 0);
+            // Also before an evaluation, which then costs no training whatever it ends with.
+            state.evaluation_due = evaluation_due;
+            let names = Names { epoch: epoch.filter(|_| !evaluation_due), ..Names::default() };
             trainer.settle_statistics()?;
             files.save(names, &trainer.sections(), &state, config.keep)?;
+        }
+        if evaluation_due {
+            report = evaluate(&mut trainer, &validation, &files, &mut state, &mut log, epoch)?;
         }
         if stop && !last {
             log.finish();
@@ -113,4 +120,24 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     log.finish();
     let finish = |run| outputs::finish(&mut trainer, run, report.as_ref());
     world.agree(files.folder().map_or(Ok(()), finish))
+}
+
+/// Evaluates, and saves what comes of it: renewed statistics, and whether it is the best so far.
+fn evaluate(
+    trainer: &mut Trainer,
+    validation: &Validation,
+    files: &RunFiles,
+    state: &mut TrainState,
+    log: &mut RunLog,
+    epoch: Option<u64>,
+) -> Result<Option<Report>> {
+    let report = validate(trainer, validation, files, state.step, log)?;
+    let section = report.as_ref().and_then(|r| r.segm.as_ref().or(r.bbox.as_ref()));
+    let ap = trainer.world.share(|| anyhow::Ok(section.map(|section| section.figures.ap)))?;
+    let best = ap.is_some_and(|ap| state.is_best(ap));
+    state.evaluation_due = false;
+    trainer.settle_statistics()?;
+    let names = Names { epoch, best, ..Names::default() };
+    files.save(names, &trainer.sections(), state, trainer.config.keep)?;
+    Ok(report)
 }

@@ -25,6 +25,7 @@ use tch::{Device, Tensor};
 use super::config::{BASE_BATCH, TrainConfig};
 use super::state::TrainState;
 use super::step::Trainer;
+use super::validate;
 use crate::data::{CocoDataset, DetectionLoader, Share, TrainLoaderOptions};
 use crate::detector::Detector;
 use crate::modeling::weights::{BOTTOM_UP, ReadOptions, read_backbone, read_detector};
@@ -35,6 +36,8 @@ pub struct Setup {
     pub files: RunFiles,
     pub loader: DetectionLoader,
     pub validation: DetectionLoader,
+    /// For each class that is learned the validation data's of the same name.
+    pub validation_classes: Vec<usize>,
     pub trainer: Trainer,
     pub state: TrainState,
 }
@@ -47,7 +50,7 @@ impl Setup {
         let device = world.agree(device_among(&config.device, world))?;
         world.use_device(device)?;
 
-        let [training, validation] = world.agree(datasets(&config, world))?;
+        let (training, validation, validation_classes) = world.agree(datasets(&config, world))?;
         let loader = world.agree(training_loader(&config, Arc::clone(&training), world))?;
         let validation = world.agree(validation_loader(&config, validation, world))?;
         let classes = training.categories().len() as i64;
@@ -66,22 +69,31 @@ impl Setup {
         if world.is_main() {
             announce(&trainer, &loader, &validation, &state, threads);
         }
-        Ok(Self { files, loader, validation, trainer, state })
+        Ok(Self { files, loader, validation, validation_classes, trainer, state })
     }
 }
 
-fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<CocoDataset>; 2]> {
+/// What is learned and what it is scored on, with the place of each class in the second.
+fn datasets(
+    config: &TrainConfig,
+    world: &World,
+) -> Result<(Arc<CocoDataset>, Arc<CocoDataset>, Vec<usize>)> {
     let [training, validation] = config.files()?;
     let open = |(file, images): (std::path::PathBuf, Option<&Path>)| -> Result<Arc<CocoDataset>> {
-        let dataset = CocoDataset::open(&file, images)?;
+        let dataset = CocoDataset::open_with(&file, images, config.masks)?;
         for warning in dataset.warnings().iter().filter(|_| world.is_main()) {
             eprintln!("note: {}: {warning}", file.display());
         }
         Ok(Arc::new(dataset))
     };
     let (training, validation) = (open(training)?, open(validation)?);
-    training.require_same_classes(&validation)?;
-    Ok([training, validation])
+    let classes = training.require_same_classes(&validation)?;
+    // Before hours of training rather than after them.
+    let evaluator = validate::evaluator(config, validation.coco())?;
+    for note in evaluator.notes().iter().filter(|_| world.is_main()) {
+        eprintln!("note: {}: {note}", validation.annotations().display());
+    }
+    Ok((training, validation, classes))
 }
 
 /// How data is read.

@@ -4,21 +4,21 @@ use engine::optim::GradScaler;
 use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
-use crate::data::{Category, CocoDataset};
+use crate::data::{Category, CocoDataset, Id};
 
 /// A class of the data set that a detector was trained on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Class {
     /// Its category id.
-    pub id: u64,
+    pub id: Id,
     /// Its name.
     pub name: String,
 }
 
 impl From<&Category> for Class {
     fn from(category: &Category) -> Self {
-        Self { id: category.id, name: category.name.clone() }
+        Self { id: category.id.within_64_bits(), name: category.name.clone() }
     }
 }
 
@@ -33,6 +33,10 @@ pub struct TrainState {
     pub step: u64,
     /// Best AP of an evaluation, of masks where there are any, else of boxes.
     pub best: Option<f64>,
+    /// Whether the evaluation of this step is still to be made: a run that it ended goes on with
+    /// it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evaluation_due: bool,
     /// Loss scaling, with float16.
     pub scaler: Option<GradScaler>,
     /// How many processes made the last steps.
@@ -64,6 +68,7 @@ impl TrainState {
             version: Self::VERSION,
             step: 0,
             best: None,
+            evaluation_due: false,
             scaler,
             processes,
             classes: dataset.categories().iter().map(Class::from).collect(),

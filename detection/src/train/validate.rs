@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 use engine::checkpoint::write_file;
+use engine::run_dir::RunDir;
 use engine::training::{RunFiles, RunLog};
 use tch::{Kind as Type, Tensor};
 
+use super::config::TrainConfig;
 use super::precise_bn;
 use super::step::Trainer;
-use crate::data::DetectionLoader;
+use crate::data::{DetectionLoader, GroundTruth};
 use crate::evaluation::{CocoEvaluator, EvaluatorOptions, ImageDetections, Kind, Report};
 use crate::inference::{self, in_original, side_lengths, to_bytes, to_tensor};
 use crate::picture::{Comparison, comparison_sheet, ground_truth_objects, png, predicted_objects};
@@ -17,21 +19,30 @@ const PRECISE_EPOCH: u64 = 1 << 40;
 /// Least score of a detection that is drawn.
 const DRAWN_SCORE: f64 = 0.5;
 
+/// What an evaluation works on.
+pub struct Validation<'a> {
+    /// Batches for the batch norms' statistics.
+    pub training: &'a DetectionLoader,
+    /// The images to score.
+    pub images: &'a DetectionLoader,
+    /// For each class that is learned the images' of the same name.
+    pub classes: &'a [usize],
+}
+
 /// Renews the batch norms' statistics, scores the validation images (each process its part) and
 /// draws some, all with the averaged weights if there are any. The report is rank 0's.
 pub fn validate(
     trainer: &mut Trainer,
-    loader: &DetectionLoader,
-    validation: &DetectionLoader,
+    validation: &Validation,
     files: &RunFiles,
     step: u64,
     log: &mut RunLog,
 ) -> Result<Option<Report>> {
     trainer.with_averages(|trainer| {
-        renew_statistics(trainer, loader)?;
+        renew_statistics(trainer, validation.training)?;
         trainer.settle_statistics()?;
         let report = score(trainer, validation)?;
-        log.left_out_of_validation(validation.corrupt_files())?;
+        log.left_out_of_validation(validation.images.corrupt_files())?;
         let Some((report, run)) = report.as_ref().zip(files.folder()) else { return Ok(None) };
         record(step, report, log)?;
         if let Some(sheet) = pictures(trainer, validation, step)? {
@@ -61,6 +72,21 @@ fn record(step: u64, report: &Report, log: &mut RunLog) -> Result<()> {
         })
         .collect();
     log.note(&format!("step {step}: {}", short.join(", ")));
+    Ok(())
+}
+
+/// Takes the figures of the evaluation at `step`, which is made again, out of the run's records.
+pub fn forget(run: &RunDir, step: u64) -> Result<()> {
+    let path = run.metrics();
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    let is_kept = |line: &&str| match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(record) => record["step"] != step || record.get("loss").is_some(),
+        Err(_) => true,
+    };
+    let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+    if kept.len() < text.len() {
+        write_file(&path, kept.as_bytes())?;
+    }
     Ok(())
 }
 
@@ -97,15 +123,17 @@ fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
 
 /// The figures, on rank 0: all processes detect in their images, rank 0 scores. Images that cannot
 /// be read, of which the loader allows a share, are not among those scored.
-fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Option<Report>> {
+fn score(trainer: &Trainer, validation: &Validation) -> Result<Option<Report>> {
     let world = &trainer.world;
     let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
     let model = &trainer.detector.model;
     let detect = |found_in: &mut dyn FnMut(ImageDetections) -> crate::Result<()>| {
-        inference::detect(model, &mode, validation, found_in, Some, |_| {})
+        let class = |class: usize| validation.classes.get(class).copied();
+        inference::detect(model, &mode, validation.images, found_in, class, |_| {})
     };
+    let evaluator = || evaluator(&trainer.config, validation.images.dataset().coco());
     if world.is_alone() {
-        let mut evaluator = evaluator(trainer, validation)?;
+        let mut evaluator = evaluator()?;
         detect(&mut |found| evaluator.add(found.image_id, found.detections))?;
         evaluator.leave_out_rest();
         return Ok(Some(evaluator.finish()?.report));
@@ -120,7 +148,7 @@ fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Option<Repor
     if !world.is_main() {
         return Ok(None);
     }
-    let mut evaluator = evaluator(trainer, validation)?;
+    let mut evaluator = evaluator()?;
     for found in all.into_iter().flatten() {
         evaluator.add(found.image_id, found.detections)?;
     }
@@ -128,19 +156,19 @@ fn score(trainer: &Trainer, validation: &DetectionLoader) -> Result<Option<Repor
     Ok(Some(evaluator.finish()?.report))
 }
 
-fn evaluator(trainer: &Trainer, validation: &DetectionLoader) -> Result<CocoEvaluator> {
+/// The evaluator of validation data, of boxes and, if they are learned, masks.
+pub fn evaluator(config: &TrainConfig, ground_truth: &GroundTruth) -> Result<CocoEvaluator> {
     let mut kinds = vec![Kind::Bbox];
-    if trainer.config.masks {
+    if config.masks {
         kinds.push(Kind::Segm);
     }
     let options = EvaluatorOptions { kinds, ..EvaluatorOptions::default() };
-    let ground_truth = std::sync::Arc::clone(validation.dataset().coco());
     Ok(CocoEvaluator::new(ground_truth, options)?)
 }
 
 /// The sheet of labelled and found objects in the first images with any, as PNG.
-fn pictures(trainer: &Trainer, validation: &DetectionLoader, step: u64) -> Result<Option<Vec<u8>>> {
-    let dataset = validation.dataset();
+fn pictures(trainer: &Trainer, validation: &Validation, step: u64) -> Result<Option<Vec<u8>>> {
+    let dataset = validation.images.dataset();
     let with_objects = (0..dataset.len()).filter(|&index| dataset.object_count(index) > 0);
     let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
     let names = dataset.names();
@@ -156,7 +184,8 @@ fn pictures(trainer: &Trainer, validation: &DetectionLoader, step: u64) -> Resul
         let model = &trainer.detector.model;
         let found = model.infer(std::slice::from_ref(&fed), &mode)?;
         let layout = model.config().classes;
-        let found = in_original(&found[0], side_lengths(&fed), size, layout)?;
+        let mut found = in_original(&found[0], side_lengths(&fed), size, layout)?;
+        found.iter_mut().for_each(|one| one.class = validation.classes[one.class]);
         rows.push(Comparison {
             image: bytes,
             truth: ground_truth_objects(dataset.coco(), dataset.record(index).id),
