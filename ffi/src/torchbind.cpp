@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -77,6 +78,13 @@ class Bound : public torch::CustomClassHolder {
       names.emplace_back(name);
     }
     return names;
+  }
+
+  // What torch.export asks an object for.
+  Tensors flattened() {
+    throw std::runtime_error(
+        "a spark Backbone runs inside a library, which torch.export cannot trace: use torch.jit, "
+        "or write the weights in timm's naming and export timm's model with them");
   }
 
   c10::intrusive_ptr<Bound> clone() {
@@ -154,6 +162,7 @@ void register_class() {
       .def("load", &Bound::load, "", {torch::arg("path"), torch::arg("strict") = true})
       .def("save", &Bound::save, "", {torch::arg("path"), torch::arg("naming") = ""})
       .def("clone", &Bound::clone)
+      .def("__obj_flatten__", &Bound::flattened)
       .def_static("models", &Bound::models)
       .def_pickle(
           [](const c10::intrusive_ptr<Bound>& bound) -> State { return bound->state(); },

@@ -100,12 +100,14 @@ fn features_and_gradients_are_those_of_the_network_itself() {
             sum_of_squares(&got).backward();
         }
         let variables = store.variables();
-        assert_eq!(loaded.parameters().len() + loaded.buffers().len(), variables.len());
+        // No map depends on ConvNeXt's last norm.
+        let kept = variables.keys().filter(|name| name.starts_with("norm.")).count();
+        assert_eq!(loaded.parameters().len() + loaded.buffers().len() + kept, variables.len());
         for (name, tensor) in loaded.parameters() {
-            let (expected, got) = (variables[name].grad(), tensor.grad());
-            let unused = name.starts_with("norm.");
-            assert_eq!((expected.defined(), got.defined()), (!unused, !unused), "{name}");
-            assert!(unused || expected.equal(&got), "{name}");
+            assert!(
+                tensor.is_contiguous() && variables[name].grad().equal(&tensor.grad()),
+                "{name}"
+            );
         }
         for (name, tensor) in loaded.buffers() {
             assert!(variables[name].equal(tensor), "{name}");

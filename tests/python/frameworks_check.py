@@ -55,8 +55,6 @@ def check_step(what: str, model: torch.nn.Module, backbone: Any, losses: Any) ->
         for name, parameter in backbone.named_parameters()
         if parameter.requires_grad
         and (parameter.grad is None or not parameter.grad.any())
-        # ConvNeXt's last norm belongs to its classifier.
-        and not name.startswith("norm.")
     ]
     assert not lacking, f"{what}: no gradient for {lacking}"
     frozen = [name for name, p in backbone.named_parameters() if not p.requires_grad]
@@ -85,8 +83,48 @@ def registers_where_imported() -> None:
     print("ok  registered with mmengine, which was imported first", flush=True)
 
 
+def rules_find_layers() -> None:
+    """mmengine's rules for optimizers and initial weights do to a backbone what they do to
+    timm's."""
+    import timm
+    from mmengine.optim import DefaultOptimWrapperConstructor
+    from mmengine.registry import MODELS
+
+    def groups(model: torch.nn.Module, rules: dict[str, Any]) -> list[tuple[Any, ...]]:
+        optimizer = dict(type="SGD", lr=0.1, weight_decay=0.01)
+        wrapper = dict(type="OptimWrapper", optimizer=optimizer)
+        built = DefaultOptimWrapperConstructor(wrapper, dict(rules))(model)
+        found = []
+        for group in built.optimizer.param_groups:
+            (parameter,) = group["params"]
+            # Linear layers of the official ConvNeXt are 1×1 convolutions in timm's.
+            shape = [side for side in parameter.shape if side > 1]
+            found.append((shape, group["lr"], group["weight_decay"]))
+        return sorted(found)
+
+    for name in ("resnet50", "convnext_tiny"):
+        ours = MODELS.build(dict(type="SparKBackbone", name=name))
+        theirs = timm.create_model(name, features_only=True)
+        for rules in (
+            dict(norm_decay_mult=0.0),
+            dict(norm_decay_mult=0.5, bias_decay_mult=0.0, bias_lr_mult=2.0),
+            dict(dwconv_decay_mult=0.25, bypass_duplicate=True),
+            dict(custom_keys={"bn": dict(decay_mult=0.3)}, flat_decay_mult=0.1),
+        ):
+            assert groups(ours, rules) == groups(theirs, rules), (name, rules)
+
+    constant = dict(type="Constant", val=3.0, layer=["_BatchNorm", "GroupNorm"])
+    init_cfg = [dict(type="Constant", val=2.0, layer="Conv2d"), constant]
+    model = MODELS.build(dict(type="SparKBackbone", name="resnet18", init_cfg=init_cfg))
+    model.init_weights()
+    held = model.torchscript.named_parameters()
+    assert (held["conv1.weight"] == 2).all() and (held["layer1.0.bn2.weight"] == 3).all()
+    print("ok  mmengine's rules for norms, biases and initial weights", flush=True)
+
+
 def mmdet(folder: Path) -> None:
     registers_where_imported()
+    rules_find_layers()
     for name in ("resnet50", "convnext_tiny"):
         mmdet_model(name, folder)
 

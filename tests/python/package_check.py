@@ -11,7 +11,15 @@ Leaves there for a C++ program:
 import sys
 from pathlib import Path
 
-from package import copies, errors, features, torchvision_fpn, training  # noqa: F401
+from package import (  # noqa: F401
+    copies,
+    errors,
+    features,
+    layers,
+    tools,
+    torchvision_fpn,
+    training,
+)
 from package.harness import run
 
 if __name__ == "__main__":

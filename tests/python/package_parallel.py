@@ -40,6 +40,14 @@ def fresh(seed: int) -> Backbone:
     return backbone
 
 
+def every_parameter_is_used() -> None:
+    """DDP's second step fails where a parameter had no gradient in the first."""
+    for name, indices in (("convnext_atto", None), ("convnext_atto", (1,)), ("resnet18", (0, 1))):
+        parallel = DistributedDataParallel(Backbone(name, out_indices=indices).eval())
+        for _ in range(2):
+            loss(parallel(torch.randn(1, 3, 64, 64))).backward()
+
+
 def worker(rank: int, port: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     dist.init_process_group("gloo", rank=rank, world_size=WORLD)
@@ -65,6 +73,7 @@ def worker(rank: int, port: int) -> None:
         assert off <= TOLERANCE, f"rank {rank}, {name}: {off:.1e}"
         compared += 1
     assert compared > 50
+    every_parameter_is_used()
     torch.optim.SGD(parallel.parameters(), lr=0.1).step()
     weight = backbone.layer4.get_parameter("1.conv2.weight").detach().clone()
     dist.broadcast(weight, 0)

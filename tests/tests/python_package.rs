@@ -126,6 +126,27 @@ fn the_module_is_rusts_and_behaves_as_pytorchs() {
 }
 
 #[test]
+fn the_wheel_knows_nothing_of_its_builder() {
+    let library = fs::read(installed().join("spark_backbone/libspark_backbone.so")).unwrap();
+    let holds = |text: &str| library.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(holds("\0$ORIGIN/../torch/lib\0"));
+    assert!(!holds(env!("SPARK_LIBTORCH_LIB")));
+}
+
+#[test]
+fn programs_load_their_own_libtorch_whatever_the_environment_says() {
+    // A program that loads one of these does not start.
+    let others = tempfile::tempdir().unwrap();
+    for library in ["libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so", "libc10.so"] {
+        fs::write(others.path().join(library), "not a library").unwrap();
+    }
+    // This program is linked as all of ours are.
+    let mut command = Command::new(env::current_exe().unwrap());
+    let listed = succeed(command.arg("--list").env("LD_LIBRARY_PATH", others.path()));
+    assert!(listed.contains("programs_load_their_own_libtorch"), "{listed}");
+}
+
+#[test]
 fn two_processes_train_as_one() {
     let printed = succeed(python_with_package().arg(script("package_parallel.py")));
     for rank in 0..2 {

@@ -68,7 +68,8 @@ at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const
 at::Tensor* narrowed(const at::Tensor& weight);
 
 // Gives the memory of `tensor` back, which nobody reads any more but the backward pass of what made
-// `result` of it; when that begins, `recipe` makes the tensor again.
+// `result` of it; when that begins, `recipe` makes the tensor again. Not where hooks for saved
+// tensors are set, as gradient checkpointing does.
 void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe);
 
 // Whether this thread records gradients.

@@ -1,4 +1,5 @@
 // Tensors whose memory is given back although the backward pass will ask for them.
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/StorageImpl.h>
 #include <c10/util/Exception.h>
@@ -48,6 +49,8 @@ bool records_gradients() {
 void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe) {
   if (!at::GradMode::is_enabled() || !result.requires_grad() || result.is_leaf()) return;
   if (autocasts()) return;
+  // The host keeps what operators save in its own way, such as making it again from the input.
+  if (!at::SavedTensorDefaultHooks::get_tls_state().stack.empty()) return;
   auto* storage = tensor.storage().unsafeGetStorageImpl();
   // A view of a part shares its memory with what is kept.
   const auto filled = tensor.numel() * static_cast<std::int64_t>(tensor.element_size());

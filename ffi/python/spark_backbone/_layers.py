@@ -76,10 +76,10 @@ class Sharing(nn.Module):
             # It has no statistics of a batch to share.
             own.to_be_synced = True
             return True
-        raise RuntimeError(_no_other(name, other))
+        raise RuntimeError(no_other(name, other))
 
 
-def _no_other(name: str, other: Any) -> str:
+def no_other(name: str, other: Any) -> str:
     """Why `other` cannot take the place of the layer called `name`."""
     inside = "the layers of a backbone run inside the library"
     kind = type(other).__name__
@@ -178,9 +178,11 @@ class Inside(Sharing):
     def _refuse_change(self, name: str) -> None:
         if self.sealed:
             raise RuntimeError(
-                f"{name} of {self.path} cannot be added, replaced or removed (as pruning, "
-                "parametrizations, weight norms and FSDP do), since the layer runs inside the "
-                "library with tensors of its own: change those in place, for example by copy_"
+                f"{name} of {self.path} cannot be added, replaced or removed: the layer runs inside "
+                "the library, which computes with its own tensors. Change these in place (copy_); "
+                "pruning and parametrizations (weight_norm, spectral_norm) of a backbone are not "
+                "supported. With FSDP or fully_shard, leave it out of what is sharded "
+                "(ignored_modules, ignored_params), or train with DistributedDataParallel"
             )
 
 
@@ -219,7 +221,7 @@ class BatchNorm2d(Inside, nn.BatchNorm2d, _BatchNorm):
     def check_hold(self, frozen: bool) -> None:
         """Refuses to let go of statistics that would have to be shared."""
         if self.to_be_synced and not frozen:
-            raise RuntimeError(_no_other(self.path, nn.SyncBatchNorm(1)))
+            raise RuntimeError(no_other(self.path, nn.SyncBatchNorm(1)))
 
 
 CLASSES: dict[str, type[Inside]] = {

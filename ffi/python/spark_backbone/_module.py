@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._foreign import check_images, replaced
+from ._foreign import Scriptable, check_images, untraced
 from ._hooks import with_hooks_heard
-from ._layers import BatchNorm2d, Inside, Sharing, layer
+from ._layers import BatchNorm2d, Inside, Sharing, layer, no_other
 from ._library import BoundBackbone
 
 
@@ -89,7 +89,8 @@ class Backbone(Sharing):
 
     @torch.compiler.disable(
         reason="a spark_backbone.Backbone runs inside a library, which PyTorch cannot trace: "
-        "compile without fullgraph, so that tracing goes around it"
+        "compile without fullgraph, so that tracing goes around it, and export timm's model with "
+        "the weights that save_weights(path, naming='timm') writes"
     )
     def forward(self, images: Tensor) -> list[Tensor]:
         """The pyramid of `images`, finest first: one `[N, channels, ~H/stride,
@@ -149,6 +150,10 @@ class Backbone(Sharing):
         tensors; a module that holds it can be scripted and saved."""
         return self._handle
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        # What torch.jit.script takes in this module's place.
+        return Scriptable(self._handle)
+
     # ---- Training ----
 
     def train(self, mode: bool = True) -> Backbone:
@@ -189,8 +194,9 @@ class Backbone(Sharing):
     def _hold_norms(self) -> None:
         """Shows at the batch norms which of them norm_eval and freeze_at hold still."""
         config = self.config
+        self._frozen_parts = config["freeze_at"]
         held = [
-            (norm, config["norm_eval"] or part < config["freeze_at"]) for norm, part in self._norms
+            (norm, config["norm_eval"] or part < self._frozen_parts) for norm, part in self._norms
         ]
         for norm, frozen in held:
             norm.check_hold(frozen)
@@ -203,13 +209,15 @@ class Backbone(Sharing):
             state = (norm.training, norm.momentum)
             if self._told[index] != state:
                 momentum = math.nan if norm.momentum is None else float(norm.momentum)
-                self._handle.set_norm(norm.path, norm.training, momentum)
+                with untraced():
+                    self._handle.set_norm(norm.path, norm.training, momentum)
                 self._told[index] = state
 
     def _check_blocks(self) -> None:
         """Refuses to drop paths other than the modules say."""
+        frozen = self._frozen_parts
         for path, (block, part) in self._blocks.items():
-            if block.training != self.training and part >= self.config["freeze_at"]:
+            if block.training != self.training and part >= frozen:
                 raise RuntimeError(
                     f"{path}.training is {block.training} and that of the backbone is "
                     f"{self.training}, but all drop-paths (drop_path_rate is not 0) run as the "
@@ -272,7 +280,7 @@ class Backbone(Sharing):
         state = self.__dict__.copy()
         state["_handle"] = self._handle.config()
         state["_kept"] = dict(self._handle.named_kept())
-        for made in ("_shared", "_norms", "_told", "_blocks", "_drops_paths"):
+        for made in ("_shared", "_placed", "_norms", "_told", "_blocks", "_drops_paths"):
             del state[made]
         return state
 
@@ -300,6 +308,8 @@ class Backbone(Sharing):
         """Makes the layers and tensors of `handle` this module's, in modules nested as
         their dotted names say."""
         self._handle = handle
+        # Where each module is, by path.
+        self._placed: dict[str, tuple[nn.Module, str, Inside]] = {}
         self._norms: list[tuple[BatchNorm2d, int]] = []
         # What holds layers, with the part it belongs to: stems, blocks, shortcuts.
         self._blocks: dict[str, tuple[nn.Module, int]] = {}
@@ -314,7 +324,7 @@ class Backbone(Sharing):
         # What the library has been told of each.
         self._told: list[tuple[bool, float | None] | None] = [None] * len(self._norms)
         # Where each tensor is, to notice when somebody replaces it.
-        self._shared: list[tuple[nn.Module, str, Tensor]] = []
+        self._shared: list[tuple[Inside, str, Tensor]] = []
         for name, tensor in handle.named_parameters().items():
             # nn.Parameter(tensor) would be another tensor on the same memory,
             # without its gradient.
@@ -335,24 +345,29 @@ class Backbone(Sharing):
 
     def _place(self, path: str, new: Inside) -> Inside:
         """The module called `path`; `new` if there is none."""
-        owner: nn.Module = self
-        names = path.split(".")
-        for depth, name in enumerate(names, start=1):
-            child = owner._modules.get(name)
-            if child is None:
-                child = new if depth == len(names) else Inside()
-                child.path = ".".join(names[:depth])
-                owner._modules[name] = child
-            child.sealed = True
-            owner = child
-        return owner
+        if path in self._placed:
+            return self._placed[path][2]
+        above, _, name = path.rpartition(".")
+        owner = self._place(above, Inside()) if above else self
+        child = owner._modules.setdefault(name, new)
+        if not isinstance(child, Inside):
+            raise RuntimeError(no_other(path, child))
+        child.path, child.sealed = path, True
+        self._placed[path] = (owner, name, child)
+        return child
 
     def _check_shared(self) -> None:
         """Refuses to compute with other numbers than the module shows."""
         for owner, key, tensor in self._shared:
-            found = owner._parameters.get(key, owner._buffers.get(key))
-            if found is not tensor:
-                raise RuntimeError(replaced(owner, key, found))
+            if owner._parameters.get(key, owner._buffers.get(key)) is not tensor:
+                raise RuntimeError(
+                    f"{key} of {owner.path} was replaced, but the library computes with its own "
+                    "tensors: copy into these (tensor.copy_(...)) instead; torch.func, with "
+                    "functional_call, is not supported"
+                )
+        for path, (parent, name, module) in self._placed.items():
+            if parent._modules.get(name) is not module:
+                raise RuntimeError(no_other(path, parent._modules.get(name)))
 
     def extra_repr(self) -> str:
         shown = {"drop_path_rate": 0.0, "freeze_at": 0, "norm_eval": False, "in_chans": 3}

@@ -250,12 +250,45 @@ inline void check_freezing() {
   EXPECT(!backbone.named_parameters()["layer4.0.conv1.weight"].grad().defined());
 }
 
+// What no map depends on is not the module's, but in its files.
+inline void check_what_is_kept(const std::string& directory) {
+  spark::Backbone backbone(spark::Options("convnext_atto").out_indices({0, 1}));
+  for (const auto& map : backbone.forward(image())) {
+    map.square().mean().backward();
+  }
+  for (const auto& parameter : backbone.named_parameters()) {
+    EXPECT(parameter.value().is_contiguous() && parameter.value().grad().is_contiguous());
+  }
+  const auto kept = backbone.kept();
+  EXPECT(kept.size() == 82 && backbone.named_parameters().size() == 44);
+  const torch::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : kept) {
+    EXPECT(!backbone.named_parameters().contains(name));
+    tensor.add_(1);
+  }
+  // Conversions are of the module's; files have one type.
+  backbone.to(torch::kDouble);
+  EXPECT(kept[0].second.dtype() == torch::kFloat);
+  const std::string path = directory + "/kept.safetensors";
+  backbone.save_weights(path);
+  spark::Backbone whole(spark::Options("convnext_atto").weights(path).dtype("float64"));
+  const auto tensors = whole.named_parameters();
+  const auto copy = std::dynamic_pointer_cast<spark::Backbone>(backbone.clone())->kept();
+  for (std::size_t index = 0; index < kept.size(); ++index) {
+    const auto& [name, tensor] = kept[index];
+    const auto* loaded = tensors.find(name);
+    EXPECT(loaded == nullptr || torch::equal(*loaded, tensor.to(torch::kDouble)));
+    EXPECT(copy[index].first == name && torch::equal(copy[index].second, tensor));
+  }
+}
+
 inline void check_module(const std::string& directory) {
   torch::manual_seed(0);
   check_names_and_shape();
   check_training_step();
   check_conversion();
   check_files(directory);
+  check_what_is_kept(directory);
   check_clones();
   check_modes();
   check_freezing();

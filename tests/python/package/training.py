@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import timm
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -31,8 +32,18 @@ def parameters_are_the_librarys(folder: Path) -> None:
     assert [tuple(level.shape) for level in maps] == [(2, 192, 8, 8), (2, 768, 2, 2)]
     total(maps).backward()
     # What the library computed with got its gradient through the module's object.
-    used = [name for name, p in backbone.named_parameters() if not name.startswith("norm.")]
-    assert all(backbone.get_parameter(name).grad is not None for name in used)
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    # Nothing else is a parameter, as of timm's pyramids.
+    for name, indices, theirs in (
+        ("convnext_tiny", (0, 1, 2, 3), (0, 1, 2, 3)),
+        ("convnext_tiny", (0, 2), (0, 2)),
+        # timm counts the stem of a ResNet.
+        ("resnet18", (0, 1), (1, 2)),
+    ):
+        ours = Backbone(name, out_indices=indices)
+        reference = timm.create_model(name, features_only=True, out_indices=theirs)
+        count = [sum(p.numel() for p in m.parameters()) for m in (ours, reference)]
+        assert count[0] == count[1], name
 
 
 @check
@@ -185,8 +196,12 @@ def compiling_leaves_it_whole(folder: Path) -> None:
 @check
 def replaced_tensors_are_noticed(folder: Path) -> None:
     backbone = Backbone("resnet18")
-    backbone.bn1.weight = nn.Parameter(torch.ones(64))
-    refuses(lambda: backbone(images()), "weight", "replaced", "copy_")
+    backbone.bn1._parameters["weight"] = nn.Parameter(torch.ones(64))
+    refuses(lambda: backbone(images()), "weight of bn1", "replaced", "copy_")
+
+    backbone = Backbone("resnet18")
+    backbone.layer1._modules["0"] = nn.Identity()
+    refuses(lambda: backbone(images()), "layer1.0", "replaced by a Identity")
 
     backbone = Backbone("resnet18")
     twice = {name: 2 * tensor for name, tensor in backbone.state_dict().items()}
