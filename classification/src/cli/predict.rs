@@ -122,8 +122,8 @@ fn check_output(path: &Path, files: &[ImageFile]) -> Result<()> {
     ensure!(folder.is_dir(), "--json {}: {} is no folder", path.display(), folder.display());
     ensure!(!path.is_dir(), "--json {} is a folder, but it must be a file", path.display());
     let whole = |path: &Path| path.canonicalize().ok();
-    if let Some(path) = whole(path) {
-        let is_image = files.iter().any(|file| whole(&file.path).as_ref() == Some(&path));
+    if let Some(there) = whole(path) {
+        let is_image = files.iter().any(|file| whole(&file.path).as_ref() == Some(&there));
         ensure!(
             !is_image,
             "--json {} is one of the images, which it would replace",
