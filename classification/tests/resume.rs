@@ -56,6 +56,26 @@ fn killed_runs_end_with_the_same_bits() {
     assert_eq!(numbers(&work, "killed"), expected);
 }
 
+/// The checkpoint is there before the evaluation is, which is made again from it.
+#[test]
+fn a_failed_evaluation_loses_nothing() {
+    let work = Workplace::with_images(2);
+    let short = ["--epochs", "2", "--warmup-epochs", "0", "--eval-epochs", "1"];
+    work.train("whole", &short).succeeded();
+    std::fs::rename(work.path("images/val/red"), work.path("red")).unwrap();
+    std::fs::create_dir(work.path("images/val/red")).unwrap();
+    for number in 0..4 {
+        std::fs::write(work.path(&format!("images/val/red/{number:03}.png")), b"").unwrap();
+    }
+    work.train("failed", &short).refused(&["4 of 12 files can't be used", "red/000.png"]);
+    std::fs::remove_dir_all(work.path("images/val/red")).unwrap();
+    std::fs::rename(work.path("red"), work.path("images/val/red")).unwrap();
+    let went_on = work.run(&["train", "--output", "failed", "--resume"]).succeeded();
+    assert!(went_on.err.contains("resuming after step 1 of 2"), "{}", went_on.err);
+    assert_same_bits(&work.bits("whole", EXPORT), &work.bits("failed", EXPORT));
+    assert_eq!(numbers(&work, "failed"), numbers(&work, "whole"));
+}
+
 /// The old run's best is not in the new folder, so that the new run must find its own.
 #[test]
 fn a_run_that_branches_off_has_a_best_of_its_own() {

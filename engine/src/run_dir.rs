@@ -197,8 +197,8 @@ fn permit(path: &Path, overwrite: bool, resume: bool) -> Result<()> {
         Found::OtherFiles => refuse(
             "not empty",
             "no run was begun there (it has no run.json), so its files are left alone (with \
-             --resume and --overwrite too); give a new or an empty folder; --resume CHECKPOINT \
-             continues a checkpoint there",
+             --resume and --overwrite too); give a new or an empty folder, and --resume CHECKPOINT \
+             to go on from a checkpoint",
         ),
     }
 }

@@ -91,6 +91,8 @@ impl Workplace {
         let command = format!("--resume {output}/checkpoints/best");
         let ways = ["best.safetensors (step ", "go on from one of them"];
 
+        // Not in place: it may be the best one by another name.
+        std::fs::remove_file(checkpoint("last")).unwrap();
         std::fs::write(checkpoint("last"), &whole[..whole.len() / 2]).unwrap();
         resume().refused(&[&["last.safetensors: cut off"][..], &ways].concat());
         std::fs::remove_file(checkpoint("last")).unwrap();

@@ -115,13 +115,14 @@ fn labelled(folder: &Path, loaded: &Loaded) -> Result<LabelledDataset> {
             // Folders may be called otherwise than in training (`n01440764` is a tench).
             open(trained_on).or_else(|_| Ok(open(classes)?))
         }
-        (_, Some(classes)) => open(classes).map_err(|error| match error {
-            engine::Error::Data(text) => anyhow!(
-                "{text}\nrename the folders, or say with --classes FILE what they are called: a \
-                 name a line, in the order of the classifier's classes"
-            ),
-            other => other.into(),
-        }),
+        (_, Some(classes)) => Ok(open(classes).map_err(|error| {
+            // Where the folders are sound, it is their names that are wrong.
+            let hint = LabelledDataset::open(folder, &reading()).map(|_| {
+                "; rename the folders, or say with --classes FILE what they are called: a name a \
+                 line, in the order of the classifier's classes"
+            });
+            anyhow!("{error}{}", hint.unwrap_or_default())
+        })?),
         (_, None) => {
             let dataset = LabelledDataset::open(folder, &reading())?;
             let (found, known) = (dataset.classes().len() as i64, loaded.classifier.num_classes());
