@@ -276,6 +276,11 @@ for protocol in (0, 1, 2):
     with open(folder / f"arrays{protocol}.pkl", "rb") as file:
         expect(f"arrays{protocol}.pkl", pickle.load(file))
 
+# Without checksums.
+torch.serialization.set_crc32_options(False)
+case("no_checksums.pth", {"model": state})
+torch.serialization.set_crc32_options(True)
+
 # Zip archives that others packed, and one of a big-endian machine.
 torch.save({"model": {"a": base, "b": base[1], "c": torch.arange(3)}}, folder / "packed.pth")
 
