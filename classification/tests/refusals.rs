@@ -11,6 +11,12 @@ fn settings_that_break_a_rule_are_named() {
         ("--model resnet51", "model is \"resnet51\", but it must be one of resnet18"),
         ("--accum-steps 4", "accum-steps is 4, but it must divide batch-size 6"),
         ("--batch-size 0", "batch-size is 0, but it must be at least 1"),
+        (
+            "--batch-size 1",
+            "a part of a batch is 1 image of 32 × 32 pixels, but batch norm expects more than 1 \
+             value per channel",
+        ),
+        ("--batch-size 3 --accum-steps 3", "raise --batch-size or --input-size, or lower"),
         ("--input-size 16", "input-size is 16, but it must be at least 32"),
         ("--warmup-epochs 4", "warmup-epochs is 4, but it must be in [0, 4)"),
         ("--epochs 0", "epochs is 0, but it must be at least 1"),

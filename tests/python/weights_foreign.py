@@ -163,4 +163,28 @@ with torch.device("meta"):
             for name in ("resnet50", "convnext_tiny")
         },
     }
+    # What nn.Sequential(*model.children()) calls each tensor, and what the model does.
+    for library, model in (
+        (torchvision.models, "resnet50"),
+        (torchvision.models, "convnext_tiny"),
+        (timm, "resnet18"),
+        (timm, "convnext_tiny"),
+    ):
+        make = getattr(library, model, None) or (lambda: timm.create_model(model))
+        whole = make()
+        apart = torch.nn.Sequential(*list(whole.children())[:-1])
+        known = {id(t): name for name, t in whole.state_dict(keep_vars=True).items()}
+        tensors = apart.state_dict(keep_vars=True).items()
+        library = library.__name__.split(".")[0]
+        names[f"children of {library}'s {model}"] = {name: known[id(t)] for name, t in tensors}
 (folder / "names.json").write_text(json.dumps(names))
+
+# First convolutions as timm converts them.
+adapted = {}
+for channels, dtype in ((3, torch.float32), (3, torch.float16), (2, torch.float32)):
+    weight = torch.randn(4, channels, 3, 3).to(dtype)
+    for target in (1, 2, 4, 5, 7, 12) if channels == 3 else (1,):
+        key = f"{channels} {target} {dtype}"
+        adapted[f"{key} from"] = weight
+        adapted[f"{key} into"] = timm.models.adapt_input_conv(target, weight)
+safetensors.torch.save_file({k: v.clone() for k, v in adapted.items()}, folder / "adapted.safetensors")

@@ -157,7 +157,8 @@ def flatten(value, found, left_out, path=(), above=()):
         value = value.state_dict()
     if isinstance(value, np.ndarray):
         try:
-            value = torch.from_numpy(np.ascontiguousarray(value.astype(value.dtype.newbyteorder("="))))
+            native = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("=")))
+            value = torch.from_numpy(native.reshape(value.shape))
         except TypeError:
             left_out.append(name)
             return
@@ -214,7 +215,7 @@ del copyreg.dispatch_table[CfgNode]
 numbers = torch.tensor([0.0, 1.0, 2.5, 100.0])
 kinds = {str(d)[6:]: numbers.to(d) for d in WIDER if d != torch.float8_e8m0fnu}
 kinds |= {"complex64": numbers.to(torch.complex64), "complex128": numbers.to(torch.complex128)}
-kinds |= {"nan8": torch.tensor([0x7F, 0xFF], dtype=torch.uint8).view(torch.float8_e4m3fn)}
+kinds |= {"extremes8": torch.tensor([0x7E, 0x01], dtype=torch.uint8).view(torch.float8_e4m3fn)}
 kinds |= {"sparse": numbers.to_sparse(), "csr": numbers.reshape(2, 2).to_sparse_csr()}
 kinds |= {"quantised": torch.quantize_per_tensor(numbers, 0.1, 0, torch.qint8)}
 kinds |= {"meta": torch.zeros(3, device="meta"), "bool": numbers > 1, "w": numbers}
@@ -275,6 +276,11 @@ for protocol in (0, 1, 2):
     (folder / f"arrays{protocol}.pkl").write_bytes(pickle.dumps({"model": arrays}, protocol))
     with open(folder / f"arrays{protocol}.pkl", "rb") as file:
         expect(f"arrays{protocol}.pkl", pickle.load(file))
+
+# Without checksums.
+torch.serialization.set_crc32_options(False)
+case("no_checksums.pth", {"model": state})
+torch.serialization.set_crc32_options(True)
 
 # Zip archives that others packed, and one of a big-endian machine.
 torch.save({"model": {"a": base, "b": base[1], "c": torch.arange(3)}}, folder / "packed.pth")

@@ -87,6 +87,13 @@ fn folder_format(path: &Path) -> Result<Format> {
     if sharded::index_in(path)?.is_some() {
         return Ok(Format::Sharded);
     }
+    if path.join(".metadata").is_file() {
+        return Err(Error::format(
+            path,
+            "a distributed checkpoint; make one file of it with python -m \
+             torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE",
+        ));
+    }
     Err(Error::format(
         path,
         "a folder without config.json or *.index.json; give a weight file, a timm folder \

@@ -100,6 +100,8 @@ impl Element {
             Dtype::BOOL => Self::Kind(Kind::Bool),
             Dtype::F8_E5M2 => FLOAT8_E5M2,
             Dtype::F8_E4M3 => FLOAT8_E4M3,
+            Dtype::F8_E5M2FNUZ => Self::Kind(Kind::Float8e5m2fnuz),
+            Dtype::F8_E4M3FNUZ => Self::Kind(Kind::Float8e4m3fnuz),
             Dtype::U16 => UInt16,
             Dtype::U32 => UInt32,
             Dtype::U64 => UInt64,

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Naming;
+use super::naming::begins_with_wrapper;
 use super::report::Mismatch;
 use crate::models::Family;
 
@@ -75,7 +76,8 @@ fn scores<'a>(
         let starts = std::iter::once(0).chain(key.match_indices('.').map(|(at, _)| at + 1));
         for start in starts {
             let (before, rest) = key.split_at(start);
-            if prefix.is_some_and(|wanted| wanted != before) {
+            let wrapped = family != Family::Custom && begins_with_wrapper(rest);
+            if wrapped || prefix.is_some_and(|wanted| wanted != before) {
                 continue;
             }
             for &naming in &namings {
@@ -194,12 +196,14 @@ mod tests {
 
     #[test]
     fn prefixes_of_any_depth() {
-        for prefix in ["", "module.", "model.backbone.", "backbone.bottom_up.", "a.b.c.d."] {
+        for prefix in
+            ["", "module.", "model.backbone.", "backbone.bottom_up.", "a.b.c.d.", "_orig_mod."]
+        {
             let names = ["conv1.weight", "layer1.0.bn1.bias"].map(|name| format!("{prefix}{name}"));
             let file = names.each_ref().map(String::as_str);
             let fit = fit(&["conv1.weight", "layer1.0.bn1.bias"], &file).unwrap();
             assert_eq!((fit.prefix.as_str(), fit.matched.len()), (prefix, 2));
-            assert!(fit.missing.is_empty() && fit.unused.is_empty());
+            assert!(fit.missing.is_empty() && fit.unused.is_empty() && fit.alternatives.is_empty());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::convert;
 use super::dtype::{element_count, kind_name};
 use super::finite::not_finite;
 use super::fit::{Fit, Shapes, best_fit};
@@ -63,6 +64,8 @@ pub struct ModelMatch {
     pub unused: Vec<String>,
     /// Other prefixes with a set of weights that fits as well.
     pub alternatives: Vec<String>,
+    /// What is converted when it is loaded, and how, in sentences.
+    pub converted: Vec<String>,
 }
 
 impl ModelMatch {
@@ -115,10 +118,11 @@ fn best_model(content: &Shapes, candidates: &[Candidate]) -> Option<ModelMatch> 
     for (name, family, tensors) in candidates {
         let model: Shapes = tensors.iter().map(|(n, shape)| (n.as_str(), shape.clone())).collect();
         let fit = best_fit(*family, &model, content, None, None);
-        let Some(fit) = fit.filter(|fit| !fit.matched.is_empty()) else { continue };
+        let Some(mut fit) = fit.filter(|fit| !fit.matched.is_empty()) else { continue };
+        let conversions = convert::needed(*family, &mut fit);
         let share = share(&fit);
         if best.as_ref().is_none_or(|(other, _)| share > *other) {
-            best = Some((share, describe(name, *family, &model, fit)));
+            best = Some((share, describe(name, *family, &model, fit, conversions.told)));
         }
     }
     best.map(|(_, found)| found)
@@ -132,7 +136,13 @@ fn share(fit: &Fit) -> f64 {
     fit.matched.len() as f64 / (fit.matched.len() + lacking + fit.surplus) as f64
 }
 
-fn describe(name: &str, family: Family, model: &Shapes, fit: Fit) -> ModelMatch {
+fn describe(
+    name: &str,
+    family: Family,
+    model: &Shapes,
+    fit: Fit,
+    converted: Vec<String>,
+) -> ModelMatch {
     let is_parameter = |name: &str| {
         let last = name.rsplit('.').next().unwrap_or(name);
         !matches!(last, "running_mean" | "running_var" | "num_batches_tracked")
@@ -149,6 +159,7 @@ fn describe(name: &str, family: Family, model: &Shapes, fit: Fit) -> ModelMatch 
         mismatched: fit.mismatched,
         unused: fit.unused,
         alternatives: fit.alternatives,
+        converted,
     }
 }
 
@@ -210,6 +221,9 @@ impl fmt::Display for ModelMatch {
         write!(f, "\n{} tensors match", self.matched)?;
         for other in &self.alternatives {
             write!(f, "\n  a set of weights under {other:?} fits as well")?;
+        }
+        for sentence in &self.converted {
+            write!(f, "\n  converted when loaded: {sentence}")?;
         }
         if !self.missing.is_empty() {
             write!(f, "\n  {} missing: {}", self.missing.len(), some_of(&self.missing))?;

@@ -189,6 +189,10 @@ fn nothing_matches(file: &WeightFile, model: &Shapes, options: &LoadOptions) -> 
         let phrases = file.left_out.iter().map(|(name, why)| format!("{name} {why}"));
         message += &format!(". Left out: {}", some_of(&phrases.collect::<Vec<_>>()));
     }
+    if file.tensors.keys().any(|name| name.contains("_flat_param")) {
+        message += ". It is one process's part of an FSDP model: save its full state dict \
+                    (torch.distributed.checkpoint.state_dict.get_model_state_dict)";
+    }
     if let Some(naming) = options.naming {
         message += &format!(". Only {naming} naming was tried: leave it open to try all");
     }

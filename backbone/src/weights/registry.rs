@@ -8,17 +8,19 @@ use super::{Candidate, Naming, WeightFile, inspect};
 use crate::models::{self, BuildOptions, Family, MODELS, Model};
 use crate::{Error, Result};
 
+/// From so many input channels on a convolution is rather one of features than of images.
+const FEATURES: i64 = 32;
+
 impl WeightFile {
     /// Channels of the input: what the stem takes in whichever naming.
     pub fn in_chans(&self) -> Option<i64> {
-        let stems = self.tensors.iter().filter(|(_, tensor)| tensor.dim() == 4);
-        let stems = stems.filter_map(|(name, tensor)| Some((stem_start(name)?, name, tensor)));
-        // A block's `layer1.0.conv1` ends like a stem, but lies deeper; so does much else that
-        // has a number only.
-        let stem = stems.min_by_key(|(start, name, _)| {
-            (name[*start..].starts_with(|first: char| first.is_ascii_digit()), name.len())
-        });
-        stem.map(|(_, _, tensor)| tensor.size()[1])
+        let stems = self.tensors.iter().filter(|(name, t)| t.dim() == 4 && is_stem(name));
+        // A block's `layer1.0.conv1` ends like a stem, but lies deeper; a detector's `0.0` takes
+        // many channels.
+        let chans = |tensor: &tch::Tensor| tensor.size()[1];
+        stems
+            .min_by_key(|(name, tensor)| (chans(tensor) >= FEATURES, name.len()))
+            .map(|(_, tensor)| chans(tensor))
     }
 
     /// The registered model that the file fits completely, classifier aside.
@@ -63,25 +65,19 @@ fn head(family: Family) -> &'static str {
 
 /// What `name`, less any prefix, is called in memory, for every naming.
 fn canonical_ends(name: &str, family: Family) -> impl Iterator<Item = String> {
-    starts(name).flat_map(move |start| {
+    let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
+    starts.flat_map(move |start| {
         Naming::ALL.into_iter().filter_map(move |naming| naming.from(family, &name[start..]))
     })
 }
 
-/// Where in `name`, behind any prefix, begins what some framework calls the weight
+/// Whether `name`, less any prefix, is what some framework calls the weight
 /// that images meet first.
-fn stem_start(name: &str) -> Option<usize> {
-    starts(name).find(|&start| {
-        [Family::ResNet, Family::ConvNeXt].into_iter().any(|family| {
-            let here = |naming: Naming| naming.from(family, &name[start..]);
-            Naming::ALL.into_iter().any(|naming| here(naming).as_deref() == stem(family))
-        })
+fn is_stem(name: &str) -> bool {
+    [Family::ResNet, Family::ConvNeXt].into_iter().any(|family| {
+        let stem = stem(family);
+        canonical_ends(name, family).any(|name| Some(name.as_str()) == stem)
     })
-}
-
-/// The places where a name may begin, behind any prefix.
-fn starts(name: &str) -> impl Iterator<Item = usize> {
-    std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1))
 }
 
 /// Names and shapes of every registered model.

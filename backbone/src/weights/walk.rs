@@ -18,9 +18,9 @@ use crate::{Error, Result};
 
 /// Dictionaries within dictionaries deeper than this hold no weights.
 const DEEPEST: usize = 64;
-/// More entries than any weight file has. Dictionaries may be shared, so a small
-/// file could otherwise ask for any number of visits.
-const MOST_ENTRIES: usize = 2_000_000;
+/// How often a value is come by, on average, at most. Values may be shared, so that a
+/// small file could otherwise ask for any number of visits.
+const MOST_VISITS: usize = 8;
 /// Text longer than this is no metadata.
 const LONGEST_TEXT: usize = 1000;
 
@@ -54,7 +54,7 @@ pub(crate) struct Walk<'p, 'a> {
     into_objects: bool,
     /// Where the walk is: values that hold each other are entered once.
     above: Vec<Id>,
-    entries: usize,
+    visits: usize,
     found: Vec<(String, Described)>,
     dictionaries: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
@@ -69,7 +69,7 @@ impl<'p, 'a> Walk<'p, 'a> {
             rebuild,
             into_objects: false,
             above: Vec::new(),
-            entries: 0,
+            visits: 0,
             found: Vec::new(),
             dictionaries: BTreeSet::new(),
             metadata: BTreeMap::new(),
@@ -123,9 +123,9 @@ impl<'p, 'a> Walk<'p, 'a> {
 
     /// Takes in the value called `path`.
     fn visit(&mut self, id: Id, path: &str) -> Outcome<()> {
-        self.entries += 1;
-        if self.entries > MOST_ENTRIES {
-            return Err(format!("it has more than {MOST_ENTRIES} entries"));
+        self.visits += 1;
+        if self.visits > MOST_VISITS * (self.pickle.nodes().len() + 100) {
+            return Err("its values hold each other again and again".into());
         }
         if let Some(described) = self.rebuild.at(self.pickle, id) {
             if !is_training_state(path) {

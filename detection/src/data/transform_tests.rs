@@ -149,3 +149,27 @@ fn settings_are_read_and_checked() {
     assert!(refused(r#"[{"rotate": {}}]"#).contains("rotate"));
     assert!(EvalTransform { short: 0, max: 9 }.apply(scene(4, 4, [0, 0, 1, 1]).0).is_err());
 }
+
+/// Of many random draws none is smaller than what is said beforehand, and one is as small.
+#[test]
+fn the_smallest_size_is_known_beforehand() {
+    let resize = |short: Vec<usize>, max| Augmentation::ResizeShortestEdge { short, max };
+    let jitter = Augmentation::ScaleJitter { low: 0.1, high: 2.0, height: 64, width: 48 };
+    let crop = Augmentation::Crop { low: 20, high: 60 };
+    let choice = Augmentation::OneOf(vec![vec![resize(vec![40], 90)], vec![crop.clone()]]);
+    for steps in [vec![resize(vec![32, 64], 100)], vec![jitter], vec![crop], vec![choice]] {
+        let transform = TrainTransform::new(steps).unwrap();
+        let size = transform.smallest((60, 80));
+        let longest = |draw: u64| {
+            let (image, objects) = scene(80, 60, [1, 1, 70, 50]);
+            let (image, _) = transform.apply(image, objects, &mut Rng::new(0, &[draw])).unwrap();
+            image.height().max(image.width())
+        };
+        let smallest = (0..400).map(longest).min().unwrap();
+        let expected = size.0.max(size.1);
+        assert!(
+            (expected..=expected + 3).contains(&smallest),
+            "{transform:?}: {size:?} {smallest}"
+        );
+    }
+}

@@ -47,3 +47,39 @@ impl Sections {
         named
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{CheckpointFile, Names};
+    use crate::distributed::World;
+    use crate::training::{Start, open_run};
+
+    fn sections(variance: f64, averages: Option<f64>) -> Sections {
+        let of = |value: f64| BTreeMap::from([("bn1.running_var".into(), Tensor::from(value))]);
+        Sections { model: of(variance), optimizer: BTreeMap::new(), averages: averages.map(of) }
+    }
+
+    #[test]
+    fn a_model_that_is_not_finite_is_not_saved_and_the_last_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let settings = BTreeMap::from([("seed", 1)]);
+        let start = Start::New { overwrite: false };
+        let files = open_run(&World::alone(), &output, &start, &settings).unwrap();
+        files.save(Names::default(), &sections(1.0, Some(2.0)), &0, 0).unwrap();
+        let best = || Names { best: true, ..Names::default() };
+        for (sections, part) in [
+            (sections(f64::NAN, None), "the model has values that are not finite, bn1.running_var"),
+            (sections(1.0, Some(f64::INFINITY)), "the averaged model has values that are not"),
+        ] {
+            let message = files.save(best(), &sections, &1, 0).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+        let checkpoints = output.join("checkpoints");
+        let left: Vec<_> = std::fs::read_dir(&checkpoints).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        let last = CheckpointFile::open(&checkpoints.join("last.safetensors")).unwrap();
+        assert_eq!(last.state::<i32>().unwrap(), 0);
+    }
+}

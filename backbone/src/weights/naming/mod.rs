@@ -145,11 +145,17 @@ impl FromStr for Naming {
     }
 }
 
-/// `name` less what PyTorch puts between modules that it compiles, shards or
-/// recomputes.
+/// What PyTorch puts between modules that it compiles, shards or recomputes.
+const WRAPPERS: [&str; 4] =
+    ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
+
+/// Whether `name` begins with a wrapper, which belongs to what stands before names.
+pub(super) fn begins_with_wrapper(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(first, _)| WRAPPERS.contains(&first))
+}
+
+/// `name` less all wrappers.
 fn without_wrappers(name: &str) -> Cow<'_, str> {
-    const WRAPPERS: [&str; 4] =
-        ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
     if !WRAPPERS.iter().any(|wrapper| name.contains(wrapper)) {
         return Cow::Borrowed(name);
     }

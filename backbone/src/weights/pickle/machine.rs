@@ -164,8 +164,8 @@ impl<'a> Machine<'a> {
             op::INT => text::integer(self.line()?)?,
             op::LONG => text::integer(self.line()?.trim_end_matches('L'))?,
             op::FLOAT => text::float(self.line()?)?,
-            op::STRING => text::string(self.line()?)?,
-            op::UNICODE => text::unicode(self.line()?)?,
+            op::STRING => text::string(self.raw_line()?)?,
+            op::UNICODE => text::unicode(self.raw_line()?)?,
             other => return Err(format!("opcode 0x{other:02x} is not one that weight files use")),
         })
     }
@@ -329,10 +329,16 @@ impl<'a> Machine<'a> {
 
     /// Text up to the end of the line, as `GLOBAL` has it.
     fn line(&mut self) -> Outcome<&'a str> {
+        let line = self.raw_line()?;
+        std::str::from_utf8(line).map_err(|_| "a class name that is not UTF-8".into())
+    }
+
+    /// Bytes up to the end of the line.
+    fn raw_line(&mut self) -> Outcome<&'a [u8]> {
         let rest = &self.bytes[self.at..];
-        let end = rest.iter().position(|&byte| byte == b'\n').ok_or("a name that never ends")?;
+        let end = rest.iter().position(|&byte| byte == b'\n').ok_or("a line that never ends")?;
         self.at += end + 1;
-        std::str::from_utf8(&rest[..end]).map_err(|_| "a class name that is not UTF-8".into())
+        Ok(&rest[..end])
     }
 }
 

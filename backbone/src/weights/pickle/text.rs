@@ -27,11 +27,11 @@ pub(super) fn memo_key(line: &str) -> Outcome<u32> {
 }
 
 /// A Python 2 `str` as `repr` writes it: quoted, with escapes.
-pub(super) fn string<'a>(line: &str) -> Outcome<Node<'a>> {
-    let quoted = ['\'', '"']
+pub(super) fn string<'a>(line: &[u8]) -> Outcome<Node<'a>> {
+    let quoted = [b"'", b"\""]
         .iter()
         .find_map(|&quote| line.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)));
-    let mut rest = quoted.ok_or("a string without quotes")?.bytes();
+    let mut rest = quoted.ok_or("a string without quotes")?.iter().copied();
     let mut bytes = Vec::new();
     while let Some(byte) = rest.next() {
         if byte != b'\\' {
@@ -57,10 +57,11 @@ pub(super) fn string<'a>(line: &str) -> Outcome<Node<'a>> {
     Ok(Node::Bytes(bytes.into()))
 }
 
-/// Python's `raw-unicode-escape`: `\uXXXX` and `\UXXXXXXXX`, nothing else.
-pub(super) fn unicode<'a>(line: &str) -> Outcome<Node<'a>> {
+/// Python's `raw-unicode-escape`: Latin-1, `\uXXXX` and `\UXXXXXXXX`, nothing else.
+pub(super) fn unicode<'a>(line: &[u8]) -> Outcome<Node<'a>> {
+    let line: String = line.iter().copied().map(char::from).collect();
     let mut text = String::new();
-    let mut rest = line;
+    let mut rest = line.as_str();
     while let Some(at) = rest.find('\\') {
         let (before, escape) = rest.split_at(at);
         text += before;
@@ -91,7 +92,7 @@ mod tests {
     /// Values and what Python 3's `pickle.loads` makes of them.
     #[test]
     fn numbers_and_text() {
-        let bytes = |line| match string(line) {
+        let bytes = |line: &str| match string(line.as_bytes()) {
             Ok(Node::Bytes(bytes)) => Some(bytes.into_owned()),
             _ => None,
         };
@@ -99,10 +100,11 @@ mod tests {
         assert_eq!(bytes("\"b\""), Some(b"b".to_vec()));
         assert_eq!(bytes(r"'\x0'"), None);
         assert_eq!(bytes("'"), None);
-        let text = |line| match unicode(line) {
+        let text = |line: &str| match unicode(line.as_bytes()) {
             Ok(Node::Text(text)) => text.into_owned(),
             _ => String::new(),
         };
+        assert!(matches!(unicode(b"\xfc"), Ok(Node::Text(text)) if text == "ü"));
         assert_eq!(text(r"\u00fc\U0001f600 \x \"), "ü😀 \\x \\");
         assert!(matches!(integer("01"), Ok(Node::Bool(true))));
         assert!(matches!(integer("-7"), Ok(Node::Int(-7))));

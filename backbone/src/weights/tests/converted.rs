@@ -162,3 +162,29 @@ fn a_file_of_no_registered_model_is_described() {
         }
     }
 }
+
+#[test]
+fn the_channels_of_an_image_are_those_of_the_first_convolution() {
+    let cases: [(&[(&str, &[i64])], Option<i64>); 5] = [
+        (&[("conv1.weight", &[64, 4, 7, 7]), ("layer1.0.conv1.weight", &[64, 64, 3, 3])], Some(4)),
+        (&[("b.0.weight", &[64, 1, 7, 7]), ("b.4.0.conv1.weight", &[64, 64, 3, 3])], Some(1)),
+        (
+            &[
+                ("rpn.conv.0.0.weight", &[256, 256, 3, 3]),
+                ("backbone.body.conv1.weight", &[64, 3, 7, 7]),
+            ],
+            Some(3),
+        ),
+        (
+            &[
+                ("features.0.0.weight", &[96, 3, 4, 4]),
+                ("features.1.0.block.0.weight", &[96, 1, 7, 7]),
+            ],
+            Some(3),
+        ),
+        (&[("fc.weight", &[10, 4])], None),
+    ];
+    for (shapes, expected) in cases {
+        assert_eq!(as_file(filled(shapes, 1.0, Kind::Float)).in_chans(), expected, "{shapes:?}");
+    }
+}

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use zip::ZipArchive;
+use zip::{ZipArchive, ZipReadOptions};
 
 use crate::weights::walk::{Storages, budget};
 use crate::{Error, Result};
@@ -59,7 +59,12 @@ impl Archive {
     fn member(&self, name: &str) -> Outcome<Vec<u8>> {
         let name = format!("{}{name}", self.folder);
         let mut zip = self.zip.borrow_mut();
-        let entry = zip.by_name(&name).map_err(|e| format!("its member {name:?}: {e}"))?;
+        let damaged = |e: &dyn std::fmt::Display| format!("its member {name:?}: {e}");
+        let index = zip.index_for_name(&name).ok_or_else(|| damaged(&"it is missing"))?;
+        // torch.save may leave checksums out: all of them are then 0.
+        let unchecked = zip.by_index_raw(index).map_err(|e| damaged(&e))?.crc32() == 0;
+        let options = ZipReadOptions::new().ignore_crc32(unchecked);
+        let entry = zip.by_index_with_options(index, options).map_err(|e| damaged(&e))?;
         let most = budget(self.size);
         if entry.size() > most as u64 {
             return Err(format!(
@@ -67,10 +72,7 @@ impl Archive {
             ));
         }
         let mut bytes = Vec::new();
-        entry
-            .take(most as u64)
-            .read_to_end(&mut bytes)
-            .map_err(|e| format!("its member {name:?}: {e}"))?;
+        entry.take(most as u64).read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
         Ok(bytes)
     }
 }
