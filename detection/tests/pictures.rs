@@ -72,7 +72,9 @@ fn predictions() {
         let image = scene(width, height);
         let found = detections(width, height, classes, count);
         let picture = draw_predictions(&image, &found, &names(classes), 0.0).unwrap();
-        assert_eq!(picture.dimensions(), (width, height));
+        // Beneath many objects there is a legend.
+        assert!(picture.width() == width && picture.height() >= height);
+        assert!(count > 3 || picture.height() == height);
         assert_ne!(picture, image);
         // Nothing to draw leaves the image alone.
         assert_eq!(draw_predictions(&image, &found, &names(classes), 2.0).unwrap(), image);
@@ -89,7 +91,7 @@ fn sheets() {
             image: scene(width, height),
             truth: truth
                 .map(|mut object| {
-                    object.caption = names(3)[object.class].clone();
+                    object.detail.clear();
                     object
                 })
                 .collect(),

@@ -70,11 +70,11 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Whether the detector predicts masks, not boxes alone [default: the run's or preset's].
-    #[arg(long, value_name = "BOOL", requires = "weights")]
+    #[arg(long, value_name = "BOOL", conflicts_with = "results")]
     masks: Option<bool>,
     /// Share of the images that may be unreadable or missing; the scores are without these
     /// [default: the run's, or 0.01].
-    #[arg(long, value_name = "SHARE", requires = "weights")]
+    #[arg(long, value_name = "SHARE", conflicts_with = "results")]
     max_corrupt: Option<f64>,
     /// Short side of the images as they are fed [default: the detector's].
     #[arg(long, value_name = "PIXELS")]

@@ -2,6 +2,7 @@
 
 mod pictures;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,8 +30,9 @@ use crate::saved::Loaded;
 
 const EXAMPLES: &str = "\
 --output gets every image with what was found drawn on it (JPEG stays JPEG, all else becomes PNG:
-a.tif is drawn as a.png, or as a.tif.png where there is an a.png or a.bmp, too), and
-predictions.json: images, categories, and annotations with boxes, masks and scores in COCO's format.
+a.tif is drawn as a.png, or as a.tif.png where there is an a.png or a.bmp, too; beneath crowded
+images a legend counts the classes), and predictions.json: images, categories, and annotations with
+boxes, masks and scores in COCO's format.
 Results of an earlier call are replaced; other files are not, and never an image that is read.
 
 Examples:
@@ -114,11 +116,11 @@ pub fn run(args: PredictArgs) -> Result<()> {
             let drawn = draw_predictions(&picture, &found, &names, args.score_threshold)?;
             save(&drawn, &path)?;
         }
+        let name = name_in_json(&file.name);
         if file.name.to_str().is_none() {
-            let written = file.name.to_string_lossy();
-            counter.note(&format!("a name that is no UTF-8 is {written} in {PREDICTIONS}"));
+            counter.note(&format!("a name that is no UTF-8 is written as {name}"));
         }
-        written.add(&file.name, picture.dimensions(), &found);
+        written.add(&name, picture.dimensions(), &found);
     }
     counter.finish();
     ensure!(written.images > 0, "none of the {} images can be read", files.len());
@@ -135,16 +137,26 @@ pub fn run(args: PredictArgs) -> Result<()> {
 
 /// The images to detect in, without what was drawn before.
 fn files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
-    let (files, drawn) = without_drawn(image_files(arguments)?, arguments);
+    let (mut files, drawn) = without_drawn(image_files(arguments)?, arguments);
+    // Named twice, or named and in a folder, it is one image.
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(in_real_folder(&file.path)));
     ensure!(
         !files.is_empty(),
         "all {drawn} images there were drawn by `detect predict`; name them one by one to detect \
          in them"
     );
     if drawn > 0 {
-        eprintln!("note: left out {drawn} pictures that an earlier `detect predict` drew");
+        eprintln!("note: left out, drawn by an earlier `detect predict`: {drawn}");
     }
     Ok(files)
+}
+
+/// A file's path with no link or detour to its folder.
+fn in_real_folder(path: &Path) -> PathBuf {
+    let folder = std::path::absolute(path).ok().and_then(|path| path.parent()?.canonicalize().ok());
+    let name = path.file_name().unwrap_or_default();
+    folder.map_or_else(|| path.to_owned(), |folder| folder.join(name))
 }
 
 /// Where everything will be written, before anything is.
@@ -221,6 +233,12 @@ fn save(picture: &RgbImage, path: &Path) -> Result<()> {
     Ok(write_file(path, bytes.get_ref())?)
 }
 
+/// What a file is called in JSON; bytes that are no UTF-8 as `\xff`, so that names stay apart.
+fn name_in_json(name: &Path) -> String {
+    let bytes = || name.as_os_str().as_encoded_bytes().escape_ascii().to_string();
+    name.to_str().map_or_else(bytes, str::to_owned)
+}
+
 /// The file in COCO's format, as it grows.
 struct Predictions {
     json: Value,
@@ -236,10 +254,10 @@ impl Predictions {
         Self { json, images: 0, objects: 0 }
     }
 
-    fn add(&mut self, name: &Path, (width, height): (u32, u32), found: &[Detection]) {
+    fn add(&mut self, name: &str, (width, height): (u32, u32), found: &[Detection]) {
         self.images += 1;
         let image = json!({
-            "id": self.images, "file_name": name.to_string_lossy(), "width": width, "height": height,
+            "id": self.images, "file_name": name, "width": width, "height": height,
         });
         push(&mut self.json["images"], image);
         for detection in found {

@@ -79,16 +79,51 @@ impl Labels {
         Self { style, image, objects, placed: Vec::new() }
     }
 
-    /// Finds a place for `text` at the box of object number `at`: above it, in its corners, below
-    /// it, along its edges; where no other caption is, and neither this object nor another is
-    /// covered by more than a small part. Otherwise there is no caption, and false is returned.
+    /// Puts `text` where there is room at the box of object number `at`: above it, in its
+    /// corners, below it, along its edges; where no other caption is, and neither this object nor
+    /// another is covered by more than a small part. If there is none, it returns false.
     pub fn place(&mut self, at: usize, text: &str, color: Rgb888) -> bool {
-        let (left, top, across, down) = self.objects[at].0;
-        let (right, bottom) = (left + across, top + down);
         let (width, height) = self.style.size(text);
         if width > self.image.0 || height > self.image.1 {
             return false;
         }
+        let free = self.places(at, text).into_iter().find(|area| {
+            self.placed.iter().all(|(other, ..)| overlap(*area, *other) == 0)
+                && self.objects.iter().all(|(object, left)| overlap(*area, *object) <= *left)
+        });
+        if let Some(area) = free {
+            self.put(area, text, color);
+        }
+        free.is_some()
+    }
+
+    /// Puts `text`, shortened if the image is narrower, where it covers the least of the others.
+    pub fn place_anyway(&mut self, at: usize, text: &str, color: Rgb888) {
+        let mut letters: Vec<char> = text.chars().collect();
+        while letters.len() > 1 && self.style.size(&String::from_iter(&letters)).0 > self.image.0 {
+            letters.pop();
+        }
+        let text = String::from_iter(letters);
+        let covered = |area: &Area| -> i64 {
+            self.placed.iter().map(|(other, ..)| overlap(*area, *other)).sum()
+        };
+        if let Some(area) = self.places(at, &text).into_iter().min_by_key(covered) {
+            self.put(area, &text, color);
+        }
+    }
+
+    fn put(&mut self, area: Area, text: &str, color: Rgb888) {
+        for (object, left) in &mut self.objects {
+            *left -= overlap(area, *object);
+        }
+        self.placed.push((area, text.to_owned(), color));
+    }
+
+    /// Where a caption of object number `at` may stand, the best place first, within the image.
+    fn places(&self, at: usize, text: &str) -> Vec<Area> {
+        let (left, top, across, down) = self.objects[at].0;
+        let (right, bottom) = (left + across, top + down);
+        let (width, height) = self.style.size(text);
         let corners = [
             (left, top - height),
             (left, top),
@@ -103,27 +138,16 @@ impl Labels {
         let edges = edges.take_while(|y| *y < bottom);
         let edges = edges.flat_map(|y| [(left, y), (right - width, y)]);
         let within = |(x, y): (i32, i32)| {
-            let x = x.clamp(0, self.image.0 - width);
-            let y = y.clamp(0, self.image.1 - height);
+            let x = x.clamp(0, (self.image.0 - width).max(0));
+            let y = y.clamp(0, (self.image.1 - height).max(0));
             (x, y, width, height)
         };
-        let is_free = |area: &Area| {
-            self.placed.iter().all(|(other, ..)| overlap(*area, *other) == 0)
-                && self.objects.iter().all(|(object, left)| overlap(*area, *object) <= *left)
-        };
-        let Some(area) = corners.into_iter().chain(edges).map(within).find(is_free) else {
-            return false;
-        };
-        for (object, left) in &mut self.objects {
-            *left -= overlap(area, *object);
-        }
-        self.placed.push((area, text.to_owned(), color));
-        true
+        corners.into_iter().chain(edges).map(within).collect()
     }
 
-    /// Draws them.
+    /// Draws them, the first on top.
     pub fn draw(&self, canvas: &mut Canvas) {
-        for ((x, y, width, height), text, color) in &self.placed {
+        for ((x, y, width, height), text, color) in self.placed.iter().rev() {
             canvas.fill((*x, *y), (*width as u32, *height as u32), *color);
             self.style.write(canvas, text, (*x, *y), text_color(*color));
         }
@@ -181,6 +205,21 @@ mod tests {
                 assert!(shared <= 80, "{area:?} covers {shared} pixels");
             }
             assert!(areas(&labels)[..number].iter().all(|other| overlap(*area, *other) == 0));
+        }
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_least_is_covered() {
+        let boxes = vec![(10, 10, 20, 20); 12];
+        let mut labels = Labels::new(Style::for_side(64), (64, 30), boxes);
+        for at in 0..12 {
+            if !labels.place(at, "a name that is too long", RED) {
+                labels.place_anyway(at, "a name that is too long", RED);
+            }
+        }
+        assert_eq!(labels.placed.len(), 12);
+        for (x, y, width, height) in areas(&labels) {
+            assert!(x >= 0 && y >= 0 && x + width <= 64 && y + height <= 30);
         }
     }
 
