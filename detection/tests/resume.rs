@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::{Workplace, assert_same_bits, read, records, wait_for_step};
 use detection::train::TrainState;
 
@@ -59,8 +61,11 @@ fn an_evaluation_that_fails_costs_no_training() {
     let work = Workplace::with_data(4);
     let once = ["--epochs", "2", "--seed", "5", "--eval-epochs", "2"];
     work.train("whole", &once).succeeded();
-    let images = [1, 2, 3].map(|number| work.path(&format!("demo/val/00000{number}.jpg")));
-    let pictures = images.each_ref().map(read);
+    let images: Vec<PathBuf> = std::fs::read_dir(work.path("demo/val"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let pictures: Vec<Vec<u8>> = images.iter().map(read).collect();
     let child = work.start("broken", &once);
     wait_for_step(&work.path("broken"), 1);
     images.iter().for_each(|image| std::fs::write(image, b"no picture").unwrap());
