@@ -396,7 +396,7 @@ fn files_that_hold_no_results_are_refused() {
          number)"
     );
     let message = refuse(dataset(&[1], &[object(5, 1, 4, CAT)]));
-    assert!(message.contains("it is an annotation file, not one of results"), "{message}");
+    assert!(message.contains("without scores it is an annotation file"), "{message}");
     assert!(read_results(&truth, "[]").unwrap().images.is_empty());
     assert!(results::read("/no/such.json".as_ref(), &truth).is_err());
 }
@@ -419,8 +419,9 @@ fn entries_that_cannot_be_used_are_left_out_with_a_note() {
         ("segmentation", json!("x"), 2, ""),
         ("segmentation", rle([1, 2], json!([2])), 2, "its mask has 1×2 pixels, its image 100×100"),
         ("segmentation", rle([100, 100], json!([3, 4])), 2, "it has runs of 7 pixels for 100×100"),
-        ("segmentation", rle([100, 100], json!("~~~")), 2, "its run lengths can't be decoded"),
-        ("segmentation", rle([100, 100], json!([9999, 1])), 2, "entry 0"),
+        ("segmentation", rle([100, 100], json!("~~~")), 2, "it has runs of 42 pixels"),
+        ("segmentation", rle([100, 100], json!([30000])), 2, "exceed its size"),
+        ("segmentation", rle([100, 100], json!([9999, 1])), 2, "others have"),
     ];
     for (field, value, left, note) in cases {
         let text = json!([entry(), entry_with(field, value.clone())]).to_string();

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Workplace, assert_same_bits, read, records};
+use std::path::PathBuf;
+
+use common::{Workplace, assert_same_bits, read, records, wait_for_step};
 use detection::train::TrainState;
 
 /// Everything that randomness or state touches is on: accumulation, averages,
@@ -58,16 +60,23 @@ fn killed_runs_end_with_the_same_bits() {
 #[test]
 fn an_evaluation_that_fails_costs_no_training() {
     let work = Workplace::with_data(4);
-    let once = ["--epochs", "1", "--seed", "5", "--eval-epochs", "1"];
+    let once = ["--epochs", "2", "--seed", "5", "--eval-epochs", "2"];
     work.train("whole", &once).succeeded();
-    let image = work.path("demo/val/000001.jpg");
-    let picture = read(&image);
-    std::fs::write(&image, b"no picture").unwrap();
-    work.train("broken", &once).refused(&["000001.jpg"]);
+    let images: Vec<PathBuf> = std::fs::read_dir(work.path("demo/val"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let pictures: Vec<Vec<u8>> = images.iter().map(read).collect();
+    let child = work.start("broken", &once);
+    wait_for_step(&work.path("broken"), 1);
+    images.iter().for_each(|image| std::fs::write(image, b"no picture").unwrap());
+    assert!(!child.wait_with_output().unwrap().status.success());
     let state: TrainState = work.checkpoint("broken").state().unwrap();
-    assert_eq!((state.step, state.evaluation_due), (2, true));
+    assert_eq!((state.step, state.evaluation_due), (4, true));
 
-    std::fs::write(&image, picture).unwrap();
+    for (image, picture) in images.iter().zip(&pictures) {
+        std::fs::write(image, picture).unwrap();
+    }
     work.run(&["train", "--output", "broken", "--resume"]).succeeded();
     assert_same_bits(&work.bits("whole", EXPORT), &work.bits("broken", EXPORT));
     assert_eq!(numbers(&work, "broken"), numbers(&work, "whole"));

@@ -58,7 +58,7 @@ impl fmt::Display for Finding {
 }
 
 /// The kinds of problem: code, severity, and what is wrong.
-const KINDS: [(&str, Severity, &str); 38] = [
+const KINDS: [(&str, Severity, &str); 39] = [
     ("no_images", Severity::Error, "file without a record in `images` that can be used"),
     ("no_categories", Severity::Error, "file without a record in `categories` that can be used"),
     ("duplicate_image_id", Severity::Error, "image ids are used twice"),
@@ -70,6 +70,11 @@ const KINDS: [(&str, Severity, &str); 38] = [
     ),
     ("bad_image", Severity::Warning, "images can't be read and are left out"),
     ("bad_category", Severity::Warning, "categories can't be read and are left out"),
+    (
+        "category_without_name",
+        Severity::Warning,
+        "categories have no name and are called after their id",
+    ),
     ("bad_annotation", Severity::Warning, "annotations can't be read and are left out"),
     ("bad_size", Severity::Warning, "sides of images can't be read"),
     ("image_without_size", Severity::Warning, "images lack a width or height and are left out"),

@@ -66,7 +66,9 @@ impl RleMask {
         if (h, w) != (height, width) {
             return Err(format!("its mask has {h}×{w} pixels, its image {height}×{width}"));
         }
-        let rle = runs.to_rle().map_err(|_| "its run lengths can't be decoded".to_owned())?;
+        let rle = runs
+            .to_rle()
+            .map_err(|_| "its run lengths can't be decoded or exceed its size".to_owned())?;
         let pixels: u64 = rle.counts.iter().map(|&run| u64::from(run)).sum();
         if pixels != u64::from(h) * u64::from(w) {
             return Err(format!("it has runs of {pixels} pixels for {h}×{w}"));

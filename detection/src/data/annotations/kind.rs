@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::document::Fields;
 
 /// Kinds by the fields that tell them, the first that has all of them.
-const OBJECTS: [(&[&str], &str); 12] = [
+const OBJECTS: [(&[&str], &str); 11] = [
     (&["_via_img_metadata"], "a project of VIA: export it in COCO's format"),
     (
         &["shapes", "imagePath"],
@@ -20,7 +20,6 @@ const OBJECTS: [(&[&str], &str); 12] = [
     (&["labels", "name"], "labels of BDD100K or Scalabel: convert them with bdd100k.label.to_coco"),
     (&["data_list", "metainfo"], "a data set of mmdet 3: convert it to COCO's format"),
     (&["database"], "labels of a video: convert them to COCO's format"),
-    (&["images"], "a list of images alone"),
 ];
 
 const LISTS: [(&[&str], &str); 6] = [

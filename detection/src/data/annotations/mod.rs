@@ -155,7 +155,7 @@ impl AnnotationFile {
         let walked = walk_leniently(&mut text, &mut records);
         let problem = match walked {
             Ok(()) if records.seen => None,
-            Ok(()) => Some("an object with images, annotations and categories".to_owned()),
+            Ok(()) => Some("it has neither annotations nor categories".to_owned()),
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {

@@ -212,9 +212,13 @@ pub(crate) fn category(record: &RawValue, place: usize) -> Read<(Id, Category)> 
         let problem = broken("id", fields.get("id"), ID_RULE);
         return Read::unusable(UNUSABLE, format!("place {place} ({problem})"));
     };
+    let mut notes = Vec::new();
     let name = text(&fields, "name").filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| format!("category {id}"));
-    Read::sound((id, Category { name, ..Category::default() }))
+    let name = name.unwrap_or_else(|| {
+        notes.push(("category_without_name", format!("category {id}")));
+        format!("category {id}")
+    });
+    Read { record: Some((id, Category { name, ..Category::default() })), notes }
 }
 
 /// A text, or a number as one.

@@ -180,7 +180,8 @@ fn records_that_cannot_be_used_are_left_out_and_named() {
 
 #[test]
 fn fields_that_cannot_be_used_are_left_out_and_named() {
-    let changes: [(Change, &str); 7] = [
+    let changes: [(Change, &str); 8] = [
+        (|v| v["categories"][0]["name"] = Value::Null, "called after their id: category 90"),
         (|v| v["annotations"][0]["area"] = json!("NaN"), "annotation 1 (area is NaN)"),
         (|v| v["annotations"][0]["area"] = json!([]), "annotation 1 (area is [])"),
         (

@@ -7,6 +7,8 @@
 
 mod entries;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -81,10 +81,13 @@ pub(super) fn parse(path: &Path, bytes: Vec<u8>, truth: &GroundTruth) -> crate::
     let all = file.entries.len();
     let unusable = file.entries.iter().all(Result::is_err);
     if let (true, Some(Err(problem))) = (unusable, file.entries.first()) {
-        let scores = file.entries.iter().flat_map(|entry| entry.as_ref().err());
-        let is_truth =
-            !file.images.is_empty() && scores.clone().all(|p| p.starts_with("score is missing"));
-        let hint = if is_truth { ": it is an annotation file, not one of results" } else { "" };
+        let problems = || file.entries.iter().flat_map(|entry| entry.as_ref().err());
+        let is_truth = problems().all(|problem| problem.starts_with("score is missing"));
+        let hint = if is_truth {
+            ": without scores it is an annotation file, not one of results"
+        } else {
+            ""
+        };
         return Err(refuse(format!(
             "none of its {all} entries is usable{hint} (entry 0: {problem})"
         )));
