@@ -269,7 +269,8 @@ impl Job<'_> {
         let (base, channels) = (self.base.to_owned(), self.options.channels);
         let (shards, reduced_decode) = (self.shards.clone(), self.options.reduced_decode);
         let (most, total) = (0, 0);
-        Dataset { base, channels, reduced_decode, names, places, shards, others, most, total }
+        let deep = self.options.deep;
+        Dataset { base, channels, deep, reduced_decode, names, places, shards, others, most, total }
     }
 
     fn no_images(&self, shards: usize, others: usize) -> Error {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::png;
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
 use image::{
     DynamicImage, ExtendedColorType, GrayImage, ImageEncoder, ImageFormat, Luma, RgbaImage,
