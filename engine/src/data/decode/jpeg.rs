@@ -129,8 +129,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<DynamicImage, Problem> {
         Ok(decoder) if markers.has_end && decoder.input_colorspace() == markers.colours => {
             by_zune(decoder)
         }
-        Ok(_) | Err(DecodeErrors::Unsupported(_)) => by_libjpeg(bytes),
-        Err(problem) => Err(describe(&problem)),
+        Ok(_) => by_libjpeg(bytes),
+        Err(problem) => by_libjpeg(bytes).map_err(|_| describe(&problem)),
     }
 }
 

@@ -120,9 +120,9 @@ fn mismatch(pages: &[Page], bands: usize, channels: usize, alike: bool) -> Probl
     }
     if pages.len() == 1 && first.samples == 1 {
         return format!(
-            "the image has 1 band of {kind}, which is no picture, but {channels} are needed: read \
-             it with one channel ({FLAG} 1`), or convert it to 8 bits (`gdal_translate -ot Byte \
-             -scale IN OUT`)"
+            "the image is one band of {kind}, not a picture of {channels} channels: read it with \
+             one channel ({FLAG} 1`), or convert it to 8 bits (`gdal_translate -ot Byte -scale IN \
+             OUT`)"
         );
     }
     let (holder, count) = match pages.len() {

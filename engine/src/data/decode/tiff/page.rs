@@ -6,7 +6,7 @@ use super::super::{MAX_PIXELS, Problem, check_size};
 use super::codec::Compression;
 use super::directory::Directory;
 
-/// The most bytes that a page's samples may take: files of many bands beyond are better split.
+/// The most bytes that a page's samples may take as they are stored, before bands become floats.
 const MAX_BYTES: u64 = 8 * MAX_PIXELS;
 
 /// Directories looked at, whatever a file links.
@@ -145,15 +145,8 @@ impl<'a> Page<'a> {
         let height = size(tag::LENGTH, "ImageLength", None)?;
         check_size(width as u32, height as u32)?;
         let samples = size(tag::SAMPLES, "SamplesPerPixel", Some(1))?;
-        let bits = uniform(directory, tag::BITS, 1).map_err(|found| {
-            format!(
-                "its bands have different numbers of bits, {found:?}; give all the same \
-                 (gdal_translate -ot UInt16 IN OUT) or write an .npy array"
-            )
-        })? as usize;
-        let format = uniform(directory, tag::SAMPLE_FORMAT, 1).map_err(|found| {
-            format!("its bands are of different kinds (SampleFormat {found:?}); give all the same")
-        })?;
+        let bits = uniform(directory, tag::BITS, "BitsPerSample", samples)? as usize;
+        let format = uniform(directory, tag::SAMPLE_FORMAT, "SampleFormat", samples)?;
         let format = match format {
             1 | 4 => Format::Unsigned,
             2 => Format::Signed,
@@ -166,7 +159,8 @@ impl<'a> Page<'a> {
             }
         };
         check_bits(bits, format)?;
-        let bytes = (width * height) as u64 * (samples as u64 * bits as u64).div_ceil(8);
+        let number_size = if bits <= 8 { 1 } else { bits.next_power_of_two() as u64 / 8 };
+        let bytes = (width * height) as u64 * samples as u64 * number_size;
         if samples == 0 || samples > usize::from(u16::MAX) || bytes > MAX_BYTES {
             return Err(format!(
                 "{width}×{height} pixels of {samples} samples of {bits} bits are not between 1 \
@@ -256,7 +250,8 @@ impl<'a> Page<'a> {
         let bits = self.samples_in_chunk() as u64 * self.bits as u64;
         if width == 0
             || height == 0
-            || (width as u64).saturating_mul(height as u64).saturating_mul(bits) / 8 > MAX_BYTES
+            || (width as u64).saturating_mul(height as u64) > MAX_PIXELS
+            || (width * height) as u64 * bits / 8 > MAX_BYTES
         {
             return Err(format!("damaged: {kind} of {width}×{height} pixels"));
         }
@@ -305,13 +300,20 @@ fn subsampling(directory: &Directory) -> Result<(usize, usize), Problem> {
     }
 }
 
-/// The one value of a tag that has one for every sample; what it holds if there are several.
-fn uniform(directory: &Directory, tag: u16, default: u64) -> Result<u64, Vec<u64>> {
-    let values = directory.integers(tag).unwrap_or_default();
+/// The one value of a tag that has one for each of the samples; 1 where it isn't given.
+fn uniform(directory: &Directory, tag: u16, name: &str, samples: usize) -> Result<u64, Problem> {
+    if !directory.has(tag) {
+        return Ok(1);
+    }
+    let mut values = directory.integers(tag).unwrap_or_default();
+    values.truncate(samples.max(1));
     match values.split_first() {
         Some((first, others)) if others.iter().all(|value| value == first) => Ok(*first),
-        Some(_) => Err(values),
-        None => Ok(default),
+        Some(_) => Err(format!(
+            "its bands differ in TIFF tag {tag} ({name} {values:?}), which is not read; give all \
+             the same type (gdal_translate -ot Float32 IN OUT), or write an .npy array"
+        )),
+        None => Err(format!("damaged: its TIFF tag {tag} ({name}) is unreadable")),
     }
 }
 
