@@ -186,7 +186,7 @@ fn pack_bits(mut data: &[u8], length: usize) -> Vec<u8> {
             }
             (-128, _) | (_, []) => 0,
             (count, [value, ..]) => {
-                bytes.resize(bytes.len() + 1 - isize::from(count) as usize, *value);
+                bytes.resize(bytes.len() + 1 + usize::from(count.unsigned_abs()), *value);
                 1
             }
         };
