@@ -1,4 +1,4 @@
-//! Decoding and augmentation against Pillow and torchvision, live, on photographs.
+//! Decoding and augmentation against Pillow, tifffile, NumPy and torchvision, live, on photographs.
 
 use std::fs;
 use std::path::Path;
@@ -30,10 +30,15 @@ fn load(folder: &Path, case: &Value, channels: usize) -> Image {
     decode(case["file"].as_str().unwrap(), &read(folder, case, "file"), channels).unwrap()
 }
 
-fn bytes(image: &Image) -> &[u8] {
+/// Levels, pixel after pixel. (Four bands of a TIFF are planes of floats, whatever the fourth is.)
+fn bytes(image: &Image) -> Vec<u8> {
     match image.pixels() {
-        Pixels::U8(samples) => samples,
-        Pixels::F32(_) => panic!("a picture came out as floats"),
+        Pixels::U8(samples) => samples.clone(),
+        Pixels::F32(planes) => {
+            let area = image.width() * image.height();
+            let pixel = |at: usize| planes[at..].iter().step_by(area);
+            (0..area).flat_map(pixel).map(|level| (level * 255.0).round() as u8).collect()
+        }
     }
 }
 
@@ -55,11 +60,59 @@ fn agrees_with_pillow_and_torchvision() {
     each("boxes", draws_boxes_as_torchvision);
 }
 
+#[test]
+fn reads_pictures_of_every_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    run_python("data_pictures.py", &[folder.path()]);
+    let manifest = fs::read(folder.path().join("manifest.json")).unwrap();
+    let manifest: Vec<Value> = serde_json::from_slice(&manifest).unwrap();
+    assert!(!manifest.is_empty());
+    let problems: Vec<String> = manifest
+        .iter()
+        .filter_map(|case| Some(format!("{case}: {}", differs(folder.path(), case)?)))
+        .collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// What is other than the reference says.
+fn differs(folder: &Path, case: &Value) -> Option<String> {
+    let file = case["file"].as_str().expect("a file");
+    let decoded = decode(file, &read(folder, case, "file"), number(case, "channels"));
+    let image = match (decoded, case["refused"].as_str()) {
+        (Ok(_), Some(_)) => return Some("it was read".to_owned()),
+        (Err(problem), Some(words)) if problem.to_string().contains(words) => return None,
+        (Err(problem), _) => return Some(problem.to_string()),
+        (Ok(image), None) => image,
+    };
+    let size = (image.height(), image.width());
+    if size != (number(case, "height"), number(case, "width")) {
+        return Some(format!("its size is {size:?}"));
+    }
+    let raw = read(folder, case, "raw");
+    let difference = match (case["kind"].as_str(), image.pixels()) {
+        (Some("bytes"), Pixels::U8(levels)) => Difference::of_bytes(levels, &raw),
+        (Some("floats"), Pixels::F32(planes)) => {
+            let theirs: Vec<f64> = floats(&raw).iter().copied().map(f64::from).collect();
+            let ours: Vec<f64> = planes.iter().copied().map(f64::from).collect();
+            Difference::of(&ours, &theirs)
+        }
+        _ => return Some("its samples are of another kind".to_owned()),
+    };
+    let tolerance = numbers(case, "tolerance");
+    let close = difference.largest <= tolerance[0] && difference.mean <= tolerance[1];
+    (!close).then(|| format!("{difference:?}"))
+}
+
+fn floats(raw: &[u8]) -> Vec<f32> {
+    let words = raw.chunks_exact(4);
+    words.map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
 fn decodes_as_pillow(folder: &Path, case: &Value) {
     let image = load(folder, case, number(case, "channels"));
     assert_eq!(image.width(), number(case, "width"), "{case}");
     assert_eq!(image.height(), number(case, "height"), "{case}");
-    let difference = Difference::of_bytes(bytes(&image), &read(folder, case, "raw"));
+    let difference = Difference::of_bytes(&bytes(&image), &read(folder, case, "raw"));
     let is_jpeg = case["file"].as_str().is_some_and(|file| file.ends_with(".jpg"));
     // The standard leaves rounding in the inverse transform, in the up-sampling of chroma and in
     // the colour conversion open: a level each, the chroma's times up to 1.77. All else is exact.
@@ -92,10 +145,10 @@ fn resizes_as_torchvision(folder: &Path, case: &Value) {
     if image.channels() == 4 {
         // Weighing by alpha and dividing by it round once more each. What lies under nearly
         // transparent pixels is a quotient of roundings, so weighed colours are compared.
-        let difference = Difference::of_bytes(&premultiplied(ours), &premultiplied(&reference));
+        let difference = Difference::of_bytes(&premultiplied(&ours), &premultiplied(&reference));
         assert!(difference.largest <= 3.0 && difference.mean < 0.6, "{case}: {difference:?}");
     } else {
-        let difference = Difference::of_bytes(ours, &reference);
+        let difference = Difference::of_bytes(&ours, &reference);
         assert!(difference.is_rounding_of_a_resize(filter), "{case}: {difference:?}");
     }
 }
@@ -120,10 +173,7 @@ fn evaluates_as_torchvision(folder: &Path, case: &Value) {
     .unwrap();
     let mut ours = vec![0.0; 3 * size * size];
     transform.apply(&load(folder, case, 3), &mut Rng::new(0, &[]), &mut ours).unwrap();
-    let reference: Vec<f32> = read(folder, case, "raw")
-        .chunks_exact(4)
-        .map(|word| f32::from_le_bytes(word.try_into().unwrap()))
-        .collect();
+    let reference = floats(&read(folder, case, "raw"));
     // Back to levels of the bytes that were resized.
     let levels = |samples: &[f32]| -> Vec<f64> {
         let plane = size * size;

@@ -316,7 +316,16 @@ pub(super) fn decode(folder: &Path, record: &hotcoco::Image) -> Result<Image> {
     let (width, height) = (record.width as usize, record.height as usize);
     if (image.width(), image.height()) != (width, height) {
         let (w, h) = (image.width(), image.height());
-        let problem = format!("it has {w}×{h} pixels, but its record says {width}×{height}");
+        let mut problem = format!("it has {w}×{h} pixels, but its record says {width}×{height}");
+        let tag = engine::data::orientation(&bytes).to_exif();
+        if tag > 4 && (w, h) == (height, width) {
+            problem.push_str(&format!(
+                ": its EXIF orientation tag ({tag}) turns it by a quarter, as it is shown, while \
+                 the record is of the picture as stored; label the picture as it is shown, or \
+                 remove the tag (exiftool -Orientation= FILE) if the objects are where the record's \
+                 size says"
+            ));
+        }
         return Err(engine::Error::image(path, problem).into());
     }
     Ok(image)

@@ -21,7 +21,7 @@ mod transforms;
 
 pub use corrupt::CorruptFiles;
 pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
-pub use decode::{ImageFile, MAX_PIXELS, decode};
+pub use decode::{ImageFile, MAX_PIXELS, decode, decode_deep, orientation};
 pub use image::{CropBox, Image, Interpolation, Pixels};
 pub use loader::{
     Batch, Batches, ImageSource, Images, LabelledImages, LabelledSource, Loader, LoaderOptions,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use backbone::weights::{self, StateDict};
 use clap::Args;
 use engine::checkpoint::write_file;
-use engine::data::{Evaluate, Image, Interpolation, Transform, decode};
+use engine::data::{Evaluate, Image, Interpolation, Transform, decode_deep};
 use engine::device::parse_device;
 use engine::outputs::Inputs;
 use engine::rng::Rng;
@@ -121,7 +121,7 @@ fn foreign_config(saved: &Saved) -> TrainConfig {
 fn sample(path: &PathBuf, config: &TrainConfig, size: InputSize) -> Result<Tensor> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let channels = config.in_chans as usize;
-    let image: Image = decode(path, &bytes, channels)?;
+    let image: Image = decode_deep(path, &bytes, channels)?;
     let (height, width) = (size.height as usize, size.width as usize);
     ensure!(height.max(width) <= 8192, "input-size is {size}, but at most 8192 pixels make sense");
     let transform = Evaluate::new(

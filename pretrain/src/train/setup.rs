@@ -105,6 +105,7 @@ fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
         relist: config.relist,
         own_shards: config.own_shards,
         reduced_decode: config.reduced_decode,
+        deep: true,
         ..DatasetOptions::with_channels(config.in_chans as usize)
     };
     let open = || Dataset::open_among(&config.data, &options, world);

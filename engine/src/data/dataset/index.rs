@@ -295,9 +295,11 @@ impl Job<'_> {
         let (shards, reduced_decode) = (self.shards.clone(), self.options.reduced_decode);
         let (most, total) = (0, 0);
         let unpacked = Unpacked(self.scratch.file());
+        let deep = self.options.deep;
         Dataset {
             base,
             channels,
+            deep,
             reduced_decode,
             names,
             places,

@@ -33,7 +33,7 @@ pub use self::labelled::LabelledDataset;
 use self::listing::Request;
 use self::names::Names;
 use self::shard::Flaw;
-use super::decode::{ImageFile, decode};
+use super::decode::{ImageFile, decode, decode_deep};
 use super::image::Image;
 use super::peers::{Alone, Peers};
 use crate::files::{MAX_BYTES, read_file};
@@ -51,6 +51,8 @@ pub struct DatasetOptions {
     /// Channels every image is decoded to: 1 (luma), 3 (RGB) or 4 (RGBA) for pictures, any
     /// number for `.npy` arrays and multi-band TIFF.
     pub channels: usize,
+    /// Whether pictures of more than 8 bits keep them: see [`decode_deep`].
+    pub deep: bool,
     /// List anew instead of trusting the cached listing.
     pub relist: bool,
     /// With tar shards: of n processes that read the data together, number r takes the shards r,
@@ -76,6 +78,7 @@ impl Default for DatasetOptions {
         let listings = cache::listings_in(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
         DatasetOptions {
             channels: 3,
+            deep: false,
             relist: false,
             own_shards: false,
             listings,
@@ -97,6 +100,7 @@ pub struct Dataset {
     /// What names are relative to.
     base: PathBuf,
     channels: usize,
+    deep: bool,
     reduced_decode: bool,
     names: Names,
     places: Vec<Place>,
@@ -263,7 +267,9 @@ impl Dataset {
     /// [`Error::Io`] or [`Error::Image`] with the file, or `shard.tar:member`, and the reason.
     pub fn image(&self, index: usize) -> Result<Image> {
         let bytes = self.read(index)?;
-        decode(self.base.join(self.name(index)), &bytes, self.channels)
+        let path = self.base.join(self.name(index));
+        let read = if self.deep { decode_deep } else { decode };
+        read(path, &bytes, self.channels)
     }
 
     /// Image `index`, to be decoded as far as it is needed.
@@ -272,7 +278,8 @@ impl Dataset {
     /// [`Error::Io`] with the file or shard.
     pub fn file(&self, index: usize) -> Result<ImageFile> {
         let path = self.base.join(self.name(index));
-        Ok(ImageFile::new(path, self.read(index)?, self.channels, self.reduced_decode))
+        let file = ImageFile::new(path, self.read(index)?, self.channels, self.reduced_decode);
+        Ok(file.deep(self.deep))
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::super::image::{CropBox, Image, Interpolation};
 use super::super::picture::Picture;
-use super::decode;
 use super::reduced::Header;
+use super::{decode, decode_deep};
 use crate::Result;
 
 /// The content of an image file, decoded once a [`Picture`] of it is asked for.
@@ -24,6 +24,7 @@ pub struct ImageFile {
     bytes: Vec<u8>,
     channels: usize,
     reduced: bool,
+    deep: bool,
     /// None of it: to be decoded in full.
     header: OnceCell<Option<Header>>,
     image: OnceCell<Image>,
@@ -34,7 +35,12 @@ impl ImageFile {
     /// or where possible `reduced`. `path` is for messages.
     pub fn new(path: impl Into<PathBuf>, bytes: Vec<u8>, channels: usize, reduced: bool) -> Self {
         let (header, image) = (OnceCell::new(), OnceCell::new());
-        ImageFile { path: path.into(), bytes, channels, reduced, header, image }
+        ImageFile { path: path.into(), bytes, channels, reduced, deep: false, header, image }
+    }
+
+    /// Whether it is read as by [`decode_deep`].
+    pub fn deep(self, deep: bool) -> Self {
+        ImageFile { deep, ..self }
     }
 
     fn header(&self) -> Option<&Header> {
@@ -55,7 +61,8 @@ impl Picture for ImageFile {
         if let Some(image) = self.image.get() {
             return Ok(image);
         }
-        let image = decode(&self.path, &self.bytes, self.channels)?;
+        let read = if self.deep { decode_deep } else { decode };
+        let image = read(&self.path, &self.bytes, self.channels)?;
         Ok(self.image.get_or_init(|| image))
     }
 

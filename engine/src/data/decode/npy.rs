@@ -4,6 +4,7 @@
 //! `descr`, `fortran_order` and `shape`. Nothing is allocated that the file doesn't hold.
 
 use super::super::image::{Image, Pixels};
+use super::numbers::{Layout, Number, not_finite};
 use super::{MAX_PIXELS, Problem};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -15,15 +16,13 @@ pub(super) fn is_npy(bytes: &[u8]) -> bool {
 /// An array `[H, W, C]`, or `[H, W]` for one channel, as planar floats.
 pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, Problem> {
     let (header, data) = split(bytes).ok_or("truncated: the .npy header is incomplete")?;
-    let header = Header::parse(header)
-        .ok_or_else(|| format!("the .npy header can't be understood: {}", header.trim()))?;
-    let (height, width) = match header.shape[..] {
+    let Header { number, little_endian, fortran_order, shape } = Header::parse(header)?;
+    let (height, width) = match shape[..] {
         [height, width] if channels == 1 => (height, width),
         [height, width, found] if found == channels => (height, width),
         _ => {
             return Err(format!(
-                "the array's shape is {:?}, but [height, width, {channels}] is needed",
-                header.shape
+                "the array's shape is {shape:?}, but [height, width, {channels}] is needed"
             ));
         }
     };
@@ -33,7 +32,7 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, Problem> {
             "an array of {height}×{width}×{channels} is more than the {MAX_PIXELS} pixels allowed"
         )
     })?;
-    let size = header.kind.size();
+    let size = number.size();
     if samples.checked_mul(size) != Some(data.len()) {
         return Err(format!(
             "truncated or damaged: {height}×{width}×{channels} samples of {size} bytes expected, \
@@ -41,28 +40,14 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, Problem> {
             data.len()
         ));
     }
-
-    // Strides in samples of (row, column, channel).
-    let (row, column, channel) = if header.fortran_order {
-        (1, height, height * width)
-    } else {
-        (width * channels, channels, 1)
-    };
-    let mut planes = Vec::with_capacity(samples);
-    for c in 0..channels {
-        for y in 0..height {
-            let start = y * row + c * channel;
-            planes.extend((0..width).map(|x| header.kind.read(data, start + x * column)));
-        }
+    let mut layout = Layout::interleaved(height, width, channels);
+    if fortran_order {
+        (layout.row, layout.column) = (1, height as isize);
+        layout.channel = (height * width) as isize;
     }
-    if let Some(at) = planes.iter().position(|value| !value.is_finite()) {
-        return Err(format!(
-            "the value at row {}, column {}, channel {} is {}; replace such values",
-            at % (height * width) / width,
-            at % width,
-            at / (height * width),
-            planes[at]
-        ));
+    let planes = number.planes(data, little_endian, number.greatest(), layout);
+    if let Some(problem) = not_finite(&planes, height, width) {
+        return Err(problem);
     }
     Image::new(width, height, channels, Pixels::F32(planes)).map_err(|e| e.to_string())
 }
@@ -79,64 +64,83 @@ fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 struct Header {
-    kind: Kind,
+    number: Number,
+    little_endian: bool,
     fortran_order: bool,
     shape: Vec<usize>,
 }
 
 impl Header {
-    fn parse(text: &str) -> Option<Self> {
-        let kind = match value(text, "descr")?.get(1..4)? {
-            "|u1" => Kind::U8,
-            "<u2" => Kind::U16,
-            "<f4" => Kind::F32,
-            _ => return None,
-        };
-        let order = value(text, "fortran_order")?;
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let unclear = || format!("the .npy header can't be understood: {}", text.trim());
+        let descr = value(text, "descr").ok_or_else(unclear)?;
+        let (number, little_endian) = numeric_type(descr)?;
+        let order = value(text, "fortran_order").ok_or_else(unclear)?;
         let fortran_order = order.starts_with("True");
         if !fortran_order && !order.starts_with("False") {
-            return None;
+            return Err(unclear());
         }
-        let shape = value(text, "shape")?.strip_prefix('(')?;
-        let shape = shape[..shape.find(')')?]
+        let sides = value(text, "shape")
+            .and_then(|shape| shape.strip_prefix('(')?.split_once(')'))
+            .ok_or_else(unclear)?
+            .0;
+        let shape = sides
             .split(',')
-            .map(str::trim)
+            // Python 2 wrote long integers as 3L.
+            .map(|side| side.trim().trim_end_matches('L'))
             .filter(|side| !side.is_empty())
             .map(|side| side.parse().ok())
-            .collect::<Option<Vec<usize>>>()?;
-        Some(Header { kind, fortran_order, shape })
+            .collect::<Option<Vec<usize>>>()
+            .ok_or_else(unclear)?;
+        Ok(Header { number, little_endian, fortran_order, shape })
     }
 }
 
 /// The text behind `'key':`.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(&format!("'{key}'"))?;
+    let quoted = |quote: char| text.split_once(&format!("{quote}{key}{quote}"));
+    let (_, rest) = quoted('\'').or_else(|| quoted('"'))?;
     Some(rest.trim_start().strip_prefix(':')?.trim_start())
 }
 
-/// Sample types, little-endian.
-enum Kind {
-    U8,
-    U16,
-    F32,
-}
-
-impl Kind {
-    fn size(&self) -> usize {
-        match self {
-            Kind::U8 => 1,
-            Kind::U16 => 2,
-            Kind::F32 => 4,
+/// The type that `descr`, `'<f4'` and so on, names, and whether its lowest byte comes first.
+fn numeric_type(descr: &str) -> Result<(Number, bool), Problem> {
+    const READ: &str = "booleans, integers and floats of up to 64 bits are read";
+    let quote = descr.chars().next().filter(|first| matches!(first, '\'' | '"'));
+    let name = quote.and_then(|quote| descr[1..].split(quote).next());
+    let Some(name) = name else {
+        return Err(format!("the array's records are structured, but {READ}; save one field"));
+    };
+    let (order, kind) = match name.as_bytes() {
+        [order @ (b'<' | b'>' | b'|' | b'='), ..] => (*order, &name[1..]),
+        _ => (b'=', name),
+    };
+    let number = match kind {
+        "b1" | "?" => Number::Bool,
+        "u1" => Number::U8,
+        "u2" => Number::U16,
+        "u4" => Number::U32,
+        "u8" => Number::U64,
+        "i1" => Number::I8,
+        "i2" => Number::I16,
+        "i4" => Number::I32,
+        "i8" => Number::I64,
+        "f2" => Number::F16,
+        "f4" => Number::F32,
+        "f8" => Number::F64,
+        _ => {
+            let what = match kind.as_bytes().first() {
+                Some(b'c') => "complex numbers",
+                Some(b'O') => "Python objects",
+                Some(b'f') => "floats of more than 64 bits",
+                Some(b'S' | b'U' | b'a') => "text",
+                Some(b'M' | b'm') => "times",
+                Some(b'V') => "raw bytes or structured records",
+                _ => "of an unknown type",
+            };
+            let cast = "array.astype('float32')";
+            return Err(format!("the array holds {what} ({name}), but {READ}; save {cast}"));
         }
-    }
-
-    /// Sample `index` of `data`, integers scaled to 0..=1.
-    fn read(&self, data: &[u8], index: usize) -> f32 {
-        let at = index * self.size();
-        match self {
-            Kind::U8 => f32::from(data[at]) / 255.0,
-            Kind::U16 => f32::from(u16::from_le_bytes([data[at], data[at + 1]])) / 65535.0,
-            Kind::F32 => f32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]),
-        }
-    }
+    };
+    Ok((number, order != b'>'))
 }

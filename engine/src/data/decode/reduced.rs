@@ -10,13 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use mozjpeg::{ColorSpace, Decompress};
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace as Stored;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::super::image::{CropBox, Image, Interpolation, Part, Pixels};
-use super::{check_size, jpeg};
+use super::check_size;
+use super::jpeg::{self, Markers};
 
 /// A reduced part has at least so many times the target's rows and columns.
 const MARGIN: usize = 2;
@@ -38,27 +36,18 @@ impl Header {
     /// The header of a JPEG file that may be decoded reduced to `channels`: a whole one, grey or
     /// in luma and chroma.
     pub(super) fn read(bytes: &[u8], channels: usize) -> Option<Header> {
-        if !bytes.starts_with(&[0xff, 0xd8, 0xff])
-            || !matches!(channels, 1 | 3)
-            || !jpeg::has_end(bytes)
-        {
+        if !bytes.starts_with(&[0xff, 0xd8, 0xff]) || !matches!(channels, 1 | 3) {
             return None;
         }
-        // As the `image` crate calls the same decoder, so that both find the same.
-        let options = DecoderOptions::default()
-            .set_strict_mode(false)
-            .set_max_width(usize::MAX)
-            .set_max_height(usize::MAX);
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-        decoder.decode_headers().ok()?;
+        let Markers { colours, orientation, has_end } = Markers::read(bytes);
+        // As decoding in full calls the same decoder, so that both find the same.
+        let decoder = jpeg::decoder(bytes).ok()?;
         let (width, height) = decoder.dimensions()?;
         check_size(width.try_into().ok()?, height.try_into().ok()?).ok()?;
-        if !matches!(decoder.input_colorspace()?, Stored::YCbCr | Stored::Luma) {
+        let known = matches!(colours, Some(Stored::YCbCr | Stored::Luma));
+        if !has_end || !known || decoder.input_colorspace() != colours {
             return None;
         }
-        let exif = decoder.exif();
-        let orientation = exif.and_then(|exif| Orientation::from_exif_chunk(exif));
-        let orientation = orientation.unwrap_or(Orientation::NoTransforms);
         Some(Header { width, height, orientation, channels })
     }
 
