@@ -11,6 +11,7 @@ import socket
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from spark_backbone import Backbone
@@ -48,6 +49,21 @@ def every_parameter_is_used() -> None:
             loss(parallel(torch.randn(1, 3, 64, 64))).backward()
 
 
+def sharding_leaves_it_out() -> None:
+    backbone = Backbone("resnet18")
+    settings = {"device_id": torch.device("cpu")}
+    try:
+        FullyShardedDataParallel(backbone, **settings)
+    except RuntimeError as error:
+        assert "ignored_modules" in str(error) and "DistributedDataParallel" in str(error), error
+    else:
+        raise AssertionError("FSDP took the backbone's tensors")
+    detector = torch.nn.Sequential(backbone, torch.nn.Identity())
+    sharded = FullyShardedDataParallel(detector, ignored_modules=[backbone], **settings)
+    loss(sharded(torch.randn(2, 3, 64, 64))).backward()
+    assert backbone.conv1.weight.grad is not None
+
+
 def worker(rank: int, port: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     dist.init_process_group("gloo", rank=rank, world_size=WORLD)
@@ -74,6 +90,7 @@ def worker(rank: int, port: int) -> None:
         compared += 1
     assert compared > 50
     every_parameter_is_used()
+    sharding_leaves_it_out()
     torch.optim.SGD(parallel.parameters(), lr=0.1).step()
     weight = backbone.layer4.get_parameter("1.conv2.weight").detach().clone()
     dist.broadcast(weight, 0)

@@ -293,12 +293,22 @@ impl Conv2d {
 
 /// `tensor` in channels-last memory; itself if it lies there.
 fn channels_last(tensor: &Tensor) -> Tensor {
+    if is_channels_last(tensor) {
+        return tensor.shallow_clone();
+    }
     tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-/// Whether the map lies in channels-last memory.
-fn is_channels_last(map: &Tensor) -> bool {
-    map.permute([0, 2, 3, 1]).is_contiguous()
+/// Whether a map or kernel lies in channels-last memory; the stride of a side of one
+/// element says nothing.
+fn is_channels_last(tensor: &Tensor) -> bool {
+    let (size, stride) = (tensor.size(), tensor.stride());
+    let mut dense = 1;
+    [1, 3, 2, 0].into_iter().all(|side| {
+        let fits = size[side] == 1 || stride[side] == dense;
+        dense *= size[side];
+        fits
+    })
 }
 
 /// The kernel `[out, in, kh, kw]` as a matrix `[out, kh·kw·in]`: a view where kernels
@@ -337,5 +347,31 @@ impl Layer for Conv2d {
                 }
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_a_tensor_is_told_from_its_strides() {
+        let plain = |size: [i64; 4]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
+        for (size, is_last) in [
+            ([2, 3, 4, 5], false),
+            ([2, 3, 1, 1], true),
+            ([2, 1, 4, 5], true),
+            ([1, 3, 1, 5], false),
+            ([1, 1, 1, 1], true),
+        ] {
+            let tensor = plain(size);
+            assert_eq!(is_channels_last(&tensor), is_last, "{size:?}");
+            let laid_out = channels_last(&tensor);
+            assert!(is_channels_last(&laid_out) && laid_out.size() == size, "{size:?}");
+            // What lies there already is not copied.
+            assert_eq!(laid_out.data_ptr() == tensor.data_ptr(), is_last, "{size:?}");
+        }
+        let part = channels_last(&plain([2, 4, 4, 4])).narrow(1, 0, 3);
+        assert!(!is_channels_last(&part), "its channels lie among others");
     }
 }

@@ -79,7 +79,7 @@ def bad_files_are_refused(folder: Path) -> None:
 
     five = folder / "five.safetensors"
     Backbone("resnet18", in_chans=5).save_weights(five)
-    refuses(lambda: Backbone("resnet18", five), "five.safetensors")
+    refuses(lambda: Backbone("resnet18", five), "five.safetensors", "With `strict` off")
     refuses(lambda: backbone.save_weights(folder / "nowhere" / "w.pth"), "nowhere")
     refuses(lambda: backbone.save_weights(folder / "w.onnx"), "w.onnx")
     refuses(lambda: backbone.save_weights(folder / "w.pth", "keras"), "keras", "timm")

@@ -144,6 +144,7 @@ def held_norms_show_it(folder: Path) -> None:
 
     every = {name for name, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
     frozen = {name for name in every if name.startswith(("bn1", "layer1."))}
+    assert (len(every), len(frozen)) == (20, 5)
     assert training() == every - frozen
     backbone.norm_eval = True
     assert training() == set()
