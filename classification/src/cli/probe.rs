@@ -12,6 +12,7 @@ use engine::checkpoint::write_file;
 use engine::data::LoaderOptions;
 use engine::device::{parse_device, use_threads};
 use engine::distributed::World;
+use engine::names::readable;
 use engine::precision::Precision;
 use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
 use engine::progress::Counter;
@@ -96,7 +97,8 @@ pub struct ProbeArgs {
 #[derive(Debug, Serialize)]
 struct Figures {
     model: &'static str,
-    weights: Option<PathBuf>,
+    /// As [`readable`] writes the path: JSON holds no other bytes than text's.
+    weights: Option<String>,
     train_images: usize,
     val_images: usize,
     classes: usize,
@@ -143,7 +145,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     let knn_top1 = validation.accuracy(&knn.predict(&training, validation.features())?);
     let mut figures = Figures {
         model: model.name,
-        weights: args.weights.clone(),
+        weights: args.weights.as_ref().map(readable),
         train_images,
         val_images,
         classes: data.classes().len(),
