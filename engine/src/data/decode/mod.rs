@@ -1,8 +1,8 @@
 //! Image files to pixels, by content rather than extension.
 //!
 //! The conversions follow Pillow's `convert`, which torchvision's `ImageFolder` uses: alpha
-//! is dropped, grey replicated, and luma weighs the colours by Rec. 601. Unlike Pillow,
-//! 16-bit samples are scaled to 8 bits, and EXIF orientation is applied.
+//! is dropped, grey replicated, and luma weighs the colours by Rec. 601. Unlike Pillow's,
+//! samples of 9 to 16 bits are scaled to 8, and orientation is applied as its `exif_transpose` does.
 
 mod exif;
 mod file;
@@ -38,9 +38,12 @@ type Problem = String;
 
 /// Decodes JPEG, PNG, WebP, BMP, TIFF or NumPy `.npy` to `channels` channels.
 ///
-/// Pictures become 8-bit luma (1), RGB (3) or RGBA (4). `.npy` arrays and TIFF files of more
-/// bands are `[H, W, C]` with any C (or `[H, W]` for one), become floats, and must have exactly
-/// `channels`: bytes are divided by 255, 16-bit integers by 65535, floats stay as they are.
+/// Pictures become 8-bit luma (1), RGB (3) or RGBA (4). `.npy` arrays are `[H, W, C]` with any C
+/// (or `[H, W]` for one), become floats, and must have exactly `channels`: unsigned integers are
+/// divided by the greatest of their bits (255, 65535, …), signed ones by the greatest of theirs and
+/// no less than −1, floats stay as they are. So do TIFF files that hold `channels` samples a pixel,
+/// or in all their pages together, but those that are grey, RGB or another picture for 1 or 3: four
+/// are bands whatever the fourth is called, and stay as stored.
 ///
 /// # Errors
 /// [`Error::Image`] with `path` and the reason.
