@@ -123,7 +123,8 @@ fn models_in_memory_are_called_like_timms() {
         let store = VarStore::new(Device::Cpu);
         let options = BuildOptions { uninitialised: true, ..BuildOptions::default() };
         let _network = model.build(&store.root(), &options).unwrap();
-        let variables: StateDict = store.variables().into_iter().collect();
+        // What was there in memory may be no numbers, which are not exported.
+        let variables: StateDict = zeros_like(&store.variables().into_iter().collect());
         let exported = export(model.family(), Naming::Timm, &variables).unwrap();
         let mut expected = names("timm", model.name);
         expected.retain(|name, _| !name.starts_with("fc.") && !name.starts_with("head.fc."));

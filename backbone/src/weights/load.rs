@@ -59,10 +59,13 @@ pub fn load(
 ) -> Result<LoadReport> {
     let (model, content) = (shapes(target), shapes(&file.tensors));
     let prefix = options.prefix.as_deref();
-    let mut fit = best_fit(family, &model, &content, options.naming, prefix)
-        .filter(|fit| !fit.matched.is_empty())
+    let (fit, conversions) = best_fit(family, &model, &content, options.naming, prefix)
+        .map(|mut fit| {
+            let conversions = convert::needed(family, &mut fit);
+            (fit, conversions)
+        })
+        .filter(|(fit, _)| !fit.matched.is_empty())
         .ok_or_else(|| nothing_matches(file, &model, options))?;
-    let conversions = convert::needed(family, &mut fit);
     if options.strict {
         check_complete(file, family, &fit, model.len(), options.optional)?;
     }
