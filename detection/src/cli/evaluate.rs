@@ -51,7 +51,7 @@ pub struct EvaluateArgs {
     /// A run folder, a checkpoint, or a weight file.
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
-    /// Score these results instead, in COCO's format.
+    /// Score these results instead: a list of entries in COCO's format, or predictions.json.
     #[arg(long, value_name = "FILE", requires = "annotations")]
     results: Option<PathBuf>,
     /// The objects there are, in COCO's format [default: the run's validation data].

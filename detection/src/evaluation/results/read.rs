@@ -254,7 +254,7 @@ fn detection(
         (None, None) => return Found::left_out("no_shape", String::new()),
     };
     if bbox[2] < 0.0 || bbox[3] < 0.0 {
-        notes.push(("negative_side", format!("{:?}", bbox)));
+        notes.push(("negative_side", format!("{bbox:?}")));
     }
     let detection = Some((record.id, Detection { class, score, bbox, mask }));
     Found { detection, notes, unknown_image: None }
