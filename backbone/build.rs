@@ -22,6 +22,7 @@ fn main() {
         "recompute",
         "conv",
         "narrow",
+        "layout",
         "lacking",
     ];
     build.files(kernels.map(|kernel| sources.join(kernel).with_extension("cpp")));

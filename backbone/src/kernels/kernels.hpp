@@ -72,6 +72,9 @@ at::Tensor* narrowed(const at::Tensor& weight);
 // tensors are set, as gradient checkpointing does.
 void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe);
 
+// `weight`, a contiguous kernel of a convolution, in channels-last memory; not differentiable.
+at::Tensor* channels_last(const at::Tensor& weight);
+
 // Whether this thread records gradients.
 bool records_gradients();
 

@@ -74,6 +74,7 @@ mod ffi {
         ) -> Result<*mut Tensor>;
         fn narrowed(weight: &Tensor) -> Result<*mut Tensor>;
         fn forget(tensor: &Tensor, result: &Tensor, recipe: Box<Recipe>) -> Result<()>;
+        fn channels_last(weight: &Tensor) -> Result<*mut Tensor>;
         fn records_gradients() -> bool;
         fn pinned(tensor: &Tensor) -> Result<*mut Tensor>;
     }
@@ -329,6 +330,12 @@ impl std::fmt::Debug for Recipe {
 pub(crate) fn forget(tensor: &Tensor, result: &Tensor, recipe: Recipe) {
     ffi::forget(borrow(tensor), borrow(result), Box::new(recipe))
         .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// `weight`, a contiguous kernel `[out, in, h, w]` on the processor, in channels-last memory.
+/// Not differentiable.
+pub(crate) fn channels_last(weight: &Tensor) -> Tensor {
+    take(ffi::channels_last(borrow(weight)))
 }
 
 /// Whether this thread records gradients.

@@ -161,10 +161,8 @@ impl Conv2d {
         let Sliding { stride, dilation, .. } = self.sliding;
         let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
         let weights = mode.weights();
-        // Kernels lie as a host lays them out. Learned, they are copied where that
-        // saves copies in the backward pass; otherwise oneDNN takes them as they are.
-        let lay_out =
-            !is_channels_last(&x) || (self.weight.requires_grad() && kernels::records_gradients());
+        // Kernels lie as a host lays them out; libtorch turns them to the memory format of
+        // the map in every pass, which is slower, and so are gradients in another format.
         let plain = |weight: &Tensor| {
             let [stride, padding, dilation] =
                 [stride, padding, dilation].map(|(vertical, horizontal)| [vertical, horizontal]);
@@ -172,10 +170,7 @@ impl Conv2d {
         };
         with_copy(
             &self.weight,
-            move |weight| {
-                let weight = weights.cast(weight);
-                if lay_out { channels_last(&weight) } else { weight }
-            },
+            move |weight| channels_last(&weights.cast(weight)),
             |weight| match recipe {
                 Some(recipe) if x.device() == Device::Cpu => {
                     let geometry = [stride, padding, dilation];
@@ -296,6 +291,10 @@ fn channels_last(tensor: &Tensor) -> Tensor {
     if is_channels_last(tensor) {
         return tensor.shallow_clone();
     }
+    let learned = tensor.requires_grad() && kernels::records_gradients();
+    if !learned && tensor.device() == Device::Cpu && tensor.is_contiguous() {
+        return kernels::channels_last(tensor);
+    }
     tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
@@ -356,7 +355,10 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_tensor_is_told_from_its_strides() {
-        let plain = |size: [i64; 4]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
+        let plain = |size: [i64; 4]| {
+            let count = size.iter().product::<i64>();
+            Tensor::arange(count, (Kind::Float, Device::Cpu)).view(size)
+        };
         for (size, is_last) in [
             ([2, 3, 4, 5], false),
             ([2, 3, 1, 1], true),
@@ -370,6 +372,13 @@ mod tests {
             assert!(is_channels_last(&laid_out) && laid_out.size() == size, "{size:?}");
             // What lies there already is not copied.
             assert_eq!(laid_out.data_ptr() == tensor.data_ptr(), is_last, "{size:?}");
+        }
+        for kind in [Kind::BFloat16, Kind::Float, Kind::Double] {
+            let kernel = plain([3, 5, 3, 2]).to_kind(kind);
+            let learned = kernel.detach().set_requires_grad(true);
+            for laid_out in [channels_last(&kernel), channels_last(&learned)] {
+                assert!(is_channels_last(&laid_out) && laid_out.equal(&kernel), "{kind:?}");
+            }
         }
         let part = channels_last(&plain([2, 4, 4, 4])).narrow(1, 0, 3);
         assert!(!is_channels_last(&part), "its channels lie among others");
