@@ -184,7 +184,7 @@ fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
         classifier: classifier(model, classes),
         images,
         classes: Some(names(classes)),
-        folders: None,
+        trained_on: None,
         precision: Precision::Float32,
         config: None,
         accuracy: None,

@@ -171,7 +171,7 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     if config.masks {
         kinds.push(Kind::Segm);
     }
-    let ground_truth = dataset.coco().clone();
+    let mut ground_truth = dataset.coco().clone();
     let options = args.options(kinds, Areas::OfKind);
     let mut evaluator = CocoEvaluator::new(&ground_truth, options)?;
     tell(evaluator.notes());
@@ -195,10 +195,8 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     }
     eprintln!("{} of {} images are not scored", unread.len(), dataset.len());
     evaluator.leave_out_rest();
-    let mut rest = ground_truth.dataset.clone();
-    rest.images.retain(|image| scored.contains(&image.id));
-    rest.annotations.retain(|object| scored.contains(&object.image_id));
-    Ok((Arc::new(COCO::from_dataset(rest)), evaluator.finish()?))
+    ground_truth.retain_images(|image| scored.contains(&image.id));
+    Ok((ground_truth, evaluator.finish()?))
 }
 
 /// The images to detect in: those named, or the run's validation data.

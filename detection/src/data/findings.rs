@@ -214,7 +214,7 @@ pub(super) fn leave_out_images(file: &mut AnnotationFile) {
         }
     }
     if kept.len() < all {
-        file.retain_images(|image| kept.contains(&image.id));
+        file.truth.retain_images(|image| kept.contains(&image.id));
     }
 }
 

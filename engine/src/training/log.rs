@@ -327,7 +327,7 @@ impl RunLog {
         self.unusable[kind] = report;
         let all = self.unusable.iter().flatten();
         let lines: String = all.map(|(name, why)| format!("{name}\t{why}\n")).collect();
-        Ok(write_file(&output.corrupt_list, lines.as_bytes())?)
+        write_file(&output.corrupt_list, lines.as_bytes())
     }
 
     /// Ends the work between two steps, which rates leave out.

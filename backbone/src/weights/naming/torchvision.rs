@@ -29,7 +29,7 @@ pub(super) fn to(part: &ConvNeXtPart) -> Option<String> {
 /// A ResNet's children are `conv1`, `bn1`, ReLU and pooling, then the four stages;
 /// timm's are the same.
 pub(super) fn resnet_from(name: &str) -> Option<String> {
-    let Some((child, rest)) = name.split_once('.') else { return None };
+    let (child, rest) = name.split_once('.')?;
     let is_parameter = !rest.contains('.');
     match number(child) {
         Some(0) if is_parameter => Some(format!("conv1.{rest}")),

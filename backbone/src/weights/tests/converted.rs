@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Names and shapes of tensors.
+type Shapes<'a> = &'a [(&'a str, &'a [i64])];
+
 fn ramp(shape: &[i64]) -> Tensor {
     let count: i64 = shape.iter().product();
     Tensor::arange(count, (Kind::Float, Device::Cpu)).reshape(shape)
@@ -139,7 +142,7 @@ fn a_file_of_no_registered_model_is_described() {
         ("classifier.1.weight", &[1000, 1280]),
     ];
     let strange: [(&str, &[i64]); 1] = [("some.tensor", &[0, 3, 0])];
-    let expected: [(&[(&str, &[i64])], &[&str]); 3] = [
+    let expected: [(Shapes, &[&str]); 3] = [
         (
             &cifar,
             &[
@@ -165,7 +168,7 @@ fn a_file_of_no_registered_model_is_described() {
 
 #[test]
 fn the_channels_of_an_image_are_those_of_the_first_convolution() {
-    let cases: [(&[(&str, &[i64])], Option<i64>); 5] = [
+    let cases: [(Shapes, Option<i64>); 5] = [
         (&[("conv1.weight", &[64, 4, 7, 7]), ("layer1.0.conv1.weight", &[64, 64, 3, 3])], Some(4)),
         (&[("b.0.weight", &[64, 1, 7, 7]), ("b.4.0.conv1.weight", &[64, 64, 3, 3])], Some(1)),
         (

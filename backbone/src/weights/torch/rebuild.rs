@@ -45,13 +45,16 @@ pub(crate) enum Storage {
     Inline(Rc<[u8]>),
 }
 
+/// A storage and its element type, or why it cannot be taken out.
+type TakenOut = Result<(Storage, Element), String>;
+
 /// Recognises the tensors of a pickle.
 #[derive(Debug, Default)]
 pub(crate) struct Rebuild {
     /// Tensors by the names that the pickle has for them (before 0.1.10).
     tensors: HashMap<String, View>,
     /// Storages within the pickle that have been taken out.
-    inline: RefCell<HashMap<Id, Result<(Storage, Element), String>>>,
+    inline: RefCell<HashMap<Id, TakenOut>>,
 }
 
 impl Rebuild {

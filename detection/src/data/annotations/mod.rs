@@ -98,6 +98,15 @@ impl GroundTruth {
         Arc::clone(&self.coco)
     }
 
+    /// Leaves out the images that `keep` says no to, with their annotations.
+    pub fn retain_images(&mut self, keep: impl Fn(&Image) -> bool) {
+        let mut dataset = self.coco.dataset.clone();
+        dataset.images.retain(keep);
+        let kept: HashSet<u64> = dataset.images.iter().map(|image| image.id).collect();
+        dataset.annotations.retain(|annotation| kept.contains(&annotation.image_id));
+        self.coco = Arc::new(COCO::from_dataset(dataset));
+    }
+
     /// Whether any object has a mask.
     pub fn has_masks(&self) -> bool {
         self.coco.dataset.annotations.iter().any(|object| object.segmentation.is_some())
@@ -168,15 +177,6 @@ impl AnnotationFile {
         let (dataset, ids, notes) = records.assemble();
         let truth = GroundTruth { coco: Arc::new(COCO::from_dataset(dataset)), ids: Arc::new(ids) };
         Ok(Self { truth, annotations, notes })
-    }
-
-    /// Leaves out the images that `keep` says no to, with their annotations.
-    pub fn retain_images(&mut self, keep: impl Fn(&Image) -> bool) {
-        let mut dataset = self.truth.coco.dataset.clone();
-        dataset.images.retain(keep);
-        let kept: HashSet<u64> = dataset.images.iter().map(|image| image.id).collect();
-        dataset.annotations.retain(|annotation| kept.contains(&annotation.image_id));
-        self.truth.coco = Arc::new(COCO::from_dataset(dataset));
     }
 }
 
