@@ -39,6 +39,14 @@ pub fn rpath(folder: &Path) -> [String; 2] {
     ["-Wl,--disable-new-dtags".into(), format!("-Wl,-rpath,{}", folder.display())]
 }
 
+/// Whether clippy looks at the crate: nothing is linked then, so that the C++ side, minutes of
+/// work, need not be compiled.
+#[allow(dead_code)] // Most crates have no C++ side.
+pub fn is_linted() -> bool {
+    let wrapper = env::var_os("RUSTC_WORKSPACE_WRAPPER").map(PathBuf::from);
+    wrapper.is_some_and(|path| path.file_stem().is_some_and(|name| name == "clippy-driver"))
+}
+
 /// The folder of libtorch's libraries, if its version is the one needed;
 /// otherwise cargo has been told.
 pub fn locate() -> Option<PathBuf> {

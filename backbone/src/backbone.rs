@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use crate::layers::check_batch_statistics;
+use crate::layers::check_values;
 use crate::mode::Mode;
 use crate::{Error, FeatureMap, Module, PatchMask, Result};
 
@@ -87,7 +87,7 @@ pub trait Backbone: Debug {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> Result<Vec<FeatureMap>> {
         check_input(x, self.in_chans(), self.total_stride())?;
         if self.has_batch_norms() {
-            check_statistics(x, self.stages(), mode)?;
+            check_statistics(self, x, mode)?;
         }
         Ok(self.forward_features(x, mode))
     }
@@ -126,8 +126,13 @@ fn check_input(x: &FeatureMap, in_chans: i64, stride: i64) -> Result<()> {
     Ok(())
 }
 
-/// Batch norms of the coarsest stage that trains have the fewest values.
-fn check_statistics(x: &FeatureMap, stages: &[Stage], mode: &Mode) -> Result<()> {
+/// Batch norms of the coarsest stage that is computed have the fewest values.
+fn check_statistics(
+    backbone: &(impl Backbone + ?Sized),
+    x: &FeatureMap,
+    mode: &Mode,
+) -> Result<()> {
+    let stages = backbone.stages();
     let computed = &stages[..mode.stages.min(stages.len())];
     let Some(&Stage { channels, stride }) = computed.last() else { return Ok(()) };
     if computed.len() < mode.frozen_parts {
@@ -143,8 +148,29 @@ fn check_statistics(x: &FeatureMap, stages: &[Stage], mode: &Mode) -> Result<()>
     };
     let positions = |side: i64| (side + stride - 1) / stride;
     let size = [images, channels, positions(height), positions(width)];
-    let input = format!("{:?}", x.tensor().size());
-    check_batch_statistics(&input, &size, mode)
+    let checked = check_values(&format!("{:?}", x.tensor().size()), &size);
+    let shared = mode.sync_batch_norm.is_some();
+    if checked.is_err() && !shared && learns_statistics(backbone, computed.len(), mode) {
+        return checked;
+    }
+    Ok(())
+}
+
+/// Whether a batch norm of the part uses the batch's statistics.
+fn learns_statistics(backbone: &(impl Backbone + ?Sized), part: usize, mode: &Mode) -> bool {
+    let modules = backbone.modules().into_iter();
+    let mut of_part = modules
+        .filter(|(name, _)| backbone.part(&format!("{name}.weight")) == Some(part))
+        .filter_map(|(_, module)| match module {
+            Module::BatchNorm2d { control, .. } => Some(control),
+            _ => None,
+        })
+        .peekable();
+    // Where layers are not told, all run as the pass does.
+    match of_part.peek() {
+        None => mode.uses_batch_statistics(),
+        Some(_) => of_part.any(|control| control.uses_batch_statistics(mode)),
+    }
 }
 
 /// A mask must belong to `x`, and its patches must still be whole positions at

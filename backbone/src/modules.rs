@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use serde::Serialize;
 use tch::Tensor;
 
-use crate::Size;
+use crate::{Mode, Size};
 
 /// A layer with parameters: the class of `torch.nn` that it is, with the arguments of
 /// that class.
@@ -75,11 +75,11 @@ impl NormControl {
         self.0.training.store(other.0.training.load(Relaxed), Relaxed);
     }
 
-    /// Whether the host has it train; `None`: as the pass does.
-    pub(crate) fn training(&self) -> Option<bool> {
+    /// Whether it uses the batch's statistics: as the pass, unless the host decides.
+    pub(crate) fn uses_batch_statistics(&self, mode: &Mode) -> bool {
         match self.0.training.load(Relaxed) {
-            0 => None,
-            mode => Some(mode == 2),
+            0 => mode.uses_batch_statistics(),
+            own => own == 2 && !mode.norm_eval,
         }
     }
 

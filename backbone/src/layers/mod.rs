@@ -27,6 +27,7 @@ pub use conv_transpose::ConvTranspose4x4;
 pub use drop_path::{DropPath, drop_path_rates};
 pub use filled::fill;
 pub use linear::Linear;
+pub(crate) use norm::check_values;
 pub use norm::{BatchNorm2d, GroupNorm, LayerNorm2d, check_batch_statistics};
 pub use pool::{AvgPool2d, MaxPool2d, global_avg_pool};
 pub use recomputed::Recomputed;

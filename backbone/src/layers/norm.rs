@@ -20,8 +20,13 @@ const EPS: f64 = 1e-5;
 /// [`Error::Invalid`] naming both.
 pub fn check_batch_statistics(input: &str, size: &[i64], mode: &Mode) -> Result<()> {
     let alone = mode.uses_batch_statistics() && mode.sync_batch_norm.is_none();
+    if alone { check_values(input, size) } else { Ok(()) }
+}
+
+/// [`check_batch_statistics`] of a norm that uses its own batch's.
+pub(crate) fn check_values(input: &str, size: &[i64]) -> Result<()> {
     let values: i64 = size[..1].iter().chain(&size[2..]).product();
-    if !alone || values != 1 {
+    if values != 1 {
         return Ok(());
     }
     let rule = format!(
@@ -87,6 +92,7 @@ impl BatchNorm2d {
 
     /// The normalised map, clamped, by kernels of our own.
     fn clamped(&self, bounds: [f64; 2], x: Recomputed) -> Recomputed {
+        refuse_one_value(x.map());
         self.count();
         let running = [&self.running_mean, &self.running_var];
         let statistics = kernels::batch_statistics(x.map().tensor(), running, self.momentum(), EPS);
@@ -106,12 +112,9 @@ impl BatchNorm2d {
         Module::BatchNorm2d { num_features, eps: EPS, momentum: MOMENTUM, control }
     }
 
-    /// Whether it uses the batch's statistics: as the pass, unless the host decides.
+    /// Whether it uses the batch's statistics.
     fn uses_batch_statistics(&self, mode: &Mode) -> bool {
-        match self.control.training() {
-            None => mode.uses_batch_statistics(),
-            Some(training) => training && !mode.norm_eval,
-        }
+        self.control.uses_batch_statistics(mode)
     }
 
     /// The share of this batch in the running statistics, once it is counted.
@@ -128,9 +131,8 @@ impl BatchNorm2d {
     fn normalised(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
         let uses_batch = self.uses_batch_statistics(mode);
         if uses_batch {
-            let size = x.visible_size();
-            if let Err(refusal) = check_batch_statistics(&format!("{size:?}"), &size, mode) {
-                panic!("{refusal}");
+            if mode.sync_batch_norm.is_none() {
+                refuse_one_value(x);
             }
             self.count();
         }
@@ -153,6 +155,14 @@ impl BatchNorm2d {
                 true,
             )
         })
+    }
+}
+
+/// Layers have no other way to refuse; a backbone's boundary refuses before.
+fn refuse_one_value(x: &FeatureMap) {
+    let size = x.visible_size();
+    if let Err(refusal) = check_values(&format!("{size:?}"), &size) {
+        panic!("{refusal}");
     }
 }
 

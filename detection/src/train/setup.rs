@@ -297,15 +297,15 @@ fn announce(
     let device = described(detector.device(), threads);
     let total = config.total_steps(steps);
     eprintln!(
-        "{}: {} on {}, {device}, {:?}\n\
+        "{}: {} with the settings of {}, {device}, {:?}\n\
          images   {} of {} with objects to train on, {} for validation, {} classes\n\
          model    backbone {backbone:.1} M learned parameters, the rest {:.1} M\n\
          batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
          lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
          output   {}",
         config.name,
+        detector.model.config().name(),
         config.detector,
-        config.backbone(),
         config.precision,
         loader.image_count(),
         loader.dataset().len(),

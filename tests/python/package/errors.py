@@ -44,6 +44,24 @@ def bad_settings_are_refused(folder: Path) -> None:
 
 
 @check
+def one_value_a_channel_teaches_batch_norm_nothing(folder: Path) -> None:
+    backbone = Backbone("resnet18").train()
+    single = torch.randn(1, 3, 32, 32)
+    refuses(lambda: backbone(single), "[1, 3, 32, 32]", "more than 1 value per channel")
+    assert int(backbone.bn1.num_batches_tracked) == 0
+    # Norms that a host holds still do not ask for more, as in PyTorch; one that it lets
+    # learn does.
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.eval()
+    assert backbone(single)[-1].isfinite().all()
+    backbone.eval()
+    norms[-1].train()
+    refuses(lambda: backbone(single), "more than 1 value per channel")
+    assert all(tensor.isfinite().all() for tensor in backbone.state_dict().values())
+
+
+@check
 def bad_images_are_refused(folder: Path) -> None:
     backbone = Backbone("resnet18")
     refuses(lambda: backbone(torch.randn(3, 64, 64)), "[3, 64, 64]", "[N, 3, H, W]")
