@@ -102,7 +102,7 @@ fn predicts(work: &Workplace) {
 
     let before = common::read(folder.join("x.png"));
     let over = ["predict", "--weights", "run", "--json", "odd/x.png", "odd"];
-    work.run(&over).refused(&["--json odd/x.png is one of the images"]);
+    work.run(&over).refused(&["odd/x.png would be written over odd/x.png"]);
     work.run(&["predict", "--weights", "run", "--json", "no/x.json", "odd"])
         .refused(&["no is no folder"]);
     assert_eq!(common::read(folder.join("x.png")), before);

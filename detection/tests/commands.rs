@@ -25,7 +25,13 @@ fn what_a_run_leaves_can_be_used() {
     let finished = work.train("run", &["--eval-epochs", "1"]).succeeded();
     assert_says(
         &finished.err,
-        &["on resnet18, cpu", "6 of 6 with objects", "2 classes", "bbox AP"],
+        &[
+            "mask_rcnn_resnet18 with the settings of",
+            "cpu",
+            "6 of 6 with objects",
+            "2 classes",
+            "bbox AP",
+        ],
     );
     assert_says(&finished.out, &["Average Precision", "report.json", "predictions.png"]);
     records(&work);
@@ -208,7 +214,9 @@ fn leaves_out_what_cannot_be_read(work: &Workplace) {
     let evaluate = |more: &[&str]| {
         work.run(&[["evaluate", "--weights", "run"].as_slice(), &data, more].concat())
     };
-    let told = evaluate(&["--output", "torn-scores"]).succeeded();
+    // One of three is more than one in a hundred.
+    evaluate(&[]).refused(&["left out 000001.jpg: ", "1 of 3 images", "--max-corrupt"]);
+    let told = evaluate(&["--max-corrupt", "0.5", "--output", "torn-scores"]).succeeded();
     assert_says(&told.err, &["left out 000001.jpg: ", "1 of 3 images are not scored"]);
     assert_eq!(json(work, "torn-scores/report.json")["images"], 2);
     // The same figures as of a data set without that image.

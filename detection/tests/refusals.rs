@@ -11,7 +11,7 @@ fn settings_that_break_a_rule_are_named() {
     work.refuses_to_train(&[
         (
             "--batch-size 1 --short-sides 32 --max-side 32",
-            "is trained on alone and with 32 × 32 pixels, but batch norm expects more than 1 value",
+            "is trained on alone and with 32 × 24 pixels, but batch norm expects more than 1 value",
         ),
         ("--detector yolo", "detector is \"yolo\", but it must be one of mask_rcnn_resnet50"),
         ("--backbone resnet51", "model is \"resnet51\", but it must be one of resnet18"),

@@ -14,13 +14,14 @@ const FEATURES: i64 = 32;
 impl WeightFile {
     /// Channels of the input: what the stem takes in whichever naming.
     pub fn in_chans(&self) -> Option<i64> {
-        let stems = self.tensors.iter().filter(|(name, t)| t.dim() == 4 && is_stem(name));
+        let kernels = self.tensors.iter().filter(|(_, tensor)| tensor.dim() == 4);
         // A block's `layer1.0.conv1` ends like a stem, but lies deeper; a detector's `0.0` takes
-        // many channels.
-        let chans = |tensor: &tch::Tensor| tensor.size()[1];
-        stems
-            .min_by_key(|(name, tensor)| (chans(tensor) >= FEATURES, name.len()))
-            .map(|(_, tensor)| chans(tensor))
+        // many channels; a decoder's `0` is less of a stem than a name.
+        let ranked = kernels.filter_map(|(name, tensor)| {
+            let (chans, numbered) = (tensor.size()[1], is_stem(name)?);
+            Some(((numbered, chans >= FEATURES, name.len()), chans))
+        });
+        ranked.min().map(|(_, chans)| chans)
     }
 
     /// The registered model that the file fits completely, classifier aside.
@@ -65,19 +66,32 @@ fn head(family: Family) -> &'static str {
 
 /// What `name`, less any prefix, is called in memory, for every naming.
 fn canonical_ends(name: &str, family: Family) -> impl Iterator<Item = String> {
-    let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
-    starts.flat_map(move |start| {
-        Naming::ALL.into_iter().filter_map(move |naming| naming.from(family, &name[start..]))
-    })
+    ends(name).flat_map(move |end| canonical(end, family))
 }
 
-/// Whether `name`, less any prefix, is what some framework calls the weight
-/// that images meet first.
-fn is_stem(name: &str) -> bool {
-    [Family::ResNet, Family::ConvNeXt].into_iter().any(|family| {
-        let stem = stem(family);
-        canonical_ends(name, family).any(|name| Some(name.as_str()) == stem)
-    })
+/// `name`, less its first parts: none of them, one, two, ….
+fn ends(name: &str) -> impl Iterator<Item = &str> {
+    let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
+    starts.map(|start| &name[start..])
+}
+
+fn canonical(name: &str, family: Family) -> impl Iterator<Item = String> {
+    Naming::ALL.into_iter().filter_map(move |naming| naming.from(family, name))
+}
+
+/// Whether `name`, less any prefix, is what some framework calls the weight that images meet
+/// first; if so, whether it is so called by numbers alone, as in models that were taken apart.
+fn is_stem(name: &str) -> Option<bool> {
+    let families = [Family::ResNet, Family::ConvNeXt];
+    let is_one = |end: &str| {
+        let is_stem_of = |family| canonical(end, family).any(|own| stem(family) == Some(&own));
+        families.into_iter().any(is_stem_of)
+    };
+    let is_numbered = |end: &str| {
+        let parts = end.rsplit('.').skip(1);
+        parts.into_iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    ends(name).filter(|end| is_one(end)).map(is_numbered).min()
 }
 
 /// Names and shapes of every registered model.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{ArgGroup, Args};
 use engine::checkpoint::write_file;
 use engine::outputs::Inputs;
@@ -193,6 +193,15 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     if unread.is_empty() {
         return Ok((ground_truth, evaluator.finish()?));
     }
+    // The loader allows one at least, which is a large share of a few images.
+    ensure!(
+        unread.len() as f64 <= config.max_corrupt * dataset.len() as f64,
+        "{} of {} images can't be scored: repair them, or allow a larger share than {} with \
+         --max-corrupt",
+        unread.len(),
+        dataset.len(),
+        config.max_corrupt
+    );
     eprintln!("{} of {} images are not scored", unread.len(), dataset.len());
     evaluator.leave_out_rest();
     ground_truth.retain_images(|image| scored.contains(&image.id));

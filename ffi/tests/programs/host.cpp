@@ -78,7 +78,10 @@ void check_errors(const std::string& directory) {
   });
 
   Backbone backbone("resnet18");
-  const auto image = torch::rand({1, 3, 32, 32});
+  const auto image = torch::rand({2, 3, 32, 32});
+  refused("one value to learn from", "[1, 3, 32, 32]", "more than 1 value per channel", [&] {
+    backbone.forward(torch::rand({1, 3, 32, 32}));
+  });
   refused("channels", "[1, 1, 32, 32]", "[N, 3, H, W]", [&] {
     backbone.forward(torch::rand({1, 1, 32, 32}));
   });
@@ -170,7 +173,7 @@ void run_round(const std::string& weights, const torch::Tensor& image) {
 // Prints what allocated and resident memory grew by, in bytes, from the end of
 // the first rounds, in which caches fill, to the end of the last.
 void measure_rounds(const std::string& weights, int rounds) {
-  const auto image = torch::rand({1, 3, 32, 32});
+  const auto image = torch::rand({2, 3, 32, 32});
   const int first = rounds / 4;
   Memory before{};
   for (int round = 1; round <= rounds; ++round) {

@@ -168,7 +168,7 @@ fn a_file_of_no_registered_model_is_described() {
 
 #[test]
 fn the_channels_of_an_image_are_those_of_the_first_convolution() {
-    let cases: [(Shapes, Option<i64>); 5] = [
+    let cases: [(Shapes, Option<i64>); 6] = [
         (&[("conv1.weight", &[64, 4, 7, 7]), ("layer1.0.conv1.weight", &[64, 64, 3, 3])], Some(4)),
         (&[("b.0.weight", &[64, 1, 7, 7]), ("b.4.0.conv1.weight", &[64, 64, 3, 3])], Some(1)),
         (
@@ -182,6 +182,13 @@ fn the_channels_of_an_image_are_those_of_the_first_convolution() {
             &[
                 ("features.0.0.weight", &[96, 3, 4, 4]),
                 ("features.1.0.block.0.weight", &[96, 1, 7, 7]),
+            ],
+            Some(3),
+        ),
+        (
+            &[
+                ("sparse_encoder.sp_cnn.conv1.weight", &[64, 3, 7, 7]),
+                ("dense_decoder.dec.0.conv.0.weight", &[16, 16, 3, 3]),
             ],
             Some(3),
         ),
