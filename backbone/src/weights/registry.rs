@@ -19,7 +19,7 @@ impl WeightFile {
         // many channels; a decoder's `0` is less of a stem than a name.
         let ranked = kernels.filter_map(|(name, tensor)| {
             let (chans, numbered) = (tensor.size()[1], is_stem(name)?);
-            Some(((numbered, chans >= FEATURES, name.len()), chans))
+            Some(((chans >= FEATURES, numbered, name.len()), chans))
         });
         ranked.min().map(|(_, chans)| chans)
     }
