@@ -33,8 +33,8 @@ impl LabelledDataset {
     /// [`Dataset::open`].
     ///
     /// # Errors
-    /// [`Error::Io`] for what can't be read; [`Error::Data`] when `folder` is none, when it has
-    /// fewer than two class folders, or when one of them has no images; [`Error::Invalid`] for
+    /// [`Error::Io`](crate::Error::Io) for what can't be read; [`Error::Data`](crate::Error::Data) when `folder` is none, when it has
+    /// fewer than two class folders, or when one of them has no images; [`Error::Invalid`](crate::Error::Invalid) for
     /// [shards of each process' own](DatasetOptions::own_shards).
     pub fn open(folder: impl AsRef<Path>, options: &DatasetOptions) -> Result<Self> {
         Self::open_among(folder, options, &Alone)
@@ -58,7 +58,7 @@ impl LabelledDataset {
     /// in another Unicode normal form are the same, unless that leaves a choice.
     ///
     /// # Errors
-    /// As [`LabelledDataset::open`], but one class is enough; and [`Error::Data`] for a class
+    /// As [`LabelledDataset::open`], but one class is enough; and [`Error::Data`](crate::Error::Data) for a class
     /// folder that is none of `classes`.
     pub fn open_as(
         folder: impl AsRef<Path>,
