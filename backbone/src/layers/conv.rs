@@ -380,6 +380,15 @@ mod tests {
                 assert!(is_channels_last(&laid_out) && laid_out.equal(&kernel), "{kind:?}");
             }
         }
+        // Without gradients their memory is taken again, but not while somebody has it.
+        tch::no_grad(|| {
+            let (large, small) = (plain([3, 5, 3, 2]), plain([2, 4, 2, 2]) + 100);
+            let [first, second] = [&large, &small].map(channels_last);
+            assert!(first.equal(&large) && second.equal(&small));
+            drop(second);
+            let third = channels_last(&(&small * 2));
+            assert!(is_channels_last(&third) && third.equal(&(&small * 2)) && first.equal(&large));
+        });
         let part = channels_last(&plain([2, 4, 4, 4])).narrow(1, 0, 3);
         assert!(!is_channels_last(&part), "its channels lie among others");
     }
