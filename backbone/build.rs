@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-#[path = "../build/libtorch.rs"]
-mod libtorch;
+use spark_build::libtorch;
 
 /// The folder of the kernels.
 const SOURCES: &str = "src/kernels";

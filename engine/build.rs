@@ -1,13 +1,10 @@
 //! Compiles the C++ side (training on several processes, recording operator calls, LAMB,
-//! norms, batches, the allocator), and links this crate's tests, examples and binaries to libtorch.
+//! norms, the allocator), and links this crate's tests, examples and binaries to libtorch.
 
 use std::env;
 use std::path::Path;
 
-#[path = "../build/libtorch.rs"]
-mod libtorch;
-#[path = "../build/nccl.rs"]
-mod nccl;
+use spark_build::{libtorch, nccl};
 
 /// The folder of what runs on several processes.
 const SOURCES: &str = "src/distributed/c10d";
@@ -22,15 +19,8 @@ fn main() {
     build.std("c++20").include(sources);
     build.files(["group.cpp", "reducer.cpp", "sync_norm.cpp"].map(|file| sources.join(file)));
     build.files(
-        [
-            "allocator/allocator",
-            "allocator/pool",
-            "data/tensor",
-            "operators/record",
-            "optim/lamb",
-            "optim/norm",
-        ]
-        .map(|file| format!("src/{file}.cpp")),
+        ["allocator/allocator", "allocator/pool", "operators/record", "optim/lamb", "optim/norm"]
+            .map(|file| format!("src/{file}.cpp")),
     );
     // For the headers of backbone's kernels.
     build.include("..");

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-#[path = "../build/libtorch.rs"]
-mod libtorch;
+use spark_build::libtorch;
 
 /// The files whose change asks for compiling the C++ side again.
 const SOURCES: [&str; 6] = [

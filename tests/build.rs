@@ -1,7 +1,6 @@
 //! Links this crate's tests, examples and binaries to libtorch.
 
-#[path = "../build/libtorch.rs"]
-mod libtorch;
+use spark_build::libtorch;
 
 fn main() {
     libtorch::configure();

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use engine::checkpoint::write_file;
+use data::write_file;
 use engine::metrics::series;
 use engine::picture::{LineChart, png};
 

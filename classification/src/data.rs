@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use engine::data::{
+use data::{
     AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD,
     Interpolation, LabelledDataset, LabelledSource, Loader, LoaderOptions, Mixup, Normalize,
     RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
@@ -63,7 +63,7 @@ impl From<&TrainConfig> for ImageSettings {
     fn from(config: &TrainConfig) -> Self {
         Self {
             size: config.input_size,
-            crop: config.eval_crop,
+            crop: config.crop_pct,
             squash: config.eval_squash,
             interpolation: Interpolation::Bicubic,
             mean: config.mean,
@@ -84,7 +84,7 @@ pub fn reading() -> DatasetOptions {
 /// of its own.
 pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledDataset>; 2]> {
     let [training, validation] = world.agree(config.folders())?;
-    let (relist, reduced_decode) = (config.relist, config.reduced_decode);
+    let (relist, reduced_decode) = (config.crops.refresh_index, config.crops.reduced_decode);
     let options = DatasetOptions { relist, reduced_decode, ..reading() };
     let training = LabelledDataset::open_among(training, &options, world)?;
     let classes = training.classes();
@@ -101,9 +101,9 @@ pub fn training_loader(
     dataset: Arc<LabelledDataset>,
     world: &World,
 ) -> Result<Loader<LabelledSource>> {
-    use engine::data::Policy as Operations;
+    use data::Policy as Operations;
     let size = (config.input_size, config.input_size);
-    let (scale, ratio) = (config.crop_scale.into(), config.crop_ratio.into());
+    let (scale, ratio) = (config.crops.crop_scale.into(), config.crops.crop_ratio.into());
     let crop = RandomResizedCrop::new(size, scale, ratio, Interpolation::Bicubic)?;
     let normalize = ImageSettings::from(config).normalize()?;
     let policy = match config.augment {
@@ -114,21 +114,25 @@ pub fn training_loader(
     let erasing = (config.random_erasing > 0.0)
         .then(|| RandomErasing::new(config.random_erasing))
         .transpose()?;
-    let flip = RandomHorizontalFlip::new(config.hflip)?;
+    let flip = RandomHorizontalFlip::new(config.crops.hflip)?;
     let transform = Arc::new(FineTune::new(crop, flip, policy, normalize, erasing)?);
-    let own = world.part_of(config.batch_size, config.accum_steps)? * config.accum_steps;
+    let own = world.part_of(config.optim.batch_size, config.optim.accum_steps)?
+        * config.optim.accum_steps;
     ensure!(
         world.is_alone() || own.is_multiple_of(2) || mixup(config)?.is_none(),
         "batch-size {} makes {own} images on each of {} processes, but mixing pairs the images of \
          a process, and needs an even number there",
-        config.batch_size,
+        config.optim.batch_size,
         world.size()
     );
     let (rank, size) = (world.rank(), world.size());
-    let sampler = EpochSampler::distributed(dataset.len(), own, config.seed, rank, size)?
-        .with_repeats(config.repeats)?;
+    let sampler = EpochSampler::distributed(dataset.len(), own, config.execution.seed, rank, size)?
+        .with_repeats(config.aug_repeats)?;
     let source = LabelledSource::new(dataset, transform, sampler)?;
-    Ok(Loader::of(source, LoaderOptions::among(config.workers, config.max_corrupt, world))?)
+    Ok(Loader::of(
+        source,
+        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores()),
+    )?)
 }
 
 /// Each image of this process's part of them once, as for evaluation.
@@ -150,7 +154,7 @@ pub fn evaluation_loader(
 /// # Errors
 /// Settings out of range.
 pub fn mixup(config: &TrainConfig) -> Result<Option<Mixup>> {
-    let off = config.mixup == 0.0 && config.cutmix == 0.0 || config.mix_probability == 0.0;
-    let mixup = Mixup::new(config.mixup, config.cutmix, config.cutmix_share)?;
+    let off = config.mixup == 0.0 && config.cutmix == 0.0 || config.mixup_prob == 0.0;
+    let mixup = Mixup::new(config.mixup, config.cutmix, config.mixup_switch_prob)?;
     Ok((!off).then_some(mixup))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use backbone::Mode;
-use engine::data::{LabelledSource, Loader};
+use data::{LabelledSource, Loader};
 use engine::distributed::World;
 
 use crate::classifier::Classifier;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use backbone::models;
 use backbone::weights::{self, TimmConfig, WeightFile};
+use data::Interpolation;
+use data::names::readable;
 use engine::checkpoint::CheckpointFile;
-use engine::data::Interpolation;
 use engine::export::decimals;
-use engine::names::readable;
 use engine::precision::Precision;
 use engine::run_dir::in_run;
 use engine::training::saved_state;
@@ -169,7 +169,8 @@ impl<'a> Wanted<'a> {
         }
         classifier.load(&file)?;
         let images = config.as_ref().map_or_else(|| image_settings(&file), |c| Ok(c.into()))?;
-        let precision = config.as_ref().map_or(Precision::Float32, |config| config.precision);
+        let precision =
+            config.as_ref().map_or(Precision::Float32, |config| config.execution.precision);
         Ok(Loaded { classifier, images, classes, trained_on, precision, config, accuracy })
     }
 }
@@ -205,7 +206,7 @@ impl Loaded {
 fn read_names(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read class names from {}", path.display()))?;
-    let lines = engine::text::lines(path, bytes)?;
+    let lines = data::text::lines(path, bytes)?;
     Ok(lines.into_iter().map(|(_, line)| readable(OsStr::from_bytes(&line))).collect())
 }
 

@@ -19,12 +19,12 @@ use anyhow::{Context, Result, bail};
 use backbone::Mode;
 use backbone::weights::{StateDict, write_safetensors};
 use clap::Parser;
+use data::rng::Rng;
 use detection::modeling::weights::write_detector;
 use detection::modeling::{MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
 use engine::distributed::World;
 use engine::optim::{Optimizer, Sgd, SgdConfig, param_groups};
-use engine::rng::Rng;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 

@@ -110,9 +110,9 @@ pub fn side_lengths(image: &Tensor) -> (usize, usize) {
 }
 
 /// An image of the loader as bytes, `[3, H, W]` to RGB.
-pub fn to_bytes(image: &engine::data::Image) -> Result<image::RgbImage> {
+pub fn to_bytes(image: &data::Image) -> Result<image::RgbImage> {
     let (height, width) = (image.height(), image.width());
-    let engine::data::Pixels::U8(pixels) = image.pixels() else {
+    let data::Pixels::U8(pixels) = image.pixels() else {
         anyhow::bail!("the image has floating-point samples, but detection works on 8 bits");
     };
     image::RgbImage::from_raw(width as u32, height as u32, pixels.clone())
@@ -120,7 +120,7 @@ pub fn to_bytes(image: &engine::data::Image) -> Result<image::RgbImage> {
 }
 
 /// An image as the model takes it, `[3, H, W]` of bytes.
-pub fn to_tensor(image: &engine::data::Image) -> Result<Tensor> {
+pub fn to_tensor(image: &data::Image) -> Result<Tensor> {
     let (height, width) = (image.height() as i64, image.width() as i64);
     let bytes = to_bytes(image)?;
     let tensor = Tensor::from_slice(bytes.as_raw()).view([height, width, 3]);

@@ -1,5 +1,5 @@
 //! What tch does not offer: PyTorch's c10d, undefining a gradient, a record of operator
-//! calls, a quick LAMB, batches as tensors, and the C library's allocator.
+//! calls, a quick LAMB, and the C library's allocator.
 
 // The bridge to C++ is unsafe by nature: what its functions take for granted
 // stands beside each.
@@ -8,10 +8,7 @@
 use std::mem::ManuallyDrop;
 
 use cxx::UniquePtr;
-use ndarray::{Array, Dimension};
 use tch::Tensor;
-
-use crate::{Error, Result};
 
 #[cxx::bridge(namespace = "spark")]
 pub(crate) mod ffi {
@@ -89,10 +86,6 @@ pub(crate) mod ffi {
             constants: &LambConstants,
         ) -> Result<()>;
 
-        include!("spark-engine/src/data/tensor.hpp");
-
-        fn floats(values: &[f32], size: &[i64]) -> Result<UniquePtr<Tensor>>;
-
         include!("spark-engine/src/optim/norm.hpp");
 
         fn sum_of_squares(tensor: &Tensor) -> Result<f64>;
@@ -166,18 +159,6 @@ pub(crate) fn borrow(tensor: &Tensor) -> &ffi::Tensor {
 pub(crate) fn take(tensor: UniquePtr<ffi::Tensor>) -> Tensor {
     // tch deletes what it is given here with C++'s delete, as UniquePtr would.
     unsafe { Tensor::from_ptr(tensor.into_raw().cast()) }
-}
-
-/// A copy of `array` on the processor, made by this thread alone.
-///
-/// # Errors
-/// [`Error::Invalid`] with what libtorch says, if it has no memory for it.
-pub(crate) fn tensor_of<D: Dimension>(array: &Array<f32, D>) -> Result<Tensor> {
-    let array = array.as_standard_layout();
-    let size: Vec<i64> = array.shape().iter().map(|&side| side as i64).collect();
-    let values = array.as_slice().expect("the layout is the standard one");
-    let refused = |e: cxx::Exception| Error::invalid("batch", e, "libtorch must take it");
-    ffi::floats(values, &size).map(take).map_err(refused)
 }
 
 /// Tensors as C++ takes them, sharing storage.

@@ -1,10 +1,10 @@
 //! Devices by name, and the threads of CPU arithmetic.
 
 use backbone::send;
+use data::{cores, tensor_of};
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
 
-use crate::bridge::tensor_of;
 use crate::distributed::World;
 use crate::{Error, Result};
 
@@ -93,37 +93,10 @@ pub fn tune_for_one_size(device: Device) {
     }
 }
 
-/// Cores that this process may use.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// A device as a person is told of it.
 pub fn described(device: Device, threads: usize) -> String {
     match device {
         Device::Cpu => format!("cpu, {threads} threads"),
         other => format!("{other:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ndarray::Array4;
-    use tch::{Device, Kind, Tensor};
-
-    use super::upload;
-
-    /// Whatever the order in which the array's values lie.
-    #[test]
-    fn a_batch_keeps_its_values_and_their_places() {
-        let numbers = Array4::from_shape_fn((2, 3, 4, 5), |(n, c, h, w)| {
-            (((n * 3 + c) * 4 + h) * 5 + w) as f32
-        });
-        let transposed = numbers.clone().permuted_axes([0, 2, 3, 1]);
-        let expected = Tensor::arange(120, (Kind::Float, Device::Cpu)).view([2, 3, 4, 5]);
-        let on = |array: &Array4<f32>, kind| upload(array, Device::Cpu, kind).unwrap();
-        assert_eq!(on(&numbers, Kind::Float), expected);
-        assert_eq!(on(&numbers, Kind::Double), expected.to_kind(Kind::Double));
-        assert_eq!(on(&transposed, Kind::Float), expected.permute([0, 2, 3, 1]));
     }
 }

@@ -24,18 +24,13 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A file was read, but holds no image that can be used.
-    #[error("{path}: {problem}")]
-    Image {
-        /// The file, or `shard.tar:member`.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// Images, or what is read of them.
+    #[error(transparent)]
+    Input(#[from] data::Error),
     /// A network or its weights.
     #[error(transparent)]
     Backbone(#[from] backbone::Error),
-    /// A data set as a whole cannot be used; the text says why and what to do.
+    /// What was given cannot be used; the text says why and what to do.
     #[error("{0}")]
     Data(String),
     /// A checkpoint cannot be read or does not fit what it is loaded into.
@@ -77,27 +72,8 @@ impl Error {
         Error::Io { path: path.as_ref().to_owned(), source }
     }
 
-    /// An unusable image at `path`.
-    pub fn image(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
-        Error::Image { path: path.as_ref().to_owned(), problem: problem.into() }
-    }
-
     /// A malformed or unfitting checkpoint at `path`.
     pub fn checkpoint(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Error::Checkpoint { path: path.as_ref().to_owned(), problem: problem.into() }
     }
-}
-
-/// The error and its causes in one sentence; a cause that is already part of
-/// the text before it is not repeated.
-pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.fold(String::new(), |text, cause| {
-        let cause = cause.to_string();
-        match text.is_empty() {
-            true => cause,
-            false if text.contains(&cause) => text,
-            false => format!("{text}: {cause}"),
-        }
-    })
 }

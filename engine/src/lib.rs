@@ -8,15 +8,12 @@
 pub mod allocator;
 mod bridge;
 pub mod checkpoint;
-pub mod data;
 pub mod device;
 pub mod distributed;
 pub mod error;
 pub mod export;
-pub mod files;
 pub mod interrupt;
 pub mod metrics;
-pub mod names;
 pub mod operators;
 pub mod optim;
 pub mod outputs;
@@ -26,11 +23,9 @@ pub mod probe;
 pub mod processor;
 pub mod program;
 pub mod progress;
-pub mod rng;
 pub mod run_dir;
 pub mod schedule;
 pub mod settings;
-pub mod text;
 pub mod training;
 
 pub use error::{Error, Result};

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use crate::allocator::keep_freed_memory;
-use crate::error::sentence;
 use crate::processor::avoid_broken_amx;
+use data::error::error_chain;
 
 /// Runs `body` with what libraries warn of on standard error (`RUST_LOG` shows more); an error
 /// becomes a sentence there and a failed exit.
@@ -26,7 +26,7 @@ pub fn run<E: AsRef<dyn Error + 'static>>(body: impl FnOnce() -> Result<ExitCode
     avoid_broken_amx();
     keep_freed_memory();
     body().unwrap_or_else(|error| {
-        eprintln!("error: {}", sentence(error.as_ref()));
+        eprintln!("error: {}", error_chain(error.as_ref()));
         ExitCode::FAILURE
     })
 }

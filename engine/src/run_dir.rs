@@ -46,7 +46,7 @@ impl Marker {
     /// Leaves the marker, before any other file of the run.
     fn write(&self, folder: &Path) -> Result<()> {
         let marker = serde_json::json!(self).to_string();
-        crate::checkpoint::write_file(&folder.join(MARKER), marker.as_bytes())
+        Ok(data::write_file(&folder.join(MARKER), marker.as_bytes())?)
     }
 }
 

@@ -2,8 +2,8 @@
 //! process.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
+use data::rng::Rng;
 use engine::allocator::keep_freed_memory;
-use engine::rng::Rng;
 use tch::{Device, Kind, Tensor};
 
 /// Megabytes of memory that the process holds.

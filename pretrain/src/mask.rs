@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use backbone::{PatchMask, Result, Size};
-use engine::rng::Rng;
+use data::rng::Rng;
 use tch::Device;
 
 /// Visible patches out of `total`: `total · (1 − ratio)`, rounded half to even

@@ -4,10 +4,10 @@
 
 use backbone::models::{self, BuildOptions};
 use backbone::{DropPathDraws, Mode};
+use data::rng::Rng;
 use engine::allocator::peak_of_tensors;
 use engine::operators::Record;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
-use engine::rng::Rng;
 use pretrain::mask;
 use pretrain::spark::Spark;
 use tch::{Device, Kind, Tensor, nn};

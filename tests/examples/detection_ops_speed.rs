@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use data::rng::Rng;
 use detection::ops;
-use engine::rng::Rng;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 

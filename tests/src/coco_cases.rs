@@ -1,8 +1,8 @@
 //! Random COCO data sets with detections, as hard as evaluators find them.
 
+use data::rng::Rng;
 use detection::evaluation::{Detection, ImageDetections, RleMask};
 use detection::structures::Bitmap;
-use engine::rng::Rng;
 use serde_json::{Value, json};
 
 /// Category ids in a file's order: not sorted, not contiguous. The last has no

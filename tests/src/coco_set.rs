@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 use std::path::Path;
 use std::{fs, io};
 
-use engine::rng::Rng;
+use data::rng::Rng;
 use hotcoco::mask;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! How far pictures are apart.
 
-use engine::data::Interpolation;
+use data::Interpolation;
 
 /// How far samples are from a reference, in levels of 255.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 pub mod coco_cases;
 pub mod coco_set;
 pub mod difference;
-mod python;
 pub mod rule;
 
-pub use python::{python, run_python};
+pub use test_support::{python, run_python};

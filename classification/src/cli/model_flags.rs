@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use engine::data::Interpolation;
+use data::Interpolation;
 use engine::device::{parse_device, use_threads};
 use engine::precision::Precision;
 use tch::Kind;

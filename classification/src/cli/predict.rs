@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use engine::checkpoint::write_file;
-use engine::data::{Transform, decode};
-use engine::files::{ImageFile, image_files, read_file};
-use engine::names::readable;
+use data::files::{ImageFile, image_files, read_file};
+use data::names::readable;
+use data::rng::Rng;
+use data::write_file;
+use data::{Transform, decode};
 use engine::outputs::Inputs;
 use engine::progress::Counter;
-use engine::rng::Rng;
 use engine::run_dir::shown;
 use serde::Serialize;
 use tch::Tensor;

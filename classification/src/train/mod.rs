@@ -10,8 +10,8 @@ mod validate;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
+use data::{LabelledSource, Loader};
 use engine::checkpoint::Names;
-use engine::data::{LabelledSource, Loader};
 use engine::distributed::World;
 use engine::interrupt::watch_for_interrupts;
 use engine::metrics::drop_record;
@@ -43,10 +43,10 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         Setup::new(config, &start, world)?;
     let config = trainer.config.clone();
     let steps_per_epoch = loader.steps();
-    let total = steps_per_epoch * config.epochs;
+    let total = steps_per_epoch * config.optim.epochs;
     let warmup = steps_per_epoch * config.warmup_epochs;
     let continued = start == Start::Resume;
-    let (done, log_steps) = (state.step, config.log_steps);
+    let (done, log_steps) = (state.step, config.run.log_steps);
     let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
     let pending = files.folder().filter(|_| state.unevaluated && continued);
     world.agree(pending.map_or(Ok(()), |run| drop_record(&run.metrics(), state.step, "top1")))?;
@@ -56,7 +56,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     if state.unevaluated {
         evaluate(&mut trainer, &validation, &mut state, epoch, &files, &mut log)?;
     }
-    for batch in loader.batches(epoch..config.epochs.max(epoch), step_in_epoch) {
+    for batch in loader.batches(epoch..config.optim.epochs.max(epoch), step_in_epoch) {
         let batch = batch?;
         let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
         let images = batch.indices.len() as u64;
@@ -70,8 +70,8 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         let evaluation_due = ended_epoch.is_some_and(|epoch| config.evaluates_after(epoch));
         let checkpoint_due = stop
             || evaluation_due
-            || ended_epoch.is_some_and(|epoch| epoch % config.checkpoint_epochs == 0)
-            || config.checkpoint_steps > 0 && state.step % config.checkpoint_steps == 0;
+            || ended_epoch.is_some_and(|epoch| epoch % config.run.checkpoint_epochs == 0)
+            || config.run.checkpoint_steps > 0 && state.step % config.run.checkpoint_steps == 0;
         let must_know = checkpoint_due || ended_epoch.is_some() || log.is_due(state.step);
 
         // The host waits for the device here, and only when it must: a CPU has
@@ -91,9 +91,9 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
             trainer.settle_statistics()?;
             // Before the evaluation: should that fail, the run goes on from here, and makes it.
             state.unevaluated = evaluation_due;
-            let epoch = ended_epoch.filter(|_| config.keep > 0);
+            let epoch = ended_epoch.filter(|_| config.run.keep_checkpoints > 0);
             let names = Names { epoch, ..Names::default() };
-            files.save(names, &trainer.sections(), &state, config.keep)?;
+            files.save(names, &trainer.sections(), &state, config.run.keep_checkpoints)?;
         }
         if let Some(epoch) = ended_epoch.filter(|_| evaluation_due) {
             evaluate(&mut trainer, &validation, &mut state, epoch, &files, &mut log)?;
@@ -104,7 +104,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
                 "interrupted after step {} of {total}; continue with: classify train --output {} \
                  --resume",
                 state.step,
-                config.output.display()
+                config.run.output.display()
             );
         }
         log.skip_time();
@@ -124,7 +124,7 @@ fn evaluate(
 ) -> Result<()> {
     let accuracy = validate(trainer, validation, (state.step, epoch), log)?;
     let (best, best_ema) = state.take_in(accuracy);
-    let keep = trainer.config.keep;
+    let keep = trainer.config.run.keep_checkpoints;
     let epoch = (keep > 0).then_some(epoch);
     Ok(files.save(Names { epoch, best, best_ema }, &trainer.sections(), state, keep)?)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use engine::checkpoint::write_file;
+use data::write_file;
 use engine::export::ExportFormat;
 use engine::metrics::series;
 use engine::picture::{LineChart, moving_average, png};
@@ -28,7 +28,7 @@ pub fn finish(trainer: &Trainer, run: &RunDir) -> Result<()> {
     let (model, tensors) = (classifier.model(), classifier.variables());
     ExportFormat::Timm.write(&timm, model, &tensors, Some(loaded.timm_config()))?;
     let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned()), ("timm folder", timm)];
-    let (metrics, name) = (run.metrics(), &trainer.config.name);
+    let (metrics, name) = (run.metrics(), &trainer.config.run.name);
     let curves = [
         ("loss curve", "loss.png", loss_curve(&metrics, name)?),
         ("accuracy curve", "accuracy.png", accuracy_curve(&metrics, name)?),

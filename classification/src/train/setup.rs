@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use backbone::weights;
+use data::names::same_names;
+use data::{LabelledDataset, LabelledSource, Loader, LoaderOptions};
 use engine::checkpoint::{self, CheckpointFile};
-use engine::data::{LabelledDataset, LabelledSource, Loader, LoaderOptions};
 use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
 use engine::distributed::{Gradients, World};
-use engine::names::same_names;
 use engine::optim::{AdamW, AdamWConfig, Ema, GradScaler, Lamb, LambConfig, Optimizer};
 use engine::precision::Precision;
 use engine::run_dir::{in_run, shown};
@@ -43,22 +43,28 @@ impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
     pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.threads, world);
-        let device = world.agree(device_among(&config.device, world))?;
+        let threads = use_threads_among(config.execution.threads, world);
+        let device = world.agree(device_among(&config.execution.device, world))?;
         tune_for_one_size(device);
         world.use_device(device)?;
         let [training, held_out] = world.patiently(LISTING, || datasets(&config, world))?;
         let notes = [training.notes(), held_out.notes()].concat();
         let loader = training_loader(&config, Arc::clone(&training), world)?;
-        let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
+        let options = LoaderOptions::on_cores(
+            config.loading.workers,
+            config.loading.max_corrupt,
+            world.cores(),
+        );
         let images = ImageSettings::from(&config);
-        let batch = config.eval_batch(world.part_of(config.batch_size, config.accum_steps)?);
+        let batch =
+            config.eval_batch(world.part_of(config.optim.batch_size, config.optim.accum_steps)?);
         let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
         let classes = training.classes().len() as i64;
         let mut trainer = world.agree(trainer(config, classes, device, world))?;
         trainer.gradients = Gradients::new(world, trainer.classifier.store())?;
-        let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
+        let scaler =
+            (trainer.config.execution.precision == Precision::Float16).then(GradScaler::default);
         let mut state = TrainState::new(
             trainer.config.clone(),
             training.classes().to_vec(),
@@ -70,7 +76,7 @@ impl Setup {
         let (optimizer, averages) = (trainer.optimizer.as_mut(), trainer.ema.as_ref());
         share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
 
-        let files = open_run(world, &trainer.config.output, start, &trainer.config)?;
+        let files = open_run(world, &trainer.config.run.output, start, &trainer.config)?;
         if world.is_main() {
             notes.iter().for_each(|note| eprintln!("note: {note}"));
             announce(&trainer, [&loader, &validation], &state, threads);
@@ -85,19 +91,19 @@ fn trainer(
     device: Device,
     world: &World,
 ) -> Result<Trainer> {
-    tch::manual_seed(config.seed as i64);
+    tch::manual_seed(config.execution.seed as i64);
     let options = ClassifierOptions {
         drop_path: config.drop_path,
         head_init_scale: config.head_init_scale,
         ..ClassifierOptions::new(num_classes)
     };
     let mut classifier = Classifier::build(config.registered_model()?, &options, device)?;
-    if config.precision == Precision::Float64 {
+    if config.execution.precision == Precision::Float64 {
         classifier.double();
     }
     // Of one process until all have got this far.
     let gradients = Gradients::alone();
-    let part_size = world.part_of(config.batch_size, config.accum_steps)?;
+    let part_size = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
     let world = world.clone();
     check_batch_norms(&config, &classifier, part_size, &world)?;
     let optimizer = optimizer(&config, &classifier)?;
@@ -116,7 +122,7 @@ fn check_batch_norms(
 ) -> Result<()> {
     let backbone = classifier.backbone();
     let side = config.input_size.div_ceil(backbone.total_stride() as usize);
-    let shared = config.sync_bn && !world.is_alone();
+    let shared = config.execution.sync_bn && !world.is_alone();
     ensure!(
         !backbone.has_batch_norms() || shared || part * side * side > 1,
         "a part of a batch is {part} image of {0} × {0} pixels, but batch norm expects more than 1 \
@@ -133,9 +139,9 @@ fn check_batch_norms(
 /// Settings out of range.
 pub fn optimizer(config: &TrainConfig, classifier: &Classifier) -> Result<Box<dyn Optimizer>> {
     let groups = classifier.param_groups(config.layer_decay);
-    let max_grad_norm = (config.clip_grad > 0.0).then_some(config.clip_grad);
-    let betas = (config.beta1, config.beta2);
-    Ok(match config.optimizer {
+    let max_grad_norm = (config.optim.clip_grad > 0.0).then_some(config.optim.clip_grad);
+    let betas = (config.optim.beta1, config.beta2);
+    Ok(match config.optim.optimizer {
         OptimizerKind::Lamb => {
             let options = LambConfig {
                 betas,
@@ -159,17 +165,17 @@ pub fn optimizer(config: &TrainConfig, classifier: &Classifier) -> Result<Box<dy
 /// # Errors
 /// A decay out of range.
 pub fn averages(config: &TrainConfig, classifier: &Classifier) -> Result<Option<Ema>> {
-    if config.ema == 0.0 {
+    if config.optim.ema == 0.0 {
         return Ok(None);
     }
-    let ema = Ema::new(&classifier.variables(), config.ema)?;
-    Ok(Some(if config.ema_warmup { ema } else { ema.with_constant_decay() }))
+    let ema = Ema::new(&classifier.variables(), config.optim.ema)?;
+    Ok(Some(if config.optim.ema_warmup { ema } else { ema.with_constant_decay() }))
 }
 
 /// Weights and state to begin with: a checkpoint's, weight files', or random
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(file) = start.open(&trainer.config.output)? {
+    if let Some(file) = start.open(&trainer.config.run.output)? {
         restore(&file, trainer, state)?;
         if matches!(start, Start::From { .. }) {
             state.forget_best();
@@ -198,7 +204,7 @@ fn initial_weights(trainer: &Trainer, state: &TrainState) -> Result<()> {
             (file, names)
         }
     };
-    if config.new_head {
+    if config.reset_head {
         let report = classifier.load_backbone(&file)?;
         eprintln!("backbone from {}, with a new head:\n{report}", file.path.display());
         return Ok(());
@@ -239,7 +245,8 @@ fn restore(file: &CheckpointFile, trainer: &mut Trainer, state: &mut TrainState)
         );
         checkpoint::restore(file.path(), &file.section("ema")?, ema.averages())?;
     }
-    let (batch_size, synchronised) = (trainer.config.batch_size, trainer.config.sync_bn);
+    let (batch_size, synchronised) =
+        (trainer.config.optim.batch_size, trainer.config.execution.sync_bn);
     tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
     state.continue_from(saved);
     Ok(())
@@ -265,8 +272,8 @@ fn announce(
     };
     let learned = classifier.variables().into_values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
-    let parts = parts_of_batch(&trainer.world, config.batch_size, config.accum_steps);
-    let (steps, total) = (loader.steps(), loader.steps() * config.epochs);
+    let parts = parts_of_batch(&trainer.world, config.optim.batch_size, config.optim.accum_steps);
+    let (steps, total) = (loader.steps(), loader.steps() * config.optim.epochs);
     eprintln!(
         "{}: {} on {}, {:?}\n\
          images   {} to train on, {} for validation, {} classes ({})\n\
@@ -274,23 +281,23 @@ fn announce(
          batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
          lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
          output   {}",
-        config.name,
+        config.run.name,
         config.model,
         described(classifier.device(), threads),
-        config.precision,
+        config.execution.precision,
         images(loader).len(),
         images(validation).len(),
         state.classes.len(),
         some(&state.classes),
         config.input_size,
         config.input_size,
-        config.batch_size,
+        config.optim.batch_size,
         config.peak_lr(),
-        config.base_lr,
-        config.batch_size,
+        config.optim.base_lr,
+        config.optim.batch_size,
         config.layer_decay,
-        config.weight_decay,
-        shown(&config.output),
+        config.optim.weight_decay,
+        shown(&config.run.output),
     );
     if config.backbone_weights.is_none() && config.weights.is_none() && state.step == 0 {
         eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");

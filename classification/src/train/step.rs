@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use backbone::{DropPathDraws, Mode};
-use engine::data::{Batch, LabelledImages, MixParams, Mixup};
+use data::rng::{Rng, purpose};
+use data::{Batch, LabelledImages, MixParams, Mixup};
 use engine::distributed::{Gradients, World};
 use engine::optim::{Ema, Optimizer};
-use engine::rng::{Rng, purpose};
 use engine::training::{self, Measured, Sections};
 use tch::Tensor;
 
@@ -39,11 +39,11 @@ impl Trainer {
         let (images, labels) = batch.images.present()?.context("a batch without images")?;
         let (classes, smoothing) = (state.classes.len(), self.config.label_smoothing);
         let mix = self.mixing(state.step);
-        let kind = self.config.precision.parameters();
+        let kind = self.config.execution.precision.parameters();
         let images = images.to_device(device).to_kind(kind);
         let (images, targets) = mix.apply(&images, &labels, classes, smoothing)?;
 
-        let (parts, part_size) = (self.config.accum_steps, self.part_size);
+        let (parts, part_size) = (self.config.optim.accum_steps, self.part_size);
         self.optimizer.zero_grad();
         self.gradients.begin()?;
         let mut total = Tensor::zeros([0; 0], (kind, device));
@@ -57,7 +57,7 @@ impl Trainer {
             self.gradients.backward(scaled.as_ref().unwrap_or(&loss), part + 1 == parts)?;
             total += loss.detach();
         }
-        let (optimizer, decay) = (self.optimizer.as_mut(), self.config.weight_decay);
+        let (optimizer, decay) = (self.optimizer.as_mut(), self.config.optim.weight_decay);
         let grad_norm = training::update(optimizer, state.scaler.as_mut(), lr, decay);
         let step = state.step + 1;
         if let Some(ema) = &mut self.ema {
@@ -68,10 +68,10 @@ impl Trainer {
 
     /// How the batch of step `step` (from 0) is mixed, if it is.
     fn mixing(&self, step: u64) -> MixParams {
-        let mut rng = Rng::new(self.config.seed, &[purpose::MIX, step]);
+        let mut rng = Rng::new(self.config.execution.seed, &[purpose::MIX, step]);
         let side = self.config.input_size;
         match &self.mixup {
-            Some(mixup) if rng.uniform() < self.config.mix_probability => {
+            Some(mixup) if rng.uniform() < self.config.mixup_prob => {
                 mixup.draw((side, side), &mut rng)
             }
             _ => MixParams::NONE,
@@ -81,7 +81,7 @@ impl Trainer {
     /// A training pass over samples of these numbers in the epoch.
     fn mode(&self, epoch: u64, positions: &[u64]) -> Mode {
         let blocks = self.classifier.backbone().blocks();
-        let (seed, device) = (self.config.seed, self.classifier.device());
+        let (seed, device) = (self.config.execution.seed, self.classifier.device());
         let draws = match blocks == 0 || self.config.drop_path == 0.0 {
             true => DropPathDraws::Off,
             false => DropPathDraws::Table(training::drop_path_table(
@@ -90,14 +90,16 @@ impl Trainer {
         };
         Mode::train()
             .with_drop_path(draws)
-            .with_compute(self.config.precision.compute())
-            .with_sync_batch_norm(self.world.sync_batch_norm().filter(|_| self.config.sync_bn))
+            .with_compute(self.config.execution.precision.compute())
+            .with_sync_batch_norm(
+                self.world.sync_batch_norm().filter(|_| self.config.execution.sync_bn),
+            )
     }
 
     /// Gives all processes the same running statistics.
     pub fn settle_statistics(&self) -> Result<()> {
         let (variables, averages) = (self.classifier.variables(), self.ema.as_ref());
-        let synchronised = self.config.sync_bn;
+        let synchronised = self.config.execution.sync_bn;
         Ok(training::settle_statistics(&self.world, synchronised, &variables, averages)?)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use backbone::Mode;
-use engine::data::{LabelledSource, Loader};
+use data::{LabelledSource, Loader};
 use engine::training::RunLog;
 use serde::Serialize;
 
@@ -47,7 +47,7 @@ pub fn validate(
     log: &mut RunLog,
 ) -> Result<Accuracy> {
     let score = |trainer: &Trainer| -> Result<Report> {
-        let mode = Mode::eval().with_compute(trainer.config.precision.compute());
+        let mode = Mode::eval().with_compute(trainer.config.execution.precision.compute());
         evaluate(&trainer.classifier, &mode, validation, &trainer.world, |_| {})
     };
     let known: BTreeSet<String> = left_out(validation).map(|(name, _)| name).collect();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use engine::checkpoint::write_file;
+use data::write_file;
 use engine::outputs::Inputs;
 use engine::run_dir::shown;
 

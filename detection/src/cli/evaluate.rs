@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{ArgGroup, Args};
-use engine::checkpoint::write_file;
+use data::write_file;
 use engine::outputs::Inputs;
 use engine::precision::Precision;
 use engine::progress::Counter;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use engine::checkpoint::write_file;
-use engine::data::{Image, decode};
-use engine::files::{ImageFile, image_files};
+use data::files::{ImageFile, image_files};
+use data::write_file;
+use data::{Image, decode};
 use engine::outputs::Inputs;
 use engine::precision::Precision;
 use engine::progress::Counter;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use engine::data::Image;
+use data::Image;
 use hotcoco::{Annotation, COCO};
 
 use super::annotations::{AnnotationFile, GroundTruth, Id};
@@ -312,12 +312,12 @@ pub(crate) fn same_classes(
 pub(super) fn decode(folder: &Path, record: &hotcoco::Image) -> Result<Image> {
     let path = folder.join(&record.file_name);
     let bytes = std::fs::read(&path).map_err(|e| engine::Error::io(&path, e))?;
-    let image = engine::data::decode(&path, &bytes, 3)?;
+    let image = data::decode(&path, &bytes, 3)?;
     let (width, height) = (record.width as usize, record.height as usize);
     if (image.width(), image.height()) != (width, height) {
         let (w, h) = (image.width(), image.height());
         let mut problem = format!("it has {w}×{h} pixels, but its record says {width}×{height}");
-        let tag = engine::data::orientation(&bytes).to_exif();
+        let tag = data::orientation(&bytes).to_exif();
         if tag > 4 && (w, h) == (height, width) {
             problem.push_str(&format!(
                 ": its EXIF orientation tag ({tag}) turns it by a quarter, as it is shown, while \

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use engine::data::{Batches, CorruptFiles, Loader, LoaderOptions, Slot, Source};
-use engine::rng::Rng;
+use data::rng::Rng;
+use data::{Batches, CorruptFiles, Loader, LoaderOptions, Slot, Source};
 
 use super::coco::CocoDataset;
 use super::plan::{GroupedPlan, Share};

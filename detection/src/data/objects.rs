@@ -53,7 +53,7 @@ impl Objects {
 
     /// What is left of them in a part of their image. Their boxes become those of what is left
     /// of their masks, as in detectron2 when it crops; those with nothing left are dropped.
-    pub fn crop(&mut self, area: engine::data::CropBox) {
+    pub fn crop(&mut self, area: data::CropBox) {
         for (bounds, mask) in self.boxes.iter_mut().zip(&mut self.masks) {
             *mask = mask.crop(area.left, area.top, area.height, area.width);
             *bounds = mask.bounding_box().unwrap_or_default();

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use data::rng::{Rng, purpose};
 use engine::distributed::World;
-use engine::rng::{Rng, purpose};
 
 /// Which part of every batch is read here: of `size` processes, that with number `rank` has every
 /// `size`th image from its own number on.

@@ -1,6 +1,6 @@
 //! One image with its objects, as the model takes it.
 
-use engine::data::{Image, Pixels};
+use data::{Image, Pixels};
 use tch::Tensor;
 
 use crate::structures::Targets;

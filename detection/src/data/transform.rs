@@ -1,7 +1,7 @@
 //! Augmentation as data: what is done to an image and its objects together.
 
-use engine::data::{CropBox, Image, Interpolation};
-use engine::rng::Rng;
+use data::rng::Rng;
+use data::{CropBox, Image, Interpolation};
 use serde::{Deserialize, Serialize};
 
 use super::objects::Objects;
@@ -346,5 +346,4 @@ impl EvalTransform {
 }
 
 #[cfg(test)]
-#[path = "transform_tests.rs"]
 mod tests;

@@ -15,7 +15,7 @@ mod shapes;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::rng::Rng;
+use data::rng::Rng;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 

@@ -1,6 +1,6 @@
 //! How the demo's things look: colours, stripes, pieces of photographs, shadows.
 
-use engine::rng::Rng;
+use data::rng::Rng;
 use image::{Rgb, RgbImage};
 
 use super::photos::Photos;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use engine::data::{CropBox, Dataset, DatasetOptions, Image, Interpolation, Pixels};
-use engine::rng::Rng;
+use data::rng::Rng;
+use data::{CropBox, Dataset, DatasetOptions, Image, Interpolation, Pixels};
 use image::RgbImage;
 
 use crate::{Error, Result};

@@ -1,6 +1,6 @@
 //! One picture: a background, things on it, and what can be seen of each.
 
-use engine::rng::Rng;
+use data::rng::Rng;
 use image::RgbImage;
 
 use super::paint::{self, Fill};

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use engine::rng::Rng;
+use data::rng::Rng;
 
 /// Corners of a round outline.
 const ROUND: usize = 48;

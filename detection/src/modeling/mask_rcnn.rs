@@ -2,8 +2,8 @@
 
 use backbone::models::{self, BuildOptions};
 use backbone::{Backbone, Mode};
+use data::rng::Rng;
 use engine::distributed::World;
-use engine::rng::Rng;
 use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
 

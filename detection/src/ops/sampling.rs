@@ -3,7 +3,7 @@
 //! detectron2 `modeling/sampling.py`, torchvision's
 //! `BalancedPositiveNegativeSampler`.
 
-use engine::rng::Rng;
+use data::rng::Rng;
 use tch::Tensor;
 
 /// Draws at most `count` of the boxes with these `labels` (`[N]`: −1 ignored,

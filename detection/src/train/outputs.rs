@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use engine::checkpoint::write_file;
+use data::write_file;
 use engine::run_dir::{RunDir, shown};
 
 use super::step::Trainer;

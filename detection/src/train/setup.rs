@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use backbone::weights::LoadOptions;
+use data::LoaderOptions;
 use engine::checkpoint::{self, CheckpointFile};
-use engine::data::LoaderOptions;
 use engine::device::{described, device_among, use_threads_among};
 use engine::distributed::{Gradients, World};
 use engine::optim::{
@@ -112,7 +112,7 @@ fn training_loader(
         share: Share::from(world),
         seed: config.seed,
         keep_empty: config.keep_empty,
-        loader: LoaderOptions::among(config.workers, config.max_corrupt, world),
+        loader: LoaderOptions::on_cores(config.workers, config.max_corrupt, world.cores()),
     };
     Ok(DetectionLoader::training(dataset, config.augmentation.clone(), &options)?)
 }
@@ -124,7 +124,7 @@ fn validation_loader(
     dataset: Arc<CocoDataset>,
     world: &World,
 ) -> Result<DetectionLoader> {
-    let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
+    let options = LoaderOptions::on_cores(config.workers, config.max_corrupt, world.cores());
     let share = Share::from(world);
     Ok(DetectionLoader::evaluation(dataset, config.eval_transform(), 1, &options, share)?)
 }

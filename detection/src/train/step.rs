@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use backbone::Mode;
-use engine::data::Batch;
+use data::Batch;
+use data::rng::Rng;
 use engine::distributed::{Gradients, World};
 use engine::optim::{Ema, Optimizer};
-use engine::rng::Rng;
 use engine::training::{self, Measured, Sections};
 use tch::Tensor;
 

@@ -1,7 +1,7 @@
 //! Evaluation within a run: figures, and pictures of what was found.
 
 use anyhow::Result;
-use engine::checkpoint::write_file;
+use data::write_file;
 use engine::run_dir::RunDir;
 use engine::training::{RunFiles, RunLog};
 use tch::{Kind as Type, Tensor};

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tch::Tensor;
 
-use super::atomic::{Temporary, is_temporary};
 use super::file::write_file;
 use crate::{Error, Result};
+use data::{Temporary, is_temporary};
 
 /// The checkpoint of a finished epoch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

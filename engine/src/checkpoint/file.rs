@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::atomic::write_atomically;
 use crate::{Error, Result};
+use data::write_atomically;
 
 /// The header entry that tells a checkpoint from other files. It is the only
 /// one: entries have no fixed order, and equal runs give equal files.
@@ -282,5 +282,4 @@ fn kind(dtype: Dtype) -> Option<Kind> {
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;

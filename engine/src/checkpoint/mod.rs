@@ -1,13 +1,11 @@
 //! Checkpoints: one `.safetensors` file each, written so that a process
 //! killed at any instant leaves the one before usable.
 
-mod atomic;
 mod beside;
 mod dir;
 mod file;
 mod restore;
 
-pub use atomic::{write_atomically, write_file};
 pub use beside::beside;
 pub use dir::{CheckpointDir, Names, Saved, retention};
 pub use file::{CheckpointFile, write_checkpoint};

@@ -29,8 +29,8 @@ pub use crate::bridge::ffi::Timings;
 
 pub(crate) use self::address::host_name;
 use crate::bridge::{Abandoned, borrow, ffi, take};
-use crate::device::cores;
 use crate::{Error, Result};
+use data::cores;
 
 /// The processes that train together, or one process alone. Clones are the same.
 #[derive(Clone)]

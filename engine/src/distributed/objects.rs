@@ -8,8 +8,8 @@ use tch::{Kind, Tensor};
 
 use super::World;
 use crate::bridge::borrow;
-use crate::data::Peers;
 use crate::{Error, Result};
+use data::Peers;
 
 impl World {
     /// Everybody's value, by rank.
@@ -143,11 +143,16 @@ impl Peers for World {
         World::size(self)
     }
 
-    fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        self.gather_bytes(&own)
+    fn gather(&self, own: Vec<u8>) -> data::Result<Vec<Vec<u8>>> {
+        self.gather_bytes(&own).map_err(unreached)
     }
 
-    fn of_first(&self, own: Vec<u8>) -> Result<Vec<u8>> {
-        self.bytes_of_main(&own)
+    fn of_first(&self, own: Vec<u8>) -> data::Result<Vec<u8>> {
+        self.bytes_of_main(&own).map_err(unreached)
     }
+}
+
+/// What connects the processes has failed, as readers of data are told.
+fn unreached(error: Error) -> data::Error {
+    data::Error::Data(error.to_string())
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tch::{Device, Tensor};
 
 use super::Labelled;
-use crate::data::{
+use crate::distributed::World;
+use crate::{Error, Result};
+use data::{
     Batch, DatasetOptions, EpochSampler, LabelledDataset, LabelledImages, LabelledSource, Loader,
     LoaderOptions, Transform,
 };
-use crate::distributed::World;
-use crate::{Error, Result};
 
 /// Images to fit a probe on and images to try it on.
 pub struct ProbeData {
@@ -143,7 +143,7 @@ pub fn in_order(
 ) -> Result<Loader<LabelledSource>> {
     let (rank, size) = (world.rank(), world.size());
     let sampler = EpochSampler::in_order_among(dataset.len(), batch_size, rank, size)?;
-    Loader::of(LabelledSource::new(dataset, transform, sampler)?, options.clone())
+    Ok(Loader::of(LabelledSource::new(dataset, transform, sampler)?, options.clone())?)
 }
 
 /// Features `[N, D]` and classes of this process's images; none if none can be read.

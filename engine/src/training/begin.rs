@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::Sections;
-use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, beside, write_file};
+use data::write_file;
+
+use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, beside};
 use crate::distributed::World;
 use crate::optim::{Ema, Optimizer};
 use crate::run_dir::{LAST_CHECKPOINT, RunDir, has_lost_checkpoint, in_run, shown};

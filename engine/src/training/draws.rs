@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use crate::rng::Rng;
+use data::rng::Rng;
 
 /// Stream of the draws, apart from the data's.
 const DROP_PATH_STREAM: u64 = 0x6472_6f70;

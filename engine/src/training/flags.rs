@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::{Start, open_checkpoint};
 use crate::distributed::World;
-use crate::precision::Precision;
 use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, has_lost_checkpoint, job_of, shown};
 use crate::settings::read_table;
 use crate::{Error, Result};
@@ -44,30 +42,6 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
         Ok(seconds) if (0.1..=1e6).contains(&seconds) => Ok(seconds),
         _ => Err(format!("{text:?} is no number of seconds between 0.1 and 1000000")),
     }
-}
-
-/// How a run is computed; each a setting of the same name.
-#[derive(Debug, Args, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ExecutionFlags {
-    /// auto, cpu, cuda or cuda:N [default: auto].
-    #[arg(long, help_heading = "Execution")]
-    pub device: Option<String>,
-    /// Arithmetic of convolutions and linear layers [default: float32].
-    #[arg(long, value_enum, help_heading = "Execution")]
-    pub precision: Option<Precision>,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N", help_heading = "Execution")]
-    pub threads: Option<usize>,
-    /// Seed of weights, order, everything that is drawn [default: 0].
-    #[arg(long, help_heading = "Execution")]
-    pub seed: Option<u64>,
-    /// Whether batch norms of several processes share their statistics, true or false: a run then
-    /// comes out the same on any number of processes [default: true].
-    #[arg(long, value_name = "BOOL", alias = "sbn", num_args = 0..=1,
-          default_missing_value = "true", value_parser = BoolishValueParser::new(),
-          help_heading = "Execution")]
-    pub sync_bn: Option<bool>,
 }
 
 /// The settings in a checkpoint's state.
@@ -137,7 +111,7 @@ impl RunFlags {
     ///
     /// # Errors
     /// A file or checkpoint that cannot be read.
-    pub fn layers(&self, preset: Table, flags: Table) -> Result<[Table; 4]> {
+    pub fn config_layers(&self, preset: Table, flags: Table) -> Result<[Table; 4]> {
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
         let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
         let saved = match (&self.resume, output) {

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::{Measured, RunFiles, Settled};
 use crate::Result;
-use crate::checkpoint::write_file;
-use crate::data::CorruptFiles;
 use crate::distributed::{World, host_name};
 use crate::metrics::{JsonlWriter, TensorBoardWriter};
 use crate::progress::{Progress, Step};
 use crate::run_dir::RunDir;
+use data::CorruptFiles;
+use data::write_file;
 
 /// Name of the total in records; a loss that is called so is no part beside it.
 const TOTAL: &str = "loss";
@@ -327,7 +327,7 @@ impl RunLog {
         self.unusable[kind] = report;
         let all = self.unusable.iter().flatten();
         let lines: String = all.map(|(name, why)| format!("{name}\t{why}\n")).collect();
-        write_file(&output.corrupt_list, lines.as_bytes())
+        Ok(write_file(&output.corrupt_list, lines.as_bytes())?)
     }
 
     /// Ends the work between two steps, which rates leave out.

@@ -16,7 +16,7 @@ pub use begin::{
     settle_statistics, share_run, tell_world_change,
 };
 pub use draws::drop_path_table;
-pub use flags::{ExecutionFlags, RunFlags};
+pub use flags::RunFlags;
 pub use log::{RunLog, RunPlan, Taken};
 pub use presets::{Preset, PresetsArgs};
 pub use sections::Sections;

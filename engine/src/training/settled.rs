@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::RunFiles;
-use crate::checkpoint::write_file;
 use crate::distributed::World;
 use crate::{Error, Result};
+use data::write_file;
 
 /// What a step computed, still on the device.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use backbone::models::{self, BuildOptions};
 use clap::Args;
-use engine::checkpoint::write_file;
-use engine::rng::Rng;
+use data::rng::Rng;
+use data::write_file;
 use engine::run_dir::shown;
 use tch::Device;
 

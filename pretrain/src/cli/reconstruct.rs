@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use backbone::weights::{self, StateDict};
 use clap::Args;
-use engine::checkpoint::write_file;
-use engine::data::{Evaluate, Image, Interpolation, Transform, decode_deep};
+use data::rng::Rng;
+use data::write_file;
+use data::{Evaluate, Image, Interpolation, Transform, decode_deep};
 use engine::device::parse_device;
 use engine::outputs::Inputs;
-use engine::rng::Rng;
 use engine::run_dir::shown;
 use tch::{Device, Kind, Tensor};
 

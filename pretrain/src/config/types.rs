@@ -76,18 +76,6 @@ impl<'de> Deserialize<'de> for InputSize {
     }
 }
 
-/// The optimizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptimizerKind {
-    /// LAMB: the paper's.
-    Lamb,
-    /// AdamW.
-    Adamw,
-    /// SGD with Nesterov momentum.
-    Sgd,
-}
-
 /// Settings that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {

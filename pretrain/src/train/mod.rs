@@ -48,17 +48,17 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
     let Setup { files, loader, mut trainer, mut state, probe } = Setup::new(config, &start, world)?;
     let config = trainer.config.clone();
     let steps_per_epoch = loader.steps();
-    let total = steps_per_epoch * config.epochs;
+    let total = steps_per_epoch * config.optim.epochs;
     let warmup = steps_per_epoch * config.warmup_epochs;
     let outputs = files.folder().map(|run| Outputs::new(run, &loader, &config)).transpose();
     let outputs = world.agree(outputs)?;
     let continued = start == Start::Resume;
-    let (done, log_steps) = (state.step, config.log_steps);
+    let (done, log_steps) = (state.step, config.run.log_steps);
     let plan = RunPlan { steps_per_epoch, total_steps: total, done, continued, log_steps };
     let mut log = RunLog::new(world, &files, plan)?;
 
     let (epoch, step_in_epoch) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
-    let due = probe.as_ref().filter(|p| step_in_epoch == 0 && p.is_due(epoch, config.epochs));
+    let due = probe.as_ref().filter(|p| step_in_epoch == 0 && p.is_due(epoch, config.optim.epochs));
     if let Some(probe) = due.filter(|_| continued && done > 0) {
         // Checkpoints are saved before the probe, which the last run may not have come to.
         let done_before = world.share(|| Probe::was_run(files.folder(), done))?;
@@ -66,24 +66,29 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
             probe.run(&trainer, (done, epoch), &mut log)?;
         }
     }
-    for batch in loader.batches(epoch..config.epochs, step_in_epoch) {
+    for batch in loader.batches(epoch..config.optim.epochs, step_in_epoch) {
         let batch = batch?;
         let lr = cosine_lr(config.peak_lr(), state.step, total, warmup);
-        let weight_decay =
-            cosine_weight_decay(config.weight_decay, config.weight_decay_end, state.step, total);
+        let weight_decay = cosine_weight_decay(
+            config.optim.weight_decay,
+            config.weight_decay_end,
+            state.step,
+            total,
+        );
         world.set_step(state.step + 1);
         let measured = trainer.step(&batch, lr, weight_decay, &mut state)?;
 
         state.step += 1;
         let ended_epoch = (state.step % steps_per_epoch == 0).then(|| state.step / steps_per_epoch);
         let stop = world.any(interrupted.load(Ordering::Relaxed))?;
-        let probe = probe
-            .as_ref()
-            .filter(|probe| ended_epoch.is_some_and(|epoch| probe.is_due(epoch, config.epochs)));
+        let probe = probe.as_ref().filter(|probe| {
+            ended_epoch.is_some_and(|epoch| probe.is_due(epoch, config.optim.epochs))
+        });
         let checkpoint_due = stop
             || probe.is_some()
-            || ended_epoch.is_some_and(|e| e % config.checkpoint_epochs == 0 || e == config.epochs)
-            || config.checkpoint_steps > 0 && state.step % config.checkpoint_steps == 0;
+            || ended_epoch
+                .is_some_and(|e| e % config.run.checkpoint_epochs == 0 || e == config.optim.epochs)
+            || config.run.checkpoint_steps > 0 && state.step % config.run.checkpoint_steps == 0;
         let must_know = checkpoint_due || ended_epoch.is_some() || log.is_due(state.step);
 
         // The host waits for the device here, and only when it must: a CPU has
@@ -107,7 +112,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         if let Some(epoch) = ended_epoch {
             let loss = state.end_epoch();
             names.best = checkpoint_due && state.is_best(loss);
-            names.epoch = (config.keep > 0).then_some(epoch);
+            names.epoch = (config.run.keep_checkpoints > 0).then_some(epoch);
             let record = EpochRecord { step: state.step, finished_epoch: epoch, epoch_loss: loss };
             log.write(&record)?;
             log.scalar("epoch/loss", epoch, loss)?;
@@ -115,8 +120,8 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
         }
         // Before pictures and probe, whatever comes of these.
         if checkpoint_due {
-            settle_statistics(world, config.sync_bn, &trainer.variables(), None)?;
-            files.save(names, &trainer.sections(), &state, config.keep)?;
+            settle_statistics(world, config.execution.sync_bn, &trainer.variables(), None)?;
+            files.save(names, &trainer.sections(), &state, config.run.keep_checkpoints)?;
         }
         if let Some(epoch) = ended_epoch {
             let picture_due = config.picture_epochs > 0 && epoch % config.picture_epochs == 0;
@@ -133,7 +138,7 @@ pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
                 "interrupted after step {} of {total}; continue with: pretrain train --output {} \
                  --resume",
                 state.step,
-                config.output.display()
+                config.run.output.display()
             );
         }
         log.skip_time();

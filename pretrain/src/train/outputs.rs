@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use backbone::weights::{self, Naming, StateDict};
-use engine::checkpoint::write_file;
-use engine::data::{Evaluate, Interpolation, Loader, Transform};
-use engine::rng::Rng;
+use data::rng::Rng;
+use data::write_file;
+use data::{Evaluate, Interpolation, Loader, Transform};
 use engine::run_dir::{RunDir, shown};
 use engine::training::RunLog;
 use tch::Tensor;
@@ -76,14 +76,17 @@ impl Outputs {
         }
         let settings = Reconstruction {
             mask_ratio: self.config.mask_ratio,
-            seed: self.config.seed,
-            compute: self.config.precision.compute(),
+            seed: self.config.execution.seed,
+            compute: self.config.execution.precision.compute(),
             normalize: normalize(&self.config)?,
             title: format!("{} {when}", self.config.model),
         };
         let drawn = reconstruct(
             &trainer.spark,
-            &self.samples.to_device(trainer.device).to_kind(self.config.precision.parameters()),
+            &self
+                .samples
+                .to_device(trainer.device)
+                .to_kind(self.config.execution.precision.parameters()),
             &settings,
         )?;
         Ok(Some(png(&drawn.sheet)?))
@@ -111,7 +114,9 @@ impl Outputs {
             write_file(&sheet, &picture)?;
             written.push(("reconstructions", sheet));
         }
-        if let Some(picture) = loss_curve(&self.folder.join("metrics.jsonl"), &self.config.name)? {
+        if let Some(picture) =
+            loss_curve(&self.folder.join("metrics.jsonl"), &self.config.run.name)?
+        {
             let curve = self.folder.join("loss.png");
             write_file(&curve, &png(&picture)?)?;
             written.push(("loss curve", curve));

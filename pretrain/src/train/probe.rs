@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use backbone::Mode;
-use engine::data::{Evaluate, Interpolation, LoaderOptions};
+use data::{Evaluate, Interpolation, LoaderOptions};
 use engine::distributed::World;
 use engine::metrics::series;
 use engine::probe::{Knn, ProbeData, pooled};
@@ -42,8 +42,12 @@ impl Probe {
         let size = (config.input_size.height as usize, config.input_size.width as usize);
         let side = size.0.max(size.1);
         let transform = Evaluate::new(side, size, Interpolation::Bicubic, normalize(config)?)?;
-        let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
-        let batch = world.part_of(config.batch_size, config.accum_steps)?;
+        let options = LoaderOptions::on_cores(
+            config.loading.workers,
+            config.loading.max_corrupt,
+            world.cores(),
+        );
+        let batch = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
         let data = ProbeData::open(folder, Arc::new(transform), batch, &options, world)
             .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;
         data.notes().filter(|_| world.is_main()).for_each(|note| eprintln!("note: {note}"));
@@ -69,9 +73,9 @@ impl Probe {
         (step, epoch): (u64, u64),
         log: &mut RunLog,
     ) -> Result<()> {
-        let mode = Mode::eval().with_compute(trainer.config.precision.compute());
+        let mode = Mode::eval().with_compute(trainer.config.execution.precision.compute());
         let encoder = trainer.spark.encoder();
-        let kind = trainer.config.precision.parameters();
+        let kind = trainer.config.execution.precision.parameters();
         let features = |images: &tch::Tensor| {
             Ok(pooled(encoder, &images.to_kind(kind), &mode)?.to_kind(Kind::Float))
         };

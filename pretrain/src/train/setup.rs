@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
-use engine::data::{
+use data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
@@ -45,8 +45,8 @@ impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
     pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.threads, world);
-        let device = world.agree(device_among(&config.device, world))?;
+        let threads = use_threads_among(config.execution.threads, world);
+        let device = world.agree(device_among(&config.execution.device, world))?;
         tune_for_one_size(device);
         world.use_device(device)?;
 
@@ -54,14 +54,15 @@ impl Setup {
         let probe = world.agree(Probe::open(&config, world))?;
         let mut trainer = world.agree(trainer(config, device, world))?;
         trainer.gradients = Gradients::new(world, &trainer.store)?;
-        let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
+        let scaler =
+            (trainer.config.execution.precision == Precision::Float16).then(GradScaler::default);
         let mut state = TrainState::new(trainer.config.clone(), scaler, world.size());
         let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
         let variables = trainer.variables();
         let (optimizer, averages) = (trainer.optimizer.as_mut(), None);
         share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
 
-        let files = open_run(world, &trainer.config.output, start, &trainer.config)?;
+        let files = open_run(world, &trainer.config.run.output, start, &trainer.config)?;
         if world.is_main() {
             announce(&trainer, &loader, &state, threads);
         }
@@ -72,14 +73,15 @@ impl Setup {
 /// Weights and state to begin with: a checkpoint's, a weight file's, or random
 /// ones.
 fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(file) = start.open(&trainer.config.output)? {
+    if let Some(file) = start.open(&trainer.config.run.output)? {
         let saved: TrainState = saved_state(&file, TrainState::VERSION)?;
         let variables = trainer.variables();
         let settings = (&saved.config, &trainer.config);
         restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
-        let (batch_size, synchronised) = (trainer.config.batch_size, trainer.config.sync_bn);
+        let (batch_size, synchronised) =
+            (trainer.config.optim.batch_size, trainer.config.execution.sync_bn);
         tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
-        if trainer.config.own_shards && saved.processes != trainer.world.size() {
+        if trainer.config.shard_by_rank && saved.processes != trainer.world.size() {
             eprintln!("with --own-shards each process now reads other shards: batches are others");
         }
         state.continue_from(saved);
@@ -97,14 +99,14 @@ fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result
 }
 
 fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
-    let part = world.part_of(config.batch_size, config.accum_steps)?;
-    if world.is_alone() || !config.sync_bn {
+    let part = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
+    if world.is_alone() || !config.execution.sync_bn {
         config.check_statistics(part)?;
     }
     let options = DatasetOptions {
-        relist: config.relist,
-        own_shards: config.own_shards,
-        reduced_decode: config.reduced_decode,
+        relist: config.crops.refresh_index,
+        own_shards: config.shard_by_rank,
+        reduced_decode: config.crops.reduced_decode,
         deep: true,
         ..DatasetOptions::with_channels(config.in_chans as usize)
     };
@@ -116,22 +118,23 @@ fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
     let transform = Augment {
         crop: RandomResizedCrop::new(
             size,
-            config.crop_scale.into(),
-            config.crop_ratio.into(),
+            config.crops.crop_scale.into(),
+            config.crops.crop_ratio.into(),
             Interpolation::Bicubic,
         )?,
-        flip: RandomHorizontalFlip::new(config.hflip)?,
+        flip: RandomHorizontalFlip::new(config.crops.hflip)?,
         normalize: normalize(config)?,
     };
-    let own = part * config.accum_steps;
+    let own = part * config.optim.accum_steps;
     let (rank, size) = (world.rank(), world.size());
-    let sampler = if config.own_shards {
+    let sampler = if config.shard_by_rank {
         let most = dataset.most_samples();
-        EpochSampler::own_shards(dataset.len(), most, own, config.seed, rank, size)?
+        EpochSampler::own_shards(dataset.len(), most, own, config.execution.seed, rank, size)?
     } else {
-        EpochSampler::distributed(dataset.len(), own, config.seed, rank, size)?
+        EpochSampler::distributed(dataset.len(), own, config.execution.seed, rank, size)?
     };
-    let options = LoaderOptions::among(config.workers, config.max_corrupt, world);
+    let options =
+        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
     Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
 }
 
@@ -143,7 +146,7 @@ pub fn normalize(config: &TrainConfig) -> Result<Normalize> {
 }
 
 fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer> {
-    tch::manual_seed(config.seed as i64);
+    tch::manual_seed(config.execution.seed as i64);
     let model = config.registered_model()?;
     let options = BuildOptions {
         in_chans: config.in_chans,
@@ -153,13 +156,13 @@ fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer
     let mut store = nn::VarStore::new(device);
     let build = |path: &nn::Path| model.build(path, &options);
     let spark = Spark::new(&store.root(), config.decoder_width, build)?;
-    if config.precision == Precision::Float64 {
+    if config.execution.precision == Precision::Float64 {
         store.double();
     }
     // Of one process until all have got this far.
     let gradients = Gradients::alone();
     let optimizer = optimizer(&config, &store)?;
-    let part_size = world.part_of(config.batch_size, config.accum_steps)?;
+    let part_size = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
     let world = world.clone();
     Ok(Trainer { config, store, spark, optimizer, device, world, gradients, part_size })
 }
@@ -169,9 +172,9 @@ fn optimizer(config: &TrainConfig, store: &nn::VarStore) -> Result<Box<dyn Optim
         store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
     params.sort_by(|a, b| a.0.cmp(&b.0));
     let groups = param_groups(params);
-    let clip = (config.clip_grad > 0.0).then_some(config.clip_grad);
-    let betas = (config.beta1, config.beta2());
-    Ok(match config.optimizer {
+    let clip = (config.optim.clip_grad > 0.0).then_some(config.optim.clip_grad);
+    let betas = (config.optim.beta1, config.beta2());
+    Ok(match config.optim.optimizer {
         OptimizerKind::Lamb => {
             let options = LambConfig { betas, max_grad_norm: clip, ..LambConfig::default() };
             Box::new(Lamb::new(groups, options)?)
@@ -181,8 +184,11 @@ fn optimizer(config: &TrainConfig, store: &nn::VarStore) -> Result<Box<dyn Optim
             Box::new(AdamW::new(groups, options)?)
         }
         OptimizerKind::Sgd => {
-            let options =
-                SgdConfig { momentum: config.beta1, max_grad_norm: clip, ..SgdConfig::default() };
+            let options = SgdConfig {
+                momentum: config.optim.beta1,
+                max_grad_norm: clip,
+                ..SgdConfig::default()
+            };
             Box::new(Sgd::new(groups, options)?)
         }
     })
@@ -200,7 +206,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
     let rest = count("") - encoder;
-    let parts = parts_of_batch(&trainer.world, config.batch_size, config.accum_steps);
+    let parts = parts_of_batch(&trainer.world, config.optim.batch_size, config.optim.accum_steps);
     let device = described(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\
@@ -209,9 +215,9 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
          batch    {}{parts}: {steps} steps an epoch, {} in all\n\
          lr       {:.3e} at its peak ({:e} · {} / 256), {:?}, weight decay {} → {}\n\
          output   {}",
-        config.name,
+        config.run.name,
         config.model,
-        config.precision,
+        config.execution.precision,
         loader.dataset().total_samples(),
         config.data.display(),
         loader.dataset().other_files(),
@@ -219,24 +225,24 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         encoder as f64 / 1e6,
         rest as f64 / 1e6,
         config.mask_ratio,
-        config.batch_size,
-        steps * config.epochs,
+        config.optim.batch_size,
+        steps * config.optim.epochs,
         config.peak_lr(),
-        config.base_lr,
-        config.batch_size,
-        config.optimizer,
-        config.weight_decay,
+        config.optim.base_lr,
+        config.optim.batch_size,
+        config.optim.optimizer,
+        config.optim.weight_decay,
         config.weight_decay_end,
-        shown(&config.output),
+        shown(&config.run.output),
     );
-    if loader.dataset().total_samples() < config.batch_size {
+    if loader.dataset().total_samples() < config.optim.batch_size {
         eprintln!(
             "note: {} images fill a batch of {} only by repeating; each copy gets its own crop and mask",
             loader.dataset().total_samples(),
-            config.batch_size
+            config.optim.batch_size
         );
     }
     if state.step > 0 {
-        eprintln!("resuming after step {} of {}", state.step, steps * config.epochs);
+        eprintln!("resuming after step {} of {}", state.step, steps * config.optim.epochs);
     }
 }

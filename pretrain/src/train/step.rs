@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use anyhow::Result;
 use backbone::{DropPathDraws, Mode, SyncBatchNorm};
-use engine::data::Batch;
+use data::Batch;
+use data::rng::Rng;
 use engine::device::upload;
 use engine::distributed::{Gradients, World};
 use engine::optim::Optimizer;
-use engine::rng::Rng;
 use engine::training::{self, Measured, Sections};
 use tch::{Device, Tensor, nn};
 
@@ -44,9 +44,9 @@ impl Trainer {
         weight_decay: f64,
         state: &mut TrainState,
     ) -> Result<Measured> {
-        let kind = self.config.precision.parameters();
+        let kind = self.config.execution.precision.parameters();
         let images = upload(&batch.images, self.device, kind)?;
-        let (parts, part_size) = (self.config.accum_steps, self.part_size);
+        let (parts, part_size) = (self.config.optim.accum_steps, self.part_size);
         self.optimizer.zero_grad();
         self.gradients.begin()?;
         let mut total = Tensor::zeros([0; 0], (kind, self.device));
@@ -68,13 +68,13 @@ impl Trainer {
     fn loss(&self, images: &Tensor, epoch: u64, positions: &[u64]) -> Result<Tensor> {
         let size = images.size();
         let grid = self.spark.patch_grid((size[2], size[3]))?;
-        let seed = self.config.seed;
+        let seed = self.config.execution.seed;
         let generators = positions.iter().map(|&p| Rng::new(seed, &[MASK_STREAM, epoch, p]));
         let keep = self.config.keep_count(grid)?;
         let mask = mask::draw(generators, grid, keep, self.device)?;
         let mode = Mode::train()
-            .with_compute(self.config.precision.compute())
-            .with_narrow_gradients(self.config.accum_steps == 1 && self.world.is_alone())
+            .with_compute(self.config.execution.precision.compute())
+            .with_narrow_gradients(self.config.optim.accum_steps == 1 && self.world.is_alone())
             .with_sync_batch_norm(self.sync_batch_norm())
             .with_drop_path(self.drop_path_draws(epoch, positions));
         Ok(self.spark.loss(images, &mask, &mode)?)
@@ -82,7 +82,7 @@ impl Trainer {
 
     /// What batch norms share their statistics by, if they do.
     fn sync_batch_norm(&self) -> Option<Rc<dyn SyncBatchNorm>> {
-        self.world.sync_batch_norm().filter(|_| self.config.sync_bn)
+        self.world.sync_batch_norm().filter(|_| self.config.execution.sync_bn)
     }
 
     /// Draws that depend on the sample alone, so that neither the batch's
@@ -92,7 +92,7 @@ impl Trainer {
         if blocks == 0 || self.config.drop_path == Some(0.0) {
             return DropPathDraws::Off;
         }
-        let seed = self.config.seed;
+        let seed = self.config.execution.seed;
         let table = training::drop_path_table(seed, epoch, positions, blocks, self.device);
         DropPathDraws::Table(table)
     }

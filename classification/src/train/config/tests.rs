@@ -56,29 +56,33 @@ fn recipes_are_the_official_ones() {
         let found: Recipe = (
             models::find(&c.model).unwrap().name,
             c.input_size,
-            c.batch_size,
-            c.epochs,
+            c.optim.batch_size,
+            c.optim.epochs,
             c.warmup_epochs,
-            c.base_lr,
+            c.optim.base_lr,
             c.layer_decay,
-            c.weight_decay,
+            c.optim.weight_decay,
             c.mixup,
             c.repeats,
             c.drop_path,
-            c.ema,
+            c.optim.ema,
         );
         assert_eq!(found, expected);
         let (optimizer, loss) = match c.model.starts_with("resnet") {
             true => (OptimizerKind::Lamb, Loss::Bce),
             false => (OptimizerKind::Adamw, Loss::CrossEntropy),
         };
-        assert_eq!((c.optimizer, c.loss()), (optimizer, loss), "{choice:?}");
+        assert_eq!((c.optim.optimizer, c.loss()), (optimizer, loss), "{choice:?}");
         let large = c.input_size == 384;
         let policy = if large { Policy::AutoV0 } else { Policy::TrivialWide };
         assert_eq!((c.augment, c.eval_squash, c.eval_crop == 0.95), (policy, large, !large));
-        let common = (c.cutmix, c.cutmix_share, c.label_smoothing, c.random_erasing, c.clip_grad);
+        let common =
+            (c.cutmix, c.cutmix_share, c.label_smoothing, c.random_erasing, c.optim.clip_grad);
         assert_eq!(common, (1.0, 0.5, 0.1, 0.25, 0.0));
-        assert_eq!((c.crop_scale, c.hflip, c.ema_warmup), ([0.08, 1.0], 0.5, false));
+        assert_eq!(
+            (c.crops.crop_scale, c.crops.hflip, c.optim.ema_warmup),
+            ([0.08, 1.0], 0.5, false)
+        );
     }
     let half = preset(P::Resnet50, "batch-size = 1024").unwrap();
     assert_eq!(half.peak_lr(), 8e-3);

@@ -2,17 +2,35 @@
 
 use clap::ValueEnum;
 use engine::training;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// The optimizers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+/// How images are brought to a square in evaluation; timm's `crop_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum OptimizerKind {
-    /// LAMB as in the official fine-tuning of ResNets: the trust ratio for all
-    /// parameters, no bias correction.
-    Lamb,
-    /// AdamW.
-    Adamw,
+pub enum CropMode {
+    /// The short side is resized, and the centre cropped.
+    #[value(alias = "false")]
+    Center,
+    /// The whole image is resized, out of proportion.
+    #[value(alias = "true")]
+    Squash,
+}
+
+impl<'de> Deserialize<'de> for CropMode {
+    /// From its name, or from what `eval-squash` was: whether to squash.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Squash(bool),
+            Name(String),
+        }
+        let name = match Written::deserialize(deserializer)? {
+            Written::Squash(squash) => squash.to_string(),
+            Written::Name(name) => name,
+        };
+        Self::from_str(&name, false).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Augmentations besides crop and flip.

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use engine::checkpoint::write_file;
-use engine::files::ImageFile;
+use data::files::ImageFile;
+use data::write_file;
 use engine::outputs::Inputs;
 use serde::{Deserialize, Serialize};
 

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use engine::checkpoint::write_atomically;
+use data::write_atomically;
 use hotcoco::Segmentation;
 use serde::Serialize;
 

@@ -11,8 +11,8 @@ mod pool;
 mod sample;
 
 use backbone::Mode;
+use data::rng::Rng;
 use engine::distributed::World;
-use engine::rng::Rng;
 use tch::nn::Path;
 use tch::{Reduction, Tensor};
 

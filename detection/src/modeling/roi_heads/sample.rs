@@ -1,6 +1,6 @@
 //! Which regions a training step learns from.
 
-use engine::rng::Rng;
+use data::rng::Rng;
 use tch::{Kind, Tensor};
 
 use super::RoiHeads;

@@ -9,8 +9,8 @@ mod sampled;
 mod select;
 
 use backbone::Mode;
+use data::rng::Rng;
 use engine::distributed::World;
-use engine::rng::Rng;
 use tch::nn::Path;
 use tch::{Kind, Reduction, Tensor};
 

@@ -1,0 +1,93 @@
+//! Fine-tuning on several processes: the same run on any number of them.
+
+use crate::common::{Workplace, apart, records, with_images};
+
+/// Twenty-four steps in double precision, with everything on: Mixup and CutMix pair images across
+/// the whole batch.
+const SETTINGS: &[&str] = &[
+    "--precision",
+    "float64",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "8",
+    "--mixup",
+    "0.4",
+    "--cutmix",
+    "1",
+    "--random-erasing",
+    "0.25",
+    "--ema",
+    "0.9",
+    "--workers",
+    "1",
+    "--base-lr",
+    "0.02",
+];
+
+/// Of losses and of gradient norms in proportion, in double precision: sums in another order
+/// differ by rounding, which the steps magnify.
+const SAME: f64 = 1e-6;
+
+/// The evaluations' records.
+fn evaluations(work: &Workplace, run: &str) -> Vec<serde_json::Value> {
+    let records = records(&work.path(run)).into_iter();
+    records.filter(|record| record.get("top1").is_some()).collect()
+}
+
+fn same_on(counts: &[usize], more: &[&str]) {
+    // Eighteen images to train on and twelve to validate with: the last batch is filled up, and
+    // on eight images there is no equal share of twelve.
+    let work = with_images(6);
+    let more = [SETTINGS, more].concat();
+    work.train_together(1, "one", &more);
+    let one = work.curve("one");
+    assert_eq!(one.len(), 24);
+    let evaluated = evaluations(&work, "one");
+    assert!(!evaluated.is_empty());
+    for &count in counts {
+        let run = &*count.to_string();
+        work.train_together(count, run, &more);
+        let (loss, norm) = apart(&one, &work.curve(run));
+        println!("{count} processes: losses {loss:e}, gradient norms {norm:e} apart");
+        assert!(loss < SAME && norm < SAME, "{run}: losses {loss:e}, norms {norm:e} apart");
+        for (own, other) in evaluated.iter().zip(evaluations(&work, run)) {
+            for figure in ["top1", "ema_top1", "finished_epoch"] {
+                assert_eq!(own[figure], other[figure], "{run}: {figure}");
+            }
+            let losses = [&own["val_loss"], &other["val_loss"]].map(|l| l.as_f64().unwrap());
+            assert!((losses[0] - losses[1]).abs() < SAME, "{run}: {losses:?}");
+        }
+    }
+}
+
+#[test]
+fn a_resnet_comes_out_the_same() {
+    same_on(&[2, 4], &["--model", "resnet18", "--optimizer", "lamb"]);
+}
+
+#[test]
+fn a_convnext_comes_out_the_same() {
+    same_on(
+        &[2, 4],
+        &[
+            "--model",
+            "convnext_atto",
+            "--optimizer",
+            "adamw",
+            "--drop-path",
+            "0.2",
+            "--accum-steps",
+            "2",
+        ],
+    );
+}
+
+#[test]
+fn an_odd_number_of_images_is_not_mixed() {
+    let work = with_images(4);
+    let ranks = work.start_together(2, "run", &["--mixup", "0.4", "--workers", "1"], &[]).end();
+    for finished in ranks {
+        finished.refused(&["batch-size 6 makes 3 images on each of 2 processes"]);
+    }
+}

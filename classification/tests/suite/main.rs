@@ -1,0 +1,6 @@
+//! What `classify` does, as a user sees it.
+
+mod commands;
+mod distributed;
+mod refusals;
+mod resume;

@@ -1,0 +1,69 @@
+//! Training a detector on several processes: the same run on any number of them.
+
+use crate::common::{Workplace, apart, records, with_data};
+
+/// Twenty steps in double precision on images of several sizes.
+const SETTINGS: &[&str] = &[
+    "--precision",
+    "float64",
+    "--batch-size",
+    "4",
+    "--epochs",
+    "10",
+    "--workers",
+    "1",
+    "--checkpoint-epochs",
+    "10",
+    "--precise-bn",
+    "2",
+];
+
+/// Of losses and of gradient norms in proportion, in double precision: sums in another order
+/// differ by rounding, which the steps magnify.
+const SAME: f64 = 1e-6;
+
+/// The figures of the last evaluation.
+fn figures(work: &Workplace, run: &str) -> serde_json::Value {
+    let of_evaluation = |record: &serde_json::Value| record.get("bbox/AP").is_some();
+    records(&work.path(run)).into_iter().rfind(of_evaluation).expect("it was evaluated")
+}
+
+fn same_on(counts: &[usize], more: &[&str]) {
+    let work = with_data(8);
+    let more = [SETTINGS, more].concat();
+    work.train_together(1, "one", &more);
+    let one = work.curve("one");
+    assert_eq!(one.len(), 20);
+    for &count in counts {
+        let run = count.to_string();
+        work.train_together(count, &run, &more);
+        let (loss, norm) = apart(&one, &work.curve(&run));
+        println!("{count} processes: losses {loss:e}, gradient norms {norm:e} apart");
+        assert!(loss < SAME && norm < SAME, "{count}: losses {loss:e}, norms {norm:e} apart");
+        assert_eq!(figures(&work, "one"), figures(&work, &run));
+    }
+    // What was trained in double precision is used as any other.
+    let last = counts.last().unwrap().to_string();
+    let scores = ["evaluate", "--weights", &last, "--output", "scores"];
+    let printed = work.run(&scores).succeeded().out;
+    assert!(printed.contains("Average Precision"), "{printed}");
+}
+
+#[test]
+fn a_resnet_comes_out_the_same() {
+    // Batch norms in backbone, pyramid and heads; on some process no region is an object.
+    same_on(&[2, 4], &[]);
+}
+
+#[test]
+fn a_convnext_comes_out_the_same() {
+    let convnext = ["--detector", "mask_rcnn_convnext_base", "--backbone", "convnext_atto"];
+    let drop_path = [&convnext[..], &["--drop-path", "0.3"]].concat();
+    same_on(&[4], &drop_path);
+    same_on(&[2], &[&drop_path[..], &["--accum-steps", "2"]].concat());
+}
+
+#[test]
+fn losses_that_count_samples_come_out_the_same() {
+    same_on(&[2], &["--detector", "mask_rcnn_torchvision", "--ema", "0.9"]);
+}

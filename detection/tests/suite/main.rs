@@ -1,0 +1,12 @@
+//! The detector and what `detect` does, as a user sees it.
+
+mod commands;
+mod data_files;
+mod data_loader;
+mod demo_training;
+mod detector;
+mod distributed;
+mod evaluation;
+mod pictures;
+mod refusals;
+mod resume;

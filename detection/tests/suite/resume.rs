@@ -1,0 +1,99 @@
+//! A run that is killed and continued ends with the same bits as one that never
+//! stopped.
+
+use std::path::PathBuf;
+
+use crate::common::{Workplace, assert_same_bits, read, records, wait_for_step, with_data};
+use detection::train::TrainState;
+
+/// Everything that randomness or state touches is on: accumulation, averages,
+/// renewed statistics, checkpoints within an epoch.
+const SETTINGS: &[&str] = &[
+    "--accum-steps",
+    "2",
+    "--checkpoint-steps",
+    "2",
+    "--seed",
+    "5",
+    "--ema",
+    "0.9",
+    "--epochs",
+    "3",
+    "--eval-epochs",
+    "2",
+    "--drop-path",
+    "0.3",
+];
+
+/// What a run exports.
+const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
+
+/// Step and loss of every record, and the figures, in order.
+fn numbers(work: &Workplace, run: &str) -> Vec<(u64, Option<f64>, Option<f64>)> {
+    let number = |record: serde_json::Value| {
+        let step = record["step"].as_u64().unwrap();
+        (step, record["loss"].as_f64(), record["bbox/AP"].as_f64())
+    };
+    records(&work.path(run)).into_iter().map(number).collect()
+}
+
+#[test]
+fn killed_runs_end_with_the_same_bits() {
+    let work = with_data(6);
+    work.train("whole", SETTINGS).succeeded();
+    // Before the first checkpoint, in the middle of an epoch, at the end of one.
+    work.train_killed_after("killed", &[1, 5, 6], SETTINGS);
+
+    let whole = work.bits("whole", EXPORT);
+    assert!(whole.keys().any(|name| name.starts_with("ema.")), "averages are compared, too");
+    assert_same_bits(&whole, &work.bits("killed", EXPORT));
+    let expected = numbers(&work, "whole");
+    // Nine steps, and evaluations after the second and the last epoch.
+    assert_eq!(expected.len(), 11, "{expected:?}");
+    assert_eq!(numbers(&work, "killed"), expected);
+    work.loses_its_last_checkpoint("whole");
+}
+
+/// The checkpoint is written before an evaluation, which is made up when the run goes on.
+#[test]
+fn an_evaluation_that_fails_costs_no_training() {
+    let work = with_data(4);
+    let once = ["--epochs", "2", "--seed", "5", "--eval-epochs", "2"];
+    work.train("whole", &once).succeeded();
+    let images: Vec<PathBuf> = std::fs::read_dir(work.path("demo/val"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let pictures: Vec<Vec<u8>> = images.iter().map(read).collect();
+    let child = work.start("broken", &once);
+    wait_for_step(&work.path("broken"), 1);
+    images.iter().for_each(|image| std::fs::write(image, b"no picture").unwrap());
+    assert!(!child.wait_with_output().unwrap().status.success());
+    let state: TrainState = work.checkpoint("broken").state().unwrap();
+    assert_eq!((state.step, state.evaluation_due), (4, true));
+
+    for (image, picture) in images.iter().zip(&pictures) {
+        std::fs::write(image, picture).unwrap();
+    }
+    work.run(&["train", "--output", "broken", "--resume"]).succeeded();
+    assert_same_bits(&work.bits("whole", EXPORT), &work.bits("broken", EXPORT));
+    assert_eq!(numbers(&work, "broken"), numbers(&work, "whole"));
+    let report = |run: &str| read(work.path(run).join("report.json"));
+    assert!(report("broken") == report("whole"));
+}
+
+#[test]
+fn termination_saves_a_checkpoint_and_says_how_to_go_on() {
+    let work = with_data(4);
+    let finished = work.train_terminated("run", 3, &["--epochs", "200"]);
+    finished.refused(&["interrupted after step", "detect train --output run --resume"]);
+
+    let state: TrainState = work.checkpoint("run").state().unwrap();
+    assert!(state.step >= 3);
+    assert_eq!(state.classes.len(), 2);
+    let epochs = (state.step / 2 + 1).to_string();
+    let more = ["train", "--output", "run", "--resume", "--epochs", &epochs];
+    let finished = work.run(&more).succeeded();
+    let changed = format!("epochs: 200 → {epochs}");
+    assert!(finished.err.contains(&changed), "{}", finished.err);
+}

@@ -1,0 +1,174 @@
+//! The settings that all programs have.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use super::{Span, ascending_to, at_least, decay_rate, divides, not_negative, share};
+use crate::optim::{ClipMode, OptimizerKind};
+use crate::precision::Precision;
+use crate::settings;
+
+settings! {
+    /// Where a run writes to, and how often.
+    #[command(next_help_heading = "Output")]
+    pub struct RunSettings {
+        /// Folder that the run writes to
+        #[arg(short, value_name = "DIR", alias = "exp_dir", alias = "exp-dir")]
+        output: PathBuf;
+        /// Name of the run in logs; the folder's if not given
+        #[arg(alias = "exp_name", alias = "exp-name")]
+        name: String;
+        /// Epochs between checkpoints, 0 for none but the last
+        #[arg(value_name = "N")]
+        checkpoint_epochs: u64 = 1;
+        /// Steps between further checkpoints, 0 for none
+        #[arg(value_name = "N")]
+        checkpoint_steps: u64 = 0;
+        /// Past epochs' checkpoints to keep besides last and best
+        #[arg(value_name = "N", alias = "keep")]
+        keep_checkpoints: usize = 0;
+        /// Steps between records in metrics.jsonl and TensorBoard
+        #[arg(value_name = "N")]
+        log_steps: u64 = 10, at_least(1);
+    }
+}
+
+settings! {
+    /// How weights are learned.
+    #[command(next_help_heading = "Optimisation")]
+    pub struct OptimSettings {
+        /// Images per optimizer step
+        #[arg(value_name = "N", alias = "bs")]
+        batch_size: usize = 16, at_least(1);
+        /// Compute a batch in N parts, one after another, to save memory
+        #[arg(value_name = "N")]
+        accum_steps: usize = 1, at_least(1);
+        /// Passes over the images
+        #[arg(value_name = "N", alias = "ep")]
+        epochs: u64 = 12, at_least(1);
+        /// Optimizer
+        #[arg(alias = "opt")]
+        optimizer: OptimizerKind = OptimizerKind::Adamw;
+        /// Peak learning rate, scaled by the batch: the base rate is for 256 images, in detection
+        /// for 16
+        #[arg(value_name = "LR", alias = "base_lr", alias = "lr")]
+        base_lr: f64 = 2.5e-4, not_negative;
+        /// Weight decay
+        #[arg(value_name = "WD", alias = "wd")]
+        weight_decay: f64 = 1e-4, not_negative;
+        /// Clip gradients to this, 0 for no clipping
+        #[arg(value_name = "NORM", alias = "clip")]
+        clip_grad: f64 = 0.0, not_negative;
+        /// What is clipped: the norm of all gradients together, or each value
+        clip_mode: ClipMode = ClipMode::Norm;
+        /// First beta of LAMB, AdamW and Lion; momentum of SGD
+        #[arg(value_name = "BETA")]
+        beta1: f64 = 0.9, decay_rate;
+        /// Second beta; if not given, 0.99 for Lion and 0.999 for others, in pretraining 0.95 but
+        /// for ConvNeXt
+        #[arg(value_name = "BETA", alias = "ada")]
+        beta2: Option<f64>, decay_rate;
+        /// Average the weights with this decay, 0 for no averages; they are evaluated and exported
+        #[arg(value_name = "DECAY")]
+        ema: f64 = 0.0, decay_rate;
+        /// Let that decay rise over the first steps, so that short runs average over their own
+        /// length
+        ema_warmup: bool = true;
+    }
+}
+
+settings! {
+    /// How images are read.
+    #[command(next_help_heading = "Data")]
+    pub struct LoadingSettings {
+        /// Share of unreadable files that stops the run
+        #[arg(value_name = "SHARE")]
+        max_corrupt: f64 = 0.01, share;
+        /// Threads that read images, 0 for as many as cores and at most 16
+        #[arg(value_name = "N", alias = "dataloader_workers")]
+        workers: usize = 0;
+    }
+}
+
+settings! {
+    /// Which files of a folder are read, and what training crops of them are.
+    #[command(next_help_heading = "Data")]
+    pub struct CropSettings {
+        /// Area of a training crop as a share of the image: smallest,largest
+        #[arg(value_name = "MIN,MAX")]
+        crop_scale: Span = Span::new(0.08, 1.0), ascending_to(1.0);
+        /// Width / height of a training crop: smallest,largest
+        #[arg(value_name = "MIN,MAX")]
+        crop_ratio: Span = Span::new(3.0 / 4.0, 4.0 / 3.0), ascending_to(f64::MAX);
+        /// Probability of a horizontal flip
+        #[arg(value_name = "P")]
+        hflip: f64 = 0.5, share;
+        /// Decode large JPEG files at 1/2, 1/4 or 1/8 of their size, if the scaled crop is still at
+        /// least twice the input size
+        reduced_decode: bool = true;
+        /// List the data anew: listings of large folders are kept in the user's cache folder, and
+        /// taken again while the times of the folders stay the same
+        #[arg(alias = "relist")]
+        refresh_index: bool = false;
+    }
+}
+
+settings! {
+    /// How a run is computed.
+    #[command(next_help_heading = "Execution")]
+    pub struct ExecutionSettings {
+        /// auto, cpu, cuda or cuda:N
+        device: String = "auto".into();
+        /// Arithmetic of convolutions and linear layers
+        precision: Precision = Precision::Float32;
+        /// Threads of CPU arithmetic, 0 for every core
+        #[arg(value_name = "N")]
+        threads: usize = 0;
+        /// Seed of weights, order and everything else that is drawn
+        seed: u64 = 0;
+        /// Use SyncBatchNorm: batch norms of several processes share their statistics, so that a
+        /// run comes out the same on any number of processes
+        #[arg(alias = "sbn")]
+        sync_bn: bool = true;
+    }
+}
+
+impl RunSettings {
+    /// Names the run after its folder, if it has no name.
+    pub fn resolve_name(&mut self) {
+        if self.name.is_empty() {
+            let folder = self.output.file_name();
+            self.name = folder.map_or_else(String::new, |name| name.to_string_lossy().into());
+        }
+    }
+
+    /// Refuses a run without folder.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn check(&self) -> Result<()> {
+        ensure!(!self.output.as_os_str().is_empty(), "no run folder: name one with --output");
+        Ok(())
+    }
+}
+
+impl OptimSettings {
+    /// Refuses a batch that cannot be cut into its parts.
+    ///
+    /// # Errors
+    /// It is no multiple of them.
+    pub fn check(&self) -> Result<()> {
+        Ok(divides("accum-steps", self.accum_steps, "batch-size", self.batch_size)?)
+    }
+
+    /// Peak learning rate: the base rate, which is for `base_batch` images, scaled by the batch.
+    pub fn peak_lr(&self, base_batch: f64) -> f64 {
+        self.base_lr * self.batch_size as f64 / base_batch
+    }
+
+    /// The betas; the second is the optimizer's own if none is set.
+    pub fn betas(&self) -> (f64, f64) {
+        (self.beta1, self.beta2.unwrap_or(self.optimizer.beta2()))
+    }
+}

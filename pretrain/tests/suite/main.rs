@@ -1,0 +1,9 @@
+//! What `pretrain` does, as a user sees it.
+
+mod commands;
+mod distributed;
+mod distributed_faults;
+mod distributed_launch;
+mod kinds_of_run;
+mod refusals;
+mod resume;

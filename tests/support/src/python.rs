@@ -1,0 +1,43 @@
+//! The Python that has the reference implementations, and how to run a script
+//! with it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The Python that has torch, timm and torchvision: `SPARK_PYTHON`, or the one
+/// that `cargo xtask setup` installs.
+pub fn python() -> PathBuf {
+    if let Some(given) = std::env::var_os("SPARK_PYTHON") {
+        return given.into();
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = cache.or_else(home).unwrap_or_default();
+    cache.join("spark-backbone/torch-2.13.0/bin/python")
+}
+
+/// Runs `tests/python/SCRIPT` with `arguments` and returns what it prints.
+///
+/// # Panics
+/// When the script fails, with what it wrote to standard error; when there is
+/// no such Python, with how to get one.
+pub fn run_python(script: &str, arguments: &[&Path]) -> String {
+    let python = python();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python").join(script);
+    let output =
+        Command::new(&python).arg(&script).args(arguments).output().unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}. Run `cargo xtask setup`, or point SPARK_PYTHON to a Python \
+                 with torch, timm and torchvision",
+                python.display()
+            )
+        });
+    assert!(
+        output.status.success(),
+        "{} failed ({}):\n{}",
+        script.display(),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

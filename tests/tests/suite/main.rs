@@ -1,0 +1,22 @@
+//! What crosses crates: ours beside what the references compute.
+
+mod classification_data;
+mod classification_timm;
+mod data_reduced;
+mod data_torchvision;
+mod detection_coco_benchmark;
+mod detection_coco_eval;
+mod detection_data;
+mod detection_golden;
+mod detection_ops;
+mod detection_plugin;
+mod detection_torchvision;
+mod forward_command;
+mod golden;
+mod optim_reference;
+mod own_cnn;
+mod python_package;
+mod tensorboard;
+mod timm_parity;
+mod torchscript;
+mod weights_formats;

@@ -1,0 +1,89 @@
+//! What the build script of every crate with a binary, test, example or
+//! shared library does: check libtorch's version and link to it so that
+//! nothing needs `LD_LIBRARY_PATH`, and nothing in it is loaded instead.
+//!
+//! Linker arguments do not pass from a crate to those that use it, so each
+//! crate has a `build.rs` that calls it, and a direct dependency on `torch-sys`, which alone makes cargo tell it where libtorch lies.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::version;
+
+/// Prints cargo's instructions for a crate that makes programs; gives the folder of libtorch's
+/// libraries.
+pub fn configure() -> Option<PathBuf> {
+    let lib = locate()?;
+    for argument in rpath(&lib) {
+        println!("cargo::rustc-link-arg={argument}");
+    }
+    if lib.join("libtorch_cuda.so").exists() {
+        // Its operators register themselves when it is loaded. No symbol of it
+        // is named by our code, so a linker that drops unneeded libraries
+        // would leave CUDA silently off.
+        for argument in ["-Wl,--no-as-needed", "-ltorch_cuda", "-Wl,--as-needed"] {
+            println!("cargo::rustc-link-arg={argument}");
+        }
+    }
+    Some(lib)
+}
+
+/// What has the linker write `folder` into what it links, as a place where libraries are
+/// looked for first: DT_RPATH. DT_RUNPATH, which linkers write by themselves, comes after
+/// `LD_LIBRARY_PATH`, where another libtorch may lie.
+pub fn rpath(folder: &Path) -> [String; 2] {
+    ["-Wl,--disable-new-dtags".into(), format!("-Wl,-rpath,{}", folder.display())]
+}
+
+/// Whether clippy looks at the crate: nothing is linked then, so that the C++ side, minutes of
+/// work, need not be compiled.
+pub fn is_linted() -> bool {
+    let wrapper = env::var_os("RUSTC_WORKSPACE_WRAPPER").map(PathBuf::from);
+    wrapper.is_some_and(|path| path.file_stem().is_some_and(|name| name == "clippy-driver"))
+}
+
+/// The folder of libtorch's libraries, if its version is the one needed;
+/// otherwise cargo has been told.
+pub fn locate() -> Option<PathBuf> {
+    println!("cargo::rerun-if-changed=build.rs");
+
+    println!("cargo::rustc-env=SPARK_LIBTORCH_VERSION={}", version::NEEDED);
+
+    // The build script of torch-sys sets it wherever it links a libtorch.
+    let lib = env::var_os("DEP_TCH_LIBTORCH_LIB")?;
+    // The link in the repository may point elsewhere tomorrow; a binary keeps
+    // the libtorch it was built against.
+    let lib = match fs::canonicalize(&lib) {
+        Ok(lib) => lib,
+        Err(error) => {
+            let lib = Path::new(&lib).display();
+            println!(
+                "cargo::error=libtorch's folder {lib} cannot be opened ({error}): run `cargo xtask setup`"
+            );
+            return None;
+        }
+    };
+    // A libtorch whose libraries and headers are installed apart has no folder
+    // to look into; its C++ interface was compiled against, which is a check.
+    let root = lib.parent().unwrap_or(&lib);
+    if let Some((_, file)) = version::find(root) {
+        println!("cargo::rerun-if-changed={}", file.display());
+        if let Err(problem) = version::check(root) {
+            println!("cargo::error={problem}");
+            return None;
+        }
+    }
+
+    // For tests that compile programs against it.
+    println!("cargo::rustc-env=SPARK_LIBTORCH_LIB={}", lib.display());
+    println!("cargo::rustc-env=SPARK_LIBTORCH_INCLUDE={}", include_folder(&lib).display());
+    Some(lib)
+}
+
+/// The folder of libtorch's headers, given that of its libraries.
+pub fn include_folder(lib: &Path) -> PathBuf {
+    println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
+    let root = env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    root.or_else(|| lib.parent().map(Path::to_owned)).unwrap_or_default().join("include")
+}

@@ -1,0 +1,192 @@
+//! `cargo xtask test --frameworks`: backbones inside mmdet, and detectron2 where
+//! there is one.
+//!
+//! The frameworks have an environment of their own in the cache folder, since
+//! mmcv's operators take minutes to compile and want packages that nothing else
+//! needs; it sees the packages of the shared environment, so torch is there
+//! once.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::library::{Profile, Source};
+use crate::pins::{self, Pin, Use};
+use crate::python::{Environment, Look, Package};
+use crate::setup::{self, Checkout, Purpose};
+use spark_build::version;
+
+use crate::{install, libtorch, places, process, wheel};
+
+/// Sets up, installs the frameworks if they are missing, and our wheel, and runs
+/// `tests/python/frameworks_check.py`.
+///
+/// # Errors
+/// When a step or a check fails.
+pub fn run() -> Result<()> {
+    let checkout = setup::run(Purpose::Test)?;
+    let environment = environment()?;
+    ensure(&checkout, &environment)?;
+    let scratch = places::target()?.join("frameworks");
+    let source = Source { profile: Profile::Dev, library: None };
+    let wheel = wheel::build(&checkout, &source, Some(&scratch))?;
+    install_wheel(&environment, &wheel)?;
+
+    let mut check = Command::new(environment.python());
+    check.arg(checkout.root.join("tests/python/frameworks_check.py")).arg(&scratch).arg("mmdet");
+    if imports(&environment, "detectron2") {
+        check.arg("detectron2");
+    } else {
+        println!(
+            "detectron2 is left out: `{} -c 'import detectron2'` fails",
+            environment.python().display()
+        );
+    }
+    process::run(&mut check)
+}
+
+/// Where the frameworks are installed.
+fn environment() -> Result<Environment> {
+    Ok(Environment::at(places::cache()?.join(format!("frameworks-torch-{}", version::NEEDED))))
+}
+
+/// Sees to it that `environment` holds the pinned frameworks.
+fn ensure(checkout: &Checkout, environment: &Environment) -> Result<()> {
+    let pins = pins::needed_for(&[Use::Frameworks])?;
+    let _lock = install::lock(environment)?;
+    if !environment.has_pip() {
+        create(&checkout.environment, environment)?;
+    }
+    let packages = environment.packages(&pins, Look::Files)?;
+    let missing: Vec<Pin> = packages
+        .into_iter()
+        .filter(|package| !package.is_right())
+        .map(|Package { pin, .. }| pin)
+        .collect();
+    // What is compiled comes after what compiling needs.
+    let (compiled, plain): (Vec<Pin>, Vec<Pin>) =
+        missing.into_iter().partition(|pin| pin.name.starts_with("onedl-mm"));
+    for pins in [plain, compiled] {
+        if !pins.is_empty() {
+            let names: Vec<String> = pins.iter().map(Pin::to_string).collect();
+            println!("Installing {} into {}", names.join(", "), environment.root().display());
+            let mut pip = pip(environment);
+            // Not what they need in turn: all of that is pinned, but for windows
+            // to show pictures in, which a server lacks.
+            pip.args(["--no-deps", "--no-build-isolation"]).args(names);
+            for (name, value) in compile_settings(checkout, environment)? {
+                pip.env(name, value);
+            }
+            process::run(&mut pip).context("pip could not install the frameworks")?;
+        }
+    }
+    Ok(())
+}
+
+/// An environment that sees the packages of `shared`, pip among them, too.
+fn create(shared: &Environment, environment: &Environment) -> Result<()> {
+    println!("Making a Python environment in {}", environment.root().display());
+    let venv = ["-m", "venv", "--clear", "--without-pip"];
+    process::run(Command::new(shared.python()).args(venv).arg(environment.root()))?;
+    let theirs = site_packages(shared)?;
+    let link = site_packages(environment)?.join("shared.pth");
+    fs::write(&link, format!("{}\n", theirs.display()))
+        .with_context(|| format!("cannot write {}", link.display()))?;
+    if !environment.has_pip() {
+        bail!("{} has no pip that {} could use", theirs.display(), environment.root().display());
+    }
+    Ok(())
+}
+
+/// Where an environment keeps its own packages.
+fn site_packages(environment: &Environment) -> Result<PathBuf> {
+    let script = "import sysconfig; print(sysconfig.get_path('platlib'))";
+    let answer = process::read(Command::new(environment.python()).args(["-I", "-c", script]))?;
+    Ok(PathBuf::from(answer.trim_end()))
+}
+
+fn pip(environment: &Environment) -> Command {
+    let mut pip = Command::new(environment.python());
+    pip.args(["-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]);
+    pip
+}
+
+/// Environment variables for compiling mmcv's operators, for the CPU and as fast
+/// as can be: every core, hardly any optimisation, and libtorch's headers
+/// compiled once instead of 78 times.
+fn compile_settings(
+    checkout: &Checkout,
+    environment: &Environment,
+) -> Result<Vec<(&'static str, OsString)>> {
+    let header = precompiled_header(&checkout.root.join(libtorch::LINK), environment.root())?;
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    // ninja, which runs the compilers side by side, is in the environment.
+    let folders = [environment.root().join("bin")].into_iter().chain(env::split_paths(&path));
+    Ok(vec![
+        ("MMCV_WITH_OPS", "1".into()),
+        ("CUDA_VISIBLE_DEVICES", "".into()),
+        ("MAX_JOBS", jobs.to_string().into()),
+        ("PATH", env::join_paths(folders)?),
+        ("CFLAGS", format!("{COMPILER_FLAGS} -w -include {}", header.display()).into()),
+    ])
+}
+
+/// Those that a precompiled header must share with what includes it.
+const COMPILER_FLAGS: &str = "-O1 -g0";
+
+/// What torch's build of extensions adds to them.
+const EXTENSION_FLAGS: [&str; 4] =
+    ["-fPIC", "-std=c++17", "-DTORCH_API_INCLUDE_EXTENSION_H", "-DTORCH_EXTENSION_NAME=_ext"];
+
+/// A header that includes libtorch's, compiled beside it; a compiler that cannot
+/// use what was compiled takes the header as it is.
+fn precompiled_header(libtorch: &Path, folder: &Path) -> Result<PathBuf> {
+    let header = folder.join("torch_types.h");
+    fs::write(&header, "#include <torch/types.h>\n")
+        .with_context(|| format!("cannot write {}", header.display()))?;
+    let include = libtorch.join("include");
+    let mut compiler = Command::new(env::var_os("CXX").unwrap_or_else(|| "c++".into()));
+    compiler.args(COMPILER_FLAGS.split(' ')).args(EXTENSION_FLAGS).arg("-w");
+    compiler.arg("-I").arg(&include).arg("-I").arg(include.join("torch/csrc/api/include"));
+    compiler.args(["-x", "c++-header"]).arg(&header);
+    process::run(compiler.arg("-o").arg(header.with_added_extension("gch")))?;
+    Ok(header)
+}
+
+/// Installs our wheel, whichever of the same version was there before.
+fn install_wheel(environment: &Environment, wheel: &Path) -> Result<()> {
+    let mut pip = pip(environment);
+    process::run(pip.args(["--quiet", "--no-deps", "--force-reinstall"]).arg(wheel))
+}
+
+fn imports(environment: &Environment, package: &str) -> bool {
+    let script = format!("import {package}");
+    process::read(Command::new(environment.python()).args(["-c", &script])).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_framework_is_pinned_and_what_compiles_it_is_too() {
+        let pins = pins::needed_for(&[Use::Frameworks]).unwrap();
+        for name in ["onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "ninja"] {
+            assert!(pins.iter().any(|pin| pin.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_not_the_shared_one() {
+        let shared = Environment::shared().unwrap();
+        let own = environment().unwrap();
+        assert_ne!(own.root(), shared.root());
+        assert_eq!(own.root().parent(), shared.root().parent());
+    }
+}

@@ -1,0 +1,232 @@
+//! `cargo xtask install`: the shared library as a tree that C, C++ and CMake
+//! projects build against.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::library::{LIBRARY, Source};
+use crate::setup::{self, Purpose};
+use spark_build::version;
+
+use crate::libtorch;
+
+/// Files that are copied as they are: place in the checkout, place in the tree.
+const COPIED: [(&str, &str); 3] = [
+    ("ffi/include/spark_backbone.h", "include/spark_backbone.h"),
+    ("ffi/include/spark/backbone.hpp", "include/spark/backbone.hpp"),
+    ("LICENSE", "share/doc/spark_backbone/LICENSE"),
+];
+
+/// Files whose `@NAMES@` are filled in: template in the checkout, place in the
+/// tree.
+const FILLED: [(&str, &str); 3] = [
+    (
+        "ffi/cmake/SparkBackboneConfigVersion.cmake.in",
+        "lib/cmake/SparkBackbone/SparkBackboneConfigVersion.cmake",
+    ),
+    ("ffi/cmake/SparkBackboneConfig.cmake.in", "lib/cmake/SparkBackbone/SparkBackboneConfig.cmake"),
+    ("ffi/cmake/spark_backbone.pc.in", "lib/pkgconfig/spark_backbone.pc"),
+];
+
+/// Sets up, builds the library and installs the tree into `prefix`.
+///
+/// # Errors
+/// When a step fails; until everything is built and written, `prefix` holds
+/// what it held.
+pub fn run(prefix: &Path, source: &Source) -> Result<()> {
+    check_prefix(prefix)?;
+    let checkout = setup::run(Purpose::Build)?;
+    let library = source.provide(&checkout.root)?;
+    let choice = libtorch::choose(&checkout.root, &checkout.environment)?;
+    let folder = libtorch::locate(&choice, &checkout.environment)?;
+    install(&checkout.root, &library, &folder, prefix)?;
+    println!("installed in {}", prefix.display());
+    println!("  CMake       -DCMAKE_PREFIX_PATH={}", prefix.display());
+    println!("  pkg-config  PKG_CONFIG_PATH={}", prefix.join("lib/pkgconfig").display());
+    Ok(())
+}
+
+/// Refuses what cannot become a folder before minutes go into the build.
+fn check_prefix(prefix: &Path) -> Result<()> {
+    if prefix.as_os_str().is_empty() {
+        bail!("--prefix is empty, but it must name the folder to install into");
+    }
+    if prefix.exists() && !prefix.is_dir() {
+        bail!("--prefix is {}, but that is a file: name a folder", prefix.display());
+    }
+    Ok(())
+}
+
+/// Lays the tree out beside its place, then moves each file where it belongs:
+/// a program that runs from the old tree keeps the library it has loaded.
+fn install(root: &Path, library: &Path, libtorch: &Path, prefix: &Path) -> Result<()> {
+    let staged = prefix.join(format!(".spark_backbone-{}", std::process::id()));
+    let done = stage(root, library, libtorch, &staged).and_then(|files| {
+        files.iter().try_for_each(|file| move_file(&staged.join(file), &prefix.join(file)))
+    });
+    // What is left is no part of the tree, whether that went well or not.
+    if staged.exists() {
+        fs::remove_dir_all(&staged)
+            .with_context(|| format!("cannot remove {}", staged.display()))?;
+    }
+    done
+}
+
+/// Writes the whole tree into `staged`; the files' places in it, those that
+/// make it usable last.
+fn stage(root: &Path, library: &Path, libtorch: &Path, staged: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = vec![Path::new("lib").join(LIBRARY)];
+    copy(library, &staged.join(&files[0]))?;
+    for (source, place) in COPIED {
+        copy(&root.join(source), &staged.join(place))?;
+        files.push(place.into());
+    }
+    let libtorch = libtorch.to_str().with_context(|| {
+        format!("libtorch lies in {}, but CMake needs a path in UTF-8", libtorch.display())
+    })?;
+    for (source, place) in FILLED {
+        let template = root.join(source);
+        let text = fs::read_to_string(&template)
+            .with_context(|| format!("cannot read {}", template.display()))?;
+        write(&staged.join(place), &fill(&text, libtorch)?)?;
+        files.push(place.into());
+    }
+    Ok(files)
+}
+
+/// `template` with its names filled in.
+fn fill(template: &str, libtorch: &str) -> Result<String> {
+    let text = template
+        .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace("@LIBTORCH_VERSION@", version::NEEDED);
+    // The path comes last: it may hold an @ of its own.
+    match text.replace("@LIBTORCH_DIR@", "").split('@').nth(1) {
+        Some(name) => bail!("a template asks for @{name}@, which has no value"),
+        None => Ok(text.replace("@LIBTORCH_DIR@", &quoted_for_cmake(libtorch))),
+    }
+}
+
+/// A path between the quotes of a CMake string.
+fn quoted_for_cmake(path: &str) -> String {
+    let mut quoted = String::new();
+    for character in path.chars() {
+        if matches!(character, '\\' | '"' | '$' | ';') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted
+}
+
+fn copy(source: &Path, target: &Path) -> Result<()> {
+    make_parent(target)?;
+    fs::copy(source, target)
+        .map(|_| ())
+        .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))
+}
+
+fn write(target: &Path, text: &str) -> Result<()> {
+    make_parent(target)?;
+    fs::write(target, text).with_context(|| format!("cannot write {}", target.display()))
+}
+
+fn move_file(source: &Path, target: &Path) -> Result<()> {
+    make_parent(target)?;
+    fs::rename(source, target).with_context(|| format!("cannot write {}", target.display()))
+}
+
+fn make_parent(file: &Path) -> Result<()> {
+    let Some(folder) = file.parent() else { return Ok(()) };
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::places;
+
+    /// A folder of the test called `name`, empty.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("xtask-tree-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Every file under `root`, relative to it.
+    fn files(root: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    found.push(path.strip_prefix(root).unwrap().to_owned());
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn the_tree_holds_what_hosts_look_for_and_nothing_else() {
+        let scratch = folder("whole");
+        let (library, prefix) = (scratch.join("built.so"), scratch.join("prefix"));
+        fs::write(&library, "library").unwrap();
+        let root = places::root().unwrap();
+        // Twice: a tree that is there gets replaced.
+        for _ in 0..2 {
+            install(&root, &library, Path::new("/opt/torch"), &prefix).unwrap();
+        }
+        let found = files(&prefix);
+        let config = "lib/cmake/SparkBackbone/SparkBackboneConfig.cmake";
+        let config = fs::read_to_string(prefix.join(config)).unwrap();
+        fs::remove_dir_all(&scratch).unwrap();
+        let expected = [
+            "include/spark/backbone.hpp",
+            "include/spark_backbone.h",
+            "lib/cmake/SparkBackbone/SparkBackboneConfig.cmake",
+            "lib/cmake/SparkBackbone/SparkBackboneConfigVersion.cmake",
+            "lib/libspark_backbone.so",
+            "lib/pkgconfig/spark_backbone.pc",
+            "share/doc/spark_backbone/LICENSE",
+        ];
+        assert_eq!(found, expected.map(PathBuf::from));
+        assert!(config.contains("\"/opt/torch\"") && config.contains(version::NEEDED));
+    }
+
+    #[test]
+    fn a_library_that_was_not_built_leaves_the_old_tree() {
+        let prefix = folder("old");
+        fs::create_dir(prefix.join("lib")).unwrap();
+        fs::write(prefix.join("lib").join(LIBRARY), "old").unwrap();
+        let root = places::root().unwrap();
+        let error = install(&root, Path::new("/nowhere/l.so"), Path::new("/opt/torch"), &prefix);
+        let (found, error) = (files(&prefix), error.unwrap_err().to_string());
+        fs::remove_dir_all(&prefix).unwrap();
+        assert_eq!(found, [Path::new("lib").join(LIBRARY)]);
+        assert!(error.contains("/nowhere/l.so"), "{error}");
+    }
+
+    #[test]
+    fn a_prefix_that_cannot_be_a_folder_is_refused() {
+        assert!(check_prefix(Path::new("")).unwrap_err().to_string().contains("--prefix is empty"));
+        let file = folder("file").join("taken");
+        fs::write(&file, "").unwrap();
+        let error = check_prefix(&file).unwrap_err().to_string();
+        fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        assert!(error.contains("taken, but that is a file"), "{error}");
+    }
+
+    #[test]
+    fn paths_reach_cmake_whole_and_unknown_names_are_noticed() {
+        let filled = fill("set(a \"@LIBTORCH_DIR@\")", r#"/a@b/$c;"d\"#).unwrap();
+        assert_eq!(filled, r#"set(a "/a@b/\$c\;\"d\\")"#);
+        assert!(fill("@OTHER@", "/").unwrap_err().to_string().contains("@OTHER@"));
+    }
+}

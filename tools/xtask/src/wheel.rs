@@ -1,0 +1,266 @@
+//! `cargo xtask wheel`: the Python package with the shared library inside.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::library::{LIBRARY, Profile, Source};
+use crate::setup::{self, Checkout, Purpose};
+use spark_build::version;
+
+use crate::{places, process};
+
+/// Builds the library and the wheel that carries it; where the wheel lies. It
+/// goes into `output`, by default `target/wheels`, and replaces an older one
+/// only when it is whole.
+///
+/// # Errors
+/// When a step fails.
+pub fn run(source: &Source, output: Option<&Path>) -> Result<PathBuf> {
+    let checkout = setup::run(Purpose::Wheel)?;
+    build(&checkout, source, output)
+}
+
+/// As [`run`], in a checkout that is set up.
+///
+/// # Errors
+/// As [`run`].
+pub fn build(checkout: &Checkout, source: &Source, output: Option<&Path>) -> Result<PathBuf> {
+    let library = source.provide(&checkout.root)?;
+    let output = match output {
+        // Relative to where the user typed the command.
+        Some(folder) => env::current_dir()?.join(folder),
+        None => places::target()?.join("wheels"),
+    };
+    // On the disk of the output, so that the wheel can be renamed into it.
+    let staging = output.join(format!(".staging-{}", std::process::id()));
+    make_folder(&staging)?;
+    let wheel = stage_and_pack(checkout, &library, source.profile, &staging)
+        .and_then(|wheel| move_into(&wheel, &output));
+    // What is left there is of no use, and no reason to fail.
+    let _ = fs::remove_dir_all(&staging);
+    let wheel = wheel?;
+    let megabytes = fs::metadata(&wheel).map_or(0.0, |file| file.len() as f64 / 1e6);
+    println!("wheel {} ({megabytes:.1} MB)", wheel.display());
+    Ok(wheel)
+}
+
+/// The package as setuptools wants it, packed by pip; the wheel.
+fn stage_and_pack(
+    checkout: &Checkout,
+    library: &Path,
+    profile: Profile,
+    staging: &Path,
+) -> Result<PathBuf> {
+    let package = staging.join("package");
+    // A copy: setuptools leaves its work beside the sources.
+    copy_folder(&checkout.root.join("ffi").join("python"), &package)?;
+    copy(&checkout.root.join("LICENSE"), &package.join("LICENSE"))?;
+    let module = package.join("spark_backbone");
+    write(&module.join("_release.py"), &release_module(&workspace_version(&checkout.root)?))?;
+    let carried = module.join(LIBRARY);
+    copy(library, &carried)?;
+    forget_builder(&carried)?;
+    if profile == Profile::Release {
+        strip(&carried);
+    }
+
+    let packed = staging.join("packed");
+    let mut pip = Command::new(checkout.environment.python());
+    // -I: neither PYTHONPATH nor the user's own packages have a say. Nothing is
+    // fetched: setuptools is the environment's.
+    pip.args(["-I", "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir"]);
+    process::run(pip.arg(&packed).arg(&package)).context("the wheel cannot be packed")?;
+    the_wheel_in(&packed)
+}
+
+/// Where the library looks for libtorch in a wheel, besides in the process it is loaded
+/// into: beside it in site-packages. `ffi/build.rs` writes it, with the builder's own
+/// libtorch behind a colon.
+const BESIDE: &[u8] = b"$ORIGIN/../torch/lib";
+
+/// Takes the builder's own folders out of the places where the library looks for
+/// libtorch.
+fn forget_builder(library: &Path) -> Result<()> {
+    let read = || format!("cannot read {}", library.display());
+    let mut bytes = fs::read(library).with_context(read)?;
+    let places: Vec<usize> = bytes
+        .windows(BESIDE.len() + 1)
+        .enumerate()
+        .filter(|(_, window)| window.starts_with(BESIDE) && window.ends_with(b":"))
+        .map(|(start, _)| start + BESIDE.len())
+        .collect();
+    for start in places {
+        // The string ends at a NUL: what follows it is nobody's.
+        bytes[start..].iter_mut().take_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
+    }
+    fs::write(library, bytes).with_context(|| format!("cannot write {}", library.display()))
+}
+
+/// Leaves out the symbols that only a debugger needs: two thirds of the file.
+fn strip(library: &Path) {
+    if let Err(error) = process::read(Command::new("strip").arg("--strip-unneeded").arg(library)) {
+        eprintln!("warning: the wheel is larger than it need be: {error:#}");
+    }
+}
+
+/// `_release.py`, what the package knows of its build.
+fn release_module(version: &str) -> String {
+    format!(
+        "\"\"\"What this package is built from; written by `cargo xtask wheel`.\"\"\"\n\n\
+         VERSION = \"{version}\"\nLIBTORCH = \"{}\"\n",
+        version::NEEDED
+    )
+}
+
+/// The version that all packages of the workspace share.
+fn workspace_version(root: &Path) -> Result<String> {
+    let path = root.join("Cargo.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
+    parse_version(&text?).with_context(|| format!("no workspace version in {}", path.display()))
+}
+
+/// The `version` of the table `[workspace.package]`.
+fn parse_version(manifest: &str) -> Option<String> {
+    let (_, table) = manifest.split_once("[workspace.package]")?;
+    let lines = table.lines().take_while(|line| !line.starts_with('['));
+    let value =
+        lines.filter_map(|line| line.split_once('=')).find(|(key, _)| key.trim() == "version")?.1;
+    Some(value.trim().trim_matches('"').to_owned())
+}
+
+fn the_wheel_in(folder: &Path) -> Result<PathBuf> {
+    let wheels: Vec<PathBuf> = entries(folder)?
+        .into_iter()
+        .filter(|path| path.extension() == Some(OsStr::new("whl")))
+        .collect();
+    match wheels.as_slice() {
+        [wheel] => Ok(wheel.clone()),
+        _ => bail!("pip left {} wheels in {}, not one", wheels.len(), folder.display()),
+    }
+}
+
+/// Renames `file` into `folder`, over an older one of its name.
+fn move_into(file: &Path, folder: &Path) -> Result<PathBuf> {
+    let name = file.file_name().context("a wheel without a name")?;
+    let place = folder.join(name);
+    fs::rename(file, &place).with_context(|| format!("cannot write {}", place.display()))?;
+    Ok(place)
+}
+
+/// Copies a folder of sources without what Python leaves in it.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    make_folder(to)?;
+    for path in entries(from)? {
+        let Some(name) = path.file_name() else { continue };
+        if name == "__pycache__" {
+            continue;
+        }
+        let place = to.join(name);
+        if path.is_dir() {
+            copy_folder(&path, &place)?;
+        } else {
+            copy(&path, &place)?;
+        }
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = || {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()
+    };
+    read().with_context(|| format!("cannot read {}", folder.display()))
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = env::temp_dir().join(format!("xtask-wheel-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_version_is_the_workspaces() {
+        let manifest = "[workspace]\nmembers = []\n\n[workspace.package]\nedition = \"2024\"\n\
+            version = \"1.2.3\"\n\n[workspace.dependencies]\nversion = \"9\"\n";
+        assert_eq!(parse_version(manifest).as_deref(), Some("1.2.3"));
+        assert_eq!(parse_version("[package]\nversion = \"1\"\n"), None);
+        assert_eq!(parse_version("[workspace.package]\n[package]\nversion = \"1\"\n"), None);
+        let module = release_module("1.2.3");
+        assert!(module.contains("VERSION = \"1.2.3\"\n"), "{module}");
+        assert!(module.contains(&format!("LIBTORCH = \"{}\"\n", version::NEEDED)), "{module}");
+    }
+
+    #[test]
+    fn the_builders_folders_go_and_nothing_else() {
+        let folder = folder("places");
+        let library = folder.join("l.so");
+        for (built, strings) in [
+            ("\0$ORIGIN/../torch/lib:/home/me/torch/lib\0name\0", "$ORIGIN/../torch/lib name"),
+            ("\0$ORIGIN/../torch/lib\0name:other\0", "$ORIGIN/../torch/lib name:other"),
+            ("$ORIGIN/../torch/lib:/x", "$ORIGIN/../torch/lib"),
+            ("no\0places", "no places"),
+        ] {
+            fs::write(&library, built).unwrap();
+            forget_builder(&library).unwrap();
+            let carried = fs::read_to_string(&library).unwrap();
+            assert_eq!(carried.len(), built.len());
+            let found: Vec<_> = carried.split('\0').filter(|text| !text.is_empty()).collect();
+            assert_eq!(found.join(" "), strings);
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn sources_are_copied_without_pythons_leftovers() {
+        let folder = folder("copy");
+        let from = folder.join("from");
+        fs::create_dir_all(from.join("package").join("__pycache__")).unwrap();
+        fs::write(from.join("package").join("module.py"), "x = 1\n").unwrap();
+        fs::write(from.join("package").join("__pycache__").join("module.pyc"), "").unwrap();
+        let to = folder.join("to");
+        copy_folder(&from, &to).unwrap();
+        let copied = entries(&to.join("package")).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(copied, [to.join("package").join("module.py")]);
+    }
+
+    #[test]
+    fn a_wheel_replaces_the_old_one_and_no_wheel_does_not() {
+        let folder = folder("move");
+        let packed = folder.join("packed");
+        fs::create_dir(&packed).unwrap();
+        fs::write(folder.join("a.whl"), "old").unwrap();
+        let error = the_wheel_in(&packed).unwrap_err().to_string();
+        assert!(error.contains("0 wheels"), "{error}");
+
+        fs::write(packed.join("a.whl"), "new").unwrap();
+        let place = move_into(&the_wheel_in(&packed).unwrap(), &folder).unwrap();
+        let text = fs::read_to_string(place).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(text, "new");
+    }
+}
