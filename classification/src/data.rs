@@ -12,7 +12,7 @@ use engine::distributed::World;
 use engine::probe::in_order;
 use serde::{Deserialize, Serialize};
 
-use crate::train::{Policy, TrainConfig};
+use crate::train::{CropMode, Policy, TrainConfig};
 
 /// How images are prepared for evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +21,9 @@ pub struct ImageSettings {
     pub size: usize,
     /// Share of the resized short side that is cropped from the centre.
     pub crop: f64,
-    /// Squeeze the whole image instead, out of proportion.
-    pub squash: bool,
+    /// Whether the centre is cropped at all.
+    #[serde(alias = "squash")]
+    pub crop_mode: CropMode,
     /// How they are resized.
     pub interpolation: Interpolation,
     /// Mean of every channel, for pixels in 0–1.
@@ -36,7 +37,7 @@ impl ImageSettings {
     pub const IMAGENET: Self = Self {
         size: 224,
         crop: 0.875,
-        squash: false,
+        crop_mode: CropMode::Center,
         interpolation: Interpolation::Bicubic,
         mean: IMAGENET_MEAN,
         std: IMAGENET_STD,
@@ -48,9 +49,9 @@ impl ImageSettings {
     /// Settings out of range.
     pub fn transform(&self) -> Result<Evaluate> {
         let (normalize, filter) = (self.normalize()?, self.interpolation);
-        Ok(match self.squash {
-            true => Evaluate::squashed((self.size, self.size), filter, normalize)?,
-            false => Evaluate::with_crop_pct(self.size, self.crop, filter, normalize)?,
+        Ok(match self.crop_mode {
+            CropMode::Squash => Evaluate::squashed((self.size, self.size), filter, normalize)?,
+            CropMode::Center => Evaluate::with_crop_pct(self.size, self.crop, filter, normalize)?,
         })
     }
 
@@ -64,7 +65,7 @@ impl From<&TrainConfig> for ImageSettings {
         Self {
             size: config.input_size,
             crop: config.crop_pct,
-            squash: config.eval_squash,
+            crop_mode: config.crop_mode,
             interpolation: Interpolation::Bicubic,
             mean: config.mean,
             std: config.std,

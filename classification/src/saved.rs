@@ -13,12 +13,11 @@ use engine::checkpoint::CheckpointFile;
 use engine::export::decimals;
 use engine::precision::Precision;
 use engine::run_dir::in_run;
-use engine::training::saved_state;
 use tch::{Device, Kind};
 
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::ImageSettings;
-use crate::train::{TrainConfig, TrainState};
+use crate::train::{CropMode, TrainConfig, TrainState};
 
 /// The best checkpoints, in a run's folder.
 const BEST: [(&str, &str); 2] =
@@ -62,16 +61,16 @@ impl OwnCheckpoint {
     /// One section of a checkpoint; the better one if none is named.
     fn read(path: &Path, section: Option<&'static str>) -> Result<Self> {
         let file = CheckpointFile::open(path)?;
-        let state: TrainState = saved_state(&file, TrainState::VERSION).with_context(|| {
+        let state = TrainState::read(&file).with_context(|| {
             format!(
                 "{} is no checkpoint of `classify train`; a backbone is taken with \
                      --backbone-weights",
                 path.display()
             )
         })?;
-        let averaged = state.accuracy.and_then(|found| Some(found.ema? >= found.model));
+        let averaged = state.task.accuracy.and_then(|found| Some(found.ema? >= found.model));
         let section = section.unwrap_or(if averaged == Some(true) { "ema" } else { "model" });
-        let accuracy = state.accuracy.and_then(|found| match section {
+        let accuracy = state.task.accuracy.and_then(|found| match section {
             "ema" => found.ema,
             _ => Some(found.model),
         });
@@ -141,7 +140,7 @@ impl<'a> Wanted<'a> {
                 file.path.display()
             )
         })?;
-        let trained_on = state.map(|state| state.classes).or_else(|| label_names(&file));
+        let trained_on = state.map(|state| state.task.classes).or_else(|| label_names(&file));
         let classes = match self.classes {
             Some(names) => Some(read_names(names)?),
             None => trained_on.clone(),
@@ -185,13 +184,14 @@ impl Loaded {
     /// What timm is told of the classifier.
     pub fn timm_config(&self) -> TimmConfig {
         let side = self.images.size as i64;
+        let squash = self.images.crop_mode == CropMode::Squash;
         TimmConfig {
             input_size: (side, side),
             mean: decimals(&self.images.mean),
             std: decimals(&self.images.std),
             // timm crops what it has squeezed, too.
-            crop_pct: if self.images.squash { 1.0 } else { self.images.crop },
-            squash: self.images.squash,
+            crop_pct: if squash { 1.0 } else { self.images.crop },
+            squash,
             interpolation: match self.images.interpolation {
                 Interpolation::Bicubic => "bicubic".into(),
                 Interpolation::Bilinear => "bilinear".into(),
@@ -226,12 +226,12 @@ pub fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
     }
     let size: Option<[usize; 3]> = told(file, "input_size")?;
     let mode: Option<String> = told(file, "crop_mode")?;
-    let squash = match mode.as_deref() {
-        None | Some("center") => false,
-        Some("squash") => true,
+    let crop_mode = match mode.as_deref() {
+        None | Some("center") => CropMode::Center,
+        Some("squash") => CropMode::Squash,
         Some(other) => {
             eprintln!("note: crop mode {other:?} is not known here: the centre is cropped");
-            false
+            CropMode::Center
         }
     };
     let interpolation: Option<String> = told(file, "interpolation")?;
@@ -247,7 +247,7 @@ pub fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
     Ok(ImageSettings {
         size: size.map_or(default.size, |[_, height, _]| height),
         crop: told(file, "crop_pct")?.unwrap_or(default.crop),
-        squash,
+        crop_mode,
         interpolation,
         mean: told(file, "mean")?.unwrap_or(default.mean),
         std: told(file, "std")?.unwrap_or(default.std),

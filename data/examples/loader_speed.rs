@@ -1,6 +1,6 @@
 //! Images a second that a loader makes of a data set, to choose a number of threads by.
 //!
-//! `cargo run --release -p spark-engine --example loader_speed -- PATH [THREADS [SIZE [BATCHES]]]`
+//! `cargo run --release -p spark-data --example loader_speed -- PATH [THREADS [SIZE [BATCHES]]]`
 //!
 //! `--scale LOW` sets the smallest share of an image's area that a crop takes (0.67), `--full`
 //! decodes large files in full.
@@ -12,7 +12,7 @@ use data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::{Error, Result};
+use data::{Error, Result};
 
 const USAGE: &str = "PATH [THREADS [SIZE [BATCHES]]] [--scale LOW] [--full]";
 const BATCH: usize = 64;

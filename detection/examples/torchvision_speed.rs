@@ -139,7 +139,7 @@ impl Ours {
         let variables = self.store.variables();
         let scores = &variables["roi_heads.box_predictor.cls_score.weight"];
         for _ in 0..30 {
-            if self.run_inference()? == self.model.config().roi.detections {
+            if self.run_inference()? == self.model.config().roi.detections_per_image {
                 return Ok(());
             }
             let _ = tch::no_grad(|| scores.shallow_clone().g_mul_scalar_(2.0));

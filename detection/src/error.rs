@@ -30,7 +30,10 @@ pub enum Error {
     /// A picture that cannot be drawn.
     #[error(transparent)]
     Picture(#[from] engine::picture::Error),
-    /// Data, optimizers or checkpoints.
+    /// Images, or what is read of them.
+    #[error(transparent)]
+    Input(#[from] data::Error),
+    /// Optimizers, checkpoints or processes.
     #[error(transparent)]
     Engine(#[from] engine::Error),
 }

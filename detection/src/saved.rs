@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
+use engine::precision::Precision;
 use engine::run_dir::in_run;
-use engine::settings::from_layers;
+use engine::settings::{LoadingSettings, Settings as _, from_layers};
 use engine::training::Preset as _;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
 
 use crate::detector::Detector;
 use crate::modeling::weights::{ReadOptions, is_predictor, read_detector};
+use crate::settings::InferenceSettings;
 use crate::train::{Class, Preset, TrainConfig, TrainState};
 
 /// A checkpoint of `detect train`.
@@ -34,29 +36,28 @@ pub struct OwnCheckpoint {
 pub fn own_checkpoint(path: &Path) -> Result<Option<OwnCheckpoint>> {
     let path = in_run(path)?;
     let Ok(file) = CheckpointFile::open(&path) else { return Ok(None) };
-    let state: TrainState = file
-        .state()
+    let state = TrainState::read(&file)
         .with_context(|| format!("{} is no checkpoint of `detect train`", path.display()))?;
-    let averaged = state.config.ema > 0.0 && file.sections().contains("ema");
+    let averaged = state.config.optim.ema > 0.0 && file.sections().contains("ema");
     let tensors = file.section(if averaged { "ema" } else { "model" })?;
     Ok(Some(OwnCheckpoint { path, state, tensors }))
 }
 
 impl OwnCheckpoint {
     /// Takes its weights over into `detector`; the layers whose outputs are
-    /// classes are left as they are for `new_classes`.
+    /// classes are left as they are for `reset_head`.
     ///
     /// # Errors
     /// Another detector, or other classes.
-    pub fn load(&self, detector: &Detector, new_classes: bool) -> Result<()> {
-        let (own, wanted) = (self.state.classes.len(), detector.model.config().num_classes);
+    pub fn load(&self, detector: &Detector, reset_head: bool) -> Result<()> {
+        let (own, wanted) = (self.state.task.classes.len(), detector.model.config().num_classes);
         ensure!(
-            new_classes || own as i64 == wanted,
-            "{} has {own} classes, but the data has {wanted}; --new-classes learns these anew",
+            reset_head || own as i64 == wanted,
+            "{} has {own} classes, but the data has {wanted}; --reset-head learns these anew",
             self.path.display()
         );
         let mut target = detector.variables();
-        target.retain(|name, _| !(new_classes && is_predictor(name)));
+        target.retain(|name, _| !(reset_head && is_predictor(name)));
         // A run in double precision may be used in single.
         let fitting = self.tensors.iter().map(|(name, tensor)| {
             let kind = target.get(name).map_or(tensor.kind(), Tensor::kind);
@@ -87,10 +88,16 @@ pub struct Wanted<'a> {
 pub struct Loaded {
     /// Ready for evaluation.
     pub detector: Detector,
-    /// Its settings.
-    pub config: TrainConfig,
+    /// How images are fed to it.
+    pub inference: InferenceSettings,
+    /// How they are read.
+    pub loading: LoadingSettings,
+    /// The arithmetic it runs in.
+    pub precision: Precision,
     /// What it tells apart, where that is known.
     pub classes: Option<Vec<Class>>,
+    /// The settings of the run it comes from, if it does.
+    pub run: Option<TrainConfig>,
 }
 
 impl Wanted<'_> {
@@ -112,14 +119,14 @@ impl Wanted<'_> {
             "--preset is given, but {} has its own settings",
             own.path.display()
         );
-        let saved = Table::try_from(&own.state.config)?;
-        let config: TrainConfig = from_layers([saved, self.settings.clone()])?;
-        let config = config.resolve()?;
-        let classes = own.state.classes.clone();
-        let mut detector = Detector::build(&config, classes.len() as i64, self.device)?;
+        let mut config: TrainConfig =
+            from_layers([own.state.config.to_table(), self.settings.clone()])?;
+        config.resolve_detector()?;
+        let classes = own.state.task.classes.clone();
+        let mut detector = Detector::build(&config.detector, classes.len() as i64, self.device)?;
         own.load(&detector, false)?;
         detector.use_kind(self.kind)?;
-        Ok(Loaded { detector, config, classes: Some(classes) })
+        Ok(Loaded { run: Some(config.clone()), ..Loaded::of(detector, config, Some(classes)) })
     }
 
     fn load_weights(self) -> Result<Loaded> {
@@ -130,16 +137,14 @@ impl Wanted<'_> {
                 self.path.display()
             );
         };
-        let own: Table = preset.toml().parse()?;
-        let anywhere: Table = "data = \"-\"\noutput = \"-\"".parse()?;
-        let config: TrainConfig = from_layers([own, anywhere, self.settings.clone()])?;
-        let config = config.resolve()?;
-        let mut detector = Detector::build(&config, classes_in(self.path)?, self.device)?;
+        let mut config: TrainConfig = from_layers([preset.table()?, self.settings.clone()])?;
+        config.resolve_detector()?;
+        let mut detector = Detector::build(&config.detector, classes_in(self.path)?, self.device)?;
         // Before loading: the file may hold more digits than float32.
         detector.use_kind(self.kind)?;
         let settings = detector.model.config().clone();
         read_detector(self.path, &detector.store, &settings, &ReadOptions::default())?;
-        Ok(Loaded { detector, config, classes: None })
+        Ok(Loaded::of(detector, config, None))
     }
 }
 
@@ -154,6 +159,17 @@ fn classes_in(path: &Path) -> Result<i64> {
 }
 
 impl Loaded {
+    fn of(detector: Detector, config: TrainConfig, classes: Option<Vec<Class>>) -> Self {
+        let TrainConfig { inference, loading, execution, .. } = config;
+        let precision = execution.precision;
+        Self { detector, inference, loading, precision, classes, run: None }
+    }
+
+    /// Whether it finds masks, not boxes alone.
+    pub fn has_masks(&self) -> bool {
+        self.detector.model.config().mask_head.is_some()
+    }
+
     /// Names by class; `class 7` where they are not known.
     pub fn names(&self) -> Vec<String> {
         match &self.classes {

@@ -32,7 +32,7 @@ impl Saved {
         let path = &in_run(path)?;
         let own = CheckpointFile::open(path).ok().filter(|f| f.sections().contains("model"));
         if let Some(checkpoint) = own {
-            let state: TrainState = checkpoint.state()?;
+            let state = TrainState::read(&checkpoint)?;
             let file = WeightFile::from_tensors(path, checkpoint.section("model")?);
             return Ok(Self { file, config: Some(state.config) });
         }

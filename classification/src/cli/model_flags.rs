@@ -11,6 +11,7 @@ use tch::Kind;
 
 use crate::data::ImageSettings;
 use crate::saved::{Loaded, Wanted};
+use crate::train::CropMode;
 
 /// Which classifier, and how it is run.
 #[derive(Debug, Args)]
@@ -46,14 +47,14 @@ pub struct ImageFlags {
     pub input_size: Option<usize>,
     /// Share of the resized short side that is cropped from the centre [default: the classifier's,
     /// else 0.875].
-    #[arg(long, value_name = "SHARE")]
-    pub eval_crop: Option<f64>,
-    /// Squeeze the whole image instead, out of proportion.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    pub eval_squash: Option<bool>,
-    /// How images are resized [default: the classifier's, else bicubic].
-    #[arg(long, value_enum, value_name = "FILTER")]
-    pub eval_interpolation: Option<Interpolation>,
+    #[arg(long, alias = "eval-crop", value_name = "SHARE")]
+    pub crop_pct: Option<f64>,
+    /// How images are brought to a square; the classifier's, else center, if not given
+    #[arg(long, alias = "eval-squash", num_args = 0..=1, default_missing_value = "squash")]
+    pub crop_mode: Option<CropMode>,
+    /// How images are resized; the classifier's, else bicubic, if not given
+    #[arg(long, alias = "eval-interpolation", value_enum, value_name = "FILTER")]
+    pub interpolation: Option<Interpolation>,
 }
 
 impl ImageFlags {
@@ -61,9 +62,9 @@ impl ImageFlags {
     pub fn over(&self, images: ImageSettings) -> ImageSettings {
         ImageSettings {
             size: self.input_size.unwrap_or(images.size),
-            crop: self.eval_crop.unwrap_or(images.crop),
-            squash: self.eval_squash.unwrap_or(images.squash),
-            interpolation: self.eval_interpolation.unwrap_or(images.interpolation),
+            crop: self.crop_pct.unwrap_or(images.crop),
+            crop_mode: self.crop_mode.unwrap_or(images.crop_mode),
+            interpolation: self.interpolation.unwrap_or(images.interpolation),
             ..images
         }
     }

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use engine::settings::{Given, from_layers};
-use engine::training::{Preset as _, RunFlags};
+use engine::settings::Given;
+use engine::training::RunFlags;
 
 use crate::train::{self, Preset, TrainConfig};
 
@@ -46,15 +46,10 @@ pub struct TrainArgs {
 /// # Errors
 /// Settings that cannot be run, and whatever stops the run.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let started = args.run.begin(|| resolve(&args), |config| &config.run.output)?;
+    let settings = || -> Result<TrainConfig> {
+        args.run.settings::<TrainConfig>(args.preset, &args.settings)?.resolve()
+    };
+    let started = args.run.begin(settings, |config| &config.run.output)?;
     let Some((config, start, world)) = started else { return Ok(()) };
     train::train(config, start, &world)
-}
-
-/// The flags over the file over (when continuing) the run's own settings over the preset over the
-/// defaults.
-fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
-    let preset = args.preset.toml().parse()?;
-    let flags = args.settings.table.clone();
-    from_layers::<TrainConfig>(args.run.config_layers(preset, flags)?)?.resolve()
 }

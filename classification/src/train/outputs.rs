@@ -11,7 +11,6 @@ use engine::run_dir::{RunDir, shown};
 use image::RgbImage;
 use tch::{Device, Kind};
 
-use super::step::Trainer;
 use crate::saved::Wanted;
 
 /// Of a curve's picture, in pixels.
@@ -19,7 +18,7 @@ const SIZE: (u32, u32) = (900, 500);
 
 /// Exports the best classifier of the run, draws its curves, and says where
 /// everything lies.
-pub fn finish(trainer: &Trainer, run: &RunDir) -> Result<()> {
+pub fn finish(name: &str, run: &RunDir) -> Result<()> {
     let folder = run.path();
     let timm = folder.join("export").join("timm");
     std::fs::create_dir_all(&timm).with_context(|| format!("cannot make {}", timm.display()))?;
@@ -28,7 +27,7 @@ pub fn finish(trainer: &Trainer, run: &RunDir) -> Result<()> {
     let (model, tensors) = (classifier.model(), classifier.variables());
     ExportFormat::Timm.write(&timm, model, &tensors, Some(loaded.timm_config()))?;
     let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned()), ("timm folder", timm)];
-    let (metrics, name) = (run.metrics(), &trainer.config.run.name);
+    let metrics = run.metrics();
     let curves = [
         ("loss curve", "loss.png", loss_curve(&metrics, name)?),
         ("accuracy curve", "accuracy.png", accuracy_curve(&metrics, name)?),

@@ -71,19 +71,19 @@ fn unreadable_images() {
     let short = ["--epochs", "2", "--warmup-epochs", "0"];
     let finished = work.train("run", &[&short[..], &["--max-corrupt", "0.2"]].concat()).succeeded();
     let told = ["skipped red/broken.png", "left out of validation: red/broken.png"];
-    common::assert_says(&finished.err, &told);
+    crate::common::assert_says(&finished.err, &told);
 
     let evaluate = ["evaluate", "--weights", "run", "--max-corrupt", "0.2"];
     let finished = work.run(&evaluate).succeeded();
-    common::assert_says(&finished.out, &["images   12"]);
-    common::assert_says(&finished.err, &["left out red/broken.png"]);
+    crate::common::assert_says(&finished.out, &["images   12"]);
+    crate::common::assert_says(&finished.err, &["left out red/broken.png"]);
 
     let probe = ["probe", "--weights", "run", "--data", "images", "--knn-only"];
     let probe = [&probe[..], &["--max-corrupt", "0.2", "--json", "probe.json"]].concat();
     let finished = work.run(&probe).succeeded();
-    common::assert_says(&finished.err, &["left out red/broken.png"]);
+    crate::common::assert_says(&finished.err, &["left out red/broken.png"]);
     let figures: serde_json::Value =
-        serde_json::from_slice(&common::read(work.path("probe.json"))).unwrap();
+        serde_json::from_slice(&crate::common::read(work.path("probe.json"))).unwrap();
     assert_eq!((&figures["train_images"], &figures["val_images"]), (&12.into(), &12.into()));
 
     for number in 0..3 {
@@ -111,7 +111,7 @@ fn weights_that_do_not_fit() {
     work.train("next", &two(&["run"]))
         .refused(&["tells 3 classes apart, but there are 2", "--new-head"]);
     let finished = work.train("next", &two(&["run", "--new-head"])).succeeded();
-    common::assert_says(&finished.err, &["with a new head"]);
+    crate::common::assert_says(&finished.err, &["with a new head"]);
 
     work.train("again", &["--resume", "run/checkpoints/last.safetensors", "--data", "two"])
         .refused(&["trained on other classes (3: blue, green, red)", "--new-head"]);

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::data::write_file;
 use anyhow::Result;
 use clap::Args;
-use data::write_file;
 use engine::outputs::Inputs;
 use engine::run_dir::shown;
 

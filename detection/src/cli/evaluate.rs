@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{ArgGroup, Args};
-use data::write_file;
+use data::{LoaderOptions, write_file};
 use engine::outputs::Inputs;
 use engine::precision::Precision;
 use engine::progress::Counter;
@@ -22,10 +22,9 @@ use crate::evaluation::{
     analyse, category_names, results,
 };
 use crate::inference;
-use crate::modeling::config::ClassLayout;
+use crate::modeling::config::BackgroundClass;
 use crate::picture::{confusion_matrix, error_bars, png, pr_curves};
 use crate::saved::Loaded;
-use crate::train::loader_options;
 
 const EXAMPLES: &str = "\
 --output gets report.json, results.bbox.json and results.segm.json (which pycocotools scores), and
@@ -148,7 +147,8 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
         }
     }
     if let Some(most) = args.max_detections {
-        let roi = Table::from_iter([("detections".to_owned(), toml::Value::from(most as i64))]);
+        let roi =
+            Table::from_iter([("detections-per-image".to_owned(), toml::Value::from(most as i64))]);
         more.insert("model".into(), Table::from_iter([("roi".to_owned(), roi.into())]).into());
     }
     if let Some(precision) = args.precision {
@@ -161,14 +161,14 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     let dataset = dataset(args, &loaded)?;
     let renumber = renumbering(&loaded, &dataset)?;
 
-    let config = &loaded.config;
-    let options = loader_options(config);
+    let max_corrupt = loaded.loading.max_corrupt;
+    let options = LoaderOptions::new(loaded.loading.workers, max_corrupt);
     let dataset = Arc::new(dataset);
-    let transform = config.eval_transform();
+    let transform = loaded.inference.transform();
     let loader =
         DetectionLoader::evaluation(Arc::clone(&dataset), transform, 1, &options, Share::ALL)?;
     let mut kinds = vec![Kind::Bbox];
-    if config.masks {
+    if loaded.has_masks() {
         kinds.push(Kind::Segm);
     }
     let mut ground_truth = dataset.coco().clone();
@@ -177,7 +177,7 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     tell(evaluator.notes());
     let mut counter = Counter::new("images", dataset.len() as u64);
     let detector = &loaded.detector;
-    let mode = detector.eval_mode(config.precision.compute());
+    let mode = detector.eval_mode(loaded.precision.compute());
     let done = |images: usize| counter.add(images as u64);
     let mut scored = BTreeSet::new();
     let found = |found: ImageDetections| {
@@ -195,12 +195,12 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     }
     // The loader allows one at least, which is a large share of a few images.
     ensure!(
-        unread.len() as f64 <= config.max_corrupt * dataset.len() as f64,
+        unread.len() as f64 <= max_corrupt * dataset.len() as f64,
         "{} of {} images can't be scored: repair them, or allow a larger share than {} with \
          --max-corrupt",
         unread.len(),
         dataset.len(),
-        config.max_corrupt
+        max_corrupt
     );
     eprintln!("{} of {} images are not scored", unread.len(), dataset.len());
     evaluator.leave_out_rest();
@@ -210,15 +210,16 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
 
 /// The images to detect in: those named, or the run's validation data.
 fn dataset(args: &EvaluateArgs, loaded: &Loaded) -> Result<CocoDataset> {
-    let own = loaded.classes.is_some();
-    let open = |file: &Path, images| CocoDataset::open_with(file, images, loaded.config.masks);
+    let open = |file: &Path, images| CocoDataset::open_with(file, images, loaded.has_masks());
     let dataset = match &args.annotations {
         Some(file) => open(file, args.images.as_deref())?,
-        None if own => {
-            let [_, (file, images)] = loaded.config.files()?;
+        None => {
+            let run = loaded.run.as_ref().with_context(
+                || "a weight file comes without data: name some with --annotations",
+            )?;
+            let [_, (file, images)] = run.files()?;
             open(&file, args.images.as_deref().or(images))?
         }
-        None => bail!("a weight file comes without data: name some with --annotations"),
     };
     tell(&dataset.warnings());
     Ok(dataset)
@@ -248,7 +249,7 @@ fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
         return Ok(Box::new(move |class| places.get(class).copied()));
     }
     let ids = crate::evaluation::category_ids(dataset.coco());
-    renumbered(classes, settings.classes, ids).with_context(|| {
+    renumbered(classes, settings.background, ids).with_context(|| {
         format!(
             "the detector has {classes} classes, but {} has {} categories",
             dataset.annotations().display(),
@@ -259,12 +260,12 @@ fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
 
 /// How `classes` classes are numbered among the categories with these ids, in order; none if
 /// they are not these.
-fn renumbered(classes: usize, layout: ClassLayout, ids: Vec<u64>) -> Option<Renumbering> {
+fn renumbered(classes: usize, background: BackgroundClass, ids: Vec<u64>) -> Option<Renumbering> {
     if classes == ids.len() {
         return Some(Box::new(Some));
     }
     let largest = ids.iter().max().copied().unwrap_or(0) as usize;
-    if layout == ClassLayout::BackgroundFirst && classes == largest {
+    if background == BackgroundClass::First && classes == largest {
         return Some(Box::new(move |class| ids.binary_search(&(class as u64 + 1)).ok()));
     }
     None
@@ -342,13 +343,13 @@ mod tests {
     #[test]
     fn torchvisions_classes_are_category_ids() {
         // COCO has 80 categories, whose ids go up to 90.
-        let first = ClassLayout::BackgroundFirst;
+        let first = BackgroundClass::First;
         let renumber = renumbered(5, first, vec![1, 3, 5]).unwrap();
         let found: Vec<Option<usize>> = (0..5).map(renumber).collect();
         assert_eq!(found, [Some(0), None, Some(1), None, Some(2)]);
         let same = renumbered(3, first, vec![1, 3, 5]).unwrap();
         assert_eq!((0..3).map(same).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         assert!(renumbered(4, first, vec![1, 3, 5]).is_none());
-        assert!(renumbered(5, ClassLayout::BackgroundLast, vec![1, 3, 5]).is_none());
+        assert!(renumbered(5, BackgroundClass::Last, vec![1, 3, 5]).is_none());
     }
 }

@@ -45,7 +45,7 @@ impl ModelFlags {
     pub fn load(&self, kind: Kind, more: Table) -> Result<Loaded> {
         use_threads(self.threads.unwrap_or(0));
         let mut settings = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
-        engine::settings::lay_over(&mut settings, more);
+        engine::settings::merge(&mut settings, more);
         if let Some(masks) = self.masks {
             settings.insert("masks".into(), masks.into());
         }

@@ -5,7 +5,7 @@ mod pictures;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use data::files::{ImageFile, image_files};
 use data::write_file;
@@ -24,7 +24,7 @@ use super::model_flags::ModelFlags;
 use crate::data::Id;
 use crate::data::annotations::AnnotationFile;
 use crate::evaluation::Detection;
-use crate::inference::{in_original, side_lengths, to_bytes, to_tensor};
+use crate::inference::{detect_image, to_bytes};
 use crate::picture::draw_predictions;
 use crate::saved::Loaded;
 
@@ -212,13 +212,9 @@ fn read(path: &Path) -> Result<Image> {
 }
 
 fn detect(loaded: &Loaded, image: Image) -> Result<Vec<Detection>> {
-    let size = (image.height(), image.width());
-    let fed = to_tensor(&loaded.config.eval_transform().apply(image)?)?;
     let detector = &loaded.detector;
-    let mode = detector.eval_mode(loaded.config.precision.compute());
-    let found = detector.model.infer(std::slice::from_ref(&fed), &mode)?;
-    let Some(found) = found.first() else { bail!("the detector says nothing of an image") };
-    in_original(found, side_lengths(&fed), size, detector.model.config().classes)
+    let mode = detector.eval_mode(loaded.precision.compute());
+    detect_image(&detector.model, &mode, &loaded.inference.transform(), image)
 }
 
 /// Writes a drawn image in the format that its name says.

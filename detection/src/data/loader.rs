@@ -126,6 +126,11 @@ impl DetectionLoader {
 
     /// The batches of several epochs on end, from `start_step` of the first on. Each says how
     /// long it was waited for.
+    pub fn loader(&self) -> &Loader<CocoSource> {
+        &self.loader
+    }
+
+    /// The batches of several epochs on end, from `start_step` of the first on.
     pub fn batches(&self, epochs: Range<u64>, start_step: u64) -> Batches<CocoSource> {
         self.loader.batches(epochs, start_step)
     }
@@ -234,10 +239,10 @@ impl Source for CocoSource {
         }
     }
 
-    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Option<Sample>) -> engine::Result<()> {
+    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Option<Sample>) -> data::Result<()> {
         let made = self.sample(index, rng).map_err(|error| match error {
-            Error::Engine(error) => error,
-            other => engine::Error::image(self.dataset.path(index), other.to_string()),
+            Error::Input(error) => error,
+            other => data::Error::image(self.dataset.path(index), other.to_string()),
         })?;
         *sample = Some(made);
         Ok(())

@@ -130,8 +130,8 @@ fn a_batch_without_objects_gives_zero_gradients_to_the_mask_branch() {
 #[test]
 fn what_is_sampled_depends_on_the_generators_alone() {
     let mut config = resnet18("mask_rcnn_resnet50");
-    config.rpn.batch = 32;
-    config.roi.batch = 16;
+    config.rpn.batch_size_per_image = 32;
+    config.roi.batch_size_per_image = 16;
     let (model, _store) = build(&config);
     let total = |seed| losses(&model, &[two_objects()], seed).total().double_value(&[]);
     assert_eq!(total(1), total(1));

@@ -60,26 +60,27 @@ impl JsonlWriter {
     }
 }
 
-/// Drops the record of `step` that has `key`, and what follows it, from the file at `path`, if
-/// there is one: that of an evaluation that is to be made again.
+/// Takes the figures of the evaluation after step `step`, which is made again, out of the file at
+/// `path`, if there is one: every record of that step that is neither the step's own nor the
+/// epoch's.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn drop_record(path: &Path, step: u64, key: &str) -> Result<()> {
-    let io = |e| Error::io(path, e);
+pub fn drop_evaluation(path: &Path, step: u64) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-    let (mut start, mut lines) = (0, BufReader::new(&file));
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
-        let record: Option<Value> = serde_json::from_slice(&line).ok();
-        if record.is_some_and(|r| r["step"].as_u64() == Some(step) && r.get(key).is_some()) {
-            return file.set_len(start).map_err(io);
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let is_kept = |line: &&str| match serde_json::from_str::<Value>(line) {
+        Ok(record) => {
+            let of_training = ["loss", "epoch_loss"].iter().any(|key| record.get(key).is_some());
+            record["step"].as_u64() != Some(step) || of_training
         }
-        start += line.len() as u64;
-        line.clear();
+        Err(_) => true,
+    };
+    let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+    if kept.len() < text.len() {
+        data::write_file(path, kept.as_bytes())?;
     }
     Ok(())
 }

@@ -6,6 +6,6 @@ mod proto;
 mod series;
 mod tensorboard;
 
-pub use jsonl::{JsonlWriter, drop_record};
+pub use jsonl::{JsonlWriter, drop_evaluation};
 pub use series::series;
 pub use tensorboard::TensorBoardWriter;

@@ -104,7 +104,7 @@ mod tests {
 
     #[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum, Serialize, serde::Deserialize)]
     #[serde(rename_all = "kebab-case")]
-    enum Colour {
+    pub enum Colour {
         Red,
         DarkBlue,
     }
@@ -140,7 +140,7 @@ mod tests {
             share: Option<f64>, share;
             @
             /// Not a flag.
-            inner: Table = "deep = 1".parse().unwrap();
+            inner: Table = Table::from_iter([("deep".to_owned(), 1.into())]);
         }
     }
 

@@ -1,18 +1,15 @@
 //! Where a run begins, and what it takes over from an earlier one.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
-use super::Sections;
+use super::{RunState, Sections, StateOf, Task, Trainer};
 use data::write_file;
 
 use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, beside};
 use crate::distributed::World;
-use crate::optim::{Ema, Optimizer};
 use crate::run_dir::{LAST_CHECKPOINT, RunDir, has_lost_checkpoint, in_run, shown};
 use crate::settings::differences;
 use crate::{Error, Result};
@@ -161,43 +158,85 @@ fn open_folder<C: Serialize>(
     Ok((run, checkpoints))
 }
 
-/// The form of a saved state, which every version of it has.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
-}
-
-/// The state in a checkpoint, of the form `version`.
+/// Where a run begins: what a checkpoint holds, or what the task has of weight files; on all
+/// processes, as rank 0 alone reads. `state` is that of a new run. Opens the run's folder once all
+/// of it is there.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] for another version or another program's checkpoint.
-pub fn saved_state<S: DeserializeOwned>(file: &CheckpointFile, version: u32) -> Result<S> {
-    let found: Versioned = file.state()?;
-    if found.version != version {
-        let problem = format!(
-            "is a checkpoint of version {}, but this program continues version {version}",
-            found.version
-        );
-        return Err(Error::checkpoint(file.path(), problem));
+/// A checkpoint that is gone, damaged or of another run; weights that do not fit; those of
+/// [`open_run`].
+pub fn begin_run<T: Task>(
+    task: &T,
+    trainer: &mut Trainer,
+    start: &Start,
+    mut state: StateOf<T>,
+) -> anyhow::Result<(StateOf<T>, RunFiles)> {
+    let world = trainer.world.clone();
+    let loaded = match world.is_main() {
+        true => load_initial_state(task, trainer, start, &mut state),
+        false => Ok(()),
+    };
+    world.agree(loaded)?;
+    if !world.is_alone() {
+        broadcast_initial_state(trainer, &mut state)?;
     }
-    file.state()
+    if let Some(scaler) = &mut trainer.scaler {
+        *scaler = state.scaler.clone().unwrap_or_default();
+    }
+    let files = open_run(&world, &task.run_settings().output, start, &state.config)?;
+    Ok((state, files))
 }
 
-/// Takes model and optimizer from a checkpoint, and tells which settings have changed since.
-///
-/// # Errors
-/// [`Error::Checkpoint`] when they do not fit; the model may then have been restored.
-pub fn restore_run<C: Serialize>(
+fn load_initial_state<T: Task>(
+    task: &T,
+    trainer: &mut Trainer,
+    start: &Start,
+    state: &mut StateOf<T>,
+) -> anyhow::Result<()> {
+    let Some(file) = start.open(&task.run_settings().output)? else {
+        task.load_initial_weights(state)?;
+        trainer.restart_averages();
+        return Ok(());
+    };
+    let saved = StateOf::<T>::read(&file)?;
+    task.resume(file.path(), &saved, state)?;
+    restore(&file, trainer, &saved.config, &state.config)?;
+    task.warn_resumed(trainer, saved.processes);
+    let fresh = state.clone();
+    *state = RunState {
+        version: fresh.version,
+        config: fresh.config,
+        processes: fresh.processes,
+        task: fresh.task,
+        ..saved
+    };
+    if matches!(start, Start::From { .. }) {
+        state.reset_best();
+    }
+    Ok(())
+}
+
+/// Takes model, optimizer and averages from a checkpoint, and tells which settings have changed
+/// since.
+fn restore<C: Serialize>(
     file: &CheckpointFile,
-    model: &BTreeMap<String, Tensor>,
-    optimizer: &mut dyn Optimizer,
-    (saved, current): (&C, &C),
+    trainer: &mut Trainer,
+    saved: &C,
+    current: &C,
 ) -> Result<()> {
-    checkpoint::restore(file.path(), &file.section("model")?, model)?;
-    optimizer.load_state(&file.section("optimizer")?).map_err(|error| {
+    checkpoint::restore(file.path(), &file.section("model")?, &trainer.variables)?;
+    trainer.optimizer.load_state(&file.section("optimizer")?).map_err(|error| {
         let problem = format!("its optimizer's state does not fit these settings: {error}");
         Error::checkpoint(file.path(), problem)
     })?;
+    if let Some(ema) = &trainer.ema {
+        if !file.sections().contains("ema") {
+            let problem = "does not fit these settings: it has no averaged weights; continue \
+                           with --ema 0";
+            return Err(Error::checkpoint(file.path(), problem));
+        }
+        checkpoint::restore(file.path(), &file.section("ema")?, ema.averages())?;
+    }
     let mut changed = differences(saved, current);
     changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
     if !changed.is_empty() {
@@ -207,35 +246,23 @@ pub fn restore_run<C: Serialize>(
 }
 
 /// Gives all processes rank 0's model, averages and state and, where steps were made, its
-/// optimizer's state: rank 0 alone has read a checkpoint or weight files.
-///
-/// # Errors
-/// [`Error::Distributed`], or what `made` is on a process.
-pub fn share_run<S: Serialize + DeserializeOwned + Clone, E: From<Error> + std::fmt::Display>(
-    world: &World,
-    made: std::result::Result<(), E>,
-    model: &BTreeMap<String, Tensor>,
-    optimizer: &mut dyn Optimizer,
-    averages: Option<&Ema>,
-    (state, steps): (&mut S, fn(&S) -> u64),
-) -> std::result::Result<(), E> {
-    world.agree(made)?;
-    if world.is_alone() {
-        return Ok(());
-    }
+/// optimizer's state.
+fn broadcast_initial_state<C, T>(trainer: &mut Trainer, state: &mut RunState<C, T>) -> Result<()>
+where
+    C: Serialize + DeserializeOwned + Clone,
+    T: Serialize + DeserializeOwned + Clone,
+{
+    let world = trainer.world.clone();
     *state = world.share(|| Ok::<_, Error>(state.clone()))?;
-    world.broadcast(model)?;
-    if steps(state) > 0 {
-        let of_optimizer = optimizer.state();
+    world.broadcast(&trainer.variables)?;
+    if state.step > 0 {
+        let of_optimizer = trainer.optimizer.state();
         world.broadcast(&of_optimizer)?;
         if !world.is_main() {
-            optimizer.load_state(&of_optimizer)?;
+            trainer.optimizer.load_state(&of_optimizer)?;
         }
     }
-    if let Some(averages) = averages {
-        world.broadcast(averages.averages())?;
-    }
-    Ok(())
+    trainer.ema.as_ref().map_or(Ok(()), |ema| world.broadcast(ema.averages()))
 }
 
 /// Says what changes when a run that `saved` processes began goes on in `world`, if anything does.
@@ -271,24 +298,4 @@ pub fn parts_of_batch(world: &World, batch_size: usize, accum_steps: usize) -> S
         (size, 1) => format!(" on {size} processes, {part} on each"),
         (size, parts) => format!(" on {size} processes in {parts} parts of {part}"),
     }
-}
-
-/// Gives all processes rank 0's running statistics among `variables` and their `averages`, as
-/// DistributedDataParallel does: where batch norms are not `synchronised`, each has followed its
-/// own images.
-///
-/// # Errors
-/// [`Error::Distributed`].
-pub fn settle_statistics(
-    world: &World,
-    synchronised: bool,
-    variables: &BTreeMap<String, Tensor>,
-    averages: Option<&Ema>,
-) -> Result<()> {
-    let is_running = |name: &str| name.ends_with("running_mean") || name.ends_with("running_var");
-    for tensors in [Some(variables), averages.map(Ema::averages)].into_iter().flatten() {
-        let running = tensors.iter().filter(|(name, _)| !synchronised && is_running(name));
-        world.broadcast(&running.map(|(name, t)| (name.clone(), t.shallow_clone())).collect())?;
-    }
-    Ok(())
 }

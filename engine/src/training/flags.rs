@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::{Start, open_checkpoint};
+use super::state::is_first_version;
+use super::{Preset, Start, open_checkpoint, saved_settings};
+use crate::checkpoint::CheckpointFile;
 use crate::distributed::World;
 use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, has_lost_checkpoint, job_of, shown};
-use crate::settings::read_table;
+use crate::settings::{Given, Settings, from_layers, read_table};
 use crate::{Error, Result};
 
 /// Where settings come from besides flags of their own, and where the run begins.
@@ -42,12 +44,6 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
         Ok(seconds) if (0.1..=1e6).contains(&seconds) => Ok(seconds),
         _ => Err(format!("{text:?} is no number of seconds between 0.1 and 1000000")),
     }
-}
-
-/// The settings in a checkpoint's state.
-#[derive(Deserialize)]
-struct Saved {
-    config: Table,
 }
 
 impl RunFlags {
@@ -106,34 +102,43 @@ impl RunFlags {
         }
     }
 
-    /// The layers of the run's settings above its defaults, lowest first: the preset, (when
-    /// continuing) the run's own, the file's, the flags'.
+    /// The run's settings: the flags over the file over (when continuing) the run's own settings
+    /// over the preset over the defaults.
     ///
     /// # Errors
-    /// A file or checkpoint that cannot be read.
-    pub fn config_layers(&self, preset: Table, flags: Table) -> Result<[Table; 4]> {
+    /// A file or checkpoint that cannot be read, a key that is no setting.
+    pub fn settings<C: Settings>(&self, preset: impl Preset, flags: &Given<C>) -> Result<C> {
+        let preset = preset.table()?;
+        let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
         let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
         let saved = match (&self.resume, output) {
-            (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
-            (Some(None), Some(output)) => {
-                let output = Path::new(output);
-                match (output.join(CONFIG_FILE), output.join(LAST_CHECKPOINT)) {
-                    (saved, _) if saved.exists() => read_table(&saved)?,
-                    (_, last) if last.exists() => settings_of(&last)?,
-                    _ => Table::new(),
-                }
+            (Some(Some(checkpoint)), _) => {
+                let mut settings = saved_settings::<C>(&open_checkpoint(checkpoint)?)?;
+                settings.remove("output");
+                settings.remove("name");
+                settings
             }
+            (Some(None), Some(output)) => own_settings::<C>(Path::new(output))?,
             _ => Table::new(),
         };
-        Ok([preset, saved, file, flags])
+        from_layers([preset, saved, file, flags])
     }
 }
 
-/// The settings a checkpoint was made with, less its folder.
-fn settings_of(checkpoint: &Path) -> Result<Table> {
-    let Saved { mut config } = open_checkpoint(checkpoint)?.state()?;
-    config.remove("output");
-    config.remove("name");
-    Ok(config)
+/// The settings of the run in `output`, as it was last started; of a checkpoint of the first
+/// version its own, which are brought to the meaning that settings have now.
+fn own_settings<C: Settings>(output: &Path) -> Result<Table> {
+    let [config, last] = [CONFIG_FILE, LAST_CHECKPOINT].map(|name| output.join(name));
+    if !config.exists() {
+        return match last.exists() {
+            true => saved_settings::<C>(&open_checkpoint(&last)?),
+            false => Ok(Table::new()),
+        };
+    }
+    // A damaged checkpoint is refused when it is loaded, with the ways to go on.
+    match CheckpointFile::open(&last) {
+        Ok(file) if is_first_version(&file)? => saved_settings::<C>(&file),
+        _ => read_table(&config),
+    }
 }

@@ -79,8 +79,8 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let saved = Saved::open(&args.checkpoint)?;
     let model = saved.model(args.model.as_deref())?;
     let own = saved.config.clone().unwrap_or_else(|| foreign_config(&saved));
-    let config =
-        TrainConfig { mean: args.mean.or(own.mean), std: args.std.or(own.std), ..own }.resolve()?;
+    let config = TrainConfig { mean: args.mean.or(own.mean), std: args.std.or(own.std), ..own }
+        .resolve_images()?;
     let size = args.input_size.unwrap_or(config.input_size);
     let images = args.images.iter().map(|path| sample(path, &config, size));
     let images = images.collect::<Result<Vec<Tensor>>>()?;
@@ -113,8 +113,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
 
 /// Foreign weights come without settings: those of the paper.
 fn foreign_config(saved: &Saved) -> TrainConfig {
-    let paper = TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() };
-    TrainConfig { data: "-".into(), output: "-".into(), ..paper }
+    TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() }
 }
 
 /// An image resized, cropped at its centre and normalised, `[C, H, W]`.

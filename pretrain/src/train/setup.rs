@@ -11,22 +11,18 @@ use data::{
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
 use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
-use engine::distributed::{Gradients, World};
-use engine::optim::{
-    AdamW, AdamWConfig, GradScaler, Lamb, LambConfig, Optimizer, Sgd, SgdConfig, param_groups,
-};
+use engine::distributed::World;
+use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
+use engine::precision::Precision;
 use engine::run_dir::shown;
-use engine::training::{
-    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
-    tell_world_change,
-};
+use engine::training::{RunFiles, RunPlan, Start, Trainer, begin_run, parts_of_batch};
 use tch::{Device, nn};
 
+use super::outputs::Outputs;
 use super::probe::Probe;
-use super::state::TrainState;
-use super::step::Trainer;
-use crate::config::{OptimizerKind, Precision, TrainConfig};
-use crate::saved;
+use super::task::Pretraining;
+use super::{PretrainState, TrainState};
+use crate::config::TrainConfig;
 use crate::spark::Spark;
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
@@ -34,11 +30,12 @@ const LISTING: Duration = Duration::from_secs(6 * 3600);
 
 /// Everything a run works with.
 pub struct Setup {
-    pub files: RunFiles,
-    pub loader: Loader,
+    pub task: Pretraining,
     pub trainer: Trainer,
+    pub loader: Loader,
     pub state: TrainState,
-    pub probe: Option<Probe>,
+    pub files: RunFiles,
+    pub plan: RunPlan,
 }
 
 impl Setup {
@@ -52,50 +49,28 @@ impl Setup {
 
         let loader = loader(&config, world)?;
         let probe = world.agree(Probe::open(&config, world))?;
-        let mut trainer = world.agree(trainer(config, device, world))?;
-        trainer.gradients = Gradients::new(world, &trainer.store)?;
-        let scaler =
-            (trainer.config.execution.precision == Precision::Float16).then(GradScaler::default);
-        let mut state = TrainState::new(trainer.config.clone(), scaler, world.size());
-        let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
-        let variables = trainer.variables();
-        let (optimizer, averages) = (trainer.optimizer.as_mut(), None);
-        share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
+        let built = world.agree(build(&config, device))?;
+        let (store, spark, optimizer) = built;
+        let settings = (&config.optim, &config.execution);
+        let mut trainer = Trainer::new(&store, optimizer, settings, world)?;
+        let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
+        let outputs = world.agree(outputs)?;
+        let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
 
-        let files = open_run(world, &trainer.config.run.output, start, &trainer.config)?;
+        let state = TrainState::new(config.clone(), PretrainState::default(), world.size());
+        let (state, files) = begin_run(&task, &mut trainer, start, state)?;
+        let plan = RunPlan {
+            steps_per_epoch: loader.steps(),
+            total_steps: loader.steps() * config.optim.epochs,
+            done: state.step,
+            continued: *start == Start::Resume,
+            log_steps: config.run.log_steps,
+        };
         if world.is_main() {
-            announce(&trainer, &loader, &state, threads);
+            announce(&task, &trainer, &loader, &plan, threads);
         }
-        Ok(Self { files, loader, trainer, state, probe })
+        Ok(Self { task, trainer, loader, state, files, plan })
     }
-}
-
-/// Weights and state to begin with: a checkpoint's, a weight file's, or random
-/// ones.
-fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(file) = start.open(&trainer.config.run.output)? {
-        let saved: TrainState = saved_state(&file, TrainState::VERSION)?;
-        let variables = trainer.variables();
-        let settings = (&saved.config, &trainer.config);
-        restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
-        let (batch_size, synchronised) =
-            (trainer.config.optim.batch_size, trainer.config.execution.sync_bn);
-        tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
-        if trainer.config.shard_by_rank && saved.processes != trainer.world.size() {
-            eprintln!("with --own-shards each process now reads other shards: batches are others");
-        }
-        state.continue_from(saved);
-        if matches!(start, Start::From { .. }) {
-            state.forget_best();
-        }
-        return Ok(());
-    }
-    if let Some(weights) = &trainer.config.init_weights {
-        let family = trainer.config.registered_model()?.family();
-        let report = saved::load_weights(weights, family, trainer.config.in_chans, &trainer.store)?;
-        eprintln!("initial weights from {}:\n{report}", weights.display());
-    }
-    Ok(())
 }
 
 fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
@@ -110,7 +85,7 @@ fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
         deep: true,
         ..DatasetOptions::with_channels(config.in_chans as usize)
     };
-    let open = || Dataset::open_among(&config.data, &options, world);
+    let open = || Ok::<_, engine::Error>(Dataset::open_among(&config.data, &options, world)?);
     let dataset = world
         .patiently(LISTING, open)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
@@ -145,7 +120,10 @@ pub fn normalize(config: &TrainConfig) -> Result<Normalize> {
     Ok(Normalize::new(mean, std)?)
 }
 
-fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer> {
+fn build(
+    config: &TrainConfig,
+    device: Device,
+) -> Result<(nn::VarStore, Spark, Box<dyn Optimizer>)> {
     tch::manual_seed(config.execution.seed as i64);
     let model = config.registered_model()?;
     let options = BuildOptions {
@@ -159,49 +137,26 @@ fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer
     if config.execution.precision == Precision::Float64 {
         store.double();
     }
-    // Of one process until all have got this far.
-    let gradients = Gradients::alone();
-    let optimizer = optimizer(&config, &store)?;
-    let part_size = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
-    let world = world.clone();
-    Ok(Trainer { config, store, spark, optimizer, device, world, gradients, part_size })
-}
-
-fn optimizer(config: &TrainConfig, store: &nn::VarStore) -> Result<Box<dyn Optimizer>> {
     let mut params: Vec<_> =
         store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
     params.sort_by(|a, b| a.0.cmp(&b.0));
     let groups = param_groups(params);
-    let clip = (config.optim.clip_grad > 0.0).then_some(config.optim.clip_grad);
-    let betas = (config.optim.beta1, config.beta2());
-    Ok(match config.optim.optimizer {
-        OptimizerKind::Lamb => {
-            let options = LambConfig { betas, max_grad_norm: clip, ..LambConfig::default() };
-            Box::new(Lamb::new(groups, options)?)
-        }
-        OptimizerKind::Adamw => {
-            let options = AdamWConfig { betas, max_grad_norm: clip, ..AdamWConfig::default() };
-            Box::new(AdamW::new(groups, options)?)
-        }
-        OptimizerKind::Sgd => {
-            let options = SgdConfig {
-                momentum: config.optim.beta1,
-                max_grad_norm: clip,
-                ..SgdConfig::default()
-            };
-            Box::new(Sgd::new(groups, options)?)
-        }
-    })
+    let optimizer = OptimizerKind::build(&config.optim, groups, LambConfig::default())?;
+    Ok((store, spark, optimizer))
 }
 
 /// Says what is about to run.
-fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usize) {
-    let config = &trainer.config;
-    let steps = loader.steps();
+fn announce(
+    task: &Pretraining,
+    trainer: &Trainer,
+    loader: &Loader,
+    plan: &RunPlan,
+    threads: usize,
+) {
+    let config = &task.config;
     let count = |prefix: &str| -> usize {
-        let variables = trainer.store.variables();
-        let of_prefix =
-            variables.iter().filter(|(name, t)| name.starts_with(prefix) && t.requires_grad());
+        let variables = trainer.variables.iter();
+        let of_prefix = variables.filter(|(name, t)| name.starts_with(prefix) && t.requires_grad());
         of_prefix.map(|(_, tensor)| tensor.numel()).sum()
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
@@ -212,7 +167,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         "{}: {} on {device}, {:?}\n\
          images   {} in {} ({} other files skipped), {} px crops\n\
          model    encoder {:.1} M parameters, decoder {:.1} M, mask ratio {}\n\
-         batch    {}{parts}: {steps} steps an epoch, {} in all\n\
+         batch    {}{parts}: {} steps an epoch, {} in all\n\
          lr       {:.3e} at its peak ({:e} · {} / 256), {:?}, weight decay {} → {}\n\
          output   {}",
         config.run.name,
@@ -226,7 +181,8 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         rest as f64 / 1e6,
         config.mask_ratio,
         config.optim.batch_size,
-        steps * config.optim.epochs,
+        plan.steps_per_epoch,
+        plan.total_steps,
         config.peak_lr(),
         config.optim.base_lr,
         config.optim.batch_size,
@@ -242,7 +198,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
             config.optim.batch_size
         );
     }
-    if state.step > 0 {
-        eprintln!("resuming after step {} of {}", state.step, steps * config.optim.epochs);
+    if plan.done > 0 {
+        eprintln!("resuming after step {} of {}", plan.done, plan.total_steps);
     }
 }

@@ -10,12 +10,14 @@ use backbone::weights::{self, Naming, StateDict};
 use classification::classifier::{Classifier, ClassifierOptions};
 use classification::data::ImageSettings;
 use classification::saved::{Loaded, Wanted};
-use classification::train::{OptimizerKind, TrainConfig, averages, optimizer};
+use classification::train::{CropMode, TrainConfig, optimizer};
 use data::rng::Rng;
 use data::{Interpolation, MixParams, Transform, decode};
 use engine::export::ExportFormat;
+use engine::optim::OptimizerKind;
 use engine::precision::Precision;
 use engine::probe::{Knn, Labelled, LinearProbe};
+use engine::settings::OptimSettings;
 use serde_json::{Value, json};
 use spark_tests::difference::Difference;
 use spark_tests::{python, rule, run_python};
@@ -54,17 +56,20 @@ const MIXES: [(f64, Option<(usize, usize)>); 2] = [(0.3, None), (0.45, Some((50,
 
 impl Case {
     fn config(&self) -> TrainConfig {
-        let config = TrainConfig {
+        let mut config = TrainConfig {
             data: "d".into(),
-            output: "o".into(),
             model: self.model.into(),
-            optimizer: self.optimizer,
             layer_decay: 0.7,
+            ..TrainConfig::default()
+        };
+        config.run.output = "o".into();
+        config.optim = OptimSettings {
+            optimizer: self.optimizer,
             weight_decay: 0.05,
             base_lr: 3e-3,
             batch_size: 256,
             ema: 0.9,
-            ..TrainConfig::default()
+            ..config.optim
         };
         config.resolve().unwrap()
     }
@@ -80,8 +85,8 @@ impl Case {
             "chunks": self.chunks,
             "lr": config.peak_lr(),
             "layer_decay": config.layer_decay,
-            "weight_decay": config.weight_decay,
-            "ema": config.ema,
+            "weight_decay": config.optim.weight_decay,
+            "ema": config.optim.ema,
             "mixes": mixes,
         })
     }
@@ -126,7 +131,7 @@ fn difference(got: &Tensor, expected: &Tensor) -> f64 {
 fn compare_steps(case: &Case, batch: &StateDict, python: &StateDict) {
     let (config, classifier) = (case.config(), case.classifier());
     let mut optimizer = optimizer(&config, &classifier).unwrap();
-    let mut ema = averages(&config, &classifier).unwrap().unwrap();
+    let mut ema = config.optim.build_ema(&classifier.variables()).unwrap().unwrap();
     let labels = Vec::<i64>::try_from(&batch["labels"]).unwrap();
     let side = SIDE as usize;
     for (number, (lam, centre)) in MIXES.into_iter().enumerate() {
@@ -141,7 +146,7 @@ fn compare_steps(case: &Case, batch: &StateDict, python: &StateDict) {
         let loss = config.loss().of(&logits, &targets);
         optimizer.zero_grad();
         loss.backward();
-        optimizer.step(config.peak_lr(), config.weight_decay);
+        optimizer.step(config.peak_lr(), config.optim.weight_decay);
         ema.update(&classifier.variables(), number as u64 + 1);
         let expected = &python[&format!("{}/loss.{number}", case.model)];
         let off = difference(&loss.detach(), expected);
@@ -175,7 +180,7 @@ fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
     let images = ImageSettings {
         size: if model == "resnet18" { 96 } else { 128 },
         crop: if model == "resnet18" { 0.875 } else { 1.0 },
-        squash: model != "resnet18",
+        crop_mode: if model == "resnet18" { CropMode::Center } else { CropMode::Squash },
         interpolation: Interpolation::Bicubic,
         mean: [0.5, 0.4, 0.3],
         std: [0.2, 0.25, 0.3],
@@ -334,7 +339,10 @@ fn steps_logits_and_probes_are_those_of_timm() {
         let name = loaded.classifier.model().name;
         compare_logits(loaded, folder.path(), name, &photos);
         let side = loaded.images.size;
-        let crop_mode = if loaded.images.squash { "squash" } else { "center" };
+        let crop_mode = match loaded.images.crop_mode {
+            CropMode::Squash => "squash",
+            CropMode::Center => "center",
+        };
         let expected = json!({
             "classes": loaded.classifier.num_classes(),
             "label_names": names(loaded.classifier.num_classes()),

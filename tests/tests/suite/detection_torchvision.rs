@@ -142,8 +142,8 @@ fn detections_losses_and_state_dicts_are_torchvisions() {
 fn config(norm: BackboneNorm) -> ModelConfig {
     let mut config = ModelConfig { backbone_norm: norm, ..ModelConfig::mask_rcnn_torchvision() };
     // Everything is sampled: nothing is left to chance.
-    (config.rpn.batch, config.rpn.positive_fraction) = (10_000_000, 1.0);
-    (config.roi.batch, config.roi.positive_fraction) = (10_000_000, 1.0);
+    (config.rpn.batch_size_per_image, config.rpn.positive_fraction) = (10_000_000, 1.0);
+    (config.roi.batch_size_per_image, config.roi.positive_fraction) = (10_000_000, 1.0);
     config.rpn.post_nms_train = 200;
     config
 }

@@ -153,7 +153,7 @@ pub(crate) struct AnnotationFile {
 impl AnnotationFile {
     /// Reads `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| engine::Error::io(path, error))?;
+        let bytes = std::fs::read(path).map_err(|error| data::Error::io(path, error))?;
         Self::parse(path, bytes)
     }
 

@@ -53,7 +53,7 @@ impl RoiHeads {
     /// # Errors
     /// Thresholds out of range.
     pub fn new(path: &Path, config: &ModelConfig, strides: &[i64]) -> Result<Self> {
-        let outputs = config.classes.outputs(config.num_classes);
+        let outputs = config.background.outputs(config.num_classes);
         let width = config.fpn_channels;
         let mask = config.mask_head.as_ref().map(|head| MaskBranch {
             head: MaskHead::new(&(path / "mask_head"), width, outputs, head),
@@ -198,7 +198,7 @@ impl RoiHeads {
     }
 
     fn background(&self) -> i64 {
-        self.config.classes.background(self.config.num_classes)
+        self.config.background.index(self.config.num_classes)
     }
 
     fn roi(&self) -> &RoiConfig {

@@ -16,7 +16,7 @@ use backbone::weights::{
 };
 use tch::nn::VarStore;
 
-use super::config::{ClassLayout, ModelConfig};
+use super::config::{self, ModelConfig};
 use crate::{Error, Result};
 
 /// What stands before the backbone's names in memory.
@@ -53,10 +53,10 @@ impl Default for ReadOptions {
 }
 
 /// Whose names a model of `config` has on disk.
-pub fn naming(config: &ModelConfig) -> Naming {
-    match config.classes {
-        ClassLayout::BackgroundLast => Naming::Detectron2,
-        ClassLayout::BackgroundFirst => Naming::Torchvision,
+pub fn naming(model: &ModelConfig) -> Naming {
+    match model.naming {
+        config::Naming::Detectron2 => Naming::Detectron2,
+        config::Naming::Torchvision => Naming::Torchvision,
     }
 }
 
