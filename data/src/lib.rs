@@ -38,7 +38,7 @@ pub use loader::{
     Slot, Source,
 };
 pub use mixup::{MixParams, Mixup, soft_targets};
-pub use peers::{Alone, Peers};
+pub use peers::{Alone, Failure, Peers, gather_results, result_of_first};
 pub use sampler::EpochSampler;
 pub use tensor::tensor_of;
 pub use transforms::{

@@ -1,12 +1,35 @@
 //! Devices by name, and the threads of CPU arithmetic.
 
 use backbone::send;
+use clap::Args;
 use data::{cores, tensor_of};
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::distributed::World;
 use crate::{Error, Result};
+
+/// Where and on how many threads a command computes.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceFlags {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Threads of CPU arithmetic, 0 for every core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl DeviceFlags {
+    /// The device; CPU arithmetic has its threads then.
+    ///
+    /// # Errors
+    /// Those of [`parse_device`].
+    pub fn open(&self) -> Result<Device> {
+        use_threads(self.threads);
+        parse_device(&self.device)
+    }
+}
 
 /// `auto` (CUDA if it can be used, else the CPU), `cpu`, `cuda` or `cuda:N`.
 ///

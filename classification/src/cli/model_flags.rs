@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use data::Interpolation;
-use engine::device::{parse_device, use_threads};
+use engine::device::DeviceFlags;
 use engine::precision::Precision;
 use tch::Kind;
 
@@ -28,25 +28,21 @@ pub struct ModelFlags {
     pub classes: Option<PathBuf>,
     #[command(flatten)]
     pub images: ImageFlags,
-    /// Arithmetic of convolutions and linear layers [default: the run's].
+    /// Arithmetic of convolutions and linear layers; the run's if not given
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: DeviceFlags,
 }
 
 /// How images are prepared.
 #[derive(Debug, Args)]
 pub struct ImageFlags {
-    /// Side of the images as they are fed, in pixels [default: the classifier's, else 224].
+    /// Side of the images as they are fed, in pixels; the classifier's, else 224, if not given
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<usize>,
-    /// Share of the resized short side that is cropped from the centre [default: the classifier's,
-    /// else 0.875].
+    /// Share of the resized short side that is cropped from the centre; the classifier's, else
+    /// 0.875, if not given
     #[arg(long, alias = "eval-crop", value_name = "SHARE")]
     pub crop_pct: Option<f64>,
     /// How images are brought to a square; the classifier's, else center, if not given
@@ -76,12 +72,11 @@ impl ModelFlags {
     /// # Errors
     /// Those of [`Wanted::load`], a device that is not there.
     pub fn load(&self) -> Result<Loaded> {
-        use_threads(self.threads.unwrap_or(0));
         let wanted = Wanted {
             path: &self.weights,
             model: self.model.as_deref(),
             classes: self.classes.as_deref(),
-            device: parse_device(&self.device)?,
+            device: self.compute.open()?,
             kind: Kind::Float,
         };
         let mut loaded = wanted.load()?;

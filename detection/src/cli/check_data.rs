@@ -24,7 +24,7 @@ Examples:
 pub struct CheckDataArgs {
     /// Annotation file in COCO's format.
     annotations: PathBuf,
-    /// Folder of its images [default: where COCO has them].
+    /// Folder of its images; where COCO has them if not given
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Decode every image, too.

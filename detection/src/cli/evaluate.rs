@@ -8,13 +8,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{ArgGroup, Args};
 use data::{LoaderOptions, write_file};
 use engine::outputs::Inputs;
-use engine::precision::Precision;
 use engine::progress::Counter;
 use engine::run_dir::shown;
+use engine::settings::put;
 use tch::Kind as TensorKind;
 use toml::Table;
 
-use super::model_flags::ModelFlags;
+use super::model_flags::{FeedFlags, ModelOptions};
 use crate::data::coco::same_classes;
 use crate::data::{CocoDataset, DetectionLoader, GroundTruth, Share};
 use crate::evaluation::{
@@ -53,45 +53,25 @@ pub struct EvaluateArgs {
     /// Score these results instead: a list of entries in COCO's format, or predictions.json.
     #[arg(long, value_name = "FILE", requires = "annotations")]
     results: Option<PathBuf>,
-    /// The objects there are, in COCO's format [default: the run's validation data].
+    /// The objects there are, in COCO's format; the run's validation data if not given
     #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
-    /// Folder of the images [default: where COCO has them].
+    /// Folder of the images; where COCO has them if not given
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Folder for report, results and pictures.
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// The detector that a weight file is of.
-    #[arg(long, value_enum)]
-    preset: Option<crate::train::Preset>,
-    /// TOML file with settings of the detector, see `detect train --dump-config`.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Whether the detector predicts masks, not boxes alone [default: the run's or preset's].
-    #[arg(long, value_name = "BOOL", conflicts_with = "results")]
-    masks: Option<bool>,
-    /// Share of the images that may be unreadable or missing; the scores are without these
-    /// [default: the run's, or 0.01].
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    feed: FeedFlags,
+    /// Share of the images that may be unreadable or missing; the scores are without these;
+    /// the run's, or 0.01, if not given
     #[arg(long, value_name = "SHARE", conflicts_with = "results")]
     max_corrupt: Option<f64>,
-    /// Short side of the images as they are fed [default: the detector's].
-    #[arg(long, value_name = "PIXELS")]
-    short_side: Option<usize>,
-    /// Longest long side [default: the detector's].
-    #[arg(long, value_name = "PIXELS")]
-    max_side: Option<usize>,
-    /// Arithmetic of convolutions and linear layers [default: the run's].
-    #[arg(long, value_enum)]
-    precision: Option<Precision>,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Most detections of an image and class that count, and of an image that a detector gives
-    /// [default: COCO's 100 and the detector's].
+    /// Most detections of an image and class that count, and of an image that a detector
+    /// gives; COCO's 100 and the detector's if not given
     #[arg(long, value_name = "N")]
     max_detections: Option<usize>,
 }
@@ -110,7 +90,7 @@ impl EvaluateArgs {
 /// Files that cannot be read or do not fit together.
 pub fn run(args: EvaluateArgs) -> Result<()> {
     if let Some(folder) = &args.output {
-        let read = [&args.annotations, &args.results, &args.config, &args.weights];
+        let read = [&args.annotations, &args.results, &args.model.config, &args.weights];
         let inputs = Inputs::new(read.into_iter().flatten());
         let names = ["report.json".to_owned()].into_iter();
         let per_kind =
@@ -132,32 +112,14 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
 }
 
 fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluation)> {
-    let flags = ModelFlags {
-        weights: path.to_owned(),
-        preset: args.preset,
-        config: args.config.clone(),
-        masks: args.masks,
-        device: args.device.clone(),
-        threads: args.threads,
-    };
-    let mut more = Table::new();
-    for (key, value) in [("eval-short-side", args.short_side), ("eval-max-side", args.max_side)] {
-        if let Some(value) = value {
-            more.insert(key.into(), (value as i64).into());
-        }
-    }
+    let mut more = args.feed.table();
     if let Some(most) = args.max_detections {
         let roi =
             Table::from_iter([("detections-per-image".to_owned(), toml::Value::from(most as i64))]);
         more.insert("model".into(), Table::from_iter([("roi".to_owned(), roi.into())]).into());
     }
-    if let Some(precision) = args.precision {
-        more.insert("precision".into(), toml::Value::try_from(precision)?);
-    }
-    if let Some(share) = args.max_corrupt {
-        more.insert("max-corrupt".into(), share.into());
-    }
-    let loaded = flags.load(TensorKind::Float, more)?;
+    put(&mut more, "max-corrupt", &args.max_corrupt);
+    let loaded = args.model.load(path, TensorKind::Float, more)?;
     let dataset = dataset(args, &loaded)?;
     let renumber = renumbering(&loaded, &dataset)?;
 
@@ -276,6 +238,7 @@ fn of_results(
     path: &Path,
     annotations: &Path,
 ) -> Result<(GroundTruth, Evaluation)> {
+    args.model.refuse()?;
     let (truth, findings) = GroundTruth::read(annotations)?;
     for finding in findings {
         eprintln!("note: {}: {finding}", annotations.display());

@@ -135,8 +135,7 @@ impl RunFiles {
                 .check_finite()
                 .and_then(|()| checkpoints.save(names, &sections.named(), state))
                 .and_then(|_| run.note_saved())
-                .and_then(|()| checkpoints.prune(keep, None))
-                .map(|_| ())
+                .and_then(|()| checkpoints.prune(keep))
                 .map_err(|error| Error::Data(format!("cannot save a checkpoint: {error}"))),
         };
         self.world.agree(saved)

@@ -82,17 +82,17 @@ struct Scale {
 /// What all measurements are told.
 #[derive(Debug, Args)]
 struct Common {
-    /// Timed rounds, after one that warms up [default: 5]
+    /// Timed rounds, after one that warms up; 5, or as many as a measurement needs, if not given
     #[arg(long)]
     rounds: Option<usize>,
     /// Threads of each side
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Folder for results, inputs and logs [default: bench in cargo's target folder]
+    /// Folder for results, inputs and logs; bench in cargo's target folder if not given
     #[arg(long)]
     output: Option<PathBuf>,
-    /// A Python with the other implementations [default: SPARK_PYTHON, or the one that
-    /// `cargo xtask bench` makes]
+    /// A Python with the other implementations; SPARK_PYTHON, or the one that `cargo xtask
+    /// bench` makes, if not given
     #[arg(long)]
     python: Option<PathBuf>,
 }
