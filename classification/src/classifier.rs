@@ -236,13 +236,13 @@ impl Classifier {
         match found {
             Some(found) => ensure!(
                 found == wanted,
-                "{path} tells {found} classes apart, but there are {wanted}; with --new-head its \
+                "{path} tells {found} classes apart, but there are {wanted}; with --reset-head its \
                  backbone is taken and the head learned anew"
             ),
             None => ensure!(
                 false,
                 "{path} has no classifier (no {}.weight); give it with --backbone-weights, or \
-                 with --new-head",
+                 with --reset-head",
                 head_name(self.model.family())
             ),
         }

@@ -7,6 +7,7 @@ use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::distributed::World;
+use crate::settings::ExecutionSettings;
 use crate::{Error, Result};
 
 /// Where and on how many threads a command computes.
@@ -34,7 +35,7 @@ impl DeviceFlags {
 /// `auto` (CUDA if it can be used, else the CPU), `cpu`, `cuda` or `cuda:N`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for another name, or a CUDA device that is not there.
+/// [`Error::Input`] for another name, or a CUDA device that is not there.
 pub fn parse_device(name: &str) -> Result<Device> {
     let index = match name {
         "auto" => return Ok(Device::cuda_if_available()),
@@ -62,7 +63,7 @@ pub fn parse_device(name: &str) -> Result<Device> {
 /// process's own of its machine's CUDA devices.
 ///
 /// # Errors
-/// As [`parse_device`]; [`Error::Invalid`] for one device named for several processes of a machine,
+/// As [`parse_device`]; [`Error::Input`] for one device named for several processes of a machine,
 /// or more processes than devices.
 pub fn device_among(name: &str, world: &World) -> Result<Device> {
     let (local_rank, local_size) = world.local();
@@ -87,6 +88,18 @@ pub fn device_among(name: &str, world: &World) -> Result<Device> {
     }
 }
 
+/// This process's device and its threads of CPU arithmetic, by its settings: it works with both
+/// from now on.
+///
+/// # Errors
+/// Those of [`device_among`], on all processes.
+pub fn open_device(settings: &ExecutionSettings, world: &World) -> Result<(Device, usize)> {
+    let threads = use_threads_among(settings.threads, world);
+    let device = world.agree(device_among(&settings.device, world))?;
+    world.use_device(device)?;
+    Ok((device, threads))
+}
+
 /// This process's share of `threads` (every core if 0): as [`use_threads`], but the cores are
 /// divided among the processes of a machine.
 pub fn use_threads_among(threads: usize, world: &World) -> usize {
@@ -103,7 +116,7 @@ pub fn use_threads(threads: usize) -> usize {
 /// A batch `[N, C, H, W]` on `device`, in `kind`.
 ///
 /// # Errors
-/// [`Error::Invalid`] with what libtorch says, if it does not take the array.
+/// [`Error::Input`] with what libtorch says, if it does not take the array.
 pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
     Ok(send(&tensor_of(images)?, device).to_kind(kind))
 }

@@ -73,8 +73,8 @@ impl RunDir {
     /// all in it is deleted. A folder that no run has made is never touched.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a folder that the rules above refuse, or that
-    /// another process is writing to; [`Error::Io`].
+    /// [`Error::Input`] for a folder that the rules above refuse, or that
+    /// another process is writing to; [`Error::Input`].
     pub fn create(path: &Path, overwrite: bool, resume: bool) -> Result<Self> {
         if overwrite && resume {
             let rule = "a run is either continued or begun anew";
@@ -97,7 +97,7 @@ impl RunDir {
     /// Notes that `job` writes here, so that it is known again when it is restarted.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn claim(&self, job: &str) -> Result<()> {
         let marker = Marker::read(&self.path).unwrap_or_else(Marker::new);
         Marker { job: Some(job.to_owned()), ..marker }.write(&self.path)
@@ -106,7 +106,7 @@ impl RunDir {
     /// Notes that there is a checkpoint, so that its loss is seen.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn note_saved(&self) -> Result<()> {
         match Marker::read(&self.path).unwrap_or_else(Marker::new) {
             Marker { saved: true, .. } => Ok(()),
@@ -144,7 +144,7 @@ impl RunDir {
 /// `path` itself.
 ///
 /// # Errors
-/// [`Error::Data`] for a run without checkpoint yet, or that has lost its last one.
+/// [`Error::Input`] for a run without checkpoint yet, or that has lost its last one.
 pub fn in_run(path: &Path) -> Result<PathBuf> {
     let last = path.join(LAST_CHECKPOINT);
     if last.exists() {
@@ -155,7 +155,7 @@ pub fn in_run(path: &Path) -> Result<PathBuf> {
             beside(&last).map(|found| format!("the last of {} is gone; {found}", shown(path)));
         let text = lost
             .unwrap_or_else(|| format!("{} is a run that has no checkpoint yet", path.display()));
-        return Err(Error::Data(text));
+        return Err(Error::data(text));
     }
     Ok(path.to_owned())
 }

@@ -89,11 +89,11 @@ fn numbers_objects_and_errors_reach_everybody() {
             Ok::<_, Error>(world.rank() + 40)
         });
         assert_eq!((shared.unwrap(), ran), (40, world.is_main()));
-        let refused: Result<i32> = world.share(|| Err(Error::Data("no data".into())));
+        let refused: Result<i32> = world.share(|| Err(Error::data("no data".into())));
         let told = refused.unwrap_err().to_string();
         assert_eq!(told.starts_with("stopped because of rank 0: no data"), !world.is_main());
 
-        let own = if world.rank() == 2 { Err(Error::Data("disk full".into())) } else { Ok(()) };
+        let own = if world.rank() == 2 { Err(Error::data("disk full".into())) } else { Ok(()) };
         let told = world.agree(own).unwrap_err().to_string();
         let expected = if world.rank() == 2 { "disk full" } else { "rank 2: disk full" };
         assert!(told.ends_with(expected), "{told}");

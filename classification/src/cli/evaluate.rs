@@ -9,10 +9,10 @@ use clap::Args;
 use data::write_file;
 use data::{LabelledDataset, LoaderOptions};
 use engine::distributed::World;
-use engine::settings::{Given, LoadingSettings};
 use engine::picture::png;
 use engine::progress::Counter;
 use engine::run_dir::shown;
+use engine::settings::{Given, LoadingSettings};
 
 use super::model_flags::ModelFlags;
 use crate::data::{evaluation_loader, reading};

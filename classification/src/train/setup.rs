@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use data::{LabelledSource, Loader, LoaderOptions};
-use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
+use engine::device::{described, open_device, tune_for_one_size};
 use engine::distributed::World;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
@@ -37,10 +37,8 @@ impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
     pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.execution.threads, world);
-        let device = world.agree(device_among(&config.execution.device, world))?;
+        let (device, threads) = open_device(&config.execution, world)?;
         tune_for_one_size(device);
-        world.use_device(device)?;
         let [training, held_out] = world.patiently(LISTING, || datasets(&config, world))?;
         let notes = [training.notes(), held_out.notes()].concat();
         let loader = training_loader(&config, Arc::clone(&training), world)?;
@@ -143,7 +141,7 @@ fn announce(
     let count = |loader: &Loader<LabelledSource>| loader.source().dataset().len();
     let learned = trainer.variables.values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
-    let parts = parts_of_batch(&trainer.world, config.optim.batch_size, config.optim.accum_steps);
+    let parts = parts_of_batch(trainer);
     let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} on {}, {:?}\n\

@@ -12,7 +12,6 @@ use engine::schedule::cosine_lr;
 use engine::settings::RunSettings;
 use engine::training::{
     BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
-    tell_world_change,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -143,11 +142,6 @@ impl Task for FineTuning {
         );
         state.task.accuracy = saved.task.accuracy;
         Ok(())
-    }
-
-    fn warn_resumed(&self, trainer: &Trainer, processes: usize) {
-        let batch_size = self.config.optim.batch_size;
-        tell_world_change(&trainer.world, processes, batch_size, trainer.sync_bn);
     }
 
     /// The batch is mixed as a whole before it is cut.

@@ -16,7 +16,7 @@ fn settings_that_break_a_rule_are_named() {
         ),
         ("--batch-size 3 --accum-steps 3", "raise --batch-size or --input-size, or lower"),
         ("--input-size 16", "input-size is 16, but it must be at least 32"),
-        ("--warmup-epochs 4", "warmup-epochs is 4, but it must be in [0, 4)"),
+        ("--warmup-epochs 4", "warmup-epochs is 4, but it must be below epochs 4"),
         ("--epochs 0", "epochs is 0, but it must be at least 1"),
         ("--layer-decay 0", "layer-decay is 0, but it must be in (0, 1]"),
         ("--label-smoothing 1", "label-smoothing is 1, but it must be in [0, 1)"),
@@ -109,12 +109,12 @@ fn weights_that_do_not_fit() {
     }
     let two = |more: &[&'static str]| [&short[..], &["--data", "two", "--weights"], more].concat();
     work.train("next", &two(&["run"]))
-        .refused(&["tells 3 classes apart, but there are 2", "--new-head"]);
-    let finished = work.train("next", &two(&["run", "--new-head"])).succeeded();
+        .refused(&["tells 3 classes apart, but there are 2", "--reset-head"]);
+    let finished = work.train("next", &two(&["run", "--reset-head"])).succeeded();
     crate::common::assert_says(&finished.err, &["with a new head"]);
 
     work.train("again", &["--resume", "run/checkpoints/last.safetensors", "--data", "two"])
-        .refused(&["trained on other classes (3: blue, green, red)", "--new-head"]);
+        .refused(&["trained on other classes (3: blue, green, red)", "--reset-head"]);
     work.run(&["evaluate", "--weights", "next", "--data", "images/val"])
         .refused(&["1 class folders are none of the 2 known classes: \"green\""]);
 

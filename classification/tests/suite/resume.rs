@@ -49,8 +49,8 @@ fn killed_runs_end_with_the_same_bits() {
 
     assert_same_bits(&work.bits("whole", EXPORT), &work.bits("killed", EXPORT));
     let expected = numbers(&work, "whole");
-    // Twelve steps and two evaluations.
-    assert_eq!(expected.len(), 14, "{expected:?}");
+    // Twelve steps, four epochs and two evaluations.
+    assert_eq!(expected.len(), 18, "{expected:?}");
     assert_eq!(numbers(&work, "killed"), expected);
 }
 

@@ -77,7 +77,9 @@ impl ModelOptions {
             ("masks", self.masks.is_some()),
         ];
         let given = given.into_iter().find(|(_, given)| *given);
-        given.map_or(Ok(()), |(name, _)| bail!("--{name} says what --weights are of: there are none"))
+        given.map_or(Ok(()), |(name, _)| {
+            bail!("--{name} says what --weights are of: there are none")
+        })
     }
 
     /// Loads the detector in `weights`, to compute in `kind`, with `more` settings on top.

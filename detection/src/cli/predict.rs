@@ -154,7 +154,8 @@ fn in_real_folder(path: &Path) -> PathBuf {
 fn output(args: &PredictArgs, files: &[ImageFile]) -> Result<Output> {
     let names: Vec<&Path> = files.iter().map(|file| file.name.as_path()).collect();
     let pictures = if args.no_pictures { Vec::new() } else { picture_names(&names) };
-    let read = [Some(&args.model.weights), args.model.options.config.as_ref(), args.classes.as_ref()];
+    let read =
+        [Some(&args.model.weights), args.model.options.config.as_ref(), args.classes.as_ref()];
     let read = files.iter().map(|file| &file.path).chain(read.into_iter().flatten());
     let inputs = Inputs::new(read);
     Output::plan(&args.output, &pictures, &inputs, &args.images, args.overwrite)

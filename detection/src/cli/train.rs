@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use engine::settings::Given;
-use engine::training::RunFlags;
+use engine::settings::put;
+use engine::training::TrainFlags;
 
 use crate::data::TrainTransform;
 use crate::train::{self, Preset, TrainConfig};
@@ -36,7 +36,7 @@ Examples:
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub struct TrainArgs {
     #[command(flatten)]
-    settings: Given<TrainConfig>,
+    flags: TrainFlags<TrainConfig, Preset>,
     /// Short sides that training images are resized to, one drawn for each, then a flip;
     /// in place of the preset's augmentation.
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', help_heading = "Data")]
@@ -50,28 +50,18 @@ pub struct TrainArgs {
         help_heading = "Data"
     )]
     max_side: usize,
-    /// Settings that suit a situation; other flags override them
-    #[arg(long, value_enum, default_value_t = Preset::MaskRcnnResnet50_1x)]
-    preset: Preset,
-    #[command(flatten)]
-    run: RunFlags,
 }
 
 /// Resolves the flags and trains.
 ///
 /// # Errors
 /// Settings that cannot be run, and whatever stops the run.
-pub fn run(args: TrainArgs) -> Result<()> {
-    let started = args.run.begin(|| resolve(&args), |config| &config.run.output)?;
-    let Some((config, start, world)) = started else { return Ok(()) };
-    train::train(config, start, &world)
-}
-
-fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
-    let mut flags = args.settings.clone();
+pub fn run(mut args: TrainArgs) -> Result<()> {
     if let Some(sides) = &args.short_sides {
         let transform = TrainTransform::multi_scale(sides.clone(), args.max_side)?;
-        flags.table.insert("augmentation".into(), toml::Value::try_from(transform)?);
+        put(&mut args.flags.settings.table, "augmentation", &transform);
     }
-    args.run.settings::<TrainConfig>(args.preset, &flags)?.resolve()
+    let started = args.flags.begin(TrainConfig::resolve, |config| &config.run.output)?;
+    let Some((config, start, world)) = started else { return Ok(()) };
+    train::train(config, start, &world)
 }

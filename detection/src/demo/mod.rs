@@ -82,7 +82,7 @@ pub struct Demo {
 /// `annotations/instances_{train,val}.json` and the pictures in `train` and `val`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for options out of range or photographs too small; [`Error::Engine`] for
+/// [`Error::Input`] for options out of range or photographs too small; [`Error::Engine`] for
 /// what can't be read or written.
 pub fn make(photos: &Path, folder: &Path, options: &DemoOptions) -> Result<Demo> {
     check(options)?;

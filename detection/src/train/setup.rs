@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use data::LoaderOptions;
-use engine::device::{described, device_among, use_threads_among};
+use engine::device::{described, open_device};
 use engine::distributed::World;
 use engine::optim::{
     Chunks, LambConfig, Optimizer, OptimizerKind, ParamGroup, Place, layered_param_groups,
@@ -40,9 +40,7 @@ impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
     pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.execution.threads, world);
-        let device = world.agree(device_among(&config.execution.device, world))?;
-        world.use_device(device)?;
+        let (device, threads) = open_device(&config.execution, world)?;
 
         let (training, held_out, classes_of) = world.agree(datasets(&config, world))?;
         let loader = world.agree(training_loader(&config, Arc::clone(&training), world))?;
@@ -213,7 +211,7 @@ fn announce(
         learned.map(|(_, tensor)| tensor.numel()).sum::<usize>() as f64 / 1e6
     };
     let (backbone, all) = (count(BOTTOM_UP), count(""));
-    let parts = parts_of_batch(&trainer.world, config.optim.batch_size, config.optim.accum_steps);
+    let parts = parts_of_batch(trainer);
     let device = described(trainer.device, threads);
     let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(

@@ -10,7 +10,6 @@ use engine::run_dir::{RunDir, in_run};
 use engine::settings::RunSettings;
 use engine::training::{
     BatchOf, Criterion, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
-    tell_world_change,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -163,11 +162,6 @@ impl Task for DetectorTraining {
             first_names(&self.classes)
         );
         Ok(())
-    }
-
-    fn warn_resumed(&self, trainer: &Trainer, processes: usize) {
-        let batch_size = self.config.optim.batch_size;
-        tell_world_change(&trainer.world, processes, batch_size, trainer.sync_bn);
     }
 
     fn micro_batches(

@@ -241,7 +241,7 @@ fn other_classes_are_refused_unless_left_out() {
     let error = read_detector(&path, &fresh, &other, &ReadOptions::default()).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("3 classes") && error.contains("the model has 7"), "{error}");
-    assert!(error.contains("--new-classes"), "{error}");
+    assert!(error.contains("--reset-head"), "{error}");
 
     let options = ReadOptions { without_predictors: true, ..ReadOptions::default() };
     read_detector(&path, &fresh, &other, &options).unwrap();

@@ -43,7 +43,7 @@ impl CheckpointDir {
     /// written.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn open(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let dir = CheckpointDir { folder: folder.to_owned() };
@@ -62,7 +62,7 @@ impl CheckpointDir {
     /// The checkpoints of finished epochs, oldest first.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn epochs(&self) -> Result<Vec<Saved>> {
         let mut epochs: Vec<Saved> = self
             .names()?
@@ -108,7 +108,7 @@ impl CheckpointDir {
     /// Deletes the checkpoints of finished epochs but for the `keep` newest.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn prune(&self, keep: usize) -> Result<()> {
         let epochs = self.epochs()?;
         for saved in &epochs[..epochs.len().saturating_sub(keep)] {

@@ -15,7 +15,7 @@ impl World {
     /// process alone, if of none. An operation fails that takes longer than `timeout`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an environment that makes no sense, [`Error::Distributed`] when the
+    /// [`Error::Input`] for an environment that makes no sense, [`Error::Distributed`] when the
     /// others cannot be reached.
     pub fn from_env(timeout: Duration) -> Result<Self> {
         match Launch::from_env()? {

@@ -105,7 +105,7 @@ impl World {
     /// `accum_steps` parts one after another.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a batch that cannot be divided so.
+    /// [`Error::Input`] for a batch that cannot be divided so.
     pub fn part_of(&self, batch_size: usize, accum_steps: usize) -> Result<usize> {
         let parts = self.size() * accum_steps;
         if !batch_size.is_multiple_of(parts) {

@@ -15,7 +15,7 @@ impl World {
     /// Everybody's value, by rank.
     ///
     /// # Errors
-    /// [`Error::Distributed`]; [`Error::Invalid`] for a value that JSON cannot hold.
+    /// [`Error::Distributed`]; [`Error::Input`] for a value that JSON cannot hold.
     pub fn gather<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Vec<T>> {
         let unsendable = |error: serde_json::Error| {
             Error::invalid("a value to send", "no JSON", error.to_string())

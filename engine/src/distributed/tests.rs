@@ -14,7 +14,7 @@ fn alone_everything_is_as_it_was() {
     assert!(world.any(true).unwrap() && !world.any(false).unwrap());
     assert_eq!(world.gather(&"own".to_owned()).unwrap(), ["own"]);
     assert_eq!(world.share(|| Ok::<_, Error>(7)).unwrap(), 7);
-    let refused = world.agree::<(), _>(Err(Error::Data("no".into()))).unwrap_err();
+    let refused = world.agree::<(), _>(Err(Error::data("no".into()))).unwrap_err();
     assert_eq!(refused.to_string(), "no");
     let rows = world.gather_rows(&Tensor::from_slice(&[1.0, 2.0])).unwrap();
     assert_eq!(rows.size(), [2]);

@@ -21,7 +21,7 @@ impl JsonlWriter {
     /// Starts an empty file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::io(path, e))?;
         Ok(JsonlWriter { path: path.to_owned(), file })
@@ -32,7 +32,7 @@ impl JsonlWriter {
     /// file that does not exist is started.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] if a line before the last is no
+    /// [`Error::Input`]; [`Error::Checkpoint`] if a line before the last is no
     /// record.
     pub fn resume(path: &Path, step: u64) -> Result<Self> {
         let io = |e| Error::io(path, e);
@@ -47,7 +47,7 @@ impl JsonlWriter {
     /// one before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is anything else; [`Error::Io`].
+    /// [`Error::Input`] if it is anything else; [`Error::Input`].
     pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(record)
             .map_err(|e| Error::invalid("a metrics record", "not serializable", e.to_string()))?;
@@ -65,7 +65,7 @@ impl JsonlWriter {
 /// epoch's.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Input`].
 pub fn drop_evaluation(path: &Path, step: u64) -> Result<()> {
     if !path.exists() {
         return Ok(());

@@ -22,7 +22,7 @@ impl TensorBoardWriter {
     /// drops what earlier files hold from that step on.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn create(folder: &Path, restart: Option<u64>) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let (path, file) = new_file(folder)?;
@@ -42,7 +42,7 @@ impl TensorBoardWriter {
     /// Writes a number; its precision is float32.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
         self.record(step, What::Scalar { tag, value: value as f32 })
     }
@@ -50,7 +50,7 @@ impl TensorBoardWriter {
     /// Writes a picture, given as the bytes of a PNG file.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if they are not one; [`Error::Io`].
+    /// [`Error::Input`] if they are not one; [`Error::Input`].
     pub fn image(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
         let Some((size, channels)) = png_header(png) else {
             let operand = format!("picture {tag}");
@@ -62,7 +62,7 @@ impl TensorBoardWriter {
     /// Writes text, which TensorBoard shows as Markdown.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn text(&mut self, tag: &str, step: u64, text: &str) -> Result<()> {
         self.record(step, What::Text { tag, text })
     }

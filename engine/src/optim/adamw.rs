@@ -38,7 +38,7 @@ impl AdamW {
     /// An optimizer with zero state.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for a constant out of range or parameters
+    /// [`crate::Error::Input`] for a constant out of range or parameters
     /// that cannot be trained.
     pub fn new(groups: Vec<ParamGroup>, config: AdamWConfig) -> Result<Self> {
         check_decay_rate("beta1", config.betas.0)?;

@@ -121,7 +121,7 @@ impl<const S: usize> Buckets<S> {
     /// Buckets for `groups`, with all states zero.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for no parameters at all, a repeated name or tensor,
+    /// [`Error::Input`] for no parameters at all, a repeated name or tensor,
     /// a tensor that is empty or no leaf with gradients, or one that is not a
     /// float32 or float64 tensor on the first one's device.
     pub fn new(groups: Vec<ParamGroup>, state_names: [&'static str; S]) -> Result<Self> {

@@ -20,7 +20,7 @@ impl Ema {
     /// Begins with copies of `model`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a decay outside [0, 1).
+    /// [`Error::Input`] for a decay outside [0, 1).
     pub fn new(model: &BTreeMap<String, Tensor>, decay: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&decay) {
             return Err(Error::invalid("ema", decay, "it must be at least 0 and below 1"));

@@ -62,7 +62,7 @@ impl Lamb {
     /// An optimizer with zero state.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for a constant out of range or parameters
+    /// [`crate::Error::Input`] for a constant out of range or parameters
     /// that cannot be trained.
     pub fn new(groups: Vec<ParamGroup>, config: LambConfig) -> Result<Self> {
         check_decay_rate("beta1", config.betas.0)?;

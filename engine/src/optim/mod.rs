@@ -62,7 +62,7 @@ pub trait Optimizer {
     /// same parameters gave.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for a missing or unknown name, another shape
+    /// [`crate::Error::Input`] for a missing or unknown name, another shape
     /// or another kind; the optimizer is then unchanged.
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
 }

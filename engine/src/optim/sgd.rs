@@ -38,7 +38,7 @@ impl Sgd {
     /// An optimizer with zero state.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for a constant out of range or parameters
+    /// [`crate::Error::Input`] for a constant out of range or parameters
     /// that cannot be trained.
     pub fn new(groups: Vec<ParamGroup>, config: SgdConfig) -> Result<Self> {
         check_decay_rate("momentum", config.momentum)?;

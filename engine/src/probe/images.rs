@@ -45,7 +45,7 @@ impl ProbeData {
                  val/CLASS/…",
                 folder.display()
             );
-            Err(Error::Data(text))
+            Err(Error::data(text))
         };
         let parts = part("train").and_then(|train| Ok((train, part("val")?)));
         let (training, validation) = world.agree(parts)?;
@@ -115,7 +115,7 @@ impl ProbeData {
         };
         let classes = self.world.gather(&classes)?.concat();
         if classes.is_empty() {
-            return Err(Error::Data("none of the images can be read".into()));
+            return Err(Error::data("none of the images can be read".into()));
         }
         // One that has no images of its own takes the width from the others.
         let width = rows.as_ref().map_or(0, |rows| rows.size()[1]);

@@ -30,7 +30,7 @@ impl Knn {
     /// Refuses constants that cannot be used, before any feature is computed.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Input`].
     pub fn check(&self) -> Result<()> {
         if self.k < 1 {
             return Err(Error::invalid("k", self.k, "at least one neighbour must vote"));
@@ -45,7 +45,7 @@ impl Knn {
     /// `queries` `[M, D]`; the first of several with as many votes.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for constants out of range, or queries of another width.
+    /// [`Error::Input`] for constants out of range, or queries of another width.
     pub fn predict(&self, bank: &Labelled, queries: &Tensor) -> Result<Tensor> {
         self.check()?;
         if queries.dim() != 2 || queries.size()[1] != bank.features.size()[1] {

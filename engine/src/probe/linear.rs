@@ -46,7 +46,7 @@ impl LinearProbe {
     /// Refuses a penalty that cannot be used, before any feature is computed.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Input`].
     pub fn check(&self) -> Result<()> {
         match self.l2 {
             Some(l2) if !(l2 >= 0.0 && l2.is_finite()) => {
@@ -59,7 +59,7 @@ impl LinearProbe {
     /// Fits a classifier to `training`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a negative penalty.
+    /// [`Error::Input`] for a negative penalty.
     pub fn fit(&self, training: &Labelled) -> Result<LinearClassifier> {
         self.check()?;
         let l2 = self.l2.unwrap_or_else(|| self.best_penalty(training));

@@ -33,7 +33,7 @@ impl Labelled {
     /// 0..`num_classes` for each row.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for other shapes, no rows, classes out of range, or
+    /// [`Error::Input`] for other shapes, no rows, classes out of range, or
     /// features that are not finite.
     pub fn new(features: Tensor, classes: &[i64], num_classes: i64) -> Result<Self> {
         let size = features.size();

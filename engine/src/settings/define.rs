@@ -19,13 +19,13 @@ pub trait Settings: clap::Args + Default {
     /// The defaults, with what `table` has of these settings, which is taken out of it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a value of another type.
+    /// [`Error::Input`] for a value of another type.
     fn take(self, table: &mut Table) -> Result<Self>;
 
     /// Holds each setting to its rule.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the first that breaks it.
+    /// [`Error::Input`] for the first that breaks it.
     fn check_each(&self) -> Result<()>;
 
     /// Keys of settings that are no flags.

@@ -7,8 +7,8 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use toml::{Table, Value};
 
-use super::{Settings, from_layers};
 use super::define::{key, typed};
+use super::{Settings, from_layers};
 
 /// The flags of `S` that were given on the command line; those that were not leave their settings
 /// to the layers below. Flatten it into the arguments of a command.
@@ -23,7 +23,7 @@ impl<S: Settings> Given<S> {
     /// The settings, where there are no layers below.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for one that breaks its rule.
+    /// [`crate::Error::Input`] for one that breaks its rule.
     pub fn settings(&self) -> crate::Result<S> {
         let settings: S = from_layers([self.table.clone()])?;
         settings.check_each()?;

@@ -38,7 +38,7 @@ impl Start {
     /// when a run to be continued has saved none yet.
     ///
     /// # Errors
-    /// [`Error::Data`] when it is gone or damaged: which others there are, and how to go on from
+    /// [`Error::Input`] when it is gone or damaged: which others there are, and how to go on from
     /// them. Nothing is changed then.
     pub fn open(&self, output: &Path) -> Result<Option<CheckpointFile>> {
         match self {
@@ -46,7 +46,7 @@ impl Start {
             Start::From { checkpoint, .. } => open_checkpoint(checkpoint).map(Some),
             Start::Resume if has_lost_checkpoint(output) => {
                 let last = output.join(LAST_CHECKPOINT);
-                Err(Error::Data(format!("{} is gone; {}", shown(&last), ways_on(&last))))
+                Err(Error::data(format!("{} is gone; {}", shown(&last), ways_on(&last))))
             }
             Start::Resume => {
                 let last = output.join(LAST_CHECKPOINT);
@@ -63,10 +63,10 @@ impl Start {
 /// The checkpoint `path`, or the last one of the run in the folder `path`.
 ///
 /// # Errors
-/// [`Error::Data`] when it is gone or damaged, with the ways to go on.
+/// [`Error::Input`] when it is gone or damaged, with the ways to go on.
 pub fn open_checkpoint(path: &Path) -> Result<CheckpointFile> {
     let path = in_run(path)?;
-    CheckpointFile::open(&path).map_err(|error| Error::Data(format!("{error}; {}", ways_on(&path))))
+    CheckpointFile::open(&path).map_err(|error| Error::data(format!("{error}; {}", ways_on(&path))))
 }
 
 /// How to go on without the checkpoint `lost`.
@@ -81,7 +81,7 @@ fn ways_on(lost: &Path) -> String {
 /// Makes or takes over the run's folder and writes its settings there, on rank 0 of `world`.
 ///
 /// # Errors
-/// Those of [`RunDir::create`] and [`CheckpointDir::open`]; [`Error::Data`] for settings that
+/// Those of [`RunDir::create`] and [`CheckpointDir::open`]; [`Error::Input`] for settings that
 /// TOML cannot hold.
 pub fn open_run<C: Serialize>(
     world: &World,
@@ -120,7 +120,7 @@ impl RunFiles {
     /// epochs. All processes wait until it is on disk.
     ///
     /// # Errors
-    /// [`Error::Io`], or a model or averages that are not finite: the checkpoints before are then
+    /// [`Error::Input`], or a model or averages that are not finite: the checkpoints before are then
     /// as they were. On the other processes [`Error::Elsewhere`].
     pub fn save(
         &self,
@@ -136,7 +136,7 @@ impl RunFiles {
                 .and_then(|()| checkpoints.save(names, &sections.named(), state))
                 .and_then(|_| run.note_saved())
                 .and_then(|()| checkpoints.prune(keep))
-                .map_err(|error| Error::Data(format!("cannot save a checkpoint: {error}"))),
+                .map_err(|error| Error::data(format!("cannot save a checkpoint: {error}"))),
         };
         self.world.agree(saved)
     }
@@ -152,7 +152,7 @@ fn open_folder<C: Serialize>(
     let run = RunDir::create(output, overwrite, *start == Start::Resume)?;
     let checkpoints = CheckpointDir::open(&run.checkpoints())?;
     let text = toml::to_string_pretty(config)
-        .map_err(|error| Error::Data(format!("these settings cannot be saved: {error}")))?;
+        .map_err(|error| Error::data(format!("these settings cannot be saved: {error}")))?;
     write_file(&run.config(), text.as_bytes())?;
     Ok((run, checkpoints))
 }
@@ -198,9 +198,13 @@ fn load_initial_state<T: Task>(
         return Ok(());
     };
     let saved = StateOf::<T>::read(&file)?;
+    let world_size = trainer.world.size();
     task.resume(file.path(), &saved, state)?;
     restore(&file, trainer, &saved.config, &state.config)?;
-    task.warn_resumed(trainer, saved.processes);
+    if saved.processes != world_size {
+        tell_world_change(trainer, saved.processes);
+        task.warn_world_size_changed();
+    }
     let fresh = state.clone();
     *state = RunState {
         version: fresh.version,
@@ -264,34 +268,32 @@ where
     trainer.ema.as_ref().map_or(Ok(()), |ema| world.broadcast(ema.averages()))
 }
 
-/// Says what changes when a run that `saved` processes began goes on in `world`, if anything does.
-/// `batch` is the number of images of a batch, of which each process has its part.
-pub fn tell_world_change(world: &World, saved: usize, batch: usize, synchronised: bool) {
-    if saved == world.size() || !world.is_main() {
-        return;
-    }
+/// Says what changes when a run that `saved` processes began goes on with another number.
+fn tell_world_change(trainer: &Trainer, saved: usize) {
     let processes =
         |count: usize| if count == 1 { "1 process".into() } else { format!("{count} processes") };
-    let norms = if synchronised {
+    let norms = if trainer.sync_bn {
         "batch norms still see the whole batch"
     } else {
         "without --sync-bn batch norms now see another number of images"
     };
+    let (size, batch) = (trainer.world.size(), trainer.batch_size);
     eprintln!(
         "continuing on {} what {} began: {} images of each batch of {batch} on each in place of {}. \
          Batches, augmentation, masks and learning rates stay the same and {norms}; sums are \
          rounded in another order",
-        processes(world.size()),
+        processes(size),
         processes(saved),
-        batch / world.size(),
+        batch / size,
         batch / saved.max(1),
     );
 }
 
 /// How a batch is divided, as an addition to its size: " on 4 processes in 2 parts of 32".
-pub fn parts_of_batch(world: &World, batch_size: usize, accum_steps: usize) -> String {
-    let part = batch_size / (world.size() * accum_steps);
-    match (world.size(), accum_steps) {
+pub fn parts_of_batch(trainer: &Trainer) -> String {
+    let part = trainer.micro_batch_size;
+    let size = trainer.world.size();
+    match (size, trainer.batch_size / (size * part)) {
         (1, 1) => String::new(),
         (1, parts) => format!(" in {parts} parts of {part}"),
         (size, 1) => format!(" on {size} processes, {part} on each"),

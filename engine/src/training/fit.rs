@@ -43,7 +43,7 @@ pub trait Task {
     /// What the best checkpoint is chosen by.
     const CRITERION: Criterion;
 
-    /// The settings that all runs have.
+    /// Where and how often the run writes.
     fn run_settings(&self) -> &RunSettings;
 
     /// Loads the weight files that the settings name into the model, for a new run.
@@ -63,8 +63,9 @@ pub trait Task {
     where
         Self: Sized;
 
-    /// Says what changes when a run that `processes` processes began goes on, if anything does.
-    fn warn_resumed(&self, trainer: &Trainer, processes: usize);
+    /// Says what else changes when a run that another number of processes began goes on, if
+    /// anything does.
+    fn warn_world_size_changed(&self) {}
 
     /// Cuts the batch of step `step` (from 0) into micro-batches of the trainer's size.
     ///

@@ -17,25 +17,55 @@ use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, has_lost_checkpoint, job_of, 
 use crate::settings::{Given, Settings, from_layers, read_table};
 use crate::{Error, Result};
 
+/// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
+/// come from and the run begins.
+#[derive(Debug, Args)]
+pub struct TrainFlags<C: Settings, P: Preset> {
+    /// The settings given.
+    #[command(flatten)]
+    pub settings: Given<C>,
+    /// Settings that suit a situation; other flags override them
+    #[arg(long, value_enum, default_value_t = P::default())]
+    preset: P,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+impl<C: Settings + Serialize + DeserializeOwned, P: Preset> TrainFlags<C, P> {
+    /// Meets the other processes and gives all of them the settings, which rank 0 resolves, and
+    /// where the run begins in the settings' `output`; none if the settings were only to be
+    /// printed.
+    ///
+    /// # Errors
+    /// Settings that cannot be run, and those of [`World::from_env`].
+    pub fn begin(
+        &self,
+        resolve: fn(C) -> anyhow::Result<C>,
+        output: fn(&C) -> &Path,
+    ) -> anyhow::Result<Option<(C, Start, World)>> {
+        self.run.begin(|| resolve(self.run.settings(&self.preset, &self.settings)?), output)
+    }
+}
+
 /// Where settings come from besides flags of their own, and where the run begins.
 #[derive(Debug, Args)]
-pub struct RunFlags {
+struct RunFlags {
     /// TOML file with settings, keys named like the flags; flags override it.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
     /// Print the resulting settings as TOML and stop.
     #[arg(long)]
-    pub dump_config: bool,
+    dump_config: bool,
     /// Continue the run in --output, or from this checkpoint in a new folder.
     #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, alias = "resume_from", alias = "resume-from")]
     #[allow(clippy::option_option)]
-    pub resume: Option<Option<PathBuf>>,
+    resume: Option<Option<PathBuf>>,
     /// Delete the run that --output holds and begin anew.
     #[arg(long, conflicts_with = "resume")]
-    pub overwrite: bool,
+    overwrite: bool,
     /// Seconds that several processes wait for one of them before they all stop.
     #[arg(long, value_name = "SECONDS", default_value_t = 600.0, value_parser = seconds)]
-    pub dist_timeout: f64,
+    dist_timeout: f64,
 }
 
 /// A time that can be waited.
@@ -53,7 +83,7 @@ impl RunFlags {
     ///
     /// # Errors
     /// Those of [`World::from_env`] and of `resolve`.
-    pub fn begin<C, E>(
+    fn begin<C, E>(
         &self,
         resolve: impl FnOnce() -> std::result::Result<C, E>,
         output: fn(&C) -> &Path,
@@ -73,7 +103,7 @@ impl RunFlags {
         }
         if world.is_main() {
             let text = toml::to_string_pretty(&config).map_err(|error| {
-                Error::Data(format!("these settings cannot be printed: {error}"))
+                Error::data(format!("these settings cannot be printed: {error}"))
             })?;
             print!("{text}");
         }
@@ -107,7 +137,7 @@ impl RunFlags {
     ///
     /// # Errors
     /// A file or checkpoint that cannot be read, a key that is no setting.
-    pub fn settings<C: Settings>(&self, preset: impl Preset, flags: &Given<C>) -> Result<C> {
+    fn settings<C: Settings>(&self, preset: &impl Preset, flags: &Given<C>) -> Result<C> {
         let preset = preset.table()?;
         let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();

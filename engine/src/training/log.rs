@@ -143,7 +143,7 @@ impl RunLog {
     /// Files in the run's folder.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Input`].
     pub fn new(world: &World, files: &RunFiles, plan: RunPlan) -> Result<Self> {
         let output = files.folder().map(|run| Output::new(run, &plan)).transpose();
         Ok(Self {
@@ -179,7 +179,7 @@ impl RunLog {
     /// Shows a step's progress and writes a record when one is due.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
+    /// [`crate::Error::Input`], [`crate::Error::Distributed`].
     pub fn step(&mut self, step: u64, taken: &Taken, settled: &[Settled]) -> Result<()> {
         let images = taken.images * self.world.size() as u64;
         self.window.images += images;
@@ -268,7 +268,7 @@ impl RunLog {
     /// Writes a further line of `metrics.jsonl`.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Input`].
     pub fn write<R: Serialize>(&mut self, record: &R) -> Result<()> {
         self.output.as_mut().map_or(Ok(()), |output| output.metrics.write(record))
     }
@@ -276,7 +276,7 @@ impl RunLog {
     /// Writes a number for TensorBoard.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Input`].
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
         self.output.as_mut().map_or(Ok(()), |output| output.board.scalar(tag, step, value))
     }
@@ -284,7 +284,7 @@ impl RunLog {
     /// Writes a picture, as PNG bytes, for TensorBoard.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`crate::Error::Input`].
     pub fn picture(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
         self.output.as_mut().map_or(Ok(()), |output| output.board.image(tag, step, png))
     }
@@ -299,7 +299,7 @@ impl RunLog {
     /// Names training files that newly proved unreadable on any process, and lists all in the run.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
+    /// [`crate::Error::Input`], [`crate::Error::Distributed`].
     pub fn corrupt(&mut self, corrupt: &CorruptFiles) -> Result<()> {
         self.list_unusable(0, corrupt, "skipped")
     }
@@ -307,7 +307,7 @@ impl RunLog {
     /// As [`RunLog::corrupt`], for files that the scores of a validation are without.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
+    /// [`crate::Error::Input`], [`crate::Error::Distributed`].
     pub fn left_out_of_validation(&mut self, corrupt: &CorruptFiles) -> Result<()> {
         self.list_unusable(1, corrupt, "left out of validation:")
     }

@@ -12,12 +12,10 @@ mod settled;
 mod state;
 mod trainer;
 
-pub use begin::{
-    RunFiles, Start, begin_run, open_checkpoint, open_run, parts_of_batch, tell_world_change,
-};
+pub use begin::{RunFiles, Start, begin_run, open_checkpoint, open_run, parts_of_batch};
 pub use draws::drop_path_table;
 pub use fit::{BatchOf, Position, RunOutput, Scores, StateOf, Task, fit};
-pub use flags::RunFlags;
+pub use flags::TrainFlags;
 pub use log::{RunLog, RunPlan, Taken};
 pub use presets::{Preset, PresetsArgs};
 pub use sections::Sections;

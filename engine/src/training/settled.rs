@@ -68,7 +68,7 @@ impl Measured {
 /// its index, `advice` is what may help.
 ///
 /// # Errors
-/// [`Error::Data`] if that is the case.
+/// [`Error::Input`] if that is the case.
 pub fn refuse_non_finite(
     world: &World,
     settled: &Settled,
@@ -93,7 +93,7 @@ pub fn refuse_non_finite(
     let kept = checkpoints.last().map_or("there is no checkpoint yet".into(), |path| {
         format!("the last good checkpoint is {}", path.display())
     });
-    Err(Error::Data(format!(
+    Err(Error::data(format!(
         "{what} at step {}; its {} images are listed in {} (the first: {}); {kept}. {advice} may help",
         settled.step,
         names.len(),

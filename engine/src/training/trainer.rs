@@ -39,6 +39,8 @@ pub struct Trainer {
     pub world: World,
     /// Where the variables are.
     pub device: Device,
+    /// Images per optimizer step, of all processes.
+    pub batch_size: usize,
     /// Images of this process that are computed at a time.
     pub micro_batch_size: usize,
     /// Whether batch norms of several processes share their statistics.
@@ -72,6 +74,7 @@ impl Trainer {
             scaler: (precision == Precision::Float16).then(GradScaler::default),
             world: world.clone(),
             device: store.device(),
+            batch_size: optim.batch_size,
             micro_batch_size,
             sync_bn: execution.sync_bn,
             // Sums over parts of a batch or over processes would lose digits.

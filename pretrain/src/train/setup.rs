@@ -10,7 +10,7 @@ use data::{
     Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
     Normalize, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
+use engine::device::{described, open_device, tune_for_one_size};
 use engine::distributed::World;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
@@ -42,10 +42,8 @@ impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
     pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.execution.threads, world);
-        let device = world.agree(device_among(&config.execution.device, world))?;
+        let (device, threads) = open_device(&config.execution, world)?;
         tune_for_one_size(device);
-        world.use_device(device)?;
 
         let loader = loader(&config, world)?;
         let probe = world.agree(Probe::open(&config, world))?;
@@ -161,7 +159,7 @@ fn announce(
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
     let rest = count("") - encoder;
-    let parts = parts_of_batch(&trainer.world, config.optim.batch_size, config.optim.accum_steps);
+    let parts = parts_of_batch(trainer);
     let device = described(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\

@@ -11,8 +11,7 @@ use engine::run_dir::RunDir;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
 use engine::settings::RunSettings;
 use engine::training::{
-    BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, StateOf, Task,
-    Trainer, tell_world_change,
+    BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, StateOf, Task, Trainer,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
@@ -96,11 +95,9 @@ impl Task for Pretraining {
         Ok(())
     }
 
-    fn warn_resumed(&self, trainer: &Trainer, processes: usize) {
-        let batch_size = self.config.optim.batch_size;
-        tell_world_change(&trainer.world, processes, batch_size, trainer.sync_bn);
-        if self.config.shard_by_rank && processes != trainer.world.size() {
-            eprintln!("world size changed, so shard assignment and batches differ");
+    fn warn_world_size_changed(&self) {
+        if self.config.shard_by_rank {
+            eprintln!("shard assignment changed too, so batches differ");
         }
     }
 

@@ -114,8 +114,8 @@ fn settings_out_of_range_are_named() {
     assert!(error("label-smoothing = 1.0").contains("label-smoothing"));
     assert!(error("accum-steps = 3").contains("accum-steps is 3, but it must divide"));
     assert!(error("model = \"resnet51\"").contains("resnet51"));
-    assert!(error("epochs = 2").contains("warmup-epochs is 2, but it must be in [0, 2)"));
-    assert!(error("repeats = 0").contains("repeats is 0"));
+    assert!(error("epochs = 2").contains("warmup-epochs is 2, but it must be below epochs 2"));
+    assert!(error("repeats = 0").contains("aug-repeats is 0"));
     assert!(error("mixup = -1.0").contains("mixup is -1"));
     assert!(error("mixups = 1.0").contains("mixups"));
     let both = "weights = \"a\"\nbackbone-weights = \"b\"";

@@ -236,7 +236,7 @@ fn check_classes(file: &WeightFile, config: &ModelConfig, found: Naming) -> Resu
         };
         let problem = format!(
             "a detector of {found}, and the model's outputs are in {}'s order: use {preset}; in \
-             training, --new-classes takes all but these outputs",
+             training, --reset-head takes all but these outputs",
             naming(config)
         );
         return Err(Error::format(&file.path, problem));
@@ -246,7 +246,7 @@ fn check_classes(file: &WeightFile, config: &ModelConfig, found: Naming) -> Resu
     match classes {
         Some(classes) if classes != config.num_classes => {
             let problem = format!(
-                "a detector of {classes} classes, and the model has {}: --new-classes learns the \
+                "a detector of {classes} classes, and the model has {}: --reset-head learns the \
                  model's from the rest of the file",
                 config.num_classes
             );
