@@ -80,6 +80,7 @@ fn detached(params: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
 
 /// Bit for bit, which `Tensor::eq` on finite values is.
 fn assert_same(a: &[(String, Tensor)], b: &[(String, Tensor)], what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}");
     for ((name, x), (_, y)) in a.iter().zip(b) {
         assert!(x.equal(y), "{what}: {name} differs");
     }
@@ -329,7 +330,8 @@ fn values_are_clipped_as_clamped_gradients() {
                 }
                 let found = optimizer.step(0.01, 0.05).grad_norm.double_value(&[]);
                 assert!(clip.is_none() || (found / norm.sqrt() - 1.0).abs() < 1e-6, "{what}");
-                params
+                let state = optimizer.state().into_iter();
+                params.into_iter().chain(state).collect::<Vec<_>>()
             });
             assert_same(&inside, &before, what);
         }
