@@ -125,7 +125,7 @@ impl Ours {
             .into_iter()
             .filter(|(_, variable)| variable.requires_grad())
             .collect::<std::collections::BTreeMap<_, _>>();
-        let config = SgdConfig { nesterov: false, max_grad_norm: None, ..SgdConfig::default() };
+        let config = SgdConfig { nesterov: false, clip: None, ..SgdConfig::default() };
         let optimizer = Sgd::new(param_groups(parameters), config)?;
         let image = image.squeeze_dim(0).clamp(0, 1) * 255.0;
         let ours = Self { store, model, optimizer, image, targets: targets(height, width) };

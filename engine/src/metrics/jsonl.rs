@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::{LogSink, TrainRecord};
 use crate::{Error, Result};
 
 /// Appends records to a `.jsonl` file. Each line reaches the system at once,
@@ -47,8 +49,8 @@ impl JsonlWriter {
     /// one before.
     ///
     /// # Errors
-    /// [`Error::Input`] if it is anything else; [`Error::Input`].
-    pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
+    /// [`Error::Input`] if it is anything else, or cannot be written.
+    pub fn write(&mut self, record: &(impl Serialize + ?Sized)) -> Result<()> {
         let mut line = serde_json::to_vec(record)
             .map_err(|e| Error::invalid("a metrics record", "not serializable", e.to_string()))?;
         if step_of(&line).is_none() {
@@ -57,6 +59,16 @@ impl JsonlWriter {
         }
         line.push(b'\n');
         self.file.write_all(&line).map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+impl LogSink for JsonlWriter {
+    fn log_train(&mut self, record: &TrainRecord) -> Result<()> {
+        self.write(record)
+    }
+
+    fn log_record(&mut self, record: &RawValue) -> Result<()> {
+        self.write(record)
     }
 }
 
@@ -166,6 +178,40 @@ mod tests {
         fs::write(&path, "{\"step\":1}\n{\"step\":2}").unwrap();
         JsonlWriter::resume(&path, 2).unwrap();
         assert_eq!(steps(&path), [1]);
+    }
+
+    /// Programs read these lines: names and order of the numbers stay.
+    #[test]
+    fn a_training_record_is_one_flat_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut sink = JsonlWriter::create(&path).unwrap();
+        let parts = [("mask", 0.5), ("box", 0.25)].into();
+        let record = TrainRecord {
+            step: 3,
+            epoch: 1.5,
+            loss: 0.75,
+            parts: &parts,
+            lr: 0.1,
+            more: [("weight_decay", 0.04)].into(),
+            grad_norm: Some(2.0),
+            images_per_second: 8.0,
+            data_wait: 0.125,
+            data_wait_by_rank: &[0.25, 0.0],
+        };
+        sink.log_train(&record).unwrap();
+        let alone = TrainRecord { grad_norm: None, data_wait_by_rank: &[], ..record };
+        sink.log_train(&alone).unwrap();
+        let extra = serde_json::value::to_raw_value(&json!({ "step": 3, "top1": 0.5 })).unwrap();
+        sink.log_record(&extra).unwrap();
+        let start = r#"{"step":3,"epoch":1.5,"loss":0.75,"box":0.25,"mask":0.5,"lr":0.1,"#;
+        let speed = r#""images_per_second":8.0,"data_wait":0.125"#;
+        let expected = format!(
+            "{start}\"weight_decay\":0.04,\"grad_norm\":2.0,{speed},\
+             \"data_wait_by_rank\":[0.25,0.0]}}\n\
+             {start}\"weight_decay\":0.04,{speed}}}\n{{\"step\":3,\"top1\":0.5}}\n"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }
 
     #[test]
