@@ -73,8 +73,8 @@ impl Detector {
             if affine && norms_learn && variables.contains_key(&format!("{norm}.running_mean")) {
                 let _ = variable.set_requires_grad(true);
             }
-            let part = self.model.bottom_up().part(canonical);
-            if part.is_some_and(|part| part < config.freeze) {
+            let index = self.model.bottom_up().stage_index(canonical);
+            if index.is_some_and(|index| index < config.freeze) {
                 let _ = variable.set_requires_grad(false);
             }
         }
@@ -99,11 +99,11 @@ impl Detector {
     /// A training pass; `draw` gives drop-path's uniform draws for so many blocks,
     /// `[blocks, images]`.
     pub fn train_mode(&self, config: &TrainConfig, draw: impl FnOnce(usize) -> Tensor) -> Mode {
-        let mode = Mode::train().with_frozen_parts(config.freeze);
+        let mode = Mode::train().with_freeze_at(config.freeze);
         if self.plugin {
             return mode;
         }
-        let blocks = self.model.bottom_up().blocks();
+        let blocks = self.model.bottom_up().drop_path_blocks();
         let draws = if blocks == 0 || config.drop_path.unwrap_or(0.0) == 0.0 {
             DropPathDraws::Off
         } else {

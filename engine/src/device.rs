@@ -1,6 +1,6 @@
 //! Devices by name, and the threads of CPU arithmetic.
 
-use backbone::send;
+use backbone::to_device_nonblocking;
 use data::{cores, tensor_of};
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
@@ -82,7 +82,7 @@ pub fn use_threads(threads: usize) -> usize {
 /// # Errors
 /// [`Error::Invalid`] with what libtorch says, if it does not take the array.
 pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
-    Ok(send(&tensor_of(images)?, device).to_kind(kind))
+    Ok(to_device_nonblocking(&tensor_of(images)?, device).to_kind(kind))
 }
 
 /// Lets cuDNN try its algorithms on each new size and keep the fastest: for

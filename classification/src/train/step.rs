@@ -80,7 +80,7 @@ impl Trainer {
 
     /// A training pass over samples of these numbers in the epoch.
     fn mode(&self, epoch: u64, positions: &[u64]) -> Mode {
-        let blocks = self.classifier.backbone().blocks();
+        let blocks = self.classifier.backbone().drop_path_blocks();
         let (seed, device) = (self.config.execution.seed, self.classifier.device());
         let draws = match blocks == 0 || self.config.drop_path == 0.0 {
             true => DropPathDraws::Off,

@@ -175,7 +175,7 @@ fn optimizer(config: &TrainConfig, detector: &Detector) -> Result<AdamW> {
         .filter(|(_, tensor)| tensor.requires_grad())
         .map(|(name, tensor)| {
             let canonical = name.strip_prefix(BOTTOM_UP).unwrap_or_default();
-            let place = Place::of(canonical, bottom_up.part(canonical));
+            let place = Place::of(canonical, bottom_up.stage_index(canonical));
             (name.clone(), tensor.shallow_clone(), place)
         })
         .collect();

@@ -44,7 +44,7 @@ impl Chunks {
 /// 1 the first stage, …; `None` behind the backbone) and its block in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// As `Backbone::part` numbers it.
+    /// As `Backbone::stage_index` numbers it.
     pub part: Option<usize>,
     /// From 0; only the second and third stage's matter.
     pub block: usize,

@@ -74,7 +74,7 @@ impl Trainer {
         let mask = mask::draw(generators, grid, keep, self.device)?;
         let mode = Mode::train()
             .with_compute(self.config.execution.precision.compute())
-            .with_narrow_gradients(self.config.optim.accum_steps == 1 && self.world.is_alone())
+            .with_bf16_weight_grads(self.config.optim.accum_steps == 1 && self.world.is_alone())
             .with_sync_batch_norm(self.sync_batch_norm())
             .with_drop_path(self.drop_path_draws(epoch, positions));
         Ok(self.spark.loss(images, &mask, &mode)?)
@@ -88,7 +88,7 @@ impl Trainer {
     /// Draws that depend on the sample alone, so that neither the batch's
     /// parts nor a restart change them.
     fn drop_path_draws(&self, epoch: u64, positions: &[u64]) -> DropPathDraws {
-        let blocks = self.spark.encoder().blocks();
+        let blocks = self.spark.encoder().drop_path_blocks();
         if blocks == 0 || self.config.drop_path == Some(0.0) {
             return DropPathDraws::Off;
         }
