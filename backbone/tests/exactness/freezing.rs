@@ -31,14 +31,15 @@ fn statistics(store: &VarStore) -> Vec<(String, Tensor)> {
     buffers.map(|(name, tensor)| (name, tensor.copy())).collect()
 }
 
-/// The index of the stage of a ResNet that a tensor is in, told from its name by hand.
-fn resnet_stage_index(name: &str) -> usize {
-    (1..=4).find(|stage| name.starts_with(&format!("layer{stage}."))).unwrap_or(0)
+/// The index of the stage of a ResNet or RegNet that a tensor is in, told from its name by hand.
+fn named_stage_index(name: &str) -> usize {
+    let starts = |stage| [format!("layer{stage}."), format!("s{stage}.")];
+    (1..=4).find(|stage| starts(*stage).iter().any(|start| name.starts_with(start))).unwrap_or(0)
 }
 
 #[test]
 fn frozen_stages_run_as_in_evaluation() {
-    for name in ["resnet18", "convnext_tiny"] {
+    for name in ["resnet18", "convnext_tiny", "regnety_016"] {
         let x = images();
         for freeze_at in 0..=5 {
             let (network, store) = network(name);
@@ -57,7 +58,7 @@ fn frozen_stages_run_as_in_evaluation() {
                 let kept = store.variables()[&name].equal(&before);
                 assert_eq!(
                     kept,
-                    resnet_stage_index(&name) < freeze_at,
+                    named_stage_index(&name) < freeze_at,
                     "{name} frozen at {freeze_at}"
                 );
             }
@@ -86,7 +87,7 @@ fn norms_in_evaluation_keep_their_statistics_and_pass_gradients() {
 
 #[test]
 fn a_pass_can_end_early() {
-    for name in ["resnet18", "convnext_tiny"] {
+    for name in ["resnet18", "convnext_tiny", "regnety_016"] {
         let (network, _store) = network(name);
         let x = images();
         let all = maps(network.as_ref(), &x, &Mode::eval());
@@ -102,7 +103,8 @@ fn a_pass_can_end_early() {
 /// by which stages' maps depend on it.
 #[test]
 fn every_tensor_is_in_the_stage_that_its_gradient_says() {
-    for model in MODELS.iter().filter(|m| ["resnet18", "convnext_tiny"].contains(&m.name)) {
+    let names = ["resnet18", "convnext_tiny", "regnety_016"];
+    for model in MODELS.iter().filter(|model| names.contains(&model.name)) {
         let mut store = VarStore::new(Device::Cpu);
         let network = model.build(&store.root(), &BuildOptions::default()).unwrap();
         fill(&mut store, 7);
