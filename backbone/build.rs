@@ -23,7 +23,7 @@ fn main() {
         "norm",
         "recompute",
         "conv",
-        "narrow",
+        "bf16_grad",
         "layout",
         "lacking",
     ];

@@ -47,22 +47,23 @@ pub trait Backbone: Debug {
         false
     }
 
-    /// Number of blocks that drop-path draws for, see
+    /// Number of residual blocks that drop-path draws for, see
     /// [`DropPathDraws::Table`](crate::DropPathDraws::Table).
-    fn blocks(&self) -> usize {
+    fn drop_path_blocks(&self) -> usize {
         0
     }
 
-    /// The part that the parameter or buffer `name` belongs to: 0 the stem, 1
-    /// the first stage, … `None`: unknown, so that it is never frozen.
-    fn part(&self, _name: &str) -> Option<usize> {
+    /// Index of the stage that the parameter or buffer `name` belongs to, as
+    /// [`Mode::freeze_at`] counts: 0 the stem, 1 the first of
+    /// [`Backbone::stages`], … `None`: unknown, so that it is never frozen.
+    fn stage_index(&self, _name: &str) -> Option<usize> {
         None
     }
 
     /// Whether the maps of the first `stages` stages depend on the parameter or buffer
     /// `name`.
     fn is_used(&self, name: &str, stages: usize) -> bool {
-        self.part(name).is_none_or(|part| part <= stages)
+        self.stage_index(name).is_none_or(|index| index <= stages)
     }
 
     /// The layers with parameters, by name, for hosts that look for PyTorch's modules.
@@ -135,7 +136,7 @@ fn check_statistics(
     let stages = backbone.stages();
     let computed = &stages[..mode.stages.min(stages.len())];
     let Some(&Stage { channels, stride }) = computed.last() else { return Ok(()) };
-    if computed.len() < mode.frozen_parts {
+    if computed.len() < mode.freeze_at {
         return Ok(());
     }
     let (height, width) = x.grid_size();
@@ -156,20 +157,20 @@ fn check_statistics(
     Ok(())
 }
 
-/// Whether a batch norm of the part uses the batch's statistics.
-fn learns_statistics(backbone: &(impl Backbone + ?Sized), part: usize, mode: &Mode) -> bool {
+/// Whether a batch norm of the stage uses the batch's statistics.
+fn learns_statistics(backbone: &(impl Backbone + ?Sized), stage_index: usize, mode: &Mode) -> bool {
     let modules = backbone.modules().into_iter();
-    let mut of_part = modules
-        .filter(|(name, _)| backbone.part(&format!("{name}.weight")) == Some(part))
+    let mut of_stage = modules
+        .filter(|(name, _)| backbone.stage_index(&format!("{name}.weight")) == Some(stage_index))
         .filter_map(|(_, module)| match module {
             Module::BatchNorm2d { control, .. } => Some(control),
             _ => None,
         })
         .peekable();
     // Where layers are not told, all run as the pass does.
-    match of_part.peek() {
+    match of_stage.peek() {
         None => mode.uses_batch_statistics(),
-        Some(_) => of_part.any(|control| control.uses_batch_statistics(mode)),
+        Some(_) => of_stage.any(|control| control.uses_batch_statistics(mode)),
     }
 }
 

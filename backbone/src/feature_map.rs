@@ -149,12 +149,19 @@ impl FeatureMap {
     /// Multiplies every position of image n by `scale[n]`; `scale` is `[N]` or
     /// `[N, C]`.
     pub fn scale_images(&self, scale: &Tensor) -> Self {
-        let channels = if scale.dim() == 1 { 1 } else { scale.size()[1] };
-        let scale = match self {
-            Self::Patches { mask, .. } => scale.index_select(0, mask.image_of_patch()),
-            _ => scale.shallow_clone(),
+        let scale = self.beside_images(scale);
+        self.map(|tensor| tensor * scale)
+    }
+
+    /// `values` of every image, `[N]` or `[N, C]`, to be broadcast over the stored
+    /// tensor: `[V or N, 1 or C, 1, 1]`.
+    pub(crate) fn beside_images(&self, values: &Tensor) -> Tensor {
+        let channels = if values.dim() == 1 { 1 } else { values.size()[1] };
+        let values = match self {
+            Self::Patches { mask, .. } => values.index_select(0, mask.image_of_patch()),
+            _ => values.shallow_clone(),
         };
-        self.map(|tensor| tensor * scale.view([-1, channels, 1, 1]))
+        values.view([-1, channels, 1, 1])
     }
 
     /// Sums `[V or N, …]`, one row a patch (or image), to `[N, …]`, one row an

@@ -38,6 +38,11 @@ impl Init {
     /// ±2 (that is, in effect not at all).
     pub const TRUNC_NORMAL_02: Self = Self::TruncatedNormal { std: 0.02, bound: 2.0 };
 
+    /// Normal with mean 0.
+    pub const fn normal(std: f64) -> Self {
+        Self::TruncatedNormal { std, bound: f64::INFINITY }
+    }
+
     /// A float32 CPU tensor of this shape.
     pub fn tensor(self, size: &[i64]) -> Tensor {
         match self {

@@ -23,7 +23,7 @@ pub use backbone::{Backbone, NormKind, Stage};
 pub use error::{Error, Result};
 pub use feature_map::FeatureMap;
 pub use init::Init;
-pub use kernels::send;
+pub use kernels::to_device_nonblocking;
 pub use mask::{PatchMask, Size};
 pub use mode::{DropPathDraws, Mode, SyncBatchNorm};
 pub use modules::{Module, NormControl};

@@ -18,16 +18,17 @@ pub struct Mode {
     /// they are; norms keep their statistics in the parameters' type). `None`:
     /// the input's own type.
     pub compute: Option<Kind>,
-    /// Gradients of weights stay in bfloat16: see [`Mode::with_narrow_gradients`].
-    pub narrow_gradients: bool,
+    /// Gradients of weights stay in bfloat16: see [`Mode::with_bf16_weight_grads`].
+    pub bf16_weight_grads: bool,
     /// Where drop-path takes its draws from.
     pub drop_path: DropPathDraws,
     /// Batch norms normalise with their running statistics and leave them as
     /// they are, in training too (mmdet's `norm_eval`).
     pub norm_eval: bool,
-    /// Parts that run as in evaluation although the pass trains: 0 none, 1 the
-    /// stem, 2 the stem and the first stage, … (detectron2's `FREEZE_AT`).
-    pub frozen_parts: usize,
+    /// Stages below this index run as in evaluation although the pass trains: 0
+    /// none, 1 the stem, 2 the stem and the first stage, … (detectron2's
+    /// `FREEZE_AT`).
+    pub freeze_at: usize,
     /// How many stages are computed, finest first.
     pub stages: usize,
     /// Batch norms that use batch statistics share them with other processes by this.
@@ -71,10 +72,10 @@ impl Mode {
         Self {
             training: false,
             compute: None,
-            narrow_gradients: false,
+            bf16_weight_grads: false,
             drop_path: DropPathDraws::Off,
             norm_eval: false,
-            frozen_parts: 0,
+            freeze_at: 0,
             stages: usize::MAX,
             sync_batch_norm: None,
         }
@@ -94,8 +95,8 @@ impl Mode {
     /// bfloat16, if `on` and that is what the pass computes in: half the memory for
     /// the same values, which would only be widened. For passes whose gradients are
     /// not added to others, as sums would be rounded.
-    pub fn with_narrow_gradients(self, on: bool) -> Self {
-        Self { narrow_gradients: on, ..self }
+    pub fn with_bf16_weight_grads(self, on: bool) -> Self {
+        Self { bf16_weight_grads: on, ..self }
     }
 
     /// The same pass with these drop-path draws.
@@ -113,9 +114,10 @@ impl Mode {
         Self { norm_eval: on, ..self }
     }
 
-    /// The same pass with the first `parts` as in evaluation.
-    pub fn with_frozen_parts(self, parts: usize) -> Self {
-        Self { frozen_parts: parts, ..self }
+    /// The same pass with stages below this index as in evaluation; see
+    /// [`Mode::freeze_at`].
+    pub fn with_freeze_at(self, freeze_at: usize) -> Self {
+        Self { freeze_at, ..self }
     }
 
     /// The same pass as far as the first `stages` stages.
@@ -123,13 +125,13 @@ impl Mode {
         Self { stages, ..self }
     }
 
-    /// How part `part` of the network runs (0 the stem, 1 the first stage, …):
-    /// `frozen`, which is [`Mode::frozen`] of this pass, or as the pass says.
-    pub fn part<'a>(&'a self, part: usize, frozen: &'a Mode) -> &'a Mode {
-        if part < self.frozen_parts { frozen } else { self }
+    /// The mode of the stage with this index (0 the stem, 1 the first stage, …):
+    /// `frozen`, which is [`Mode::frozen`] of this pass, or this mode.
+    pub fn for_stage<'a>(&'a self, stage_index: usize, frozen: &'a Mode) -> &'a Mode {
+        if stage_index < self.freeze_at { frozen } else { self }
     }
 
-    /// The mode of this pass's frozen parts.
+    /// The mode of this pass's frozen stages.
     pub fn frozen(&self) -> Mode {
         // A host may have single batch norms train: not those that are frozen.
         Mode::eval().with_compute(self.compute).with_norm_eval(true)
@@ -142,7 +144,7 @@ impl Mode {
 
     /// How this pass takes weights.
     pub(crate) fn weights(&self) -> Weights {
-        Weights { compute: self.compute, narrow_gradients: self.narrow_gradients }
+        Weights { compute: self.compute, bf16_weight_grads: self.bf16_weight_grads }
     }
 
     /// `tensor` in the type that arithmetic runs in.
@@ -155,7 +157,7 @@ impl Mode {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weights {
     compute: Option<Kind>,
-    narrow_gradients: bool,
+    bf16_weight_grads: bool,
 }
 
 impl Weights {
@@ -163,8 +165,8 @@ impl Weights {
     /// runs in.
     pub fn cast(self, weight: &Tensor) -> Tensor {
         match self.compute {
-            Some(Kind::BFloat16) if self.narrow_gradients && weight.kind() != Kind::BFloat16 => {
-                kernels::narrowed(weight)
+            Some(Kind::BFloat16) if self.bf16_weight_grads && weight.kind() != Kind::BFloat16 => {
+                kernels::to_bf16_with_bf16_grad(weight)
             }
             kind => cast(weight, kind),
         }

@@ -173,7 +173,7 @@ impl Classifier {
     /// the backbone.
     pub fn place(&self, name: &str) -> Place {
         let behind = self.is_head(name) || name.starts_with("norm.");
-        Place::of(name, if behind { None } else { self.backbone.part(name) })
+        Place::of(name, if behind { None } else { self.backbone.stage_index(name) })
     }
 
     /// How many blocks share a layer in the official recipe.

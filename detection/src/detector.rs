@@ -69,8 +69,8 @@ impl Detector {
             if affine && norms_learn && variables.contains_key(&format!("{norm}.running_mean")) {
                 let _ = variable.set_requires_grad(true);
             }
-            let part = self.model.bottom_up().part(canonical);
-            if part.is_some_and(|part| part < settings.freeze_at) {
+            let index = self.model.bottom_up().stage_index(canonical);
+            if index.is_some_and(|index| index < settings.freeze_at) {
                 let _ = variable.set_requires_grad(false);
             }
         }

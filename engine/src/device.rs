@@ -1,6 +1,6 @@
 //! Devices by name, and the threads of CPU arithmetic.
 
-use backbone::send;
+use backbone::to_device_nonblocking;
 use clap::Args;
 use data::{cores, tensor_of};
 use ndarray::Array4;
@@ -118,7 +118,7 @@ pub fn use_threads(threads: usize) -> usize {
 /// # Errors
 /// [`Error::Input`] with what libtorch says, if it does not take the array.
 pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
-    Ok(send(&tensor_of(images)?, device).to_kind(kind))
+    Ok(to_device_nonblocking(&tensor_of(images)?, device).to_kind(kind))
 }
 
 /// Lets cuDNN try its algorithms on each new size and keep the fastest: for

@@ -137,9 +137,9 @@ SparkStatus spark_backbone_forward(const SparkBackbone *backbone, const SparkTen
  * modules of PyTorch do. */
 SparkStatus spark_backbone_set_training(SparkBackbone *backbone, int32_t training, char **error);
 
-/* Freezes the first parts: 0 none, 1 the stem, 2 the stem and the first stage,
+/* Freezes the first stages: 0 none, 1 the stem, 2 the stem and the first stage,
  * … (detectron2's MODEL.BACKBONE.FREEZE_AT; mmdet's frozen_stages is one less).
- * Frozen parameters require no gradient, those of other parts do, and frozen
+ * Frozen parameters require no gradient, those of other stages do, and frozen
  * batch norms and drop-paths run as in evaluation. */
 SparkStatus spark_backbone_freeze(SparkBackbone *backbone, int32_t freeze_at, char **error);
 

@@ -41,7 +41,7 @@ mod ffi {
         /// Names of the registered models.
         fn model_names() -> Vec<String>;
         /// The layers in the network's order, as a JSON list of names with the class of
-        /// `torch.nn`, its arguments, and the part that `freeze` counts the layer to.
+        /// `torch.nn`, its arguments, and the index of its stage as `freeze_at` counts.
         unsafe fn modules(backbone: *const SparkBackbone) -> Result<String>;
         /// How one batch norm runs; a momentum that is no number: the mean of all
         /// batches.
@@ -63,8 +63,8 @@ unsafe fn modules(backbone: *const ffi::SparkBackbone) -> Result<String, String>
     guarded(|| {
         let handle = unsafe { abi::handle(backbone.cast()) }?;
         let modules = handle.modules().into_iter().map(|(name, module)| {
-            let part = handle.part(&name);
-            (name, Described { module, part })
+            let stage_index = handle.stage_index(&name);
+            (name, Described { module, stage_index })
         });
         serde_json::to_string(&modules.collect::<Vec<_>>()).map_err(|error| {
             Error::invalid("a layer", "not expressible", format!("JSON has no form: {error}"))
@@ -77,7 +77,7 @@ unsafe fn modules(backbone: *const ffi::SparkBackbone) -> Result<String, String>
 struct Described {
     #[serde(flatten)]
     module: Module,
-    part: Option<usize>,
+    stage_index: Option<usize>,
 }
 
 /// The caller vouches for the backbone.

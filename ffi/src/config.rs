@@ -33,7 +33,7 @@ pub struct Config {
     /// Where the parameters lie.
     #[serde(default = "cpu")]
     pub device: String,
-    /// How many parts are frozen.
+    /// Stages below this index are frozen, the stem being stage 0.
     #[serde(default)]
     pub freeze_at: i64,
     /// Batch norms use their running statistics in training, too.

@@ -38,7 +38,7 @@ pub struct Handle {
     norms: Vec<(String, NormControl)>,
     training: AtomicBool,
     norm_eval: AtomicBool,
-    frozen_parts: AtomicUsize,
+    freeze_at: AtomicUsize,
 }
 
 impl Handle {
@@ -94,7 +94,7 @@ impl Handle {
             buffers: named(buffers)?,
             training: AtomicBool::new(config.training),
             norm_eval: AtomicBool::new(config.norm_eval),
-            frozen_parts: AtomicUsize::new(0),
+            freeze_at: AtomicUsize::new(0),
             config,
         })
     }
@@ -105,7 +105,7 @@ impl Handle {
     /// No memory.
     pub fn deep_clone(&self) -> Result<Self> {
         let copy = Self::build(self.config(), true)?;
-        copy.frozen_parts.store(self.frozen_parts.load(Relaxed), Relaxed);
+        copy.freeze_at.store(self.freeze_at.load(Relaxed), Relaxed);
         for ((_, from), (_, into)) in self.norms.iter().zip(&copy.norms) {
             into.copy(from);
         }
@@ -129,7 +129,7 @@ impl Handle {
             strict: true,
             dtype: config::kind_name(self.kind()),
             device: config::device_name(self.device()),
-            freeze_at: self.frozen_parts.load(Relaxed) as i64,
+            freeze_at: self.freeze_at.load(Relaxed) as i64,
             norm_eval: self.norm_eval.load(Relaxed),
             training: self.training.load(Relaxed),
             ..self.config.clone()
@@ -150,7 +150,7 @@ impl Handle {
         let mode = if self.training.load(Relaxed) { Mode::train() } else { Mode::eval() };
         let mode = mode
             .with_norm_eval(self.norm_eval.load(Relaxed))
-            .with_frozen_parts(self.frozen_parts.load(Relaxed))
+            .with_freeze_at(self.freeze_at.load(Relaxed))
             .with_stages(deepest(&self.out_indices));
         let maps = self.network.forward(&FeatureMap::Grid(input.shallow_clone()), &mode)?;
         Ok(self.out_indices.iter().map(|&index| maps[index].to_grid()).collect())
@@ -216,28 +216,28 @@ impl Handle {
         self.network.modules().into_iter().filter(used).collect()
     }
 
-    /// The part that the layer or tensor `name` belongs to, see [`Handle::freeze`].
-    pub fn part(&self, name: &str) -> Option<usize> {
-        self.network.part(name)
+    /// Index of the stage that the layer or tensor `name` belongs to, see [`Handle::freeze`].
+    pub fn stage_index(&self, name: &str) -> Option<usize> {
+        self.network.stage_index(name)
     }
 
-    /// Freezes the first `parts` parts and thaws the others.
+    /// Freezes the stages below `freeze_at` (the stem is stage 0) and thaws the others.
     ///
     /// # Errors
-    /// More parts than there are.
-    pub fn freeze(&self, parts: i64) -> Result<()> {
+    /// It exceeds the number of stages, the stem included.
+    pub fn freeze(&self, freeze_at: i64) -> Result<()> {
         let most = self.network.stages().len() + 1;
-        let parts =
-            usize::try_from(parts).ok().filter(|&parts| parts <= most).ok_or_else(|| {
-                let rule = format!("it must be 0 (nothing) to {most} (the stem and every stage)");
-                Error::invalid("freeze_at", parts, rule)
-            })?;
+        let valid = usize::try_from(freeze_at).ok().filter(|&index| index <= most);
+        let freeze_at = valid.ok_or_else(|| {
+            let rule = format!("it must be 0 (nothing) to {most} (the stem and every stage)");
+            Error::invalid("freeze_at", freeze_at, rule)
+        })?;
         for Named { name, tensor } in &self.parameters {
-            let part = self.network.part(&name.to_string_lossy());
-            let frozen = part.is_some_and(|part| part < parts);
+            let stage_index = self.network.stage_index(&name.to_string_lossy());
+            let frozen = stage_index.is_some_and(|index| index < freeze_at);
             let _ = tensor.f_set_requires_grad(!frozen)?;
         }
-        self.frozen_parts.store(parts, Relaxed);
+        self.freeze_at.store(freeze_at, Relaxed);
         Ok(())
     }
 

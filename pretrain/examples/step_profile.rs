@@ -67,7 +67,7 @@ fn main() -> Result<()> {
         let mode = Mode::train()
             .with_drop_path(DropPathDraws::Off)
             .with_compute(compute)
-            .with_narrow_gradients(true);
+            .with_bf16_weight_grads(true);
         let loss = spark.loss(&images, &mask, &mode)?;
         let forward = lap();
         loss.backward();

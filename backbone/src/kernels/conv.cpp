@@ -1,4 +1,4 @@
-// Convolution that does not keep its input: the backward pass makes it again for the gradient of
+// Convolution that does not keep its input: the backward pass recomputes it for the gradient of
 // the weight, and is rid of it before it asks for the memory of the gradient of the input.
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/convolution_backward.h>
@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "spark-backbone/src/kernels/again.hpp"
+#include "spark-backbone/src/kernels/recomputed_input.hpp"
 #include "spark-backbone/src/kernels/common.hpp"
 #include "spark-backbone/src/kernels/kernels.hpp"
 
@@ -37,11 +37,11 @@ struct Convolution : torch::autograd::Function<Convolution> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                             const std::vector<std::int64_t>& numbers,
-                            const c10::intrusive_ptr<Again>& again) {
+                            const c10::intrusive_ptr<RecomputedInput>& kept) {
     context->save_for_backward({weight});
     context->saved_data["geometry"] = numbers;
     context->saved_data["outputs"] = bias ? bias->numel() : 0;
-    Again::keep(context, again);
+    RecomputedInput::keep(context, kept);
     const Geometry of(numbers);
     return at::conv2d(input, weight, bias, of.stride, of.padding, of.dilation, of.groups);
   }
@@ -50,7 +50,7 @@ struct Convolution : torch::autograd::Function<Convolution> {
     check_once();
     const auto weight = context->get_saved_variables()[0];
     const Geometry of(context->saved_data["geometry"].toIntVector());
-    const auto again = Again::of(context);
+    const auto kept = RecomputedInput::of(context);
     const auto outputs = context->saved_data["outputs"].toInt();
     const auto bias = outputs > 0 ? at::OptionalIntArrayRef(outputs) : std::nullopt;
     const auto gradients_of = [&](const at::Tensor& input, std::array<bool, 3> which) {
@@ -61,10 +61,10 @@ struct Convolution : torch::autograd::Function<Convolution> {
     const bool biased = outputs > 0 && context->needs_input_grad(2);
     if (context->needs_input_grad(1) || biased) {
       std::tie(std::ignore, to_weight, to_bias) =
-          gradients_of(again->make(), {false, context->needs_input_grad(1), biased});
+          gradients_of(kept->make(), {false, context->needs_input_grad(1), biased});
     }
     if (context->needs_input_grad(0)) {
-      to_input = std::get<0>(gradients_of(again->shape(), {true, false, false}));
+      to_input = std::get<0>(gradients_of(kept->shape(), {true, false, false}));
     }
     return {to_input, to_weight, to_bias, {}, {}};
   }
@@ -73,7 +73,8 @@ struct Convolution : torch::autograd::Function<Convolution> {
 }  // namespace
 
 at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                        rust::Slice<const std::int64_t> geometry, rust::Box<Recipe> recipe) {
+                        rust::Slice<const std::int64_t> geometry,
+                        rust::Box<RecomputeFn> recompute) {
   const std::vector<std::int64_t> numbers(geometry.begin(), geometry.end());
   if (autocasts()) {
     const Geometry of(numbers);
@@ -81,7 +82,8 @@ at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const
                                      of.dilation, of.groups));
   }
   return new at::Tensor(Convolution::apply(
-      input, weight, present(bias), numbers, c10::make_intrusive<Again>(input, std::move(recipe))));
+      input, weight, present(bias), numbers,
+      c10::make_intrusive<RecomputedInput>(input, std::move(recompute))));
 }
 
 }  // namespace spark::kernels

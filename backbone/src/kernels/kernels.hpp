@@ -11,8 +11,8 @@
 
 namespace spark::kernels {
 
-// How to make a tensor again; Rust's.
-struct Recipe;
+// Recomputes a tensor; Rust's.
+struct RecomputeFn;
 
 // rows [P, in] · weightᵀ [in, out] (+ bias), through oneDNN.
 at::Tensor* linear(const at::Tensor& rows, const at::Tensor& weight,
@@ -38,9 +38,9 @@ at::Tensor* depthwise(const at::Tensor& rows, const at::Tensor& weight,
 
 // torch.nn.ConvTranspose2d(kernel 4, stride 2, padding 1) by weight `up` and `bias`, then a 3×3
 // convolution by `conv` [out, C, 3, 3] with padding 1. The backward pass does not keep the input,
-// which `recipe` makes again.
+// which `recompute` recomputes.
 at::Tensor* up_conv(const at::Tensor& input, const at::Tensor& up, const at::Tensor& bias,
-                    const at::Tensor& conv, rust::Box<Recipe> recipe);
+                    const at::Tensor& conv, rust::Box<RecomputeFn> recompute);
 
 // torch.nn.functional.relu6, on any device.
 at::Tensor* relu6(const at::Tensor& input);
@@ -59,18 +59,19 @@ at::Tensor* batch_norm(const at::Tensor& input, const at::Tensor& weight, const 
                        const at::Tensor& statistics, double lower, double upper);
 
 // torch.nn.functional.conv2d; `geometry` is stride, padding and dilation, two numbers each, and
-// groups. The backward pass does not keep the input, which `recipe` makes again.
+// groups. The backward pass does not keep the input, which `recompute` recomputes.
 at::Tensor* convolution(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                        rust::Slice<const std::int64_t> geometry, rust::Box<Recipe> recipe);
+                        rust::Slice<const std::int64_t> geometry, rust::Box<RecomputeFn> recompute);
 
 // `weight` in bfloat16. Where it is a parameter, its gradient stays in that type, and the parameter
 // accepts gradients of any type from now on.
-at::Tensor* narrowed(const at::Tensor& weight);
+at::Tensor* to_bf16_with_bf16_grad(const at::Tensor& weight);
 
-// Gives the memory of `tensor` back, which nobody reads any more but the backward pass of what made
-// `result` of it; when that begins, `recipe` makes the tensor again. Not where hooks for saved
-// tensors are set, as gradient checkpointing does.
-void forget(const at::Tensor& tensor, const at::Tensor& result, rust::Box<Recipe> recipe);
+// Frees the storage of `tensor`, which nobody reads any more but the backward pass of what made
+// `result` of it; when that begins, `recompute` restores it. Not where hooks for saved tensors are
+// set, as gradient checkpointing does.
+void free_and_recompute(const at::Tensor& tensor, const at::Tensor& result,
+                        rust::Box<RecomputeFn> recompute);
 
 // `weight`, a contiguous kernel of a convolution, in channels-last memory; not differentiable.
 at::Tensor* channels_last(const at::Tensor& weight);

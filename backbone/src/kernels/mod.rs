@@ -14,8 +14,8 @@ use tch::{Device, Kind, Tensor};
 #[cxx::bridge(namespace = "spark::kernels")]
 mod ffi {
     extern "Rust" {
-        type Recipe;
-        fn make(self: &Recipe) -> Result<*mut Tensor>;
+        type RecomputeFn;
+        fn make(self: &RecomputeFn) -> Result<*mut Tensor>;
     }
 
     unsafe extern "C++" {
@@ -46,7 +46,7 @@ mod ffi {
             up: &Tensor,
             bias: &Tensor,
             conv: &Tensor,
-            recipe: Box<Recipe>,
+            recompute: Box<RecomputeFn>,
         ) -> Result<*mut Tensor>;
         fn relu6(input: &Tensor) -> Result<*mut Tensor>;
         fn relu6_in_place(input: &Tensor) -> Result<*mut Tensor>;
@@ -70,10 +70,14 @@ mod ffi {
             weight: &Tensor,
             bias: &Tensor,
             geometry: &[i64],
-            recipe: Box<Recipe>,
+            recompute: Box<RecomputeFn>,
         ) -> Result<*mut Tensor>;
-        fn narrowed(weight: &Tensor) -> Result<*mut Tensor>;
-        fn forget(tensor: &Tensor, result: &Tensor, recipe: Box<Recipe>) -> Result<()>;
+        fn to_bf16_with_bf16_grad(weight: &Tensor) -> Result<*mut Tensor>;
+        fn free_and_recompute(
+            tensor: &Tensor,
+            result: &Tensor,
+            recompute: Box<RecomputeFn>,
+        ) -> Result<()>;
         fn channels_last(weight: &Tensor) -> Result<*mut Tensor>;
         fn records_gradients() -> bool;
         fn pinned(tensor: &Tensor) -> Result<*mut Tensor>;
@@ -134,7 +138,6 @@ const LARGE: usize = 1 << 25;
 /// than libtorch's products and convolutions with 1×1 kernels.
 pub(crate) fn is_linear_fast(rows: &Tensor, compute: Option<Kind>, outputs: i64) -> bool {
     compute.unwrap_or(rows.kind()) == Kind::Float
-        && rows.kind() == Kind::Float
         && rows.device() == Device::Cpu
         && rows.numel() * outputs as usize >= LARGE
         && ffi::takes_linear()
@@ -216,10 +219,14 @@ impl Neighbours {
 /// `torch.nn.ConvTranspose2d(kernel_size=4, stride=2, padding=1)` of `input` `[N, C, H, W]` by `up`
 /// `[C, C, 4, 4]` and `bias` `[C]`, then a convolution by `conv` `[out, C, 3, 3]` with padding 1: as
 /// one operator on processors, all of one type. The backward pass does not keep
-/// `input`: `recipe` makes it again.
-pub(crate) fn up_conv(input: &Tensor, [up, bias, conv]: [&Tensor; 3], recipe: Recipe) -> Tensor {
+/// `input`, which `recompute` recomputes.
+pub(crate) fn up_conv(
+    input: &Tensor,
+    [up, bias, conv]: [&Tensor; 3],
+    recompute: RecomputeFn,
+) -> Tensor {
     let [input, up, bias, conv] = [input, up, bias, conv].map(borrow);
-    take(ffi::up_conv(input, up, bias, conv, Box::new(recipe)))
+    take(ffi::up_conv(input, up, bias, conv, Box::new(recompute)))
 }
 
 /// Whether [`up_conv`] is faster than one convolution after the other, which multiply 4 more
@@ -269,7 +276,7 @@ pub(crate) fn is_batch_norm_fused(input: &Tensor, parameters: Kind) -> bool {
 }
 
 /// `torch.nn.functional.conv2d` of an `input` that the backward pass does not
-/// keep: `recipe` makes it again. `geometry` is stride, padding and dilation,
+/// keep: `recompute` recomputes it. `geometry` is stride, padding and dilation,
 /// (height, width) each; `bias` may be left out.
 pub(crate) fn convolution(
     input: &Tensor,
@@ -277,32 +284,32 @@ pub(crate) fn convolution(
     bias: Option<&Tensor>,
     geometry: [(i64, i64); 3],
     groups: i64,
-    recipe: Recipe,
+    recompute: RecomputeFn,
 ) -> Tensor {
     let [stride, padding, dilation] = geometry;
     let numbers = [stride.0, stride.1, padding.0, padding.1, dilation.0, dilation.1, groups];
     let bias = optional(bias);
     let (input, weight, bias) = (borrow(input), borrow(weight), borrow(&bias));
-    take(ffi::convolution(input, weight, bias, &numbers, Box::new(recipe)))
+    take(ffi::convolution(input, weight, bias, &numbers, Box::new(recompute)))
 }
 
 /// `weight` in bfloat16. The gradient of a parameter stays in that type, rather than
 /// be copied to the parameter's.
-pub(crate) fn narrowed(weight: &Tensor) -> Tensor {
-    take(ffi::narrowed(borrow(weight)))
+pub(crate) fn to_bf16_with_bf16_grad(weight: &Tensor) -> Tensor {
+    take(ffi::to_bf16_with_bf16_grad(borrow(weight)))
 }
 
-/// How to make a tensor again. Run by the thread of the backward pass.
+/// Recomputes a tensor. Called by the thread of the backward pass.
 #[derive(Clone)]
-pub(crate) struct Recipe(Arc<Mutex<dyn Fn() -> Tensor + Send>>);
+pub(crate) struct RecomputeFn(Arc<Mutex<dyn Fn() -> Tensor + Send>>);
 
-impl Recipe {
+impl RecomputeFn {
     pub fn new(make: impl Fn() -> Tensor + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(make)))
     }
 
     /// The tensor, which no gradient flows through.
-    pub fn follow(&self) -> Tensor {
+    pub fn call(&self) -> Tensor {
         // A panic in another call has changed nothing that this one reads.
         let make = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tch::no_grad(&*make)
@@ -310,25 +317,25 @@ impl Recipe {
 
     /// For C++, which no panic may cross.
     fn make(&self) -> Result<*mut ffi::Tensor, String> {
-        let made = catch_unwind(AssertUnwindSafe(|| self.follow()));
+        let made = catch_unwind(AssertUnwindSafe(|| self.call()));
         // C++ deletes it.
         made.map(|tensor| ManuallyDrop::new(tensor).as_mut_ptr().cast())
-            .map_err(|_| "a tensor could not be made again for the backward pass".into())
+            .map_err(|_| "a tensor could not be recomputed for the backward pass".into())
     }
 }
 
-impl std::fmt::Debug for Recipe {
+impl std::fmt::Debug for RecomputeFn {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Recipe")
+        formatter.write_str("RecomputeFn")
     }
 }
 
-/// Gives the memory of `tensor` back, which nobody may read any more but the backward pass of the
-/// operator that made `result` of it. Just before that, `recipe` makes it again.
+/// Frees `tensor`'s storage, which nobody may read any more but the backward pass of the operator
+/// that made `result` of it. Just before that, `recompute` restores it.
 ///
 /// Nothing happens where no gradient is wanted, or autocast chooses types.
-pub(crate) fn forget(tensor: &Tensor, result: &Tensor, recipe: Recipe) {
-    ffi::forget(borrow(tensor), borrow(result), Box::new(recipe))
+pub(crate) fn free_and_recompute(tensor: &Tensor, result: &Tensor, recompute: RecomputeFn) {
+    ffi::free_and_recompute(borrow(tensor), borrow(result), Box::new(recompute))
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -356,7 +363,7 @@ pub(crate) fn relu6_in_place(input: &Tensor) -> Tensor {
 /// `tensor`, which lies on the processor, on `device`. To a CUDA device it is
 /// copied from pinned memory while the host goes on; libtorch keeps that memory
 /// until the copy is done.
-pub fn send(tensor: &Tensor, device: Device) -> Tensor {
+pub fn to_device_nonblocking(tensor: &Tensor, device: Device) -> Tensor {
     match device {
         // tch's own pin_memory makes libtorch warn of an argument it no longer wants.
         Device::Cuda(_) => {

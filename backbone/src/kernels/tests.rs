@@ -152,9 +152,9 @@ fn a_transposed_convolution_and_the_one_behind_it_are_one() {
         let bias = draw(&[channels], Kind::Double);
         let conv = draw(&[outputs, channels, 3, 3], Kind::Double);
         let kept = map.detach();
-        let recipe = Recipe::new(move || kept.shallow_clone());
+        let recompute = RecomputeFn::new(move || kept.shallow_clone());
         // In place, as activations are.
-        let ours = relu6_in_place(&up_conv(&map, [&up, &bias, &conv], recipe));
+        let ours = relu6_in_place(&up_conv(&map, [&up, &bias, &conv], recompute));
         let between = map.conv_transpose2d(&up, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1]);
         let theirs = relu6(&between.conv2d::<&Tensor>(&conv, None, [1], [1], [1], 1));
         check(&ours, &theirs, &[&map, &up, &bias, &conv], FLOAT64);
@@ -244,12 +244,12 @@ fn a_batch_norm_in_bfloat16_has_float32_statistics() {
     assert!(off(&a, &b) < 1.0 / 64.0, "{}", off(&a, &b));
 }
 
-/// The product of a tensor that is forgotten and made again by `make`, which
+/// The product of a tensor that is freed and recomputed by `make`, which
 /// counts.
-fn forgotten(weight: &Tensor, make: impl Fn() -> Tensor + Send + 'static) -> (Tensor, Tensor) {
+fn freed(weight: &Tensor, make: impl Fn() -> Tensor + Send + 'static) -> (Tensor, Tensor) {
     let x = make();
     let y = x.matmul(weight);
-    forget(&x, &y, Recipe::new(make));
+    free_and_recompute(&x, &y, RecomputeFn::new(make));
     (x, y)
 }
 
@@ -267,7 +267,7 @@ fn a_forgotten_tensor_is_back_when_its_gradient_needs_it() {
             &kept * 2.0
         }
     };
-    let (x, y) = forgotten(&weight, make());
+    let (x, y) = freed(&weight, make());
     assert!(x.data_ptr().is_null());
     drop(x);
     let theirs = (&kept * 2.0).matmul(&weight);
@@ -276,33 +276,33 @@ fn a_forgotten_tensor_is_back_when_its_gradient_needs_it() {
     check(&y, &theirs, &[&weight], FLOAT64);
     assert_eq!(made.load(Ordering::Relaxed), 2);
 
-    // Where no gradient is wanted, nothing is forgotten.
-    let (x, y) = forgotten(&weight.detach(), make());
+    // Where no gradient is wanted, nothing is freed.
+    let (x, y) = freed(&weight.detach(), make());
     assert!(!x.data_ptr().is_null() && !y.requires_grad());
-    let (x, _) = tch::no_grad(|| forgotten(&weight, make()));
+    let (x, _) = tch::no_grad(|| freed(&weight, make()));
     assert!(!x.data_ptr().is_null());
 }
 
 #[test]
-fn a_recipe_that_fails_is_an_error_of_the_backward_pass() {
+fn a_recomputation_that_fails_is_an_error_of_the_backward_pass() {
     let weight = draw(&[6, 5], Kind::Double);
     let x = Tensor::ones([4, 6], (Kind::Double, Device::Cpu));
-    let backward = |recipe: Recipe| {
+    let backward = |recompute: RecomputeFn| {
         let x = &x * 1.0;
         let y = x.matmul(&weight);
-        forget(&x, &y, recipe);
+        free_and_recompute(&x, &y, recompute);
         drop(x);
         y.sum(None).f_backward().unwrap_err().to_string()
     };
-    let error = backward(Recipe::new(|| panic!("no")));
-    assert!(error.contains("could not be made again"), "{error}");
+    let error = backward(RecomputeFn::new(|| panic!("no")));
+    assert!(error.contains("could not be recomputed"), "{error}");
     let shape = Tensor::ones([6, 4], (Kind::Double, Device::Cpu));
-    let error = backward(Recipe::new(move || &shape * 1.0));
+    let error = backward(RecomputeFn::new(move || &shape * 1.0));
     assert!(error.contains("[4, 6]") && error.contains("[6, 4]"), "{error}");
 }
 
 #[test]
-fn convolutions_that_make_their_input_again_equal_libtorchs() {
+fn convolutions_that_recompute_their_input_equal_libtorchs() {
     tch::manual_seed(9);
     for (groups, stride, dilation, biased, kind, tolerance) in [
         (1, 1, 1, true, Kind::Double, FLOAT64),
@@ -313,14 +313,14 @@ fn convolutions_that_make_their_input_again_equal_libtorchs() {
         let (weight, bias) = (draw(&[6, 8 / groups, 3, 3], kind), draw(&[6], kind));
         let bias = biased.then_some(&bias);
         let kept = x.detach();
-        let recipe = Recipe::new(move || &kept * 2.0);
+        let recompute = RecomputeFn::new(move || &kept * 2.0);
         let geometry = [(stride, stride), (1, 1), (dilation, dilation)];
-        let ours = convolution(&(&x * 2.0), &weight, bias, geometry, groups, recipe);
+        let ours = convolution(&(&x * 2.0), &weight, bias, geometry, groups, recompute);
         let theirs = (&x * 2.0).conv2d(&weight, bias, [stride], [1], [dilation], groups);
         let mut leaves = vec![&x, &weight];
         leaves.extend(bias);
         check(&ours, &theirs, &leaves, tolerance);
-        // With retain_graph, as check() has it, the recipe stays; then it is gone.
+        // With retain_graph, as check() has it, the recompute stays; then it is gone.
         ours.sum(kind).backward();
         let error = ours.sum(kind).f_backward().unwrap_err().to_string();
         assert!(error.contains("retain_graph") || error.contains("second time"), "{error}");

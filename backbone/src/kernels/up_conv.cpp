@@ -18,7 +18,7 @@
 #include <tuple>
 #include <utility>
 
-#include "spark-backbone/src/kernels/again.hpp"
+#include "spark-backbone/src/kernels/recomputed_input.hpp"
 #include "spark-backbone/src/kernels/common.hpp"
 #include "spark-backbone/src/kernels/kernels.hpp"
 #include "spark-backbone/src/kernels/parallel.hpp"
@@ -142,10 +142,10 @@ constexpr Edge kEdges[] = {{2, false}, {2, true}, {3, false}, {3, true}};
 struct UpConv : torch::autograd::Function<UpConv> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& up,
                             const at::Tensor& bias, const at::Tensor& conv,
-                            const c10::intrusive_ptr<Again>& again) {
+                            const c10::intrusive_ptr<RecomputedInput>& kept) {
     const auto kernel = compose(up, conv);
     context->save_for_backward({up, bias, conv, kernel});
-    Again::keep(context, again);
+    RecomputedInput::keep(context, kept);
     const auto constant = conv.sum({2, 3}).mv(bias).repeat({4});
     auto result = interleave(at::conv2d(input, kernel, constant, Ints{1, 1}, Ints{1, 1}), false);
     for (const auto& edge : kEdges) edge.take_off(result, input, up, bias, conv);
@@ -157,8 +157,8 @@ struct UpConv : torch::autograd::Function<UpConv> {
     check_once();
     const auto saved = context->get_saved_variables();
     const auto &up = saved[0], &bias = saved[1], &conv = saved[2], &kernel = saved[3];
-    const auto again = Again::of(context);
-    auto input = again->make();
+    const auto kept = RecomputedInput::of(context);
+    auto input = kept->make();
     std::array<at::Tensor, std::size(kEdges)> inputs, edges;
     for (std::size_t i = 0; i < edges.size(); ++i) {
       inputs[i] = kEdges[i].of(input).clone();
@@ -173,7 +173,7 @@ struct UpConv : torch::autograd::Function<UpConv> {
     };
     const auto to_kernel = std::get<1>(gradients_of(input, {false, true, false}));
     input.reset();
-    const auto to_input = std::get<0>(gradients_of(again->shape(), {true, false, false}));
+    const auto to_input = std::get<0>(gradients_of(kept->shape(), {true, false, false}));
     auto [to_up, to_conv] = compose_backward(to_kernel, up, conv);
     to_conv.add_(at::outer(to_constant, bias).unsqueeze(-1).unsqueeze(-1));
     const auto to_bias = conv.sum({2, 3}).t().mv(to_constant);
@@ -188,14 +188,15 @@ struct UpConv : torch::autograd::Function<UpConv> {
 }  // namespace
 
 at::Tensor* up_conv(const at::Tensor& input, const at::Tensor& up, const at::Tensor& bias,
-                    const at::Tensor& conv, rust::Box<Recipe> recipe) {
+                    const at::Tensor& conv, rust::Box<RecomputeFn> recompute) {
   // The operators choose their types one by one.
   if (autocasts()) {
     const auto between = at::conv_transpose2d(input, up, bias, Ints{2, 2}, Ints{1, 1});
     return new at::Tensor(at::conv2d(between, conv, {}, Ints{1, 1}, Ints{1, 1}));
   }
   return new at::Tensor(UpConv::apply(input, up, bias, conv,
-                                      c10::make_intrusive<Again>(input, std::move(recipe))));
+                                      c10::make_intrusive<RecomputedInput>(
+                                          input, std::move(recompute))));
 }
 
 }  // namespace spark::kernels

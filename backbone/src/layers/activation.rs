@@ -1,6 +1,6 @@
 //! Pointwise activations.
 
-use super::{Layer, Recomputed};
+use super::{Layer, Recomputable};
 use crate::{FeatureMap, Mode, kernels};
 
 /// A pointwise function.
@@ -52,7 +52,7 @@ impl Activation {
 
     /// The function of a map that nobody else needs, such as the output of a
     /// norm or a sum, in its memory where that is possible.
-    pub fn forward_in_place(self, x: FeatureMap) -> FeatureMap {
+    pub(crate) fn forward_in_place(self, x: FeatureMap) -> FeatureMap {
         match (self, &x) {
             // Masking copies in any case.
             (_, FeatureMap::Masked { .. }) => x.map(|x| self.apply(x)),
@@ -61,15 +61,17 @@ impl Activation {
             _ => x.map(|x| self.apply(x)),
         }
     }
+
+    /// The function of `x` for one layer, which need not keep it for the
+    /// backward pass.
+    pub(crate) fn forward_recomputable(self, x: &FeatureMap) -> Recomputable {
+        let kept = x.tensor().detach();
+        Recomputable::new(x.map(|x| self.apply(x)), move || self.apply(&kept))
+    }
 }
 
 impl Layer for Activation {
     fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
         x.map(|x| self.apply(x))
-    }
-
-    fn recomputed(&self, x: &FeatureMap, _mode: &Mode) -> Recomputed {
-        let (function, kept) = (*self, x.tensor().detach());
-        Recomputed::new(x.map(|x| function.apply(x)), move || function.apply(&kept))
     }
 }

@@ -1,12 +1,17 @@
 //! 2-d convolution.
 
+mod layout;
+mod plan;
+
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
-use super::recomputed::with_copy;
-use super::sliding::{Sliding, patch_size, slide, strided_rows};
-use super::{Layer, Recomputed, tiles};
-use crate::kernels::{self, Recipe};
+use self::layout::{as_matrix, channels_last};
+use self::plan::ConvPlan;
+use super::recompute::with_copy;
+use super::sliding::{Sliding, slide, strided_rows};
+use super::{Layer, Recomputable, tiles};
+use crate::kernels::{self, RecomputeFn};
 use crate::mask::{Border, PatchMask, Size};
 use crate::mode::cast;
 use crate::{FeatureMap, Init, Mode, Module};
@@ -73,11 +78,6 @@ impl Conv2dConfig {
     }
 }
 
-/// Outputs of a patch up to which a matrix product beats windows: measured on
-/// ResNet-50 (x86, AVX-512), where 1, 4 and 16 take 75 %, 60 % and 63 % of the
-/// time without, at more memory for more outputs.
-const FEW_OUTPUTS: i64 = 4;
-
 /// 2-d convolution; on patches, each sees its visible neighbours' values and
 /// zero elsewhere, and only visible outputs are computed.
 #[derive(Debug)]
@@ -120,41 +120,90 @@ impl Conv2d {
         }
     }
 
-    /// The convolution of what [`Recomputed::prepared`] gives, in the type it is
-    /// computed in.
-    fn convolve(
-        &self,
-        (x, recipe): (Tensor, Option<Recipe>),
-        padding: Size,
-        mode: &Mode,
-    ) -> Tensor {
-        let stride = self.sliding.stride;
-        let output = if self.is_3x3(padding)
-            && mode.training
-            && mode.compute.is_none()
-            && tiles::is_faster(&x, &self.weight)
-        {
-            with_copy(&self.weight, channels_last, |weight| {
+    /// The convolution of a map that nobody else needs, so that it is not kept
+    /// for the backward pass where it can be recomputed.
+    pub(crate) fn forward_owned(&self, x: Recomputable, mode: &Mode) -> FeatureMap {
+        let plan = self.plan(x.map(), mode);
+        slide(
+            x,
+            |x| self.on_grid(plan, x, mode),
+            |x, patch, mask| self.on_patches(plan, x, patch, mask, mode),
+        )
+    }
+
+    /// [`Conv2d::forward_owned`] for a norm, which would keep the output: it is
+    /// recomputed where that takes a product whose rows are shorter than those it
+    /// saves, of visible patches.
+    pub(crate) fn forward_for_norm(&self, x: Recomputable, mode: &Mode) -> Recomputable {
+        let [outputs, inputs, ..] = self.weight.size()[..] else { unreachable!("four dimensions") };
+        let packed = matches!(x.map(), FeatureMap::Patches { .. });
+        if !(packed && self.is_pointwise() && self.bias.is_none() && outputs > inputs) {
+            return self.forward_owned(x, mode).into();
+        }
+        let (input, weight) = (x.recompute_fn(), self.weight.detach());
+        let (stride, compute) = (self.sliding.stride, mode.compute);
+        Recomputable::new(self.forward_owned(x, mode), move || {
+            let rows = strided_rows(&cast(&input.call(), compute), stride);
+            let weight = as_matrix(&cast(&weight, compute));
+            kernels::linear(&rows, &weight, None).permute([0, 3, 1, 2])
+        })
+    }
+
+    /// `[N, in, H, W]` to `[N, out, H', W']`.
+    fn on_grid(&self, plan: ConvPlan, x: Recomputable, mode: &Mode) -> Tensor {
+        let compute = mode.compute;
+        let (x, recompute) = x.prepared(move |x| cast(x, compute));
+        let output = match plan {
+            ConvPlan::Tiles => with_copy(&self.weight, channels_last, |weight| {
                 tiles::convolve(&x, weight, self.bias.as_ref())
-            })
-        } else if self.is_pointwise()
-            && x.stride()[1] == 1
-            && kernels::is_linear_fast(&x, mode.compute, self.weight.size()[0])
-        {
-            self.multiply_rows(&strided_rows(&x, stride), mode)
-        } else {
-            return self.convolve_by_libtorch(x, recipe, padding, mode);
+            }),
+            ConvPlan::MatrixProduct => {
+                self.multiply_rows(&strided_rows(&x, self.sliding.stride), mode)
+            }
+            _ => return self.by_libtorch(x, recompute, self.sliding.padding, mode),
         };
-        if let Some(recipe) = recipe {
-            kernels::forget(&x, &output, recipe);
+        if let Some(recompute) = recompute {
+            kernels::free_and_recompute(&x, &output, recompute);
         }
         output
     }
 
-    fn convolve_by_libtorch(
+    /// Visible patches `[V, in, p, q]` to `[V, out, p', q']`.
+    fn on_patches(
+        &self,
+        plan: ConvPlan,
+        x: Recomputable,
+        patch: Size,
+        mask: &PatchMask,
+        mode: &Mode,
+    ) -> Tensor {
+        let (padding, compute) = (self.sliding.padding, mode.compute);
+        match plan {
+            ConvPlan::Direct => self.by_neighbours(x, patch, mask, mode),
+            ConvPlan::OnGrid => {
+                let grid = mask.unpack(&mode.cast(x.map().tensor()));
+                mask.pack(&self.by_libtorch(grid, None, padding, mode))
+            }
+            ConvPlan::MatrixProduct => {
+                let columns = self.sliding.columns(patch, mask);
+                x.apply(
+                    move |x| columns(&cast(x, compute)),
+                    |columns| self.multiply_rows(columns, mode),
+                )
+            }
+            _ => {
+                let windows = self.sliding.gather(patch, mask, Border::Zero);
+                let (x, recompute) = x.prepared(move |x| windows(&cast(x, compute)));
+                self.by_libtorch(x, recompute, (0, 0), mode)
+            }
+        }
+    }
+
+    /// Of a map in the type that it is computed in.
+    fn by_libtorch(
         &self,
         x: Tensor,
-        recipe: Option<Recipe>,
+        recompute: Option<RecomputeFn>,
         padding: Size,
         mode: &Mode,
     ) -> Tensor {
@@ -171,14 +220,15 @@ impl Conv2d {
         with_copy(
             &self.weight,
             move |weight| channels_last(&weights.cast(weight)),
-            |weight| match recipe {
-                Some(recipe) if x.device() == Device::Cpu => {
+            |weight| match recompute {
+                Some(recompute) if x.device() == Device::Cpu => {
                     let geometry = [stride, padding, dilation];
-                    kernels::convolution(&x, weight, bias.as_ref(), geometry, self.groups, recipe)
+                    let bias = bias.as_ref();
+                    kernels::convolution(&x, weight, bias, geometry, self.groups, recompute)
                 }
-                Some(recipe) => {
+                Some(recompute) => {
                     let output = plain(weight);
-                    kernels::forget(&x, &output, recipe);
+                    kernels::free_and_recompute(&x, &output, recompute);
                     output
                 }
                 None => plain(weight),
@@ -186,42 +236,9 @@ impl Conv2d {
         )
     }
 
-    /// Whether this is a 3×3 convolution of all channels that keeps a grid's
-    /// size when it is given `padding`.
-    fn is_3x3(&self, padding: Size) -> bool {
-        let Sliding { kernel, stride, dilation, .. } = self.sliding;
-        (kernel, stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1)) && self.groups == 1
-    }
-
-    /// The same with its own padding, and without a bias.
-    pub(super) fn is_plain_3x3(&self) -> bool {
-        self.is_3x3(self.sliding.padding) && self.bias.is_none()
-    }
-
-    /// Whether every output depends on one position.
-    fn is_pointwise(&self) -> bool {
-        let Sliding { kernel, padding, .. } = self.sliding;
-        (kernel, padding, self.groups) == ((1, 1), (0, 0), 1)
-    }
-
-    /// Whether there is a kernel that reads visible neighbours alone: for
-    /// depthwise convolutions that keep the size, on processors.
-    fn is_direct(&self, packed: &Tensor) -> bool {
-        let channels = packed.size()[1];
-        packed.device() == Device::Cpu
-            && (self.groups, self.weight.size()[0]) == (channels, channels)
-            && self.sliding.keeps_size()
-    }
-
     /// The depthwise convolution, in float32 at least: a narrower type would be
     /// no faster.
-    fn convolve_neighbours(
-        &self,
-        x: Recomputed,
-        patch: Size,
-        mask: &PatchMask,
-        mode: &Mode,
-    ) -> Tensor {
+    fn by_neighbours(&self, x: Recomputable, patch: Size, mask: &PatchMask, mode: &Mode) -> Tensor {
         let channels = x.map().channels();
         let neighbours = mask.neighbours(patch, self.sliding.taps(patch));
         let kind = mode.compute.unwrap_or(x.map().kind());
@@ -231,30 +248,10 @@ impl Conv2d {
         let rows = move |packed: &Tensor| {
             packed.to_kind(wide).permute([0, 2, 3, 1]).reshape([-1, channels])
         };
-        x.consume(rows, |rows| {
+        x.apply(rows, |rows| {
             let convolved = neighbours.convolve(rows, &weight, bias.as_ref()).to_kind(kind);
             convolved.view([-1, patch.0, patch.1, channels]).permute([0, 3, 1, 2])
         })
-    }
-
-    /// A depthwise convolution does so little arithmetic that reading the
-    /// windows can cost more than convolving the whole grid.
-    fn is_cheaper_on_grid(&self, packed: &Tensor, patches_in_grid: i64) -> bool {
-        let size = packed.size();
-        let window = self.sliding.window(patch_size(packed));
-        self.groups == size[1]
-            && size[0] * window.y.steps * window.x.steps > patches_in_grid * size[2] * size[3]
-    }
-
-    /// Whether to compute as one matrix product: always for 1×1 kernels, and
-    /// for patches of few outputs, since convolution kernels are made for large
-    /// images and the windows of such patches are hardly smaller than the
-    /// matrix.
-    fn is_matrix_product(&self, packed: &Tensor) -> bool {
-        let Sliding { kernel, stride, .. } = self.sliding;
-        let (height, width) = patch_size(packed);
-        let outputs = height / stride.0 * (width / stride.1);
-        self.groups == 1 && (kernel == (1, 1) || outputs <= FEW_OUTPUTS)
     }
 
     /// `rows` `[N, h, w, kh·kw·in]` to maps `[N, out, h, w]`.
@@ -267,129 +264,10 @@ impl Conv2d {
             |weight| kernels::linear(&mode.cast(rows), weight, bias.as_ref()).permute([0, 3, 1, 2]),
         )
     }
-
-    /// The output for a norm, which would keep it: made again where that takes a
-    /// product whose rows are shorter than those it saves, of visible patches.
-    pub fn for_norm(&self, x: Recomputed, mode: &Mode) -> Recomputed {
-        let [outputs, inputs, ..] = self.weight.size()[..] else { unreachable!("four dimensions") };
-        let packed = matches!(x.map(), FeatureMap::Patches { .. });
-        if !(packed && self.is_pointwise() && self.bias.is_none() && outputs > inputs) {
-            return self.consume(x, mode).into();
-        }
-        let (again, weight) = (x.recipe(), self.weight.detach());
-        let (stride, compute) = (self.sliding.stride, mode.compute);
-        Recomputed::new(self.consume(x, mode), move || {
-            let rows = strided_rows(&cast(&again.follow(), compute), stride);
-            let weight = as_matrix(&cast(&weight, compute));
-            kernels::linear(&rows, &weight, None).permute([0, 3, 1, 2])
-        })
-    }
-}
-
-/// `tensor` in channels-last memory; itself if it lies there.
-fn channels_last(tensor: &Tensor) -> Tensor {
-    if is_channels_last(tensor) {
-        return tensor.shallow_clone();
-    }
-    let learned = tensor.requires_grad() && kernels::records_gradients();
-    if !learned && tensor.device() == Device::Cpu && tensor.is_contiguous() {
-        return kernels::channels_last(tensor);
-    }
-    tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
-}
-
-/// Whether a map or kernel lies in channels-last memory; the stride of a side of one
-/// element says nothing.
-fn is_channels_last(tensor: &Tensor) -> bool {
-    let (size, stride) = (tensor.size(), tensor.stride());
-    let mut dense = 1;
-    [1, 3, 2, 0].into_iter().all(|side| {
-        let fits = size[side] == 1 || stride[side] == dense;
-        dense *= size[side];
-        fits
-    })
-}
-
-/// The kernel `[out, in, kh, kw]` as a matrix `[out, kh·kw·in]`: a view where kernels
-/// lie in channels-last memory, or are 1×1.
-fn as_matrix(weight: &Tensor) -> Tensor {
-    weight.permute([0, 2, 3, 1]).flatten(1, 3)
 }
 
 impl Layer for Conv2d {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        self.consume(x.clone().into(), mode)
-    }
-
-    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
-        let (padding, compute) = (self.sliding.padding, mode.compute);
-        slide(
-            x,
-            |x| self.convolve(x.prepared(move |x| cast(x, compute)), padding, mode),
-            |x, patch, mask| {
-                let (packed, (rows, cols)) = (x.map().tensor(), mask.patches());
-                if self.is_direct(packed) {
-                    self.convolve_neighbours(x, patch, mask, mode)
-                } else if self.is_cheaper_on_grid(packed, mask.batch() * rows * cols) {
-                    let grid = mask.unpack(&mode.cast(packed));
-                    mask.pack(&self.convolve((grid, None), padding, mode))
-                } else if self.is_matrix_product(packed) {
-                    let columns = self.sliding.columns(patch, mask);
-                    x.consume(
-                        move |x| columns(&cast(x, compute)),
-                        |columns| self.multiply_rows(columns, mode),
-                    )
-                } else {
-                    let windows = self.sliding.gather(patch, mask, Border::Zero);
-                    let prepared = x.prepared(move |x| windows(&cast(x, compute)));
-                    self.convolve(prepared, (0, 0), mode)
-                }
-            },
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_memory_of_a_tensor_is_told_from_its_strides() {
-        let plain = |size: [i64; 4]| {
-            let count = size.iter().product::<i64>();
-            Tensor::arange(count, (Kind::Float, Device::Cpu)).view(size)
-        };
-        for (size, is_last) in [
-            ([2, 3, 4, 5], false),
-            ([2, 3, 1, 1], true),
-            ([2, 1, 4, 5], true),
-            ([1, 3, 1, 5], false),
-            ([1, 1, 1, 1], true),
-        ] {
-            let tensor = plain(size);
-            assert_eq!(is_channels_last(&tensor), is_last, "{size:?}");
-            let laid_out = channels_last(&tensor);
-            assert!(is_channels_last(&laid_out) && laid_out.size() == size, "{size:?}");
-            // What lies there already is not copied.
-            assert_eq!(laid_out.data_ptr() == tensor.data_ptr(), is_last, "{size:?}");
-        }
-        for kind in [Kind::BFloat16, Kind::Float, Kind::Double] {
-            let kernel = plain([3, 5, 3, 2]).to_kind(kind);
-            let learned = kernel.detach().set_requires_grad(true);
-            for laid_out in [channels_last(&kernel), channels_last(&learned)] {
-                assert!(is_channels_last(&laid_out) && laid_out.equal(&kernel), "{kind:?}");
-            }
-        }
-        // Without gradients their memory is taken again, but not while somebody has it.
-        tch::no_grad(|| {
-            let (large, small) = (plain([3, 5, 3, 2]), plain([2, 4, 2, 2]) + 100);
-            let [first, second] = [&large, &small].map(channels_last);
-            assert!(first.equal(&large) && second.equal(&small));
-            drop(second);
-            let third = channels_last(&(&small * 2));
-            assert!(is_channels_last(&third) && third.equal(&(&small * 2)) && first.equal(&large));
-        });
-        let part = channels_last(&plain([2, 4, 4, 4])).narrow(1, 0, 3);
-        assert!(!is_channels_last(&part), "its channels lie among others");
+        self.forward_owned(x.clone().into(), mode)
     }
 }

@@ -3,9 +3,9 @@
 use tch::nn::Path;
 use tch::{Device, Tensor};
 
-use super::recomputed::with_copy;
-use super::{Conv2d, Layer, Recomputed};
-use crate::kernels::{self, NOTHING, Recipe, RowTable};
+use super::recompute::with_copy;
+use super::{Conv2d, Layer, Recomputable};
+use crate::kernels::{self, NOTHING, RecomputeFn, RowTable};
 use crate::mode::cast;
 use crate::{FeatureMap, Init, Mode};
 
@@ -28,26 +28,38 @@ impl ConvTranspose4x4 {
         }
     }
 
-    /// `conv` of the result, with nothing between them: where they are one
-    /// operator, that is fewer multiplications.
-    pub fn then(&self, conv: &Conv2d, x: Recomputed, mode: &Mode) -> FeatureMap {
+    /// `conv` of the result, with nothing between them. Both are fused into one
+    /// operator where that takes fewer multiplications.
+    pub(crate) fn forward_fused(&self, conv: &Conv2d, x: Recomputable, mode: &Mode) -> FeatureMap {
         let grid = matches!(x.map(), FeatureMap::Grid(_));
         if !(grid && conv.is_plain_3x3() && kernels::is_up_conv_fast(x.map().tensor())) {
-            return conv.consume(self.consume(x, mode).into(), mode);
+            return conv.forward_owned(self.forward_owned(x, mode).into(), mode);
         }
         let compute = mode.compute;
         let kept = x.map().tensor().detach();
-        let (x, recipe) = x.prepared(move |x| cast(x, compute));
-        let recipe = recipe.unwrap_or_else(|| Recipe::new(move || cast(&kept, compute)));
+        let (x, recompute) = x.prepared(move |x| cast(x, compute));
+        let recompute = recompute.unwrap_or_else(|| RecomputeFn::new(move || cast(&kept, compute)));
         let weights = mode.weights();
         let [up, conv] = [&self.weight, &conv.weight].map(|weight| weights.cast(weight));
-        FeatureMap::Grid(kernels::up_conv(&x, [&up, &mode.cast(&self.bias), &conv], recipe))
+        FeatureMap::Grid(kernels::up_conv(&x, [&up, &mode.cast(&self.bias), &conv], recompute))
+    }
+
+    /// Of a map that nobody else needs.
+    fn forward_owned(&self, x: Recomputable, mode: &Mode) -> FeatureMap {
+        FeatureMap::Grid(match x.map().tensor().device() {
+            Device::Cpu => self.by_product(x, mode),
+            _ => {
+                let x = mode.cast(x.into_map().tensor());
+                let [weight, bias] = [&self.weight, &self.bias].map(|tensor| mode.cast(tensor));
+                x.conv_transpose2d(&weight, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
+            }
+        })
     }
 
     /// On a processor, where convolution kernels are slow on maps as small as
     /// those that come here: what every input adds to its 4×4 outputs by a matrix
     /// product, then the sums.
-    fn by_product(&self, x: Recomputed, mode: &Mode) -> Tensor {
+    fn by_product(&self, x: Recomputable, mode: &Mode) -> Tensor {
         let size = x.map().tensor().size();
         let (images, height, width) = (size[0], size[2], size[3]);
         let (channels, compute) = (self.bias.numel() as i64, mode.compute);
@@ -58,7 +70,7 @@ impl ConvTranspose4x4 {
             move |weight| weights.cast(weight),
             |weight| {
                 let wide = weight.permute([2, 3, 1, 0]).flatten(0, 2);
-                let parts = x.consume(rows, |rows| kernels::linear(rows, &wide, None));
+                let parts = x.apply(rows, |rows| kernels::linear(rows, &wide, None));
                 parts_of_outputs(images, height, width).sum(&parts.view([-1, channels]), 0.0)
             },
         );
@@ -95,17 +107,6 @@ fn parts_of_outputs(images: i64, height: i64, width: i64) -> RowTable {
 
 impl Layer for ConvTranspose4x4 {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        self.consume(x.clone().into(), mode)
-    }
-
-    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
-        FeatureMap::Grid(match x.map().tensor().device() {
-            Device::Cpu => self.by_product(x, mode),
-            _ => {
-                let x = mode.cast(x.into_map().tensor());
-                let [weight, bias] = [&self.weight, &self.bias].map(|tensor| mode.cast(tensor));
-                x.conv_transpose2d(&weight, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
-            }
-        })
+        self.forward_owned(x.clone().into(), mode)
     }
 }

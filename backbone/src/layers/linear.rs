@@ -3,8 +3,8 @@
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::recomputed::with_copy;
-use super::{Layer, Recomputed};
+use super::recompute::with_copy;
+use super::{Layer, Recomputable};
 use crate::mode::cast;
 use crate::{FeatureMap, Init, Mode, Module, kernels};
 
@@ -51,19 +51,21 @@ impl Linear {
             |weight| kernels::linear(&mode.cast(rows), weight, Some(&mode.cast(&self.bias))),
         )
     }
-}
 
-impl Layer for Linear {
-    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        self.consume(x.clone().into(), mode)
-    }
-
-    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
+    /// Of a map that nobody else needs: it is not kept for the backward pass
+    /// where it can be recomputed.
+    pub(crate) fn forward_owned(&self, x: Recomputable, mode: &Mode) -> FeatureMap {
         let like = x.map().clone();
         let compute = mode.compute;
         like.map(|_| {
             let rows = move |x: &Tensor| cast(&x.permute([0, 2, 3, 1]), compute);
-            x.consume(rows, |rows| self.on_rows(rows, mode).permute([0, 3, 1, 2]))
+            x.apply(rows, |rows| self.on_rows(rows, mode).permute([0, 3, 1, 2]))
         })
+    }
+}
+
+impl Layer for Linear {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        self.forward_owned(x.clone().into(), mode)
     }
 }

@@ -1,9 +1,11 @@
 //! Layers that run on every kind of [`FeatureMap`]: the grid, the visible
 //! patches, and the masked grid. Parameters carry PyTorch's names.
 //!
-//! In training, layers keep little for the backward pass ([`Recomputed`]) and can be
-//! differentiated once: gradients of gradients (`create_graph`) are refused on
-//! processors.
+//! A network of your own needs [`Layer::forward`] and nothing else.
+//!
+//! In training, layers keep little for the backward pass: they recompute what is
+//! cheap. They can be differentiated once: gradients of gradients (`create_graph`)
+//! are refused on processors.
 //!
 //! A layer assumes input that fits it (the backbone's boundary checks that);
 //! misuse panics with a sentence that names the layer's rule.
@@ -12,26 +14,28 @@ mod activation;
 mod conv;
 mod conv_transpose;
 mod drop_path;
-mod filled;
 mod linear;
+mod mask_token;
 mod norm;
 mod pool;
-mod recomputed;
+mod recompute;
 mod scale;
 mod sliding;
 mod tiles;
+mod up_block;
 
 pub use activation::Activation;
 pub use conv::{Conv2d, Conv2dConfig};
 pub use conv_transpose::ConvTranspose4x4;
 pub use drop_path::{DropPath, drop_path_rates};
-pub use filled::fill;
 pub use linear::Linear;
+pub use mask_token::fill_masked;
 pub(crate) use norm::check_values;
-pub use norm::{BatchNorm2d, GroupNorm, LayerNorm2d, check_batch_statistics};
+pub use norm::{BatchNorm2d, GroupNorm, LayerNorm2d, Norm, check_batch_statistics};
 pub use pool::{AvgPool2d, MaxPool2d, global_avg_pool};
-pub use recomputed::Recomputed;
+pub(crate) use recompute::Recomputable;
 pub use scale::{LayerScale, SqueezeExcite};
+pub use up_block::UpBlock;
 
 use crate::FeatureMap;
 use crate::mode::Mode;
@@ -40,18 +44,6 @@ use crate::mode::Mode;
 pub trait Layer: std::fmt::Debug {
     /// The layer's output on `x`, of the same kind as `x`.
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap;
-
-    /// The same of a map that nobody else needs, so that it is not kept for the
-    /// backward pass where it can be made again.
-    fn consume(&self, x: Recomputed, mode: &Mode) -> FeatureMap {
-        self.forward(&x.into_map(), mode)
-    }
-
-    /// The output for one other layer, which need not keep it where it is quickly
-    /// made again of `x`.
-    fn recomputed(&self, x: &FeatureMap, mode: &Mode) -> Recomputed {
-        self.forward(x, mode).into()
-    }
 }
 
 /// Layers one after another.

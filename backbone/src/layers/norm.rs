@@ -3,13 +3,15 @@
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
-use super::{Activation, Layer, Recomputed};
-use crate::{Error, FeatureMap, Init, Mode, Module, NormControl, Result, kernels};
+use super::{Activation, Layer, Recomputable};
+use crate::{Error, FeatureMap, Init, Mode, Module, NormControl, NormKind, Result, kernels};
 
 /// The share of a batch's statistics in the running ones.
 const MOMENTUM: f64 = 0.1;
-/// Added to the variance before its root.
+/// What a batch norm adds to the variance before its root.
 const EPS: f64 = 1e-5;
+/// The same of [`NormKind::Layer`].
+const LAYER_NORM_EPS: f64 = 1e-6;
 
 /// Refuses to let a batch norm learn from one value a channel: there is no unbiased
 /// variance of it (PyTorch's `_verify_batch_size`). `size` is the norm's input
@@ -77,8 +79,14 @@ impl BatchNorm2d {
 }
 
 impl BatchNorm2d {
-    /// The activation of the normalised map, for one layer.
-    pub fn then(&self, activation: Activation, x: Recomputed, mode: &Mode) -> Recomputed {
+    /// `activation` of the normalised map, for one layer, which need not keep it
+    /// for the backward pass.
+    pub(crate) fn forward_act(
+        &self,
+        activation: Activation,
+        x: Recomputable,
+        mode: &Mode,
+    ) -> Recomputable {
         let map = x.map();
         let fused = self.uses_batch_statistics(mode)
             && mode.sync_batch_norm.is_none()
@@ -90,18 +98,24 @@ impl BatchNorm2d {
         }
     }
 
+    /// The normalised map, for one layer, which need not keep it.
+    fn forward_recomputable(&self, x: &FeatureMap, mode: &Mode) -> Recomputable {
+        self.forward_act(Activation::Identity, x.clone().into(), mode)
+    }
+
     /// The normalised map, clamped, by kernels of our own.
-    fn clamped(&self, bounds: [f64; 2], x: Recomputed) -> Recomputed {
+    fn clamped(&self, bounds: [f64; 2], x: Recomputable) -> Recomputable {
         refuse_one_value(x.map());
         self.count();
         let running = [&self.running_mean, &self.running_var];
         let statistics = kernels::batch_statistics(x.map().tensor(), running, self.momentum(), EPS);
         let affine = [&self.weight, &self.bias];
-        let again = x.recipe();
-        let map = x.reduce(|map| map.map(|x| kernels::batch_norm(x, affine, &statistics, bounds)));
+        let input = x.recompute_fn();
+        let map =
+            x.apply_to_map(|map| map.map(|x| kernels::batch_norm(x, affine, &statistics, bounds)));
         let [weight, bias] = affine.map(Tensor::detach);
-        Recomputed::new(map, move || {
-            kernels::batch_norm(&again.follow(), [&weight, &bias], &statistics, bounds)
+        Recomputable::new(map, move || {
+            kernels::batch_norm(&input.call(), [&weight, &bias], &statistics, bounds)
         })
     }
 
@@ -168,11 +182,7 @@ fn refuse_one_value(x: &FeatureMap) {
 
 impl Layer for BatchNorm2d {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        self.recomputed(x, mode).into_map()
-    }
-
-    fn recomputed(&self, x: &FeatureMap, mode: &Mode) -> Recomputed {
-        self.then(Activation::Identity, x.clone().into(), mode)
+        self.forward_recomputable(x, mode).into_map()
     }
 }
 
@@ -201,6 +211,15 @@ impl LayerNorm2d {
     pub(crate) fn module(&self) -> Module {
         Module::LayerNorm { normalized_shape: self.weight.size()[0], eps: self.eps }
     }
+
+    /// The normalised map, for one layer, which need not keep it for the
+    /// backward pass.
+    pub(crate) fn forward_recomputable(&self, x: &FeatureMap) -> Recomputable {
+        let [kept, weight, bias] = [x.tensor(), &self.weight, &self.bias].map(Tensor::detach);
+        let eps = self.eps;
+        let map = x.map(|x| layer_norm(x, &self.weight, &self.bias, eps));
+        Recomputable::new(map, move || layer_norm(&kept, &weight, &bias, eps))
+    }
 }
 
 /// Of a map `[N, C, H, W]`.
@@ -219,11 +238,42 @@ impl Layer for LayerNorm2d {
     fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
         x.map(|x| layer_norm(x, &self.weight, &self.bias, self.eps))
     }
+}
 
-    fn recomputed(&self, x: &FeatureMap, mode: &Mode) -> Recomputed {
-        let [kept, weight, bias] = [x.tensor(), &self.weight, &self.bias].map(Tensor::detach);
-        let eps = self.eps;
-        Recomputed::new(self.forward(x, mode), move || layer_norm(&kept, &weight, &bias, eps))
+/// The norm of a [`NormKind`].
+#[derive(Debug)]
+pub enum Norm {
+    /// Over visible positions.
+    Batch(BatchNorm2d),
+    /// Over the channels of a position.
+    Layer(LayerNorm2d),
+}
+
+impl Norm {
+    /// Weight 1, bias 0.
+    pub fn new(path: &Path, kind: NormKind, channels: i64) -> Self {
+        match kind {
+            NormKind::Batch => Self::Batch(BatchNorm2d::new(path, channels)),
+            NormKind::Layer => Self::Layer(LayerNorm2d::new(path, channels, LAYER_NORM_EPS)),
+        }
+    }
+
+    /// The normalised map, for one layer, which need not keep it for the
+    /// backward pass.
+    pub(super) fn forward_recomputable(&self, x: &FeatureMap, mode: &Mode) -> Recomputable {
+        match self {
+            Self::Batch(norm) => norm.forward_recomputable(x, mode),
+            Self::Layer(norm) => norm.forward_recomputable(x),
+        }
+    }
+}
+
+impl Layer for Norm {
+    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        match self {
+            Self::Batch(norm) => norm.forward(x, mode),
+            Self::Layer(norm) => norm.forward(x, mode),
+        }
     }
 }
 

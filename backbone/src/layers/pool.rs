@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::sliding::{Sliding, slide};
-use super::{Layer, Recomputed};
+use super::{Layer, Recomputable};
 use crate::mask::{Border, Size};
 use crate::{FeatureMap, Mode};
 
@@ -27,6 +27,19 @@ impl MaxPool2d {
         Self(square(kernel, stride, padding))
     }
 
+    /// Of a map that nobody else needs: it is not kept for the backward pass
+    /// where it can be recomputed.
+    pub(crate) fn forward_owned(&self, x: Recomputable) -> FeatureMap {
+        slide(
+            x,
+            |x| x.apply(Tensor::shallow_clone, |grid| self.pool(grid, self.0.padding)),
+            |x, patch, mask| {
+                let windows = self.0.gather(patch, mask, Border::NegativeInfinity);
+                x.apply(windows, |windows| self.pool(windows, (0, 0)))
+            },
+        )
+    }
+
     fn pool(&self, x: &Tensor, padding: Size) -> Tensor {
         let Sliding { kernel, stride, dilation, .. } = self.0;
         x.max_pool2d(
@@ -40,19 +53,8 @@ impl MaxPool2d {
 }
 
 impl Layer for MaxPool2d {
-    fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        self.consume(x.clone().into(), mode)
-    }
-
-    fn consume(&self, x: Recomputed, _mode: &Mode) -> FeatureMap {
-        slide(
-            x,
-            |x| x.consume(Tensor::shallow_clone, |grid| self.pool(grid, self.0.padding)),
-            |x, patch, mask| {
-                let windows = self.0.gather(patch, mask, Border::NegativeInfinity);
-                x.consume(windows, |windows| self.pool(windows, (0, 0)))
-            },
-        )
+    fn forward(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
+        self.forward_owned(x.clone().into())
     }
 }
 
@@ -90,7 +92,7 @@ impl Layer for AvgPool2d {
             |x| self.pool(x.map().tensor(), self.sliding.padding),
             |x, patch, mask| {
                 let windows = self.sliding.gather(patch, mask, Border::Zero);
-                let mean = x.consume(windows, |windows| self.pool(windows, (0, 0)));
+                let mean = x.apply(windows, |windows| self.pool(windows, (0, 0)));
                 if self.count_include_pad || self.sliding.padding == (0, 0) {
                     return mean;
                 }

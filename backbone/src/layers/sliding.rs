@@ -1,7 +1,7 @@
 //! The geometry of kernels that slide over the grid (convolution, pooling),
 //! and the window of a patch they see.
 
-use super::Recomputed;
+use super::Recomputable;
 use crate::FeatureMap;
 use crate::mask::{Axis, Border, PatchMask, Size, Window};
 use tch::Tensor;
@@ -122,9 +122,9 @@ pub(super) fn patch_size(packed: &Tensor) -> Size {
 /// packed form `on_patches`, of patches of that many positions (without
 /// padding, on gathered windows).
 pub(super) fn slide(
-    x: Recomputed,
-    on_grid: impl FnOnce(Recomputed) -> Tensor,
-    on_patches: impl FnOnce(Recomputed, Size, &PatchMask) -> Tensor,
+    x: Recomputable,
+    on_grid: impl FnOnce(Recomputable) -> Tensor,
+    on_patches: impl FnOnce(Recomputable, Size, &PatchMask) -> Tensor,
 ) -> FeatureMap {
     match x.map() {
         FeatureMap::Grid(_) => FeatureMap::Grid(on_grid(x)),

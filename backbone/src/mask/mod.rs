@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::tables::{Table, Tables};
 pub(crate) use self::window::{Axis, Border, Window};
-use crate::{Error, Result, send};
+use crate::{Error, Result, to_device_nonblocking};
 
 /// Height and width of something, in positions.
 pub type Size = (i64, i64);
@@ -85,10 +85,13 @@ impl PatchMask {
             batch,
             rows,
             cols,
-            visible: send(&Tensor::from_slice(visible), device),
-            image: send(&Tensor::from_slice(&image), device),
-            slots: send(&Tensor::from_slice(&slots).view([batch, rows, cols]), device),
-            per_image: send(&Tensor::from_slice(&per_image), device),
+            visible: to_device_nonblocking(&Tensor::from_slice(visible), device),
+            image: to_device_nonblocking(&Tensor::from_slice(&image), device),
+            slots: to_device_nonblocking(
+                &Tensor::from_slice(&slots).view([batch, rows, cols]),
+                device,
+            ),
+            per_image: to_device_nonblocking(&Tensor::from_slice(&per_image), device),
             count,
             tables: Tables::default(),
         }))

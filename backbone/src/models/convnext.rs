@@ -107,9 +107,9 @@ impl Block {
 
 impl Layer for Block {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
-        let y = self.norm.recomputed(&self.dwconv.forward(x, mode), mode);
-        let y = Activation::Gelu.recomputed(&self.pwconv1.consume(y, mode), mode);
-        let y = self.gamma.forward(&self.pwconv2.consume(y, mode), mode);
+        let y = self.norm.forward_recomputable(&self.dwconv.forward(x, mode));
+        let y = Activation::Gelu.forward_recomputable(&self.pwconv1.forward_owned(y, mode));
+        let y = self.gamma.forward(&self.pwconv2.forward_owned(y, mode), mode);
         self.drop_path.forward(&y, mode).add(x)
     }
 }
@@ -171,13 +171,13 @@ impl Backbone for ConvNeXt {
         NormKind::Layer
     }
 
-    fn blocks(&self) -> usize {
+    fn drop_path_blocks(&self) -> usize {
         self.blocks.iter().map(Vec::len).sum()
     }
 
     /// A down-sampler belongs to the stage behind it, the norm that only a
     /// classifier uses to the last.
-    fn part(&self, name: &str) -> Option<usize> {
+    fn stage_index(&self, name: &str) -> Option<usize> {
         let mut parts = name.split('.');
         let module = parts.next()?;
         let mut number = || parts.next()?.parse::<usize>().ok();
@@ -194,7 +194,7 @@ impl Backbone for ConvNeXt {
 
     /// No map depends on the classifier's norm.
     fn is_used(&self, name: &str, stages: usize) -> bool {
-        !name.starts_with("norm.") && self.part(name).is_none_or(|part| part <= stages)
+        !name.starts_with("norm.") && self.stage_index(name).is_none_or(|index| index <= stages)
     }
 
     fn modules(&self) -> Vec<(String, Module)> {
@@ -218,7 +218,7 @@ impl Backbone for ConvNeXt {
         let mut features = Vec::with_capacity(4);
         let frozen = mode.frozen();
         for (stage, blocks) in self.blocks.iter().enumerate().take(mode.stages) {
-            let mode = mode.part(stage + 1, &frozen);
+            let mode = mode.for_stage(stage + 1, &frozen);
             let (conv, norm) = &self.downsample_layers[stage];
             x = if stage == 0 {
                 norm.forward(&conv.forward(&x, mode), mode)

@@ -2,6 +2,7 @@
 
 mod convnext;
 mod cost;
+mod regnet;
 mod resnet;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use tch::nn::Path;
 
 pub use convnext::{Config as ConvNeXtConfig, ConvNeXt};
 pub use cost::Cost;
+pub use regnet::{Config as RegNetConfig, RegNet};
 pub use resnet::{BlockKind, Config as ResNetConfig, ResNet};
 
 use crate::{Backbone, Error, Init, Result};
@@ -22,6 +24,9 @@ pub enum Family {
     ResNet,
     /// Liu et al. 2022. In-memory names are the official repository's.
     ConvNeXt,
+    /// Radosavovic et al. 2020, with squeeze-and-excitation (RegNetY). In-memory
+    /// names are timm's.
+    RegNet,
     /// A reader's own network: its names are the same in every file.
     Custom,
 }
@@ -56,6 +61,7 @@ impl Default for BuildOptions {
 enum Architecture {
     ResNet(ResNetConfig),
     ConvNeXt(ConvNeXtConfig),
+    RegNet(RegNetConfig),
 }
 
 /// A registered model.
@@ -65,8 +71,9 @@ pub struct Model {
     pub name: &'static str,
     architecture: Architecture,
     /// Drop-path rate that the official SparK pretraining uses; for models it
-    /// does not list, that of the next larger one, and half of it for ConvNeXts
-    /// smaller than Tiny.
+    /// does not list, that of the next larger one (of the ResNets for a RegNet, the
+    /// largest one's for a larger RegNet), and half of it for ConvNeXts smaller than
+    /// Tiny.
     pub pretrain_drop_path: f64,
 }
 
@@ -79,6 +86,17 @@ const fn resnet(name: &'static str, config: ResNetConfig, pretrain_drop_path: f6
 const fn convnext(name: &'static str, depths: [usize; 4], dim: i64, drop_path: f64) -> Model {
     let config = ConvNeXtConfig::doubling(depths, dim);
     Model { name, architecture: Architecture::ConvNeXt(config), pretrain_drop_path: drop_path }
+}
+
+const fn regnety(
+    name: &'static str,
+    depths: [usize; 4],
+    widths: [i64; 4],
+    group_width: i64,
+    pretrain_drop_path: f64,
+) -> Model {
+    let config = RegNetConfig { depths, widths, group_width };
+    Model { name, architecture: Architecture::RegNet(config), pretrain_drop_path }
 }
 
 const fn plain(block: BlockKind, layers: [usize; 4]) -> ResNetConfig {
@@ -105,6 +123,13 @@ pub const MODELS: &[Model] = &[
     convnext("convnext_small", [3, 3, 27, 3], 96, 0.2),
     convnext("convnext_base", [3, 3, 27, 3], 128, 0.3),
     convnext("convnext_large", [3, 3, 27, 3], 192, 0.4),
+    regnety("regnety_016", [2, 6, 17, 2], [48, 120, 336, 888], 24, 0.05),
+    regnety("regnety_032", [2, 5, 13, 1], [72, 216, 576, 1512], 24, 0.05),
+    regnety("regnety_040", [2, 6, 12, 2], [128, 192, 512, 1088], 64, 0.05),
+    regnety("regnety_080", [2, 4, 10, 1], [168, 448, 896, 2016], 56, 0.08),
+    regnety("regnety_120", [2, 5, 11, 1], [224, 448, 896, 2240], 112, 0.10),
+    regnety("regnety_160", [2, 4, 11, 1], [224, 448, 1232, 3024], 112, 0.15),
+    regnety("regnety_320", [2, 5, 12, 1], [232, 696, 1392, 3712], 232, 0.15),
 ];
 
 /// The model of this name.
@@ -138,6 +163,7 @@ impl Model {
         Ok(match &self.architecture {
             Architecture::ResNet(config) => Box::new(ResNet::new(path, config, options)),
             Architecture::ConvNeXt(config) => Box::new(ConvNeXt::new(path, config, options)),
+            Architecture::RegNet(config) => Box::new(RegNet::new(path, config, options)),
         })
     }
 
@@ -146,6 +172,7 @@ impl Model {
         match self.architecture {
             Architecture::ResNet(_) => Family::ResNet,
             Architecture::ConvNeXt(_) => Family::ConvNeXt,
+            Architecture::RegNet(_) => Family::RegNet,
         }
     }
 
@@ -155,6 +182,7 @@ impl Model {
         match &self.architecture {
             Architecture::ResNet(config) => config.cost(in_chans, classes, height, width),
             Architecture::ConvNeXt(config) => config.cost(in_chans, classes, height, width),
+            Architecture::RegNet(config) => config.cost(in_chans, classes, height, width),
         }
     }
 }
@@ -179,7 +207,8 @@ mod tests {
     use super::*;
 
     /// Parameters in millions and multiply-adds in billions as published
-    /// (timm's and torchvision's tables, SparK's for ResNet-200 and ConvNeXt).
+    /// (timm's and torchvision's tables, SparK's for ResNet-200 and ConvNeXt, the
+    /// paper's for RegNet).
     #[test]
     fn costs_equal_the_published_ones() {
         let published = [
@@ -201,6 +230,13 @@ mod tests {
             ("convnext_small", 50.2, 8.7),
             ("convnext_base", 88.6, 15.4),
             ("convnext_large", 197.8, 34.4),
+            ("regnety_016", 11.2, 1.6),
+            ("regnety_032", 19.4, 3.2),
+            ("regnety_040", 20.6, 4.0),
+            ("regnety_080", 39.2, 8.0),
+            ("regnety_120", 51.8, 12.1),
+            ("regnety_160", 83.6, 15.9),
+            ("regnety_320", 145.0, 32.3),
         ];
         assert_eq!(published.len(), MODELS.len());
         for (name, params, flops) in published {
@@ -216,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_network_has_the_parameters_that_its_cost_says() {
-        for name in ["resnet18", "resnext50_32x4d", "convnext_tiny"] {
+        for name in ["resnet18", "resnext50_32x4d", "convnext_tiny", "regnety_016"] {
             let model = find(name).unwrap();
             let store = tch::nn::VarStore::new(tch::Device::Cpu);
             let options = BuildOptions { in_chans: 5, drop_path_rate: 0.1, uninitialised: true };

@@ -8,7 +8,7 @@ use tch::nn::Path;
 
 use super::{BuildOptions, Cost};
 use crate::layers::{
-    Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, Recomputed,
+    Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, Recomputable,
     drop_path_rates,
 };
 use crate::{Backbone, FeatureMap, Init, Mode, Module, Stage};
@@ -204,8 +204,12 @@ impl Block {
 }
 
 /// The convolution and norm whose output is added to the other branch's.
-fn last_of_branch((conv, norm): &(Conv2d, BatchNorm2d), x: Recomputed, mode: &Mode) -> FeatureMap {
-    norm.then(Activation::Identity, conv.for_norm(x, mode), mode).into_map()
+fn last_of_branch(
+    (conv, norm): &(Conv2d, BatchNorm2d),
+    x: Recomputable,
+    mode: &Mode,
+) -> FeatureMap {
+    norm.forward_act(Activation::Identity, conv.forward_for_norm(x, mode), mode).into_map()
 }
 
 impl Layer for Block {
@@ -215,8 +219,8 @@ impl Layer for Block {
             None => x.clone(),
         };
         let (last, inner) = self.convolutions.split_last().expect("a block has convolutions");
-        let y = inner.iter().fold(Recomputed::from(x.clone()), |y, (conv, norm)| {
-            norm.then(Activation::Relu, conv.consume(y, mode).into(), mode)
+        let y = inner.iter().fold(Recomputable::from(x.clone()), |y, (conv, norm)| {
+            norm.forward_act(Activation::Relu, conv.forward_owned(y, mode).into(), mode)
         });
         let y = last_of_branch(last, y, mode);
         let y = self.drop_path.forward(&y, mode).add(&shortcut);
@@ -274,11 +278,11 @@ impl Backbone for ResNet {
         true
     }
 
-    fn blocks(&self) -> usize {
+    fn drop_path_blocks(&self) -> usize {
         self.layers.iter().map(Vec::len).sum()
     }
 
-    fn part(&self, name: &str) -> Option<usize> {
+    fn stage_index(&self, name: &str) -> Option<usize> {
         let module = name.split('.').next()?;
         match module {
             "conv1" | "bn1" => Some(0),
@@ -297,12 +301,13 @@ impl Backbone for ResNet {
 
     fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
         let frozen = mode.frozen();
-        let stem = mode.part(0, &frozen);
-        let x = self.bn1.then(Activation::Relu, self.conv1.forward(x, stem).into(), stem);
-        let mut x = self.maxpool.consume(x, stem);
+        let stem = mode.for_stage(0, &frozen);
+        let x = self.conv1.forward(x, stem);
+        let x = self.bn1.forward_act(Activation::Relu, x.into(), stem);
+        let mut x = self.maxpool.forward_owned(x);
         let mut features = Vec::with_capacity(4);
         for (stage, layer) in self.layers.iter().enumerate().take(mode.stages) {
-            let mode = mode.part(stage + 1, &frozen);
+            let mode = mode.for_stage(stage + 1, &frozen);
             x = layer.iter().fold(x, |x, block| block.forward(&x, mode));
             features.push(x.clone());
         }

@@ -244,8 +244,8 @@ impl Instance {
         self.set(self.loaded.functions.set_norm_eval, i32::from(on))
     }
 
-    pub(super) fn freeze(&self, parts: usize) -> Result<()> {
-        self.set(self.loaded.functions.freeze, i32::try_from(parts).unwrap_or(i32::MAX))
+    pub(super) fn freeze(&self, freeze_at: usize) -> Result<()> {
+        self.set(self.loaded.functions.freeze, i32::try_from(freeze_at).unwrap_or(i32::MAX))
     }
 
     fn set(&self, function: abi::Set, value: i32) -> Result<()> {

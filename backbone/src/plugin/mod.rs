@@ -78,7 +78,7 @@ pub struct PluginBackbone {
     in_chans: i64,
     parameters: Vec<(String, Tensor)>,
     buffers: Vec<(String, Tensor)>,
-    frozen_parts: AtomicUsize,
+    freeze_at: AtomicUsize,
 }
 
 impl PluginBackbone {
@@ -108,7 +108,7 @@ impl PluginBackbone {
             in_chans,
             parameters,
             buffers,
-            frozen_parts: AtomicUsize::new(0),
+            freeze_at: AtomicUsize::new(0),
         })
     }
 
@@ -146,13 +146,13 @@ impl PluginBackbone {
         Ok(())
     }
 
-    /// Freezes the first `parts` parts; see `spark_backbone_freeze`.
+    /// Freezes the stages below `freeze_at`; see `spark_backbone_freeze`.
     ///
     /// # Errors
-    /// More parts than there are.
-    pub fn freeze(&self, parts: usize) -> Result<()> {
-        self.locked(|instance| instance.freeze(parts))?;
-        self.frozen_parts.store(parts, Ordering::Relaxed);
+    /// It exceeds the number of stages, the stem included.
+    pub fn freeze(&self, freeze_at: usize) -> Result<()> {
+        self.locked(|instance| instance.freeze(freeze_at))?;
+        self.freeze_at.store(freeze_at, Ordering::Relaxed);
         Ok(())
     }
 
@@ -184,10 +184,10 @@ impl PluginBackbone {
         if matches!(mode.drop_path, DropPathDraws::Table(_)) {
             return refuse("drop_path", "a table", "draws from libtorch's generator");
         }
-        let frozen = self.frozen_parts.load(Ordering::Relaxed);
-        if mode.frozen_parts != 0 && mode.frozen_parts != frozen {
-            let rule = format!("has {frozen} parts frozen: call its freeze()");
-            return refuse("frozen_parts", &mode.frozen_parts.to_string(), &rule);
+        let frozen = self.freeze_at.load(Ordering::Relaxed);
+        if mode.freeze_at != 0 && mode.freeze_at != frozen {
+            let rule = format!("is frozen at {frozen}: call its freeze()");
+            return refuse("freeze_at", &mode.freeze_at.to_string(), &rule);
         }
         Ok(())
     }
@@ -208,13 +208,13 @@ impl Backbone for PluginBackbone {
         self.forward(x, mode).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The pyramid of the whole grid `x`. Parts are frozen by
+    /// The pyramid of the whole grid `x`. Stages are frozen by
     /// [`PluginBackbone::freeze`], not by the mode.
     ///
     /// # Errors
     /// What the library says, or a mode that the interface cannot express:
     /// masked input, another compute type, a table of drop-path draws, other
-    /// frozen parts.
+    /// frozen stages.
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> Result<Vec<FeatureMap>> {
         self.check_mode(x, mode)?;
         let maps = self.locked(|instance| {

@@ -32,6 +32,7 @@ pub(super) fn stem(family: Family) -> Option<&'static str> {
     match family {
         Family::ResNet => Some("conv1.weight"),
         Family::ConvNeXt => Some("downsample_layers.0.0.weight"),
+        Family::RegNet => Some("stem.conv.weight"),
         Family::Custom => None,
     }
 }

@@ -35,7 +35,7 @@ impl Default for LoadOptions {
 /// What an encoder does without: counters of batch norms, a classifier, and
 /// the norm behind ConvNeXt's last stage, which only a classifier needs.
 pub fn default_optional(canonical: &str) -> bool {
-    let classifier = ["fc.", "head.", "norm."].iter().any(|start| {
+    let classifier = ["fc.", "head.", "head.fc.", "norm."].iter().any(|start| {
         canonical.strip_prefix(start).is_some_and(|rest| matches!(rest, "weight" | "bias"))
     });
     classifier || canonical.ends_with("num_batches_tracked")

@@ -60,6 +60,7 @@ impl WeightFile {
 fn head(family: Family) -> &'static str {
     match family {
         Family::ResNet => "fc.weight",
+        Family::RegNet => "head.fc.weight",
         Family::ConvNeXt | Family::Custom => "head.weight",
     }
 }
@@ -82,7 +83,7 @@ fn canonical(name: &str, family: Family) -> impl Iterator<Item = String> {
 /// Whether `name`, less any prefix, is what some framework calls the weight that images meet
 /// first; if so, whether it is so called by numbers alone, as in models that were taken apart.
 fn is_stem(name: &str) -> Option<bool> {
-    let families = [Family::ResNet, Family::ConvNeXt];
+    let families = [Family::ResNet, Family::ConvNeXt, Family::RegNet];
     let is_one = |end: &str| {
         let is_stem_of = |family| canonical(end, family).any(|own| stem(family) == Some(&own));
         families.into_iter().any(is_stem_of)

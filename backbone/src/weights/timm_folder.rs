@@ -71,9 +71,9 @@ pub fn write_timm_folder(
     tensors: &StateDict,
 ) -> Result<()> {
     let folder = folder.as_ref();
-    let convnext = config.architecture.starts_with("convnext");
-    check(config, convnext, tensors)?;
-    let text = format!("{:#}\n", config_json(config, convnext, tensors));
+    let layers = Layers::of(&config.architecture);
+    check(config, layers, tensors)?;
+    let text = format!("{:#}\n", config_json(config, layers, tensors));
     std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
     let metadata = BTreeMap::from([("format".into(), "pt".into())]);
     write_safetensors(folder.join(WEIGHTS), tensors, &metadata)?;
@@ -83,15 +83,36 @@ pub fn write_timm_folder(
     })
 }
 
+/// The layers of an architecture that timm's configuration names.
+#[derive(Debug, Clone, Copy)]
+struct Layers {
+    first_conv: &'static str,
+    classifier: &'static str,
+    /// The norm that timm's models always have before the classifier.
+    norm: Option<&'static str>,
+}
+
+impl Layers {
+    fn of(architecture: &str) -> Self {
+        if architecture.starts_with("convnext") {
+            Self { first_conv: "stem.0", classifier: "head.fc", norm: Some("head.norm") }
+        } else if architecture.starts_with("regnet") {
+            Self { first_conv: "stem.conv", classifier: "head.fc", norm: None }
+        } else {
+            Self { first_conv: "conv1", classifier: "fc", norm: None }
+        }
+    }
+}
+
 /// Whether timm would accept the folder.
-fn check(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Result<()> {
+fn check(config: &TimmConfig, layers: Layers, tensors: &StateDict) -> Result<()> {
     for (operand, values) in [("mean", &config.mean), ("std", &config.std)] {
         if values.len() as i64 != config.in_chans {
             let rule = format!("there must be one value for each of {} channels", config.in_chans);
             return Err(Error::invalid(operand, format!("{values:?}"), rule));
         }
     }
-    let first = format!("{}.weight", first_conv(convnext));
+    let first = format!("{}.weight", layers.first_conv);
     let stem = tensors.get(&first).ok_or_else(|| {
         let rule = format!("timm's {} begins with {first:?}", config.architecture);
         Error::invalid("tensors", format!("without {first:?}"), rule)
@@ -100,26 +121,24 @@ fn check(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Result<()>
         let rule = format!("{first:?} has the shape {:?}", stem.size());
         return Err(Error::invalid("in_chans", config.in_chans, rule));
     }
-    let classifier = if convnext { "head.fc.weight" } else { "fc.weight" };
-    let classes = tensors.get(classifier).map_or(0, |weight| weight.size()[0]);
+    let classifier = format!("{}.weight", layers.classifier);
+    let classes = tensors.get(&classifier).map_or(0, |weight| weight.size()[0]);
     let names = config.label_names.len() as i64;
     if names > 0 && names != classes {
         let rule = format!("the classifier has {classes} outputs");
         return Err(Error::invalid("number of label_names", names, rule));
     }
-    if convnext && !tensors.contains_key("head.norm.weight") {
-        let rule = "timm's ConvNeXt always has a norm behind its last stage";
-        return Err(Error::invalid("tensors", "without \"head.norm.weight\"", rule));
+    let norm = layers.norm.map(|norm| format!("{norm}.weight"));
+    if let Some(norm) = norm.filter(|norm| !tensors.contains_key(norm)) {
+        let rule =
+            format!("timm's {} always has a norm behind its last stage", config.architecture);
+        return Err(Error::invalid("tensors", format!("without {norm:?}"), rule));
     }
     Ok(())
 }
 
-fn first_conv(convnext: bool) -> &'static str {
-    if convnext { "stem.0" } else { "conv1" }
-}
-
-fn config_json(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Value {
-    let classifier = if convnext { "head.fc" } else { "fc" };
+fn config_json(config: &TimmConfig, layers: Layers, tensors: &StateDict) -> Value {
+    let Layers { first_conv, classifier, .. } = layers;
     let head = tensors.get(&format!("{classifier}.weight"));
     let classes = head.and_then(|weight| weight.size().first().copied()).unwrap_or(0);
     let mut json = json!({
@@ -133,7 +152,7 @@ fn config_json(config: &TimmConfig, convnext: bool, tensors: &StateDict) -> Valu
             "std": config.std,
             "crop_pct": config.crop_pct,
             "crop_mode": if config.squash { "squash" } else { "center" },
-            "first_conv": first_conv(convnext),
+            "first_conv": first_conv,
             "classifier": classifier,
         },
     });

@@ -198,7 +198,7 @@ fn batch_norms_need_more_than_one_value() {
         (packed(&[0, 3]), Mode::train()),
         (masked(&[0, 3]), Mode::train()),
         (grid(&[1, 3, 32, 32]), Mode::train().with_stages(3)),
-        (grid(&[1, 3, 32, 32]), Mode::train().with_frozen_parts(5)),
+        (grid(&[1, 3, 32, 32]), Mode::train().with_freeze_at(5)),
         (grid(&[1, 3, 32, 32]), Mode::train().with_norm_eval(true)),
         (grid(&[1, 3, 32, 32]), Mode::eval()),
     ];

@@ -169,7 +169,7 @@ fn many_positions_in_narrow_types() {
 /// Passes that keep gradients narrow give the same ones, bit for bit, and those of
 /// the weights of convolutions and linear layers in bfloat16.
 #[test]
-fn narrow_gradients_are_the_wide_ones() {
+fn bf16_weight_grads_are_the_wide_ones() {
     type Build = fn(&Path) -> Box<dyn Backbone>;
     let builds: [Build; 2] = [
         |path| {
@@ -189,7 +189,7 @@ fn narrow_gradients_are_the_wide_ones() {
         store.float();
         let images = case.input(3).to_kind(Kind::Float);
         let map = FeatureMap::patches(&images, &case.mask()).unwrap();
-        let mode = train().with_compute(Kind::BFloat16).with_narrow_gradients(narrow);
+        let mode = train().with_compute(Kind::BFloat16).with_bf16_weight_grads(narrow);
         let features = network.forward(&map, &mode).unwrap();
         let squares = |map: &FeatureMap| map.tensor().to_kind(Kind::Float).square().mean(None);
         features.iter().map(squares).sum::<Tensor>().backward();
@@ -197,7 +197,7 @@ fn narrow_gradients_are_the_wide_ones() {
         let gradients = named.map(|(name, tensor)| (name, tensor.grad()));
         gradients.filter(|(_, gradient)| gradient.defined()).collect::<Outcome>()
     };
-    without_amx("element_types::narrow_gradients_are_the_wide_ones", || {
+    without_amx("element_types::bf16_weight_grads_are_the_wide_ones", || {
         for build in builds {
             let (narrow, wide) = (gradients(build, true), gradients(build, false));
             assert!(narrow.keys().eq(wide.keys()));

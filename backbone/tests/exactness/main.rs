@@ -5,10 +5,10 @@
 
 mod boundary;
 mod element_types;
-mod filled;
+mod freezing;
 mod layers;
+mod mask_token;
 mod models;
-mod parts;
 mod reference;
 mod support;
 mod up_sampling;

@@ -1,7 +1,8 @@
 //! Whole networks: packed against masked-dense execution.
 
 use backbone::models::{
-    self, BlockKind, BuildOptions, ConvNeXt, ConvNeXtConfig, ResNet, ResNetConfig,
+    self, BlockKind, BuildOptions, ConvNeXt, ConvNeXtConfig, RegNet, RegNetConfig, ResNet,
+    ResNetConfig,
 };
 use backbone::weights;
 use backbone::{Backbone, DropPathDraws, FeatureMap, Mode, Size};
@@ -29,8 +30,8 @@ fn resnet(config: ResNetConfig, path: &Path, options: &BuildOptions) -> Box<dyn 
 }
 
 /// Networks of few blocks, for the many combinations: basic, bottleneck,
-/// grouped, wide, ConvNeXt.
-const SMALL: [(&str, Build); 5] = [
+/// grouped, wide, ConvNeXt, RegNet.
+const SMALL: [(&str, Build); 6] = [
     ("basic", |path, options| resnet(ResNetConfig::plain(BlockKind::Basic, [1; 4]), path, options)),
     ("bottleneck", |path, options| {
         resnet(ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]), path, options)
@@ -43,6 +44,11 @@ const SMALL: [(&str, Build); 5] = [
     }),
     ("convnext", |path, options| {
         Box::new(ConvNeXt::new(path, &ConvNeXtConfig::doubling([1, 1, 2, 1], 12), options))
+    }),
+    ("regnet", |path, options| {
+        let config =
+            RegNetConfig { depths: [1, 2, 1, 1], widths: [16, 24, 32, 48], group_width: 8 };
+        Box::new(RegNet::new(path, &config, options))
     }),
 ];
 
@@ -131,7 +137,7 @@ fn training_and_evaluation() {
 /// They concern the stem alone: one network of each kind of stem.
 #[test]
 fn other_numbers_of_channels() {
-    for (name, build) in [SMALL[0], SMALL[4]] {
+    for (name, build) in [SMALL[0], SMALL[4], SMALL[5]] {
         for in_chans in [1, 5] {
             let options = BuildOptions { in_chans, ..BuildOptions::default() };
             packed_equals_masked(name, build, &Setting { options, ..Setting::default() });
@@ -160,7 +166,7 @@ fn nothing_masked() {
 
 #[test]
 fn drop_path_by_table() {
-    for (name, build) in [SMALL[0], SMALL[4]] {
+    for (name, build) in [SMALL[0], SMALL[4], SMALL[5]] {
         let options = BuildOptions { drop_path_rate: 0.5, ..BuildOptions::default() };
         let mode = || {
             let draws: Tensor = noise(4, &[8, 2]).abs();
@@ -173,11 +179,12 @@ fn drop_path_by_table() {
 /// Published depths, one of each registered family.
 #[test]
 fn registered_models() {
-    let models: [(&str, Build); 4] = [
+    let models: [(&str, Build); 5] = [
         ("resnet18", |path, options| registered("resnet18", path, options)),
         ("resnet50", |path, options| registered("resnet50", path, options)),
         ("resnext50_32x4d", |path, options| registered("resnext50_32x4d", path, options)),
         ("convnext_tiny", |path, options| registered("convnext_tiny", path, options)),
+        ("regnety_016", |path, options| registered("regnety_016", path, options)),
     ];
     for (name, build) in models {
         let options = BuildOptions { uninitialised: true, ..BuildOptions::default() };

@@ -64,7 +64,7 @@ pub(crate) fn on_running_statistics(mode: &Mode) -> Mode {
     Mode {
         training: mode.training,
         compute: mode.compute,
-        narrow_gradients: mode.narrow_gradients,
+        bf16_weight_grads: mode.bf16_weight_grads,
         drop_path: match &mode.drop_path {
             backbone::DropPathDraws::Off => backbone::DropPathDraws::Off,
             backbone::DropPathDraws::Generator => backbone::DropPathDraws::Generator,
@@ -73,7 +73,7 @@ pub(crate) fn on_running_statistics(mode: &Mode) -> Mode {
             }
         },
         norm_eval: true,
-        frozen_parts: mode.frozen_parts,
+        freeze_at: mode.freeze_at,
         stages: mode.stages,
         sync_batch_norm: None,
     }

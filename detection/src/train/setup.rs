@@ -179,7 +179,7 @@ fn param_groups(config: &TrainConfig, detector: &Detector) -> Vec<ParamGroup> {
         .filter(|(_, tensor)| tensor.requires_grad())
         .map(|(name, tensor)| {
             let canonical = name.strip_prefix(BOTTOM_UP).unwrap_or_default();
-            let place = Place::of(canonical, bottom_up.part(canonical));
+            let place = Place::of(canonical, bottom_up.stage_index(canonical));
             (name.clone(), tensor.shallow_clone(), place)
         })
         .collect();

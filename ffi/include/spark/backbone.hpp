@@ -145,7 +145,7 @@ class Options {
   }
   Options& dtype(const std::string& name) { return set("dtype", detail::quote(name)); }
   Options& device(const std::string& name) { return set("device", detail::quote(name)); }
-  Options& freeze_at(int parts) { return set("freeze_at", std::to_string(parts)); }
+  Options& freeze_at(int index) { return set("freeze_at", std::to_string(index)); }
   Options& norm_eval(bool on) { return set("norm_eval", on ? "true" : "false"); }
 
   Options& out_indices(const std::vector<std::int64_t>& stages) {
@@ -237,7 +237,7 @@ class Backbone : public torch::nn::Module {
     return detail::take(json);
   }
 
-  // Freezes the first parts: 0 none, 1 the stem, 2 the stem and the first
+  // Freezes the first stages: 0 none, 1 the stem, 2 the stem and the first
   // stage, … Frozen batch norms keep their statistics.
   void freeze(int freeze_at) {
     char* error = nullptr;

@@ -92,7 +92,7 @@ def no_other(name: str, other: Any) -> str:
     if "FrozenBatchNorm" in kind:
         return (
             f"{name} cannot become a {kind}: {inside}. norm_eval=True has batch norms use their "
-            "running statistics, and freeze_at freezes the first parts with all their norms"
+            "running statistics, and freeze_at freezes the first stages with all their norms"
         )
     what = "cannot be removed" if other is None else f"cannot be replaced by a {kind}"
     return (

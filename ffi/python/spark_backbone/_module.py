@@ -46,7 +46,7 @@ class Backbone(Sharing):
         out_indices: stages to put out, ascending, 0 the finest; all by default.
         in_chans: channels of the image.
         drop_path_rate: of the last block; earlier ones rise to it.
-        freeze_at: how many parts to freeze, see `freeze`.
+        freeze_at: how many stages to freeze, the stem included, see `freeze`.
         norm_eval: batch norms use their running statistics in training, too.
         strict: refuse weights that do not fill the backbone.
         dtype: type of the parameters, float32 by default.
@@ -164,8 +164,8 @@ class Backbone(Sharing):
         return self
 
     def freeze(self, freeze_at: int) -> Backbone:
-        """Freezes the first parts: 0 none, 1 the stem, 2 the stem and the first
-        stage, and so on. Parameters of these parts require no gradient, those of
+        """Freezes the first stages: 0 none, 1 the stem, 2 the stem and the first
+        stage, and so on. Parameters of these stages require no gradient, those of
         the others do; frozen batch norms and drop-paths run as in evaluation."""
         was = self.config["freeze_at"]
         self._handle.freeze(freeze_at)
@@ -194,9 +194,9 @@ class Backbone(Sharing):
     def _hold_norms(self) -> None:
         """Shows at the batch norms which of them norm_eval and freeze_at hold still."""
         config = self.config
-        self._frozen_parts = config["freeze_at"]
+        self._freeze_at = config["freeze_at"]
         held = [
-            (norm, config["norm_eval"] or part < self._frozen_parts) for norm, part in self._norms
+            (norm, config["norm_eval"] or index < self._freeze_at) for norm, index in self._norms
         ]
         for norm, frozen in held:
             norm.check_hold(frozen)
@@ -215,13 +215,13 @@ class Backbone(Sharing):
 
     def _check_blocks(self) -> None:
         """Refuses to drop paths other than the modules say."""
-        frozen = self._frozen_parts
-        for path, (block, part) in self._blocks.items():
-            if block.training != self.training and part >= frozen:
+        frozen = self._freeze_at
+        for path, (block, index) in self._blocks.items():
+            if block.training != self.training and index >= frozen:
                 raise RuntimeError(
                     f"{path}.training is {block.training} and that of the backbone is "
                     f"{self.training}, but all drop-paths (drop_path_rate is not 0) run as the "
-                    "backbone does: freeze(n) has the first parts run as in evaluation"
+                    "backbone does: freeze(n) has the first stages run as in evaluation"
                 )
 
     # ---- Weight files ----
@@ -311,15 +311,15 @@ class Backbone(Sharing):
         # Where each module is, by path.
         self._placed: dict[str, tuple[nn.Module, str, Inside]] = {}
         self._norms: list[tuple[BatchNorm2d, int]] = []
-        # What holds layers, with the part it belongs to: stems, blocks, shortcuts.
+        # What holds layers, with the index of its stage: stems, blocks, shortcuts.
         self._blocks: dict[str, tuple[nn.Module, int]] = {}
         for path, settings in json.loads(handle.modules()):
-            part = settings.pop("part")
+            stage_index = settings.pop("stage_index")
             made = self._place(path, layer(path, settings.pop("type"), **settings))
             if isinstance(made, BatchNorm2d):
-                self._norms.append((made, part))
+                self._norms.append((made, stage_index))
             block = path.rpartition(".")[0]
-            self._blocks[block] = (self.get_submodule(block), part)
+            self._blocks[block] = (self.get_submodule(block), stage_index)
         self._drops_paths = self.config["drop_path_rate"] > 0
         # What the library has been told of each.
         self._told: list[tuple[bool, float | None] | None] = [None] * len(self._norms)

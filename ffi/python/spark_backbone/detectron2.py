@@ -104,7 +104,7 @@ def add_spark_config(cfg: CfgNode) -> None:
 
 @BACKBONE_REGISTRY.register()  # type: ignore[untyped-decorator]
 def build_spark_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SparKBackbone:
-    """The backbone of `MODEL.SPARK`, its first `MODEL.BACKBONE.FREEZE_AT` parts
+    """The backbone of `MODEL.SPARK`, its first `MODEL.BACKBONE.FREEZE_AT` stages
     frozen."""
     spark = cfg.MODEL.SPARK
     return SparKBackbone(

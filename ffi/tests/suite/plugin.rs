@@ -211,7 +211,7 @@ fn what_the_interface_cannot_express_is_refused() {
     for (map, mode, expected) in [
         (&patches, Mode::eval(), "input is masked, but a plugin runs on whole grids only"),
         (&grid, Mode::eval().with_compute(Kind::BFloat16), "compute is set, but a plugin"),
-        (&grid, Mode::train().with_frozen_parts(2), "has 0 parts frozen: call its freeze()"),
+        (&grid, Mode::train().with_freeze_at(2), "is frozen at 0: call its freeze()"),
     ] {
         let error = refusal(network.forward(map, &mode));
         assert!(error.contains(expected), "{error}");

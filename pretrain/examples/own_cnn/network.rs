@@ -108,7 +108,7 @@ impl Backbone for OwnCnn {
         3
     }
 
-    fn blocks(&self) -> usize {
+    fn drop_path_blocks(&self) -> usize {
         STAGES.len() * BLOCKS_PER_STAGE
     }
 

@@ -1,8 +1,6 @@
 //! The light UNet decoder (official `decoder.py`).
 
-use backbone::layers::{
-    Activation, BatchNorm2d, Conv2d, Conv2dConfig, ConvTranspose4x4, Layer, Recomputed,
-};
+use backbone::layers::{Conv2d, Conv2dConfig, Layer, UpBlock};
 use backbone::{Error, FeatureMap, Init, Mode, PatchMask, Result};
 use tch::Tensor;
 use tch::nn::Path;
@@ -15,39 +13,6 @@ pub struct LightDecoder {
     projection: Conv2d,
     width: i64,
     total_stride: i64,
-}
-
-/// ×2 up-sampling, then two 3×3 convolutions, the second halving the width.
-#[derive(Debug)]
-struct UpBlock {
-    up_sample: ConvTranspose4x4,
-    conv0: Conv2d,
-    norm1: BatchNorm2d,
-    conv3: Conv2d,
-    norm4: BatchNorm2d,
-}
-
-impl UpBlock {
-    fn new(path: &Path, from: i64, to: i64) -> Self {
-        let config = Conv2dConfig::square(3).init(Init::TRUNC_NORMAL_02);
-        let conv = path / "conv";
-        Self {
-            up_sample: ConvTranspose4x4::new(&(path / "up_sample"), from),
-            conv0: Conv2d::new(&(&conv / 0), from, from, config),
-            norm1: BatchNorm2d::new(&(&conv / 1), from),
-            conv3: Conv2d::new(&(&conv / 3), from, to, config),
-            norm4: BatchNorm2d::new(&(&conv / 4), to),
-        }
-    }
-}
-
-impl UpBlock {
-    /// The block's output, for the next one.
-    fn between(&self, x: Recomputed, mode: &Mode) -> Recomputed {
-        let x = self.up_sample.then(&self.conv0, x, mode);
-        let x = self.norm1.then(Activation::Relu6, x.into(), mode);
-        self.norm4.then(Activation::Identity, self.conv3.consume(x, mode).into(), mode)
-    }
 }
 
 impl LightDecoder {
@@ -100,22 +65,17 @@ impl LightDecoder {
 
     /// What the prediction is projected from, `[N, width, H, W]`.
     fn features(&self, levels: &[(i64, Tensor)], mode: &Mode) -> Tensor {
-        let mut levels = levels.iter().peekable();
-        let mut add_level = |x: Option<Recomputed>, stride: i64| {
-            let level = levels.next_if(|(at, _)| *at == stride);
-            let level = level.map(|(_, map)| FeatureMap::Grid(map.shallow_clone()));
-            match (x, level) {
-                (Some(x), Some(level)) => Some(x.into_map().add(&level).into()),
-                (x, level) => x.or(level.map(Recomputed::from)),
-            }
-        };
-        let mut stride = self.total_stride;
-        let mut x = add_level(None, stride).expect("the coarsest level starts the decoder");
-        for block in &self.blocks {
-            x = block.between(x, mode);
-            stride /= 2;
-            x = add_level(Some(x), stride).expect("x goes on");
+        let (&(mut stride, ref coarsest), finer) =
+            levels.split_first().expect("the coarsest level starts the decoder");
+        let mut x = FeatureMap::Grid(coarsest.shallow_clone());
+        let mut blocks = self.blocks.as_slice();
+        for (finer_stride, level) in finer {
+            let doublings = (stride / finer_stride).ilog2() as usize;
+            let (between, rest) = blocks.split_at(doublings);
+            let level = FeatureMap::Grid(level.shallow_clone());
+            x = UpBlock::forward_sequence(between, x, mode).add(&level);
+            (stride, blocks) = (*finer_stride, rest);
         }
-        x.into_map().tensor().shallow_clone()
+        UpBlock::forward_sequence(blocks, x, mode).tensor().shallow_clone()
     }
 }

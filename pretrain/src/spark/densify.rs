@@ -2,8 +2,8 @@
 //! masked ones with a learned token, project to the decoder's width (paper,
 //! section 3.2; official `densify_norms`, `mask_tokens`, `densify_projs`).
 
-use backbone::layers::{self, BatchNorm2d, Conv2d, Conv2dConfig, Layer, LayerNorm2d};
-use backbone::{Backbone, FeatureMap, Init, Mode, NormKind};
+use backbone::layers::{Conv2d, Conv2dConfig, Layer, Norm, fill_masked};
+use backbone::{Backbone, FeatureMap, Init, Mode};
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -22,7 +22,7 @@ pub(super) struct Densify {
 #[derive(Debug)]
 struct Level {
     stride: i64,
-    norm: Box<dyn Layer>,
+    norm: Norm,
     /// `[1, C, 1, 1]`.
     token: Tensor,
     projection: Option<Conv2d>,
@@ -33,11 +33,7 @@ impl Densify {
     /// `densify_projs.{i}` under `path`.
     pub fn new(path: &Path, encoder: &dyn Backbone, decoder: &LightDecoder) -> Self {
         let level = |(i, stage): (usize, &backbone::Stage)| {
-            let norm_path = path / "densify_norms" / i;
-            let norm: Box<dyn Layer> = match encoder.norm() {
-                NormKind::Batch => Box::new(BatchNorm2d::new(&norm_path, stage.channels)),
-                NormKind::Layer => Box::new(LayerNorm2d::new(&norm_path, stage.channels, 1e-6)),
-            };
+            let norm = Norm::new(&(path / "densify_norms" / i), encoder.norm(), stage.channels);
             let token_path = path / "mask_tokens";
             let token =
                 TOKEN_INIT.parameter(&token_path, &i.to_string(), &[1, stage.channels, 1, 1]);
@@ -58,10 +54,12 @@ impl Densify {
     /// first, from the encoder's pyramid (finest first).
     pub fn forward(&self, features: &[FeatureMap], mode: &Mode) -> Vec<(i64, Tensor)> {
         let dense = |(level, feature): (&Level, &FeatureMap)| {
-            let normed = level.norm.recomputed(feature, mode);
+            let Level { norm, token, .. } = level;
             let projected = match &level.projection {
-                None => layers::fill(&normed.into_map(), &level.token),
-                Some(projection) => projection.consume_filled(normed, &level.token, mode),
+                None => fill_masked(&norm.forward(feature, mode), token),
+                Some(projection) => {
+                    projection.forward_normed_with_mask_token(norm, feature, token, mode)
+                }
             };
             (level.stride, projected)
         };

@@ -1,9 +1,10 @@
 //! What a tensor is called elsewhere. A model's own names are the *canonical*
-//! ones: timm's for a ResNet, the official repository's for a ConvNeXt. Each
+//! ones: timm's for a ResNet or RegNet, the official repository's for a ConvNeXt. Each
 //! naming is a pair of pure functions between those and its own.
 
 mod detectron2;
 mod mmdet;
+mod regnet;
 mod timm;
 mod torchvision;
 
@@ -22,13 +23,15 @@ const TINY_WIDTH: i64 = 96;
 pub enum Naming {
     /// timm: `layer1.0.conv1`, `stages.0.blocks.0.conv_dw`.
     Timm,
-    /// The papers' own code: `layer1.0.conv1`, `stages.0.0.dwconv`.
+    /// The papers' own code: `layer1.0.conv1`, `stages.0.0.dwconv`; for a RegNet,
+    /// whose authors' names nobody else uses, timm's.
     Official,
     /// torchvision: `layer1.0.conv1`, `features.1.0.block.0`.
     Torchvision,
-    /// detectron2: `res2.0.conv1`. It has no ConvNeXt.
+    /// detectron2: `res2.0.conv1`. ResNet alone.
     Detectron2,
-    /// mmdet and mmpretrain: `layer1.0.conv1`, `stages.0.0.depthwise_conv`.
+    /// mmdet and mmpretrain: `layer1.0.conv1`, `stages.0.0.depthwise_conv`. Their RegNet
+    /// has no squeeze-and-excitation.
     Mmdet,
 }
 
@@ -40,7 +43,11 @@ impl Naming {
     /// Whether the framework has networks of `family`. A custom network is
     /// called the same everywhere.
     pub fn has(self, family: Family) -> bool {
-        !(self == Naming::Detectron2 && family == Family::ConvNeXt)
+        match family {
+            Family::ResNet | Family::Custom => true,
+            Family::ConvNeXt => self != Naming::Detectron2,
+            Family::RegNet => !matches!(self, Naming::Detectron2 | Naming::Mmdet),
+        }
     }
 
     /// What the tensor `canonical` is called here; `None` if it is no tensor of
@@ -65,6 +72,11 @@ impl Naming {
                     Naming::Detectron2 => None,
                 }
             }
+            Family::RegNet => match self {
+                Naming::Timm | Naming::Official => regnet::canonical(canonical).map(str::to_owned),
+                Naming::Torchvision => regnet::to_torchvision(canonical),
+                Naming::Detectron2 | Naming::Mmdet => None,
+            },
         }
     }
 
@@ -92,6 +104,11 @@ impl Naming {
                 };
                 part.map(|part| part.canonical())
             }
+            Family::RegNet => match self {
+                Naming::Timm | Naming::Official => regnet::canonical(foreign).map(str::to_owned),
+                Naming::Torchvision => regnet::from_torchvision(foreign),
+                Naming::Detectron2 | Naming::Mmdet => None,
+            },
         }
     }
 

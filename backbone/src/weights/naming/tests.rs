@@ -71,6 +71,23 @@ const CONVNEXT: [[&str; 4]; 12] = [
     ["head.weight", "head.fc.weight", "classifier.2.weight", "head.fc.weight"],
 ];
 
+/// timm, torchvision.
+const REGNET: [(&str, &str); 10] = [
+    ("stem.conv.weight", "stem.0.weight"),
+    ("stem.bn.running_var", "stem.1.running_var"),
+    ("s1.b1.conv1.conv.weight", "trunk_output.block1.block1-0.f.a.0.weight"),
+    ("s2.b6.conv2.bn.bias", "trunk_output.block2.block2-5.f.b.1.bias"),
+    (
+        "s3.b12.conv3.bn.num_batches_tracked",
+        "trunk_output.block3.block3-11.f.c.1.num_batches_tracked",
+    ),
+    ("s3.b1.se.fc1.weight", "trunk_output.block3.block3-0.f.se.fc1.weight"),
+    ("s4.b1.se.fc2.bias", "trunk_output.block4.block4-0.f.se.fc2.bias"),
+    ("s4.b1.downsample.conv.weight", "trunk_output.block4.block4-0.proj.0.weight"),
+    ("s4.b1.downsample.bn.running_mean", "trunk_output.block4.block4-0.proj.1.running_mean"),
+    ("head.fc.weight", "fc.weight"),
+];
+
 fn check(naming: Naming, family: Family, canonical: &str, foreign: &str) {
     let case = format!("{naming} {canonical}");
     assert_eq!(naming.to(family, canonical).as_deref(), Some(foreign), "{case}");
@@ -99,6 +116,19 @@ fn convnext_names() {
 }
 
 #[test]
+fn regnet_names() {
+    for (timm, torchvision) in REGNET {
+        check(Naming::Timm, Family::RegNet, timm, timm);
+        check(Naming::Official, Family::RegNet, timm, timm);
+        check(Naming::Torchvision, Family::RegNet, timm, torchvision);
+        for naming in [Naming::Detectron2, Naming::Mmdet] {
+            assert_eq!(naming.to(Family::RegNet, timm), None);
+            assert!(!naming.has(Family::RegNet));
+        }
+    }
+}
+
+#[test]
 fn names_of_no_such_network_have_no_translation() {
     for name in [
         "dense_decoder.proj.weight",
@@ -107,12 +137,19 @@ fn names_of_no_such_network_have_no_translation() {
         "layer1.00.conv1.weight",
         "stages.4.0.gamma",
         "stages.0.0.dwconv.running_mean",
+        "s5.b1.conv1.conv.weight",
+        "s1.b0.conv1.conv.weight",
+        "s1.b01.conv1.conv.weight",
+        "s1.b1.conv1.conv.bias",
+        "s1.b1.se.fc3.weight",
+        "trunk_output.block1.block2-0.f.a.0.weight",
+        "trunk_output.block1.block1-0.f.a.2.weight",
         "",
         ".",
         "fc",
     ] {
         for naming in Naming::ALL {
-            for family in [Family::ResNet, Family::ConvNeXt] {
+            for family in [Family::ResNet, Family::ConvNeXt, Family::RegNet] {
                 assert_eq!(naming.to(family, name), None, "{naming} {name:?}");
                 assert_eq!(naming.from(family, name), None, "{naming} {name:?}");
             }

@@ -112,7 +112,7 @@ impl Step {
         let mask = PatchMask::from_visible(batch, self.grid, &self.visible, Device::Cpu)?;
         let mode = Mode::train()
             .with_compute(self.precision.compute())
-            .with_narrow_gradients(true)
+            .with_bf16_weight_grads(true)
             .with_drop_path(DropPathDraws::Off);
         let loss = self.spark.loss(&self.images, &mask, &mode)?;
         self.gradients.backward(&loss, true)?;

@@ -1,4 +1,4 @@
-// Inputs that a node of autograd's graph does not keep: it has their shape, and how to make them.
+// Inputs that a node of autograd's graph does not keep: it has their shape, and recomputes them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,25 +16,25 @@
 #include <utility>
 #include <vector>
 
-#include "spark-backbone/src/kernels/recipe.hpp"
+#include "spark-backbone/src/kernels/recompute_fn.hpp"
 
 namespace spark::kernels {
 
-class Again : public torch::CustomClassHolder {
+class RecomputedInput : public torch::CustomClassHolder {
  public:
-  Again(const at::Tensor& tensor, rust::Box<Recipe> recipe)
-      : recipe_(std::move(recipe)),
+  RecomputedInput(const at::Tensor& tensor, rust::Box<RecomputeFn> recompute)
+      : recompute_(std::move(recompute)),
         sizes_(tensor.sizes().vec()),
         strides_(tensor.strides().vec()),
         bytes_(std::max<std::size_t>(tensor.storage().nbytes(), 1)),
         options_(tensor.options()) {}
 
-  // For the backward pass. The recipe holds on to tensors that nothing else needs after one that
+  // For the backward pass. `recompute_` holds on to tensors that nothing else needs after one that
   // keeps nothing.
   at::Tensor make() {
-    TORCH_CHECK(recipe_, "a second backward pass needs retain_graph in the first");
-    auto made = follow(**recipe_);
-    if (!torch::autograd::get_current_graph_task_keep_graph()) recipe_.reset();
+    TORCH_CHECK(recompute_, "a second backward pass needs retain_graph in the first");
+    auto made = call(**recompute_);
+    if (!torch::autograd::get_current_graph_task_keep_graph()) recompute_.reset();
     return made;
   }
 
@@ -49,17 +49,18 @@ class Again : public torch::CustomClassHolder {
   }
 
   // What a node kept under this name.
-  static c10::intrusive_ptr<Again> of(torch::autograd::AutogradContext* context) {
-    return c10::static_intrusive_pointer_cast<Again>(context->saved_data["again"].toCapsule());
+  static c10::intrusive_ptr<RecomputedInput> of(torch::autograd::AutogradContext* context) {
+    return c10::static_intrusive_pointer_cast<RecomputedInput>(
+        context->saved_data["recomputed"].toCapsule());
   }
   static void keep(torch::autograd::AutogradContext* context,
-                   const c10::intrusive_ptr<Again>& again) {
-    context->saved_data["again"] = c10::IValue::make_capsule(again);
+                   const c10::intrusive_ptr<RecomputedInput>& input) {
+    context->saved_data["recomputed"] = c10::IValue::make_capsule(input);
   }
 
  private:
   // None once a backward pass has used it that keeps nothing.
-  std::optional<rust::Box<Recipe>> recipe_;
+  std::optional<rust::Box<RecomputeFn>> recompute_;
   std::vector<std::int64_t> sizes_, strides_;
   std::size_t bytes_;
   at::TensorOptions options_;

@@ -2,9 +2,9 @@
 
 use tch::{Device, Tensor};
 
-use super::recomputed::with_copy;
+use super::recompute::with_copy;
 use super::sliding::patch_size;
-use super::{Conv2d, Layer, Recomputed};
+use super::{Conv2d, Layer, Norm, Recomputable};
 use crate::mode::cast;
 use crate::{FeatureMap, Mode, PatchMask, kernels};
 
@@ -17,16 +17,27 @@ impl Conv2d {
     /// positions' differences from the token. So the masked positions, which
     /// are most of the grid, cost nothing. In narrow types the product with each
     /// tap is rounded before they are added up (in float32).
-    pub fn forward_filled(&self, x: &FeatureMap, token: &Tensor, mode: &Mode) -> Tensor {
-        self.consume_filled(x.clone().into(), token, mode)
+    pub fn forward_with_mask_token(&self, x: &FeatureMap, token: &Tensor, mode: &Mode) -> Tensor {
+        self.owned_with_mask_token(x.clone().into(), token, mode)
     }
 
-    /// The same of a map that nobody else needs.
-    pub fn consume_filled(&self, x: Recomputed, token: &Tensor, mode: &Mode) -> Tensor {
+    /// The same of `norm`'s output on `x`, which is not kept for the backward
+    /// pass.
+    pub fn forward_normed_with_mask_token(
+        &self,
+        norm: &Norm,
+        x: &FeatureMap,
+        token: &Tensor,
+        mode: &Mode,
+    ) -> Tensor {
+        self.owned_with_mask_token(norm.forward_recomputable(x, mode), token, mode)
+    }
+
+    fn owned_with_mask_token(&self, x: Recomputable, token: &Tensor, mode: &Mode) -> Tensor {
         let mask = match x.map() {
             FeatureMap::Patches { packed, mask } if self.splits_products(packed) => mask.clone(),
             _ => {
-                let filled = FeatureMap::Grid(fill(&x.into_map(), token));
+                let filled = FeatureMap::Grid(fill_masked(&x.into_map(), token));
                 return self.forward(&filled, mode).tensor().shallow_clone();
             }
         };
@@ -39,7 +50,13 @@ impl Conv2d {
         packed.device() == Device::Cpu && self.groups == 1 && self.sliding.keeps_size()
     }
 
-    fn add_to_token(&self, x: Recomputed, mask: &PatchMask, token: &Tensor, mode: &Mode) -> Tensor {
+    fn add_to_token(
+        &self,
+        x: Recomputable,
+        mask: &PatchMask,
+        token: &Tensor,
+        mode: &Mode,
+    ) -> Tensor {
         let (patch, kernel) = (patch_size(x.map().tensor()), self.sliding.kernel);
         let [out, channels, ..] = self.weight.size()[..] else { unreachable!("four dimensions") };
         let (height, width) = (patch.0 * mask.patches().0, patch.1 * mask.patches().1);
@@ -56,16 +73,16 @@ impl Conv2d {
         let base = ones.conv2d(&of_token, self.bias.as_ref(), [1], padding, [1], 1);
 
         let compute = mode.compute;
-        let filler = token.shallow_clone();
+        let subtracted = token.shallow_clone();
         let rows = move |packed: &Tensor| {
-            let difference = cast(packed, compute) - cast(&filler, compute);
+            let difference = cast(packed, compute) - cast(&subtracted, compute);
             difference.permute([0, 2, 3, 1]).reshape([-1, channels])
         };
         // [kh·kw·out, in]: a row for every tap and output.
         let taps = move |weight: &Tensor| {
             cast(weight, compute).permute([2, 3, 0, 1]).reshape([-1, channels])
         };
-        let products = x.consume(rows, |rows| {
+        let products = x.apply(rows, |rows| {
             with_copy(&self.weight, taps, |taps| kernels::linear(rows, taps, None))
         });
         let sums = mask.add_products(&products.view([-1, out]), patch, kernel);
@@ -75,8 +92,9 @@ impl Conv2d {
     }
 }
 
-/// The grid that holds `x` where visible and `token` where masked.
-pub fn fill(x: &FeatureMap, token: &Tensor) -> Tensor {
+/// The grid `[N, C, H, W]` that holds `x` where visible and `token` `[1, C, 1, 1]` where
+/// masked.
+pub fn fill_masked(x: &FeatureMap, token: &Tensor) -> Tensor {
     let grid = x.to_grid();
     let Some(mask) = x.mask() else { return grid };
     let (size, (rows, cols)) = (grid.size(), mask.patches());

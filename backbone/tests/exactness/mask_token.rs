@@ -1,7 +1,7 @@
 //! Convolution of visible positions among tokens, against that of the whole
 //! grid.
 
-use backbone::layers::{Conv2d, Conv2dConfig, Layer as _, fill};
+use backbone::layers::{Conv2d, Conv2dConfig, Layer as _, fill_masked};
 use backbone::{FeatureMap, Mode};
 use proptest::prelude::*;
 use tch::nn::VarStore;
@@ -33,8 +33,8 @@ proptest! {
         let map = FeatureMap::patches(&grid, &mask).unwrap();
 
         let mode = Mode::train();
-        let ours = conv.forward_filled(&map, &token, &mode);
-        let theirs = conv.forward(&FeatureMap::Grid(fill(&map, &token)), &mode);
+        let ours = conv.forward_with_mask_token(&map, &token, &mode);
+        let theirs = conv.forward(&FeatureMap::Grid(fill_masked(&map, &token)), &mode);
         let variables = store.trainable_variables();
         let mut leaves: Vec<&Tensor> = variables.iter().collect();
         leaves.extend([&grid, &token]);

@@ -1,4 +1,4 @@
-// Tensors that Rust makes again.
+// Tensors that Rust recomputes.
 #pragma once
 
 #include <ATen/autocast_mode.h>
@@ -12,16 +12,16 @@
 namespace spark::kernels {
 
 // Whether operators choose their types by themselves: what they made in the forward pass could then
-// not be made again as it was.
+// not be recomputed as it was.
 inline bool autocasts() {
   return at::autocast::is_autocast_enabled(at::kCPU) ||
          at::autocast::is_autocast_enabled(at::kCUDA);
 }
 
 // The tensor, in the types of a forward pass without autocast whatever surrounds the backward pass.
-inline at::Tensor follow(const Recipe& recipe) {
+inline at::Tensor call(const RecomputeFn& recompute) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  return std::unique_ptr<at::Tensor>(recipe.make())->detach();
+  return std::unique_ptr<at::Tensor>(recompute.make())->detach();
 }
 
 }  // namespace spark::kernels

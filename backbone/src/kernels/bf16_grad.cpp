@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "spark-backbone/src/kernels/kernels.hpp"
-#include "spark-backbone/src/kernels/recipe.hpp"
+#include "spark-backbone/src/kernels/recompute_fn.hpp"
 
 namespace spark::kernels {
 
@@ -23,7 +23,7 @@ bool same_layout(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-struct Narrow : torch::autograd::Function<Narrow> {
+struct CastToBf16 : torch::autograd::Function<CastToBf16> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& weight) {
     context->save_for_backward({weight});
     return weight.to(at::kBFloat16);
@@ -47,13 +47,13 @@ struct Narrow : torch::autograd::Function<Narrow> {
 
 }  // namespace
 
-at::Tensor* narrowed(const at::Tensor& weight) {
+at::Tensor* to_bf16_with_bf16_grad(const at::Tensor& weight) {
   if (!weight.requires_grad() || !weight.is_leaf() || autocasts()) {
     return new at::Tensor(weight.to(at::kBFloat16));
   }
   // The gradient may be of any type.
   weight.set_grad_dtype(std::nullopt);
-  return new at::Tensor(Narrow::apply(weight));
+  return new at::Tensor(CastToBf16::apply(weight));
 }
 
 }  // namespace spark::kernels

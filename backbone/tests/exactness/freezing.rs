@@ -1,4 +1,4 @@
-//! Passes that freeze parts of the network, hold batch norms still, or end
+//! Passes that freeze stages of the network, hold batch norms still, or end
 //! before the last stage.
 
 use backbone::models::{self, BuildOptions, MODELS};
@@ -31,27 +31,36 @@ fn statistics(store: &VarStore) -> Vec<(String, Tensor)> {
     buffers.map(|(name, tensor)| (name, tensor.copy())).collect()
 }
 
-/// The part of a ResNet that a tensor is in, told from its name by hand.
-fn resnet_part(name: &str) -> usize {
-    (1..=4).find(|stage| name.starts_with(&format!("layer{stage}."))).unwrap_or(0)
+/// The index of the stage of a ResNet or RegNet that a tensor is in, told from its name by hand.
+fn named_stage_index(name: &str) -> usize {
+    let starts = |stage| [format!("layer{stage}."), format!("s{stage}.")];
+    (1..=4).find(|stage| starts(*stage).iter().any(|start| name.starts_with(start))).unwrap_or(0)
 }
 
 #[test]
-fn frozen_parts_run_as_in_evaluation() {
-    for name in ["resnet18", "convnext_tiny"] {
+fn frozen_stages_run_as_in_evaluation() {
+    for name in ["resnet18", "convnext_tiny", "regnety_016"] {
         let x = images();
-        for parts in 0..=5 {
+        for freeze_at in 0..=5 {
             let (network, store) = network(name);
             let before = statistics(&store);
             let expected = maps(network.as_ref(), &x, &Mode::eval());
-            let mode = Mode::train().with_frozen_parts(parts);
+            let mode = Mode::train().with_freeze_at(freeze_at);
             let got = maps(network.as_ref(), &x, &mode);
             for (stage, (expected, got)) in expected.iter().zip(&got).enumerate() {
-                assert_eq!(expected.equal(got), stage + 1 < parts, "{name}: {parts}, {stage}");
+                assert_eq!(
+                    expected.equal(got),
+                    stage + 1 < freeze_at,
+                    "{name}: {freeze_at}, {stage}"
+                );
             }
             for (name, before) in before {
                 let kept = store.variables()[&name].equal(&before);
-                assert_eq!(kept, resnet_part(&name) < parts, "{name} with {parts} frozen");
+                assert_eq!(
+                    kept,
+                    named_stage_index(&name) < freeze_at,
+                    "{name} frozen at {freeze_at}"
+                );
             }
         }
     }
@@ -78,7 +87,7 @@ fn norms_in_evaluation_keep_their_statistics_and_pass_gradients() {
 
 #[test]
 fn a_pass_can_end_early() {
-    for name in ["resnet18", "convnext_tiny"] {
+    for name in ["resnet18", "convnext_tiny", "regnety_016"] {
         let (network, _store) = network(name);
         let x = images();
         let all = maps(network.as_ref(), &x, &Mode::eval());
@@ -90,16 +99,17 @@ fn a_pass_can_end_early() {
     }
 }
 
-/// A tensor's part is the one whose freezing makes it useless to train: told
+/// A tensor's stage is the one whose freezing makes it useless to train: told
 /// by which stages' maps depend on it.
 #[test]
-fn every_tensor_is_in_the_part_that_its_gradient_says() {
-    for model in MODELS.iter().filter(|m| ["resnet18", "convnext_tiny"].contains(&m.name)) {
+fn every_tensor_is_in_the_stage_that_its_gradient_says() {
+    let names = ["resnet18", "convnext_tiny", "regnety_016"];
+    for model in MODELS.iter().filter(|model| names.contains(&model.name)) {
         let mut store = VarStore::new(Device::Cpu);
         let network = model.build(&store.root(), &BuildOptions::default()).unwrap();
         fill(&mut store, 7);
         let x = images();
-        let mut parts = std::collections::HashMap::new();
+        let mut indices = std::collections::HashMap::new();
         // From the coarsest on: the finest stage that depends on a tensor stays.
         for stage in (0..4).rev() {
             for tensor in store.trainable_variables() {
@@ -109,18 +119,19 @@ fn every_tensor_is_in_the_part_that_its_gradient_says() {
             for (name, tensor) in store.variables() {
                 let gradient = tensor.grad();
                 if gradient.defined() && gradient.count_nonzero(None::<i64>).int64_value(&[]) > 0 {
-                    parts.insert(name, stage + 1);
+                    indices.insert(name, stage + 1);
                 }
             }
         }
         for (name, tensor) in store.variables() {
-            let part = network.part(&name).unwrap_or_else(|| panic!("{name} is in no part"));
-            match parts.get(&name) {
-                Some(&first) => assert_eq!(part.max(1), first, "{}: {name}", model.name),
+            let index =
+                network.stage_index(&name).unwrap_or_else(|| panic!("{name} is in no stage"));
+            match indices.get(&name) {
+                Some(&first) => assert_eq!(index.max(1), first, "{}: {name}", model.name),
                 // Only a classifier's norm is unused, and buffers have none.
                 None => assert!(!tensor.requires_grad() || name.starts_with("norm."), "{name}"),
             }
         }
-        assert_eq!(network.part("fc.weight"), None);
+        assert_eq!(network.stage_index("fc.weight"), None);
     }
 }
