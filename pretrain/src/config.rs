@@ -111,7 +111,9 @@ impl TrainConfig {
         self.run.resolve_name();
         self.drop_path.get_or_insert(model.pretrain_drop_path);
         let convnext = model.family() == Family::ConvNeXt;
-        self.optim.beta2.get_or_insert(if convnext { 0.999 } else { 0.95 });
+        if self.optim.optimizer != OptimizerKind::Lion {
+            self.optim.beta2.get_or_insert(if convnext { 0.999 } else { 0.95 });
+        }
         self = self.resolve_images()?;
         self.validate()?;
         Ok(self)

@@ -77,7 +77,7 @@ pub fn validate(
             for (name, value) in
                 [("top1", report.top1), ("top5", report.top5), ("loss", report.loss)]
             {
-                log.scalar(&format!("{prefix}/{name}"), step, value)?;
+                log.scalar(&format!("{prefix}/{name}"), value)?;
             }
         }
     }

@@ -11,8 +11,8 @@ use data::LoaderOptions;
 use engine::device::{described, open_device};
 use engine::distributed::World;
 use engine::optim::{
-    Chunks, LambConfig, Optimizer, OptimizerKind, ParamGroup, Place, layered_param_groups,
-    usual_decay,
+    LayerGrouping, LambConfig, Optimizer, OptimizerKind, ParamGroup, LayerPosition, layered_param_groups,
+    has_weight_decay,
 };
 use engine::run_dir::shown;
 use engine::training::{RunFiles, RunPlan, Start, Trainer, begin_run, parts_of_batch};
@@ -174,19 +174,19 @@ fn check_batch_norms(
 fn param_groups(config: &TrainConfig, detector: &Detector) -> Vec<ParamGroup> {
     let variables = detector.variables();
     let bottom_up = detector.model.bottom_up();
-    let learned: Vec<(String, Tensor, Place)> = variables
+    let learned: Vec<(String, Tensor, LayerPosition)> = variables
         .iter()
         .filter(|(_, tensor)| tensor.requires_grad())
         .map(|(name, tensor)| {
             let canonical = name.strip_prefix(BOTTOM_UP).unwrap_or_default();
-            let place = Place::of(canonical, bottom_up.stage_index(canonical));
+            let place = LayerPosition::of(canonical, bottom_up.stage_index(canonical));
             (name.clone(), tensor.shallow_clone(), place)
         })
         .collect();
     let decays = |name: &str, shape: &[i64]| {
-        usual_decay(name, shape) || config.decay_biases && is_bias_of_layer(name, &variables)
+        has_weight_decay(name, shape) || config.decay_biases && is_bias_of_layer(name, &variables)
     };
-    layered_param_groups(learned, Chunks::OF_THREE, config.layer_decay, decays)
+    layered_param_groups(learned, LayerGrouping::CONVNEXT, config.layer_decay, decays)
 }
 
 /// Whether `name` is the bias of a convolution or linear layer: beside a weight

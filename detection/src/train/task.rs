@@ -84,7 +84,7 @@ impl DetectorTraining {
             tch::manual_seed(draw as i64);
         }
         let rate = self.config.detector.drop_path.unwrap_or(0.0);
-        let blocks = self.detector.model.bottom_up().blocks();
+        let blocks = self.detector.model.bottom_up().drop_path_blocks();
         let mode = self.mode(trainer, trainer.drop_path(rate, blocks, (epoch, &positions)));
         let (images, targets): (Vec<_>, Vec<_>) =
             samples.into_iter().map(|sample| (sample.image, sample.targets)).unzip();
@@ -94,7 +94,7 @@ impl DetectorTraining {
     /// The feature maps of some samples as in training, but with no block left out.
     pub fn maps_of(&self, trainer: &Trainer, samples: Vec<Sample>) -> Result<()> {
         let images: Vec<_> = samples.into_iter().map(|sample| sample.image).collect();
-        let blocks = self.detector.model.bottom_up().blocks() as i64;
+        let blocks = self.detector.model.bottom_up().drop_path_blocks() as i64;
         let options = (Kind::Float, trainer.device);
         let draws = match blocks == 0 || self.config.detector.drop_path.unwrap_or(0.0) == 0.0 {
             true => DropPathDraws::Off,
@@ -110,9 +110,9 @@ impl DetectorTraining {
     fn mode(&self, trainer: &Trainer, draws: DropPathDraws) -> Mode {
         let mode = match self.detector.plugin {
             true => Mode::train(),
-            false => trainer.train_mode().with_drop_path(draws).with_narrow_gradients(false),
+            false => trainer.train_mode().with_drop_path(draws).with_bf16_weight_grads(false),
         };
-        mode.with_frozen_parts(self.config.detector.freeze_at)
+        mode.with_freeze_at(self.config.detector.freeze_at)
     }
 }
 

@@ -48,7 +48,7 @@ pub fn validate(
         record(step, report, &mut run.log)?;
         if let Some(sheet) = pictures(task, step)? {
             write_file(&folder.path().join("predictions.png"), &sheet)?;
-            run.log.picture("predictions", step, &sheet)?;
+            run.log.image("predictions", &sheet)?;
         }
         Ok(Some(report.clone()))
     })
@@ -61,7 +61,7 @@ fn record(step: u64, report: &Report, log: &mut RunLog) -> Result<()> {
     record.insert("step".into(), step.into());
     for (name, value) in &figures {
         record.insert(name.clone(), (*value).into());
-        log.scalar(&format!("val/{name}"), step, *value)?;
+        log.scalar(&format!("val/{name}"), *value)?;
     }
     log.write(&record)?;
     let short: Vec<String> = report

@@ -11,7 +11,7 @@ use tch::Device;
 
 use super::log::RunLog;
 use super::{
-    Criterion, Losses, Rates, RunFiles, RunPlan, RunState, Taken, Trainer, refuse_non_finite,
+    Criterion, Losses, Rates, RunFiles, RunPlan, RunState, StepInfo, Trainer, refuse_non_finite,
 };
 use crate::checkpoint::Names;
 use crate::interrupt::watch_for_interrupts;
@@ -213,7 +213,7 @@ pub fn fit<T: Task>(
         let rates = task.rates(&plan, state.step);
         let indices = std::mem::take(&mut batch.indices);
         let more = [("weight_decay", rates.weight_decay)];
-        let taken = Taken {
+        let taken = StepInfo {
             epoch: batch.epoch + 1,
             images: indices.len() as u64,
             waited: batch.waited,
@@ -237,7 +237,7 @@ pub fn fit<T: Task>(
 
         // The host waits for the device here, and only when it must: a CPU has the numbers at
         // hand, a GPU is otherwise read one step behind.
-        let settled = run.log.measure(measured, sync || trainer.device == Device::Cpu)?;
+        let settled = run.log.collect(measured, sync || trainer.device == Device::Cpu)?;
         for settled in &settled {
             let name = |index| loader.source().name(index);
             refuse_non_finite(&world, settled, &run.files, name, T::ADVICE)?;
@@ -254,7 +254,7 @@ pub fn fit<T: Task>(
                 finished_epoch: epoch,
                 epoch_loss: loss,
             })?;
-            run.log.scalar("epoch/loss", at.step, loss)?;
+            run.log.scalar("epoch/loss", loss)?;
             names.epoch = Some(epoch).filter(|_| settings.keep_checkpoints > 0);
             names.best = checkpoint_due
                 && T::CRITERION == Criterion::EpochLoss

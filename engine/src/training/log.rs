@@ -49,9 +49,6 @@ pub struct StepInfo<'a> {
     pub more: &'a [(&'static str, f64)],
 }
 
-// The name that `training` exports.
-pub use StepInfo as Taken;
-
 /// A run's numbers, over all processes. All of them call; rank 0 has the sinks.
 pub struct RunLog {
     world: World,

@@ -16,7 +16,7 @@ pub use begin::{RunFiles, Start, begin_run, open_checkpoint, open_run, parts_of_
 pub use draws::drop_path_table;
 pub use fit::{BatchOf, Position, RunOutput, Scores, StateOf, Task, fit};
 pub use flags::TrainFlags;
-pub use log::{RunLog, RunPlan, Taken};
+pub use log::{RunLog, RunPlan, StepInfo};
 pub use presets::{Preset, PresetsArgs};
 pub use sections::Sections;
 pub use settled::{Measured, Settled, refuse_non_finite};

@@ -46,7 +46,7 @@ pub struct Trainer {
     /// Whether batch norms of several processes share their statistics.
     pub sync_bn: bool,
     /// Whether weight gradients may be bfloat16 where the arithmetic is.
-    narrow_gradients: bool,
+    bf16_weight_grads: bool,
     gradients: Gradients,
     precision: Precision,
     seed: u64,
@@ -78,7 +78,7 @@ impl Trainer {
             micro_batch_size,
             sync_bn: execution.sync_bn,
             // Sums over parts of a batch or over processes would lose digits.
-            narrow_gradients: optim.accum_steps == 1 && world.is_alone(),
+            bf16_weight_grads: optim.accum_steps == 1 && world.is_alone(),
             gradients: Gradients::new(world, store)?,
             precision,
             seed: execution.seed,
@@ -141,7 +141,7 @@ impl Trainer {
     pub fn train_mode(&self) -> Mode {
         Mode::train()
             .with_compute(self.precision.compute())
-            .with_narrow_gradients(self.narrow_gradients)
+            .with_bf16_weight_grads(self.bf16_weight_grads)
             .with_sync_batch_norm(self.sync_batch_norm())
     }
 
@@ -199,11 +199,11 @@ impl Trainer {
     /// Runs `body` with the averaged weights in the model's place, if there are any.
     pub fn with_averages<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> T {
         if let Some(ema) = &mut self.ema {
-            ema.exchange(&self.variables);
+            ema.swap(&self.variables);
         }
         let result = body(self);
         if let Some(ema) = &mut self.ema {
-            ema.exchange(&self.variables);
+            ema.swap(&self.variables);
         }
         result
     }

@@ -73,7 +73,7 @@ impl Outputs {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
         write_file(&folder.join(format!("epoch-{epoch:04}.png")), &picture)?;
-        Ok(log.picture("reconstruction", at.step, &picture)?)
+        Ok(log.image("reconstruction", &picture)?)
     }
 
     fn sheet(&self, task: &Pretraining, trainer: &Trainer, when: &str) -> Result<Option<Vec<u8>>> {

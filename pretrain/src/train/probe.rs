@@ -75,7 +75,7 @@ impl Probe {
         let found = Knn::default().predict(&training, validation.features())?;
         let knn_top1 = validation.accuracy(&found);
         log.write(&Record { step, finished_epoch: epoch, knn_top1 })?;
-        log.scalar("probe/knn_top1", step, knn_top1)?;
+        log.scalar("probe/knn_top1", knn_top1)?;
         log.note(&format!("epoch {epoch}: {:.2} % by nearest neighbours", 100.0 * knn_top1));
         Ok(())
     }

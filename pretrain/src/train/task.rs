@@ -55,7 +55,7 @@ impl Pretraining {
     /// Draws that depend on the sample alone.
     fn drop_path(&self, trainer: &Trainer, epoch: u64, positions: &[u64]) -> DropPathDraws {
         let rate = self.config.drop_path.unwrap_or(0.0);
-        trainer.drop_path(rate, self.spark.encoder().blocks(), (epoch, positions))
+        trainer.drop_path(rate, self.spark.encoder().drop_path_blocks(), (epoch, positions))
     }
 
     fn pictures_due(&self, at: &Position) -> bool {

@@ -34,7 +34,7 @@ impl LogSink for Recorder {
     }
     fn log_scalar(&mut self, step: u64, tag: &str, value: f64) -> Result<()> {
         if value.is_nan() {
-            return Err(Error::Data("no number".into()));
+            return Err(Error::data("no number"));
         }
         self.add(format!("scalar {step} {tag} {value}"));
         Ok(())
