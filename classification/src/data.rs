@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use data::{
-    AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD,
-    Interpolation, LabelledDataset, LabelledSource, Loader, LoaderOptions, Mixup, Normalize,
-    RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
+    AutoAugment, DatasetOptions, EpochSampler, Evaluate, FinetuneTransform, IMAGENET_MEAN,
+    IMAGENET_STD, Interpolation, LabelledDataset, LabelledSource, Loader, LoaderOptions, Mixup,
+    Normalize, RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
 };
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::probe::in_order;
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +83,8 @@ pub fn reading() -> DatasetOptions {
 /// # Errors
 /// A folder is missing, has no classes or empty ones, or the second has classes
 /// of its own.
-pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledDataset>; 2]> {
-    let [training, validation] = world.agree(config.folders())?;
+pub fn datasets(config: &TrainConfig, world: &ProcessGroup) -> Result<[Arc<LabelledDataset>; 2]> {
+    let [training, validation] = world.all_ok(config.folders())?;
     let (relist, reduced_decode) = (config.crops.refresh_index, config.crops.reduced_decode);
     let options = DatasetOptions { relist, reduced_decode, ..reading() };
     let training = LabelledDataset::open_among(training, &options, world)?;
@@ -100,7 +100,7 @@ pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledData
 pub fn training_loader(
     config: &TrainConfig,
     dataset: Arc<LabelledDataset>,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<Loader<LabelledSource>> {
     use data::Policy as Operations;
     let size = (config.input_size, config.input_size);
@@ -116,8 +116,8 @@ pub fn training_loader(
         .then(|| RandomErasing::new(config.random_erasing))
         .transpose()?;
     let flip = RandomHorizontalFlip::new(config.crops.hflip)?;
-    let transform = Arc::new(FineTune::new(crop, flip, policy, normalize, erasing)?);
-    let own = world.part_of(config.optim.batch_size, config.optim.accum_steps)?
+    let transform = Arc::new(FinetuneTransform::new(crop, flip, policy, normalize, erasing)?);
+    let own = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?
         * config.optim.accum_steps;
     ensure!(
         world.is_alone() || own.is_multiple_of(2) || mixup(config)?.is_none(),
@@ -145,7 +145,7 @@ pub fn evaluation_loader(
     images: &ImageSettings,
     batch_size: usize,
     options: &LoaderOptions,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<Loader<LabelledSource>> {
     Ok(in_order(dataset, Arc::new(images.transform()?), batch_size, options, world)?)
 }

@@ -12,7 +12,7 @@ use data::names::readable;
 use engine::checkpoint::CheckpointFile;
 use engine::export::decimals;
 use engine::precision::Precision;
-use engine::run_dir::in_run;
+use engine::run_dir::resolve_checkpoint;
 use tch::{Device, Kind};
 
 use crate::classifier::{Classifier, ClassifierOptions};
@@ -25,7 +25,7 @@ const BEST: [(&str, &str); 2] =
 
 /// A checkpoint of `classify train`.
 #[derive(Debug)]
-pub struct OwnCheckpoint {
+pub struct TrainCheckpoint {
     /// What it was trained with.
     pub state: TrainState,
     /// The weights, or their averages, whichever did better.
@@ -34,7 +34,7 @@ pub struct OwnCheckpoint {
     pub accuracy: Option<f64>,
 }
 
-impl OwnCheckpoint {
+impl TrainCheckpoint {
     /// Of a run's folder the best checkpoint (the last where none was evaluated),
     /// else the checkpoint itself; none if `path` is another file. Of weights and
     /// averages those that did better in the checkpoint's latest evaluation.
@@ -51,7 +51,7 @@ impl OwnCheckpoint {
         if best.is_some() {
             return Ok(best);
         }
-        let path = in_run(path)?;
+        let path = resolve_checkpoint(path)?;
         if CheckpointFile::open(&path).is_err() {
             return Ok(None);
         }
@@ -81,7 +81,7 @@ impl OwnCheckpoint {
 
 /// Which classifier to load, and how.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct LoadSpec<'a> {
     /// A run folder, one of our checkpoints, or a weight file.
     pub path: &'a Path,
     /// The model, if the file does not tell.
@@ -96,7 +96,7 @@ pub struct Wanted<'a> {
 
 /// A classifier and how it is to be used.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// Ready for evaluation.
     pub classifier: Classifier,
     /// How its images are prepared.
@@ -113,7 +113,7 @@ pub struct Loaded {
     pub accuracy: Option<f64>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> LoadSpec<'a> {
     /// What `path` itself tells.
     pub fn new(path: &'a Path, device: Device, kind: Kind) -> Self {
         Self { path, model: None, classes: None, device, kind }
@@ -123,8 +123,8 @@ impl<'a> Wanted<'a> {
     ///
     /// # Errors
     /// A file that cannot be read, is of no registered model, or has no head.
-    pub fn load(&self) -> Result<Loaded> {
-        let own = OwnCheckpoint::open(self.path)?;
+    pub fn load(&self) -> Result<LoadedModel> {
+        let own = TrainCheckpoint::open(self.path)?;
         let (file, state, accuracy) = match own {
             Some(own) => (own.file, Some(own.state), own.accuracy),
             None => (weights::read(self.path)?, None, None),
@@ -170,11 +170,11 @@ impl<'a> Wanted<'a> {
         let images = config.as_ref().map_or_else(|| image_settings(&file), |c| Ok(c.into()))?;
         let precision =
             config.as_ref().map_or(Precision::Float32, |config| config.execution.precision);
-        Ok(Loaded { classifier, images, classes, trained_on, precision, config, accuracy })
+        Ok(LoadedModel { classifier, images, classes, trained_on, precision, config, accuracy })
     }
 }
 
-impl Loaded {
+impl LoadedModel {
     /// Names by class; `class 7` where they are not known.
     pub fn names(&self) -> Vec<String> {
         let numbered = || (0..self.classifier.num_classes()).map(|class| format!("class {class}"));

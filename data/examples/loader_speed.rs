@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data::{
-    Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
-    Normalize, RandomHorizontalFlip, RandomResizedCrop,
+    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
+    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
 };
 use data::{Error, Result};
 
@@ -47,7 +47,7 @@ fn run(mut arguments: Vec<String>) -> Result<()> {
     println!("{} images indexed in {:.2?}", dataset.len(), started.elapsed());
 
     let ratio = RandomResizedCrop::RATIO;
-    let transform = Augment {
+    let transform = PretrainTransform {
         crop: RandomResizedCrop::new((size, size), scale, ratio, Interpolation::Bicubic)?,
         flip: RandomHorizontalFlip::new(0.5)?,
         normalize: Normalize::imagenet(),

@@ -23,7 +23,7 @@ use data::rng::Rng;
 use detection::modeling::weights::write_detector;
 use detection::modeling::{MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::optim::{Optimizer, Sgd, SgdConfig, param_groups};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -167,7 +167,7 @@ impl Ours {
         let images = std::slice::from_ref(&self.image);
         let targets = std::slice::from_ref(&self.targets);
         let mut rngs = [Rng::new(0, &[])];
-        let world = World::alone();
+        let world = ProcessGroup::alone();
         let losses = self.model.losses(images, targets, &Mode::train(), &mut rngs, &world)?;
         losses.total().backward();
         self.optimizer.step(1e-9, 0.0);

@@ -20,7 +20,7 @@ const MASK_THRESHOLD: f32 = 0.5;
 ///
 /// # Errors
 /// Results that are no vectors of numbers.
-fn in_original(
+fn postprocess(
     found: &Detections,
     (fed_height, fed_width): (usize, usize),
     original: (usize, usize),
@@ -74,7 +74,7 @@ pub fn detect_image(
     let size = (image.height(), image.width());
     let fed = to_tensor(&transform.apply(image)?)?;
     let found = model.infer(std::slice::from_ref(&fed), mode)?;
-    in_original(&found[0], side_lengths(&fed), size, model.config().mask_paste)
+    postprocess(&found[0], side_lengths(&fed), size, model.config().mask_paste)
 }
 
 /// Detects in every image of `loader` and hands what was found to `found_in`, image by image.
@@ -100,7 +100,7 @@ pub fn detect(
         let images: Vec<Tensor> = samples.iter().map(|s| s.image.shallow_clone()).collect();
         let found = model.infer(&images, mode)?;
         for (sample, found) in samples.iter().zip(&found) {
-            let mut found = in_original(found, side_lengths(&sample.image), sample.size, paste)?;
+            let mut found = postprocess(found, side_lengths(&sample.image), sample.size, paste)?;
             found.retain_mut(|detection| match renumber(detection.class) {
                 Some(class) => {
                     detection.class = class;
@@ -161,7 +161,7 @@ mod tests {
         let boxes = [2.0, 4.0, 12.0, 300.0, 210.0, 5.0, 220.0, 9.0, 0.0, 0.0, 8.0, 8.0];
         let found = found(&boxes, true);
         let paste = MaskPaste::Detectron2;
-        let detections = in_original(&found, (100, 200), (50, 100), paste).unwrap();
+        let detections = postprocess(&found, (100, 200), (50, 100), paste).unwrap();
         let told: Vec<_> = detections.iter().map(|d| (d.class, d.bbox)).collect();
         assert_eq!(told, [(2, [1.0, 2.0, 5.0, 48.0]), (1, [0.0, 0.0, 4.0, 4.0])]);
         let mask = detections[1].mask.as_ref().unwrap();
@@ -173,6 +173,6 @@ mod tests {
     fn nothing_found_is_nothing() {
         let found = found(&[], true);
         let paste = MaskPaste::Torchvision;
-        assert!(in_original(&found, (10, 10), (20, 20), paste).unwrap().is_empty());
+        assert!(postprocess(&found, (10, 10), (20, 20), paste).unwrap().is_empty());
     }
 }

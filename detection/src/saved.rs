@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
 use engine::precision::Precision;
-use engine::run_dir::in_run;
+use engine::run_dir::resolve_checkpoint;
 use engine::settings::{LoadingSettings, Settings as _, from_layers};
 use engine::training::Preset as _;
 use tch::{Device, Kind, Tensor};
@@ -20,7 +20,7 @@ use crate::train::{Class, Preset, TrainConfig, TrainState};
 
 /// A checkpoint of `detect train`.
 #[derive(Debug)]
-pub struct OwnCheckpoint {
+pub struct TrainCheckpoint {
     path: PathBuf,
     /// What it was trained with.
     pub state: TrainState,
@@ -33,17 +33,17 @@ pub struct OwnCheckpoint {
 ///
 /// # Errors
 /// A run without checkpoint yet, or a checkpoint of another program.
-pub fn own_checkpoint(path: &Path) -> Result<Option<OwnCheckpoint>> {
-    let path = in_run(path)?;
+pub fn own_checkpoint(path: &Path) -> Result<Option<TrainCheckpoint>> {
+    let path = resolve_checkpoint(path)?;
     let Ok(file) = CheckpointFile::open(&path) else { return Ok(None) };
     let state = TrainState::read(&file)
         .with_context(|| format!("{} is no checkpoint of `detect train`", path.display()))?;
     let averaged = state.config.optim.ema > 0.0 && file.sections().contains("ema");
     let tensors = file.section(if averaged { "ema" } else { "model" })?;
-    Ok(Some(OwnCheckpoint { path, state, tensors }))
+    Ok(Some(TrainCheckpoint { path, state, tensors }))
 }
 
-impl OwnCheckpoint {
+impl TrainCheckpoint {
     /// Takes its weights over into `detector`; the layers whose outputs are
     /// classes are left as they are for `reset_head`.
     ///
@@ -70,7 +70,7 @@ impl OwnCheckpoint {
 
 /// Which detector to load, and how.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct LoadSpec<'a> {
     /// A run folder, one of our checkpoints, or a weight file.
     pub path: &'a Path,
     /// The settings of a weight file, which does not tell them.
@@ -85,7 +85,7 @@ pub struct Wanted<'a> {
 
 /// A detector and how it is to be used.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// Ready for evaluation.
     pub detector: Detector,
     /// How images are fed to it.
@@ -100,20 +100,20 @@ pub struct Loaded {
     pub run: Option<TrainConfig>,
 }
 
-impl Wanted<'_> {
+impl LoadSpec<'_> {
     /// Builds the detector and reads its weights.
     ///
     /// # Errors
     /// A file that cannot be read, settings missing or wrong, weights that fit
     /// only in part.
-    pub fn load(self) -> Result<Loaded> {
+    pub fn load(self) -> Result<LoadedModel> {
         match own_checkpoint(self.path)? {
             Some(own) => self.load_checkpoint(&own),
             None => self.load_weights(),
         }
     }
 
-    fn load_checkpoint(self, own: &OwnCheckpoint) -> Result<Loaded> {
+    fn load_checkpoint(self, own: &TrainCheckpoint) -> Result<LoadedModel> {
         ensure!(
             self.preset.is_none(),
             "--preset is given, but {} has its own settings",
@@ -126,10 +126,13 @@ impl Wanted<'_> {
         let mut detector = Detector::build(&config.detector, classes.len() as i64, self.device)?;
         own.load(&detector, false)?;
         detector.use_kind(self.kind)?;
-        Ok(Loaded { run: Some(config.clone()), ..Loaded::of(detector, config, Some(classes)) })
+        Ok(LoadedModel {
+            run: Some(config.clone()),
+            ..LoadedModel::of(detector, config, Some(classes))
+        })
     }
 
-    fn load_weights(self) -> Result<Loaded> {
+    fn load_weights(self) -> Result<LoadedModel> {
         let Some(preset) = self.preset else {
             bail!(
                 "{} does not tell which detector it is of: name one with --preset, and what was \
@@ -144,7 +147,7 @@ impl Wanted<'_> {
         detector.use_kind(self.kind)?;
         let settings = detector.model.config().clone();
         read_detector(self.path, &detector.store, &settings, &ReadOptions::default())?;
-        Ok(Loaded::of(detector, config, None))
+        Ok(LoadedModel::of(detector, config, None))
     }
 }
 
@@ -158,7 +161,7 @@ fn classes_in(path: &Path) -> Result<i64> {
     Ok(weight.size()[0] - 1)
 }
 
-impl Loaded {
+impl LoadedModel {
     fn of(detector: Detector, config: TrainConfig, classes: Option<Vec<Class>>) -> Self {
         let TrainConfig { inference, loading, execution, .. } = config;
         let precision = execution.precision;

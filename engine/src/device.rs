@@ -6,7 +6,7 @@ use data::{cores, tensor_of};
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
 
-use crate::distributed::World;
+use crate::distributed::ProcessGroup;
 use crate::settings::ExecutionSettings;
 use crate::{Error, Result};
 
@@ -65,7 +65,7 @@ pub fn parse_device(name: &str) -> Result<Device> {
 /// # Errors
 /// As [`parse_device`]; [`Error::Input`] for one device named for several processes of a machine,
 /// or more processes than devices.
-pub fn device_among(name: &str, world: &World) -> Result<Device> {
+pub fn device_among(name: &str, world: &ProcessGroup) -> Result<Device> {
     let (local_rank, local_size) = world.local();
     let device = parse_device(name)?;
     if local_size == 1 || device == Device::Cpu {
@@ -93,16 +93,16 @@ pub fn device_among(name: &str, world: &World) -> Result<Device> {
 ///
 /// # Errors
 /// Those of [`device_among`], on all processes.
-pub fn open_device(settings: &ExecutionSettings, world: &World) -> Result<(Device, usize)> {
+pub fn open_device(settings: &ExecutionSettings, world: &ProcessGroup) -> Result<(Device, usize)> {
     let threads = use_threads_among(settings.threads, world);
-    let device = world.agree(device_among(&settings.device, world))?;
+    let device = world.all_ok(device_among(&settings.device, world))?;
     world.use_device(device)?;
     Ok((device, threads))
 }
 
 /// This process's share of `threads` (every core if 0): as [`use_threads`], but the cores are
 /// divided among the processes of a machine.
-pub fn use_threads_among(threads: usize, world: &World) -> usize {
+pub fn use_threads_among(threads: usize, world: &ProcessGroup) -> usize {
     use_threads(if threads == 0 { world.cores() } else { threads })
 }
 
@@ -117,20 +117,20 @@ pub fn use_threads(threads: usize) -> usize {
 ///
 /// # Errors
 /// [`Error::Input`] with what libtorch says, if it does not take the array.
-pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
+pub fn to_device(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
     Ok(to_device_nonblocking(&tensor_of(images)?, device).to_kind(kind))
 }
 
 /// Lets cuDNN try its algorithms on each new size and keep the fastest: for
 /// programs whose inputs all have one size.
-pub fn tune_for_one_size(device: Device) {
+pub fn enable_cudnn_benchmark(device: Device) {
     if device.is_cuda() {
         Cuda::cudnn_set_benchmark(true);
     }
 }
 
 /// A device as a person is told of it.
-pub fn described(device: Device, threads: usize) -> String {
+pub fn describe_device(device: Device, threads: usize) -> String {
     match device {
         Device::Cpu => format!("cpu, {threads} threads"),
         other => format!("{other:?}"),

@@ -98,7 +98,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::Input`].
-    pub fn claim(&self, job: &str) -> Result<()> {
+    pub fn set_owner(&self, job: &str) -> Result<()> {
         let marker = Marker::read(&self.path).unwrap_or_else(Marker::new);
         Marker { job: Some(job.to_owned()), ..marker }.write(&self.path)
     }
@@ -145,14 +145,14 @@ impl RunDir {
 ///
 /// # Errors
 /// [`Error::Input`] for a run without checkpoint yet, or that has lost its last one.
-pub fn in_run(path: &Path) -> Result<PathBuf> {
+pub fn resolve_checkpoint(path: &Path) -> Result<PathBuf> {
     let last = path.join(LAST_CHECKPOINT);
     if last.exists() {
         return Ok(last);
     }
     if path.is_dir() && path.join(CONFIG_FILE).exists() {
-        let lost =
-            beside(&last).map(|found| format!("the last of {} is gone; {found}", shown(path)));
+        let lost = beside(&last)
+            .map(|found| format!("the last of {} is gone; {found}", display_path(path)));
         let text = lost
             .unwrap_or_else(|| format!("{} is a run that has no checkpoint yet", path.display()));
         return Err(Error::data(text));
@@ -161,7 +161,7 @@ pub fn in_run(path: &Path) -> Result<PathBuf> {
 }
 
 /// The job that last wrote to the run in the folder `path`, if one did.
-pub fn job_of(path: &Path) -> Option<String> {
+pub fn run_owner(path: &Path) -> Option<String> {
     Marker::read(path)?.job
 }
 
@@ -174,7 +174,7 @@ pub fn has_lost_checkpoint(path: &Path) -> bool {
 }
 
 /// A path as messages name it: whole, so that it can be pasted elsewhere.
-pub fn shown(path: &Path) -> String {
+pub fn display_path(path: &Path) -> String {
     let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     full.display().to_string()
 }

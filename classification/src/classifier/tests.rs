@@ -17,8 +17,8 @@ fn layers(model: &str, names: &[&str]) -> Vec<(usize, i32)> {
         let of = |group: &&ParamGroup| group.params.iter().any(|(own, _)| own == name);
         groups.iter().find(of).unwrap_or_else(|| panic!("{model} has no {name}")).lr_scale
     };
-    let places: Vec<Place> = variables.keys().map(|name| classifier.place(name)).collect();
-    let (ids, _) = engine::optim::layer_ids(&places, classifier.chunks());
+    let places: Vec<LayerPosition> = variables.keys().map(|name| classifier.place(name)).collect();
+    let (ids, _) = engine::optim::layer_ids(&places, classifier.layer_grouping());
     let id = |name: &str| ids[variables.keys().position(|own| own == name).unwrap()];
     names.iter().map(|name| (id(name), scale(name).log2().round() as i32)).collect()
 }

@@ -8,17 +8,17 @@ use backbone::Mode;
 use clap::Args;
 use data::write_file;
 use data::{LabelledDataset, LoaderOptions};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::picture::png;
 use engine::progress::Counter;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use engine::settings::{Given, LoadingSettings};
 
 use super::model_flags::ModelFlags;
 use crate::data::{evaluation_loader, reading};
 use crate::evaluation::{Report, confusion_csv, confusion_picture};
 use crate::inference::evaluate;
-use crate::saved::Loaded;
+use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
 --output gets report.json, classes.csv, confusion.csv and confusion.png.
@@ -68,7 +68,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     let dataset = Arc::new(dataset(args.data.as_deref(), &loaded)?);
     let options = LoaderOptions::new(loading.workers, loading.max_corrupt);
     let images = dataset.len() as u64;
-    let world = World::alone();
+    let world = ProcessGroup::alone();
     let loader = evaluation_loader(dataset, &loaded.images, args.batch_size, &options, &world)?;
     let mut counter = Counter::new("images", images);
     let mode = Mode::eval().with_compute(loaded.precision.compute());
@@ -86,7 +86,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
 }
 
 /// The images to score on, with the classifier's classes.
-fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
+fn dataset(folder: Option<&Path>, loaded: &LoadedModel) -> Result<LabelledDataset> {
     let folder = match (folder, &loaded.config) {
         (Some(folder), _) if folder.join("train").is_dir() && folder.join("val").is_dir() => {
             folder.join("val")
@@ -106,7 +106,7 @@ fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
 
 /// The class folders of `folder` by name: by what the classes were called in training, or as
 /// --classes calls them. By their order only where the weights tell no names.
-fn labelled(folder: &Path, loaded: &Loaded) -> Result<LabelledDataset> {
+fn labelled(folder: &Path, loaded: &LoadedModel) -> Result<LabelledDataset> {
     let open = |names: &Vec<String>| LabelledDataset::open_as(folder, &reading(), names);
     match (&loaded.trained_on, &loaded.classes) {
         (Some(trained_on), Some(classes)) if trained_on != classes => {
@@ -150,7 +150,7 @@ fn write(folder: &Path, report: &Report) -> Result<()> {
     ] {
         let path = folder.join(name);
         write_file(&path, &bytes)?;
-        println!("{}", shown(&path));
+        println!("{}", display_path(&path));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use engine::precision::Precision;
 use tch::Kind;
 
 use crate::data::ImageSettings;
-use crate::saved::{Loaded, Wanted};
+use crate::saved::{LoadSpec, LoadedModel};
 use crate::train::CropMode;
 
 /// Which classifier, and how it is run.
@@ -70,9 +70,9 @@ impl ModelFlags {
     /// Loads the classifier.
     ///
     /// # Errors
-    /// Those of [`Wanted::load`], a device that is not there.
-    pub fn load(&self) -> Result<Loaded> {
-        let wanted = Wanted {
+    /// Those of [`LoadSpec::load`], a device that is not there.
+    pub fn load(&self) -> Result<LoadedModel> {
+        let wanted = LoadSpec {
             path: &self.weights,
             model: self.model.as_deref(),
             classes: self.classes.as_deref(),

@@ -12,11 +12,11 @@ use data::LoaderOptions;
 use data::names::readable;
 use data::write_file;
 use engine::device::DeviceFlags;
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::precision::Precision;
 use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
 use engine::progress::Counter;
-use engine::run_dir::{CONFIG_FILE, in_run, shown};
+use engine::run_dir::{CONFIG_FILE, display_path, resolve_checkpoint};
 use engine::settings::{Given, LoadingSettings, read_table};
 use serde::Serialize;
 use tch::nn::VarStore;
@@ -24,7 +24,7 @@ use toml::Table;
 
 use super::model_flags::ImageFlags;
 use crate::data::ImageSettings;
-use crate::saved::{OwnCheckpoint, image_settings};
+use crate::saved::{TrainCheckpoint, image_settings};
 
 const EXAMPLES: &str = "\
 Features are the last stage's map, averaged over its positions. The nearest neighbours in train vote
@@ -118,7 +118,8 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     let (weights, images) = weights_and_images(&args)?;
     let transform = Arc::new(images.transform()?);
     let options = LoaderOptions::new(loading.workers, loading.max_corrupt);
-    let data = ProbeData::open(&args.data, transform, args.batch_size, &options, &World::alone())?;
+    let data =
+        ProbeData::open(&args.data, transform, args.batch_size, &options, &ProcessGroup::alone())?;
     data.notes().for_each(|note| eprintln!("note: {note}"));
     let (model, store, backbone) = backbone(&args, weights, device)?;
 
@@ -147,13 +148,13 @@ pub fn run(args: ProbeArgs) -> Result<()> {
         linear_train_top1: None,
         l2: None,
     };
-    let weights = args.weights.as_deref().map_or("random weights".to_owned(), shown);
+    let weights = args.weights.as_deref().map_or("random weights".to_owned(), display_path);
     println!("{}, {weights}: {} features", figures.model, figures.features);
     println!("{:<24} {:6.2} %", format!("{} nearest neighbours", args.k), 100.0 * knn_top1);
     if !args.knn_only {
         let classifier = linear.fit(&training)?;
         let score =
-            |part: &engine::probe::Labelled| part.accuracy(&classifier.predict(part.features()));
+            |part: &engine::probe::FeatureBank| part.accuracy(&classifier.predict(part.features()));
         let (found, fitted) = (score(&validation), score(&training));
         println!(
             "{:<24} {:6.2} %  ({:.2} % of train, penalty {:e})",
@@ -167,7 +168,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     }
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&figures)?)?;
-        println!("{}", shown(path));
+        println!("{}", display_path(path));
     }
     Ok(())
 }
@@ -178,8 +179,8 @@ fn weights_and_images(args: &ProbeArgs) -> Result<(Option<WeightFile>, ImageSett
     let Some(path) = &args.weights else {
         return Ok((None, args.images.over(ImageSettings::IMAGENET)));
     };
-    let file = weights::read(in_run(path)?)?;
-    let images = match OwnCheckpoint::open(path) {
+    let file = weights::read(resolve_checkpoint(path)?)?;
+    let images = match TrainCheckpoint::open(path) {
         Ok(Some(own)) => ImageSettings::from(&own.state.config),
         _ => match run_settings(path) {
             Some(settings) => images_of_run(&settings)?,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use data::{LabelledSource, Loader, LoaderOptions};
-use engine::device::{described, open_device, tune_for_one_size};
-use engine::distributed::World;
+use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
+use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
-use engine::run_dir::shown;
-use engine::training::{RunFiles, RunPlan, Start, Trainer, begin_run, parts_of_batch};
+use engine::run_dir::display_path;
+use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
 use tch::Device;
 
 use super::config::{BASE_BATCH, TrainConfig};
@@ -29,20 +29,21 @@ pub struct Setup {
     pub trainer: Trainer,
     pub loader: Loader<LabelledSource>,
     pub state: TrainState,
-    pub files: RunFiles,
+    pub files: RunWriter,
     pub plan: RunPlan,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
+    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
         let (device, threads) = open_device(&config.execution, world)?;
-        tune_for_one_size(device);
-        let [training, held_out] = world.patiently(LISTING, || datasets(&config, world))?;
+        enable_cudnn_benchmark(device);
+        let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
         let notes = [training.notes(), held_out.notes()].concat();
         let loader = training_loader(&config, Arc::clone(&training), world)?;
-        let micro_batch = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
+        let micro_batch =
+            world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
         let batch = config.eval_batch(micro_batch);
         let options = LoaderOptions::on_cores(
             config.loading.workers,
@@ -53,8 +54,8 @@ impl Setup {
         let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
         let classes = training.classes().to_vec();
-        let (classifier, optimizer) = world.agree(build(&config, classes.len() as i64, device))?;
-        world.agree(check_batch_norms(&config, &classifier, micro_batch, world))?;
+        let (classifier, optimizer) = world.all_ok(build(&config, classes.len() as i64, device))?;
+        world.all_ok(check_batch_norms(&config, &classifier, micro_batch, world))?;
         let settings = (&config.optim, &config.execution);
         let mut trainer = Trainer::new(classifier.store(), optimizer, settings, world)?;
         let mixup = mixup(&config)?;
@@ -67,7 +68,7 @@ impl Setup {
             steps_per_epoch: loader.steps(),
             total_steps: loader.steps() * task.config.optim.epochs,
             done: state.step,
-            continued: *start == Start::Resume,
+            continued: *start == ResumeMode::Resume,
             log_steps: task.config.run.log_steps,
         };
         if world.is_main() {
@@ -103,7 +104,7 @@ fn check_batch_norms(
     config: &TrainConfig,
     classifier: &Classifier,
     part: usize,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<()> {
     let backbone = classifier.backbone();
     let side = config.input_size.div_ceil(backbone.total_stride() as usize);
@@ -141,7 +142,7 @@ fn announce(
     let count = |loader: &Loader<LabelledSource>| loader.source().dataset().len();
     let learned = trainer.variables.values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
-    let parts = parts_of_batch(trainer);
+    let parts = describe_batch_split(trainer);
     let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} on {}, {:?}\n\
@@ -152,7 +153,7 @@ fn announce(
          output   {}",
         config.run.name,
         config.model,
-        described(trainer.device, threads),
+        describe_device(trainer.device, threads),
         config.execution.precision,
         count(loader),
         count(validation),
@@ -166,7 +167,7 @@ fn announce(
         config.optim.batch_size,
         config.layer_decay,
         config.optim.weight_decay,
-        shown(&config.run.output),
+        display_path(&config.run.output),
     );
     if config.backbone_weights.is_none() && config.weights.is_none() && plan.done == 0 {
         eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");

@@ -7,7 +7,7 @@ use backbone::weights;
 use data::names::same_names;
 use data::rng::{Rng, purpose};
 use data::{LabelledSource, Loader, MixParams, Mixup};
-use engine::run_dir::{RunDir, in_run};
+use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::schedule::cosine_lr;
 use engine::settings::RunSettings;
 use engine::training::{
@@ -20,7 +20,7 @@ use super::config::TrainConfig;
 use super::validate::validate;
 use super::{TrainState, outputs};
 use crate::classifier::Classifier;
-use crate::saved::{OwnCheckpoint, label_names};
+use crate::saved::{TrainCheckpoint, label_names};
 
 /// Fine-tuning of a classifier.
 pub struct FineTuning {
@@ -78,7 +78,7 @@ impl FineTuning {
 
     /// Takes in a whole classifier, or its backbone alone.
     fn load_classifier(&self, path: &Path) -> Result<()> {
-        let (file, classes) = match OwnCheckpoint::open(path)? {
+        let (file, classes) = match TrainCheckpoint::open(path)? {
             Some(own) => (own.file, Some(own.state.task.classes)),
             None => {
                 let file = weights::read(path)?;
@@ -124,7 +124,7 @@ impl Task for FineTuning {
 
     fn load_initial_weights(&self, _: &TrainState) -> Result<()> {
         if let Some(path) = &self.config.backbone_weights {
-            let path = in_run(path)?;
+            let path = resolve_checkpoint(path)?;
             let report = self.classifier.load_backbone(&weights::read(&path)?)?;
             eprintln!("backbone from {}:\n{report}", path.display());
         }

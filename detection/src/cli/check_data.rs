@@ -7,7 +7,7 @@ use ::data::write_file;
 use anyhow::Result;
 use clap::Args;
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 
 use crate::data::{self, CheckOptions};
 
@@ -49,7 +49,7 @@ pub fn run(args: CheckDataArgs) -> Result<ExitCode> {
     print!("{report}");
     if let Some(path) = &args.report {
         write_file(path, serde_json::to_string_pretty(&report)?.as_bytes())?;
-        println!("report: {}", shown(path));
+        println!("report: {}", display_path(path));
     }
     Ok(if report.is_usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 use data::{LoaderOptions, write_file};
 use engine::outputs::Inputs;
 use engine::progress::Counter;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use engine::settings::put;
 use tch::Kind as TensorKind;
 use toml::Table;
@@ -24,7 +24,7 @@ use crate::evaluation::{
 use crate::inference;
 use crate::modeling::config::BackgroundClass;
 use crate::picture::{confusion_matrix, error_bars, png, pr_curves};
-use crate::saved::Loaded;
+use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
 --output gets report.json, results.bbox.json and results.segm.json (which pycocotools scores), and
@@ -171,7 +171,7 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
 }
 
 /// The images to detect in: those named, or the run's validation data.
-fn dataset(args: &EvaluateArgs, loaded: &Loaded) -> Result<CocoDataset> {
+fn dataset(args: &EvaluateArgs, loaded: &LoadedModel) -> Result<CocoDataset> {
     let open = |file: &Path, images| CocoDataset::open_with(file, images, loaded.has_masks());
     let dataset = match &args.annotations {
         Some(file) => open(file, args.images.as_deref())?,
@@ -198,7 +198,7 @@ type Renumbering = Box<dyn Fn(usize) -> Option<usize>>;
 
 /// The class of the same name; where names are not known the same classes in the same order or,
 /// of a detector with torchvision's outputs, category ids themselves.
-fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
+fn renumbering(loaded: &LoadedModel, dataset: &CocoDataset) -> Result<Renumbering> {
     let settings = loaded.detector.model.config();
     let (classes, there) = (settings.num_classes as usize, dataset.categories());
     if loaded.classes.is_some() && classes == there.len() {
@@ -294,7 +294,7 @@ fn write(folder: &Path, ground_truth: &GroundTruth, evaluation: &Evaluation) -> 
     }
     println!();
     for path in written {
-        println!("{}", shown(&path));
+        println!("{}", display_path(&path));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use backbone::weights::{self, StateDict};
 use clap::{Args, ValueEnum};
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
 
@@ -85,7 +85,7 @@ pub fn run(args: ForwardArgs) -> Result<()> {
         );
     }
     weights::write_safetensors(&args.output, &results, &BTreeMap::new())?;
-    println!("wrote {} tensors to {}", results.len(), shown(&args.output));
+    println!("wrote {} tensors to {}", results.len(), display_path(&args.output));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use engine::settings::{merge, put, read_table};
 use tch::Kind;
 use toml::Table;
 
-use crate::saved::{Loaded, Wanted};
+use crate::saved::{LoadSpec, LoadedModel};
 use crate::train::Preset;
 
 /// Which detector, and how it is run.
@@ -85,13 +85,13 @@ impl ModelOptions {
     /// Loads the detector in `weights`, to compute in `kind`, with `more` settings on top.
     ///
     /// # Errors
-    /// Those of [`Wanted::load`], a device that is not there, a file that is no
+    /// Those of [`LoadSpec::load`], a device that is not there, a file that is no
     /// TOML.
-    pub fn load(&self, weights: &Path, kind: Kind, more: Table) -> Result<Loaded> {
+    pub fn load(&self, weights: &Path, kind: Kind, more: Table) -> Result<LoadedModel> {
         let device = self.compute.open()?;
         let mut settings = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
         merge(&mut settings, more);
         put(&mut settings, "masks", &self.masks);
-        Wanted { path: weights, preset: self.preset, settings, device, kind }.load()
+        LoadSpec { path: weights, preset: self.preset, settings, device, kind }.load()
     }
 }

@@ -12,7 +12,7 @@ use data::write_file;
 use data::{Image, decode};
 use engine::outputs::Inputs;
 use engine::progress::Counter;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tch::Kind;
@@ -24,7 +24,7 @@ use crate::data::annotations::AnnotationFile;
 use crate::evaluation::Detection;
 use crate::inference::{detect_image, to_bytes};
 use crate::picture::draw_predictions;
-use crate::saved::Loaded;
+use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
 --output gets every image with what was found drawn on it (JPEG stays JPEG, all else becomes PNG:
@@ -118,9 +118,9 @@ pub fn run(args: PredictArgs) -> Result<()> {
     let path = args.output.join(PREDICTIONS);
     write_file(&path, serde_json::to_string(&written.json)?.as_bytes())?;
     let (objects, images) = (written.objects, written.images);
-    print!("{objects} objects in {images} images; {}", shown(&path));
+    print!("{objects} objects in {images} images; {}", display_path(&path));
     if !args.no_pictures {
-        print!(" and drawn images in {}", shown(&args.output));
+        print!(" and drawn images in {}", display_path(&args.output));
     }
     println!();
     Ok(())
@@ -162,7 +162,7 @@ fn output(args: &PredictArgs, files: &[ImageFile]) -> Result<Output> {
 }
 
 /// Id and name of every class.
-fn classes(loaded: &Loaded, file: Option<&Path>) -> Result<Vec<(Id, String)>> {
+fn classes(loaded: &LoadedModel, file: Option<&Path>) -> Result<Vec<(Id, String)>> {
     let count = loaded.detector.model.config().num_classes as usize;
     if let Some(file) = file {
         let truth = AnnotationFile::read(file)?.truth;
@@ -189,7 +189,7 @@ fn read(path: &Path) -> Result<Image> {
     Ok(decode(path, &bytes, 3)?)
 }
 
-fn detect(loaded: &Loaded, image: Image) -> Result<Vec<Detection>> {
+fn detect(loaded: &LoadedModel, image: Image) -> Result<Vec<Detection>> {
     let detector = &loaded.detector;
     let mode = detector.eval_mode(loaded.precision.compute());
     detect_image(&detector.model, &mode, &loaded.inference.transform(), image)

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use data::rng::Rng;
-use data::{Batches, CorruptFiles, Loader, LoaderOptions, Slot, Source};
+use data::{Batches, CorruptFiles, Loader, LoaderOptions, SampleIndex, Source};
 
 use super::coco::CocoDataset;
 use super::plan::{GroupedPlan, Share};
@@ -217,17 +217,20 @@ impl Source for CocoSource {
         }
     }
 
-    fn plan(&self, epoch: u64, step: u64) -> Vec<Slot> {
+    fn plan(&self, epoch: u64, step: u64) -> Vec<SampleIndex> {
         match &self.work {
             Work::Train(_, plan) => {
                 let (first, indices) = (plan.first_position(step), plan.batch(epoch, step));
                 let places = self.share.of(0..indices.len());
-                let slot = |place| Slot { index: indices[place], position: first + place as u64 };
+                let slot =
+                    |place| SampleIndex { index: indices[place], position: first + place as u64 };
                 places.map(slot).collect()
             }
             Work::Evaluate(_, batch) => {
                 let own = self.share.of(0..self.dataset.len()).skip(step as usize * batch);
-                own.take(*batch).map(|index| Slot { index, position: index as u64 }).collect()
+                own.take(*batch)
+                    .map(|index| SampleIndex { index, position: index as u64 })
+                    .collect()
             }
         }
     }
@@ -252,7 +255,13 @@ impl Source for CocoSource {
         Vec::with_capacity(samples)
     }
 
-    fn put(&self, images: &mut Vec<Sample>, _: usize, slot: Slot, sample: &mut Option<Sample>) {
+    fn put(
+        &self,
+        images: &mut Vec<Sample>,
+        _: usize,
+        slot: SampleIndex,
+        sample: &mut Option<Sample>,
+    ) {
         if let Some(mut sample) = sample.take() {
             sample.position = slot.position;
             let place = images.partition_point(|other| other.position < slot.position);

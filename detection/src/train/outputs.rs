@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use data::write_file;
-use engine::run_dir::{RunDir, shown};
+use engine::run_dir::{RunDir, display_path};
 
 use crate::detector::Detector;
 use crate::evaluation::Report;
@@ -36,7 +36,7 @@ pub fn finish(detector: &Detector, report: Option<&Report>, run: &RunDir) -> Res
         written.push(("predictions", sheet));
     }
     for (what, path) in written {
-        println!("{what:<16} {}", shown(&path));
+        println!("{what:<16} {}", display_path(&path));
     }
     Ok(())
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use data::LoaderOptions;
-use engine::device::{described, open_device};
-use engine::distributed::World;
+use engine::device::{describe_device, open_device};
+use engine::distributed::ProcessGroup;
 use engine::optim::{
-    LayerGrouping, LambConfig, Optimizer, OptimizerKind, ParamGroup, LayerPosition, layered_param_groups,
-    has_weight_decay,
+    LambConfig, LayerGrouping, LayerPosition, Optimizer, OptimizerKind, ParamGroup,
+    has_weight_decay, layered_param_groups,
 };
-use engine::run_dir::shown;
-use engine::training::{RunFiles, RunPlan, Start, Trainer, begin_run, parts_of_batch};
+use engine::run_dir::display_path;
+use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
 use tch::{Device, Tensor};
 
 use super::config::{BASE_BATCH, TrainConfig};
@@ -32,29 +32,29 @@ pub struct Setup {
     pub trainer: Trainer,
     pub loader: Rc<DetectionLoader>,
     pub state: TrainState,
-    pub files: RunFiles,
+    pub files: RunWriter,
     pub plan: RunPlan,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
+    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
         let (device, threads) = open_device(&config.execution, world)?;
 
-        let (training, held_out, classes_of) = world.agree(datasets(&config, world))?;
-        let loader = world.agree(training_loader(&config, Arc::clone(&training), world))?;
+        let (training, held_out, classes_of) = world.all_ok(datasets(&config, world))?;
+        let loader = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
         let loader = Rc::new(loader);
-        let images = world.agree(validation_loader(&config, held_out, world))?;
+        let images = world.all_ok(validation_loader(&config, held_out, world))?;
         let validation = Validation { training: Rc::clone(&loader), images, classes: classes_of };
         let classes: Vec<Class> = training.categories().iter().map(Class::from).collect();
-        let (detector, optimizer) = world.agree(build(&config, classes.len(), device))?;
+        let (detector, optimizer) = world.all_ok(build(&config, classes.len(), device))?;
         let settings = (&config.optim, &config.execution);
         let mut trainer = Trainer::new(&detector.store, optimizer, settings, world)?;
         // A plugin's batch norms know nothing of other processes.
         trainer.sync_bn &= !detector.plugin;
         let task = DetectorTraining { config, detector, validation, classes, report: None };
-        world.agree(check_batch_norms(&task, &trainer, &training))?;
+        world.all_ok(check_batch_norms(&task, &trainer, &training))?;
 
         let own = DetectorState { classes: task.classes.clone() };
         let state = TrainState::new(task.config.clone(), own, world.size());
@@ -63,7 +63,7 @@ impl Setup {
             steps_per_epoch: loader.steps(),
             total_steps: task.config.total_steps(loader.steps()),
             done: state.step,
-            continued: *start == Start::Resume,
+            continued: *start == ResumeMode::Resume,
             log_steps: task.config.run.log_steps,
         };
         if world.is_main() {
@@ -76,7 +76,7 @@ impl Setup {
 /// What is learned and what it is scored on, with the place of each class in the second.
 fn datasets(
     config: &TrainConfig,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<(Arc<CocoDataset>, Arc<CocoDataset>, Vec<usize>)> {
     let [training, validation] = config.files()?;
     let open = |(file, images): (std::path::PathBuf, Option<&Path>)| -> Result<Arc<CocoDataset>> {
@@ -99,9 +99,9 @@ fn datasets(
 fn training_loader(
     config: &TrainConfig,
     dataset: Arc<CocoDataset>,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<DetectionLoader> {
-    world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
+    world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     let options = TrainLoaderOptions {
         batch_size: config.optim.batch_size,
         share: Share::from(world),
@@ -121,7 +121,7 @@ fn training_loader(
 fn validation_loader(
     config: &TrainConfig,
     dataset: Arc<CocoDataset>,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<DetectionLoader> {
     let options =
         LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
@@ -211,8 +211,8 @@ fn announce(
         learned.map(|(_, tensor)| tensor.numel()).sum::<usize>() as f64 / 1e6
     };
     let (backbone, all) = (count(BOTTOM_UP), count(""));
-    let parts = parts_of_batch(trainer);
-    let device = described(trainer.device, threads);
+    let parts = describe_batch_split(trainer);
+    let device = describe_device(trainer.device, threads);
     let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} with the settings of {}, {device}, {:?}\n\
@@ -236,7 +236,7 @@ fn announce(
         config.optim.batch_size,
         config.layer_decay,
         config.optim.weight_decay,
-        shown(&config.run.output),
+        display_path(&config.run.output),
     );
     if plan.done > 0 {
         eprintln!("resuming after step {} of {total}", plan.done);

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use backbone::weights::LoadOptions;
 use backbone::{DropPathDraws, Mode};
 use data::rng::Rng;
-use engine::run_dir::{RunDir, in_run};
+use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::settings::RunSettings;
 use engine::training::{
     BatchOf, Criterion, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
@@ -135,7 +135,7 @@ impl Task for DetectorTraining {
         let (config, detector) = (&self.config, &self.detector);
         let settings = detector.model.config();
         if let Some(path) = &config.backbone_weights {
-            let path = in_run(path)?;
+            let path = resolve_checkpoint(path)?;
             let report = read_backbone(&path, &detector.store, settings, &LoadOptions::default())?;
             eprintln!("backbone from {}:\n{report}", path.display());
         }
@@ -208,7 +208,9 @@ impl Task for DetectorTraining {
     ) -> Result<Scores> {
         self.report = validate(self, trainer, run, at.step)?;
         let section = self.report.as_ref().and_then(|r| r.segm.as_ref().or(r.bbox.as_ref()));
-        let ap = trainer.world.share(|| anyhow::Ok(section.map(|section| section.figures.ap)))?;
+        let ap = trainer
+            .world
+            .broadcast_from_rank0(|| anyhow::Ok(section.map(|section| section.figures.ap)))?;
         Ok(Scores { model: ap, ema: None })
     }
 

@@ -127,7 +127,7 @@ fn score(task: &DetectorTraining, trainer: &Trainer) -> Result<Option<Report>> {
         own.push(found);
         Ok(())
     });
-    world.agree(detected)?;
+    world.all_ok(detected)?;
     let all: Vec<Vec<ImageDetections>> = world.gather(&own)?;
     if !world.is_main() {
         return Ok(None);

@@ -10,7 +10,7 @@ use detection::modeling::weights::{
 };
 use detection::modeling::{Losses, MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -58,7 +58,13 @@ fn losses(model: &MaskRcnn, targets: &[Targets], seed: u64) -> Losses {
     let mut rngs: Vec<Rng> = (0..2).map(|image| Rng::new(seed, &[image])).collect();
     let count = targets.len();
     model
-        .losses(&images[..count], targets, &Mode::train(), &mut rngs[..count], &World::alone())
+        .losses(
+            &images[..count],
+            targets,
+            &Mode::train(),
+            &mut rngs[..count],
+            &ProcessGroup::alone(),
+        )
         .unwrap()
 }
 
@@ -100,7 +106,13 @@ fn bfloat16_computes_the_network_and_nothing_else() {
     let images = [image(64, 96)];
     let losses = [Mode::train(), half(Mode::train())].map(|mode| {
         model
-            .losses(&images, &[two_objects()], &mode, &mut [Rng::new(0, &[])], &World::alone())
+            .losses(
+                &images,
+                &[two_objects()],
+                &mode,
+                &mut [Rng::new(0, &[])],
+                &ProcessGroup::alone(),
+            )
             .unwrap()
     });
     let [exact, rounded] = [0, 1].map(|at: usize| losses[at].total().double_value(&[]));
@@ -172,8 +184,13 @@ fn bad_input_is_named() {
         let mut targets = two_objects();
         change(&mut targets);
         let mut rngs = [Rng::new(0, &[])];
-        let result =
-            model.losses(&[image(64, 96)], &[targets], &Mode::train(), &mut rngs, &World::alone());
+        let result = model.losses(
+            &[image(64, 96)],
+            &[targets],
+            &Mode::train(),
+            &mut rngs,
+            &ProcessGroup::alone(),
+        );
         result.unwrap_err().to_string()
     };
     let error = refused(|targets| targets.classes = Tensor::from_slice(&[0i64, 3]));

@@ -14,7 +14,7 @@ use data::{Temporary, is_temporary};
 
 /// The checkpoint of a finished epoch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Saved {
+pub struct EpochCheckpoint {
     /// The number of finished epochs.
     pub epoch: u64,
     /// The file.
@@ -23,7 +23,7 @@ pub struct Saved {
 
 /// Under which names, besides `last`, a checkpoint is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct CheckpointTags {
     /// As `epoch-NNNN`.
     pub epoch: Option<u64>,
     /// As `best`.
@@ -63,13 +63,13 @@ impl CheckpointDir {
     ///
     /// # Errors
     /// [`Error::Input`].
-    pub fn epochs(&self) -> Result<Vec<Saved>> {
-        let mut epochs: Vec<Saved> = self
+    pub fn epochs(&self) -> Result<Vec<EpochCheckpoint>> {
+        let mut epochs: Vec<EpochCheckpoint> = self
             .names()?
             .iter()
             .filter_map(|name| {
                 let number = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?;
-                Some(Saved { epoch: number.parse().ok()?, path: self.folder.join(name) })
+                Some(EpochCheckpoint { epoch: number.parse().ok()?, path: self.folder.join(name) })
             })
             .collect();
         epochs.sort();
@@ -84,7 +84,7 @@ impl CheckpointDir {
     /// Those of [`super::write_checkpoint`].
     pub fn save(
         &self,
-        names: Names,
+        names: CheckpointTags,
         sections: &[(&str, &BTreeMap<String, Tensor>)],
         state: &impl Serialize,
     ) -> Result<PathBuf> {
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::CheckpointFile;
 
-    fn save(dir: &CheckpointDir, names: Names, value: i64) {
+    fn save(dir: &CheckpointDir, names: CheckpointTags, value: i64) {
         let model = BTreeMap::from([("a".to_owned(), Tensor::from(value))]);
         dir.save(names, &[("model", &model)], &value).unwrap();
     }
@@ -156,9 +156,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
         assert_eq!(dir.last(), None);
-        save(&dir, Names { epoch: Some(1), best: true, best_ema: true }, 1);
-        save(&dir, Names { epoch: Some(2), ..Names::default() }, 2);
-        save(&dir, Names::default(), 25);
+        save(&dir, CheckpointTags { epoch: Some(1), best: true, best_ema: true }, 1);
+        save(&dir, CheckpointTags { epoch: Some(2), ..CheckpointTags::default() }, 2);
+        save(&dir, CheckpointTags::default(), 25);
         assert_eq!(value(&dir.last().unwrap()), 25);
         assert_eq!(value(&dir.path("best")), 1);
         assert_eq!(value(&dir.path("best-ema")), 1);
@@ -181,7 +181,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
-        save(&dir, Names { epoch: Some(1), best: true, best_ema: false }, 1);
+        save(&dir, CheckpointTags { epoch: Some(1), best: true, best_ema: false }, 1);
         assert_eq!(fs::metadata(dir.last().unwrap()).unwrap().nlink(), 3);
     }
 
@@ -189,7 +189,7 @@ mod tests {
     fn a_run_killed_while_writing_leaves_the_checkpoint_before() {
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
-        save(&dir, Names::default(), 1);
+        save(&dir, CheckpointTags::default(), 1);
         // What a kill leaves: a temporary file, whole or half, and no rename.
         let whole = fs::read(dir.last().unwrap()).unwrap();
         let half = folder.path().join(".last.safetensors.4711.tmp");

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
-use super::World;
+use super::ProcessGroup;
 use crate::bridge::borrow;
 use crate::{Error, Result};
 use data::{Failure, Peers, gather_results, result_of_first};
 
-impl World {
+impl ProcessGroup {
     /// Everybody's value, by rank.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl World {
     ///
     /// # Errors
     /// Those of `make`, on all; [`Error::Distributed`].
-    pub fn share<T, E>(
+    pub fn broadcast_from_rank0<T, E>(
         &self,
         make: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E>
@@ -108,7 +108,7 @@ impl World {
     ///
     /// # Errors
     /// This process's own error, or another's.
-    pub fn agree<T, E>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, E>
+    pub fn all_ok<T, E>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, E>
     where
         E: From<Error> + Display,
     {
@@ -131,13 +131,13 @@ fn of_peers(failure: Failure) -> Error {
     }
 }
 
-impl Peers for World {
+impl Peers for ProcessGroup {
     fn rank(&self) -> usize {
-        World::rank(self)
+        ProcessGroup::rank(self)
     }
 
     fn size(&self) -> usize {
-        World::size(self)
+        ProcessGroup::size(self)
     }
 
     fn gather(&self, own: Vec<u8>) -> data::Result<Vec<Vec<u8>>> {

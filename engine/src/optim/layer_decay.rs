@@ -52,10 +52,14 @@ pub struct LayerPosition {
 impl LayerPosition {
     /// The position of the backbone's parameter `name`, the block being the last
     /// of the numbers that stand together first in it: `layer3.5.conv1.weight`,
-    /// `stages.2.5.gamma`.
+    /// `stages.2.5.gamma`; or `s3.b6.conv1.conv.weight`, which counts from 1.
     pub fn of(name: &str, stage_index: Option<usize>) -> Self {
-        let words = name.split('.').skip_while(|word| word.parse::<usize>().is_err());
-        let block = words.map_while(|word| word.parse().ok()).last().unwrap_or(0);
+        let number = |word: &str| match word.strip_prefix('b') {
+            Some(from_one) => from_one.parse::<usize>().ok()?.checked_sub(1),
+            None => word.parse().ok(),
+        };
+        let words = name.split('.').skip_while(|word| number(word).is_none());
+        let block = words.map_while(number).last().unwrap_or(0);
         Self { stage_index, block }
     }
 }
@@ -136,6 +140,18 @@ mod tests {
             ("fpn_lateral2.weight", None),
         ];
         assert_eq!(ids(&names), (vec![0, 1, 2, 3, 3, 4, 4, 5, 6], 5));
+    }
+
+    #[test]
+    fn blocks_of_a_regnet_count_from_one() {
+        let names = [
+            ("stem.conv.weight", Some(0)),
+            ("s1.b2.conv1.conv.weight", Some(1)),
+            ("s3.b1.downsample.bn.weight", Some(3)),
+            ("s3.b3.se.fc1.weight", Some(3)),
+            ("s3.b4.conv2.conv.weight", Some(3)),
+        ];
+        assert_eq!(ids(&names), (vec![0, 1, 3, 3, 4], 5));
     }
 
     #[test]

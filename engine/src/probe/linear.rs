@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Labelled, Lbfgs};
+use super::{FeatureBank, Lbfgs};
 use crate::{Error, Result};
 
 /// Strengths of the penalty that are tried: five powers of ten.
@@ -60,13 +60,13 @@ impl LinearProbe {
     ///
     /// # Errors
     /// [`Error::Input`] for a negative penalty.
-    pub fn fit(&self, training: &Labelled) -> Result<LinearClassifier> {
+    pub fn fit(&self, training: &FeatureBank) -> Result<LinearClassifier> {
         self.check()?;
         let l2 = self.l2.unwrap_or_else(|| self.best_penalty(training));
         Ok(tch::no_grad(|| self.fit_with(training, l2)))
     }
 
-    fn best_penalty(&self, training: &Labelled) -> f64 {
+    fn best_penalty(&self, training: &FeatureBank) -> f64 {
         let rows = training.features.size()[0];
         let number = Tensor::arange(rows, (Kind::Int64, training.features.device()));
         let held = number.remainder(HELD_OUT).eq(HELD_OUT - 1);
@@ -83,7 +83,7 @@ impl LinearProbe {
         scored.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or(PENALTIES[2], |best| best.1)
     }
 
-    fn fit_with(&self, training: &Labelled, l2: f64) -> LinearClassifier {
+    fn fit_with(&self, training: &FeatureBank, l2: f64) -> LinearClassifier {
         let features = &training.features;
         let mean = features.mean_dim([0i64].as_slice(), true, None);
         // A feature that never changes has nothing to tell.

@@ -15,20 +15,20 @@ use tch::{Kind, Tensor};
 
 pub use images::{ProbeData, in_order};
 pub use knn::Knn;
-pub use lbfgs::{Lbfgs, Minimum};
+pub use lbfgs::{Lbfgs, LbfgsResult};
 pub use linear::{LinearClassifier, LinearProbe};
 
 use crate::{Error, Result};
 
 /// Features of images whose classes are known.
 #[derive(Debug)]
-pub struct Labelled {
+pub struct FeatureBank {
     features: Tensor,
     classes: Tensor,
     num_classes: i64,
 }
 
-impl Labelled {
+impl FeatureBank {
     /// `features` is `[N, D]` of a floating type; `classes` has one of
     /// 0..`num_classes` for each row.
     ///

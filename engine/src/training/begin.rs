@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{RunState, Sections, StateOf, Task, Trainer};
+use super::{CheckpointTensors, RunState, StateOf, Task, Trainer};
 use data::write_file;
 
-use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, beside};
-use crate::distributed::World;
-use crate::run_dir::{LAST_CHECKPOINT, RunDir, has_lost_checkpoint, in_run, shown};
+use crate::checkpoint::{self, CheckpointDir, CheckpointFile, CheckpointTags, beside};
+use crate::distributed::ProcessGroup;
+use crate::run_dir::{
+    LAST_CHECKPOINT, RunDir, display_path, has_lost_checkpoint, resolve_checkpoint,
+};
 use crate::settings::differences;
 use crate::{Error, Result};
 
 /// Where a run begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Start {
+pub enum ResumeMode {
     /// At step 0, in a new folder or, if told so, in place of an old run.
     New {
         /// Delete the run that the folder holds.
@@ -33,7 +35,7 @@ pub enum Start {
     },
 }
 
-impl Start {
+impl ResumeMode {
     /// The checkpoint that the run in `output` goes on from, if there is one; says so
     /// when a run to be continued has saved none yet.
     ///
@@ -42,13 +44,13 @@ impl Start {
     /// them. Nothing is changed then.
     pub fn open(&self, output: &Path) -> Result<Option<CheckpointFile>> {
         match self {
-            Start::New { .. } => Ok(None),
-            Start::From { checkpoint, .. } => open_checkpoint(checkpoint).map(Some),
-            Start::Resume if has_lost_checkpoint(output) => {
+            ResumeMode::New { .. } => Ok(None),
+            ResumeMode::From { checkpoint, .. } => open_checkpoint(checkpoint).map(Some),
+            ResumeMode::Resume if has_lost_checkpoint(output) => {
                 let last = output.join(LAST_CHECKPOINT);
-                Err(Error::data(format!("{} is gone; {}", shown(&last), ways_on(&last))))
+                Err(Error::data(format!("{} is gone; {}", display_path(&last), ways_on(&last))))
             }
-            Start::Resume => {
+            ResumeMode::Resume => {
                 let last = output.join(LAST_CHECKPOINT);
                 if last.symlink_metadata().is_ok() {
                     return open_checkpoint(&last).map(Some);
@@ -65,7 +67,7 @@ impl Start {
 /// # Errors
 /// [`Error::Input`] when it is gone or damaged, with the ways to go on.
 pub fn open_checkpoint(path: &Path) -> Result<CheckpointFile> {
-    let path = in_run(path)?;
+    let path = resolve_checkpoint(path)?;
     CheckpointFile::open(&path).map_err(|error| Error::data(format!("{error}; {}", ways_on(&path))))
 }
 
@@ -84,28 +86,28 @@ fn ways_on(lost: &Path) -> String {
 /// Those of [`RunDir::create`] and [`CheckpointDir::open`]; [`Error::Input`] for settings that
 /// TOML cannot hold.
 pub fn open_run<C: Serialize>(
-    world: &World,
+    world: &ProcessGroup,
     output: &Path,
-    start: &Start,
+    start: &ResumeMode,
     config: &C,
-) -> Result<RunFiles> {
+) -> Result<RunWriter> {
     let opened = world.is_main().then(|| -> Result<_> {
         let (run, checkpoints) = open_folder(output, start, config)?;
         if let Some(launch) = world.launch() {
-            launch.job.as_deref().map_or(Ok(()), |job| run.claim(job))?;
+            launch.job.as_deref().map_or(Ok(()), |job| run.set_owner(job))?;
         }
         Ok((run, checkpoints))
     });
-    Ok(RunFiles { world: world.clone(), main: world.agree(opened.transpose())? })
+    Ok(RunWriter { world: world.clone(), main: world.all_ok(opened.transpose())? })
 }
 
 /// The files of a run: rank 0 has them and writes; all processes call.
-pub struct RunFiles {
-    world: World,
+pub struct RunWriter {
+    world: ProcessGroup,
     main: Option<(RunDir, CheckpointDir)>,
 }
 
-impl RunFiles {
+impl RunWriter {
     /// The run's folder, on rank 0.
     pub fn folder(&self) -> Option<&RunDir> {
         self.main.as_ref().map(|(run, _)| run)
@@ -124,8 +126,8 @@ impl RunFiles {
     /// as they were. On the other processes [`Error::Elsewhere`].
     pub fn save(
         &self,
-        names: Names,
-        sections: &Sections,
+        names: CheckpointTags,
+        sections: &CheckpointTensors,
         state: &impl Serialize,
         keep: usize,
     ) -> Result<()> {
@@ -138,18 +140,20 @@ impl RunFiles {
                 .and_then(|()| checkpoints.prune(keep))
                 .map_err(|error| Error::data(format!("cannot save a checkpoint: {error}"))),
         };
-        self.world.agree(saved)
+        self.world.all_ok(saved)
     }
 }
 
 fn open_folder<C: Serialize>(
     output: &Path,
-    start: &Start,
+    start: &ResumeMode,
     config: &C,
 ) -> Result<(RunDir, CheckpointDir)> {
-    let overwrite =
-        matches!(start, Start::New { overwrite: true } | Start::From { overwrite: true, .. });
-    let run = RunDir::create(output, overwrite, *start == Start::Resume)?;
+    let overwrite = matches!(
+        start,
+        ResumeMode::New { overwrite: true } | ResumeMode::From { overwrite: true, .. }
+    );
+    let run = RunDir::create(output, overwrite, *start == ResumeMode::Resume)?;
     let checkpoints = CheckpointDir::open(&run.checkpoints())?;
     let text = toml::to_string_pretty(config)
         .map_err(|error| Error::data(format!("these settings cannot be saved: {error}")))?;
@@ -167,15 +171,15 @@ fn open_folder<C: Serialize>(
 pub fn begin_run<T: Task>(
     task: &T,
     trainer: &mut Trainer,
-    start: &Start,
+    start: &ResumeMode,
     mut state: StateOf<T>,
-) -> anyhow::Result<(StateOf<T>, RunFiles)> {
+) -> anyhow::Result<(StateOf<T>, RunWriter)> {
     let world = trainer.world.clone();
     let loaded = match world.is_main() {
         true => load_initial_state(task, trainer, start, &mut state),
         false => Ok(()),
     };
-    world.agree(loaded)?;
+    world.all_ok(loaded)?;
     if !world.is_alone() {
         broadcast_initial_state(trainer, &mut state)?;
     }
@@ -189,7 +193,7 @@ pub fn begin_run<T: Task>(
 fn load_initial_state<T: Task>(
     task: &T,
     trainer: &mut Trainer,
-    start: &Start,
+    start: &ResumeMode,
     state: &mut StateOf<T>,
 ) -> anyhow::Result<()> {
     let Some(file) = start.open(&task.run_settings().output)? else {
@@ -202,7 +206,7 @@ fn load_initial_state<T: Task>(
     task.resume(file.path(), &saved, state)?;
     restore(&file, trainer, &saved.config, &state.config)?;
     if saved.processes != world_size {
-        tell_world_change(trainer, saved.processes);
+        warn_world_size_changed(trainer, saved.processes);
         task.warn_world_size_changed();
     }
     let fresh = state.clone();
@@ -213,7 +217,7 @@ fn load_initial_state<T: Task>(
         task: fresh.task,
         ..saved
     };
-    if matches!(start, Start::From { .. }) {
+    if matches!(start, ResumeMode::From { .. }) {
         state.reset_best();
     }
     Ok(())
@@ -256,7 +260,7 @@ where
     T: Serialize + DeserializeOwned + Clone,
 {
     let world = trainer.world.clone();
-    *state = world.share(|| Ok::<_, Error>(state.clone()))?;
+    *state = world.broadcast_from_rank0(|| Ok::<_, Error>(state.clone()))?;
     world.broadcast(&trainer.variables)?;
     if state.step > 0 {
         let of_optimizer = trainer.optimizer.state();
@@ -269,7 +273,7 @@ where
 }
 
 /// Says what changes when a run that `saved` processes began goes on with another number.
-fn tell_world_change(trainer: &Trainer, saved: usize) {
+fn warn_world_size_changed(trainer: &Trainer, saved: usize) {
     let processes =
         |count: usize| if count == 1 { "1 process".into() } else { format!("{count} processes") };
     let norms = if trainer.sync_bn {
@@ -290,7 +294,7 @@ fn tell_world_change(trainer: &Trainer, saved: usize) {
 }
 
 /// How a batch is divided, as an addition to its size: " on 4 processes in 2 parts of 32".
-pub fn parts_of_batch(trainer: &Trainer) -> String {
+pub fn describe_batch_split(trainer: &Trainer) -> String {
     let part = trainer.micro_batch_size;
     let size = trainer.world.size();
     match (size, trainer.batch_size / (size * part)) {

@@ -11,9 +11,9 @@ use tch::Device;
 
 use super::log::RunLog;
 use super::{
-    Criterion, Losses, Rates, RunFiles, RunPlan, RunState, StepInfo, Trainer, refuse_non_finite,
+    Criterion, Losses, Rates, RunPlan, RunState, RunWriter, StepInfo, Trainer, check_finite,
 };
-use crate::checkpoint::Names;
+use crate::checkpoint::CheckpointTags;
 use crate::interrupt::watch_for_interrupts;
 use crate::metrics::drop_evaluation;
 use crate::run_dir::RunDir;
@@ -163,7 +163,7 @@ impl RunPlan {
 /// Where a run writes: its files and its log.
 pub struct RunOutput {
     /// Folder and checkpoints.
-    pub files: RunFiles,
+    pub files: RunWriter,
     /// Numbers, pictures, progress.
     pub log: RunLog,
 }
@@ -189,14 +189,14 @@ pub fn fit<T: Task>(
     trainer: &mut Trainer,
     loader: &Loader<T::Source>,
     mut state: StateOf<T>,
-    files: RunFiles,
+    files: RunWriter,
     plan: RunPlan,
 ) -> Result<()> {
     let interrupted = watch_for_interrupts()?;
     let world = trainer.world.clone();
     let settings = task.run_settings().clone();
     let reevaluated = files.folder().filter(|_| state.evaluation_pending && plan.continued);
-    world.agree(reevaluated.map_or(Ok(()), |run| drop_evaluation(&run.metrics(), state.step)))?;
+    world.all_ok(reevaluated.map_or(Ok(()), |run| drop_evaluation(&run.metrics(), state.step)))?;
     let log = RunLog::new(&world, &files, plan)?;
     let mut run = RunOutput { files, log };
     if state.evaluation_pending {
@@ -237,15 +237,15 @@ pub fn fit<T: Task>(
 
         // The host waits for the device here, and only when it must: a CPU has the numbers at
         // hand, a GPU is otherwise read one step behind.
-        let settled = run.log.collect(measured, sync || trainer.device == Device::Cpu)?;
-        for settled in &settled {
+        let metrics = run.log.collect(measured, sync || trainer.device == Device::Cpu)?;
+        for metrics in &metrics {
             let name = |index| loader.source().name(index);
-            refuse_non_finite(&world, settled, &run.files, name, T::ADVICE)?;
-            state.count_loss(settled.loss());
+            check_finite(&world, metrics, &run.files, name, T::ADVICE)?;
+            state.count_loss(metrics.loss());
         }
-        run.log.step(state.step, &taken, &settled)?;
+        run.log.step(state.step, &taken, &metrics)?;
 
-        let mut names = Names::default();
+        let mut names = CheckpointTags::default();
         if let Some((epoch, loss)) =
             at.ended_epoch.and_then(|epoch| Some((epoch, state.end_epoch()?)))
         {
@@ -285,7 +285,7 @@ pub fn fit<T: Task>(
     }
     run.log.finish();
     let finished = run.files.folder().map_or(Ok(()), |run| task.finish(trainer, &state, run));
-    world.agree(finished)
+    world.all_ok(finished)
 }
 
 /// Evaluates, and saves the checkpoint with what that says of it.
@@ -299,7 +299,7 @@ fn evaluate<T: Task>(
     let scores = task.evaluate(trainer, state, run, at)?;
     let keep = task.run_settings().keep_checkpoints;
     let by_score = T::CRITERION == Criterion::Score;
-    let names = Names {
+    let names = CheckpointTags {
         epoch: at.ended_epoch.filter(|_| keep > 0),
         best: by_score && T::CRITERION.update_best(scores.model, &mut state.best),
         best_ema: by_score && T::CRITERION.update_best(scores.ema, &mut state.best_ema),
@@ -311,8 +311,8 @@ fn evaluate<T: Task>(
 fn save<C: Serialize, T: Serialize>(
     trainer: &Trainer,
     state: &mut RunState<C, T>,
-    files: &RunFiles,
-    names: Names,
+    files: &RunWriter,
+    names: CheckpointTags,
     keep: usize,
 ) -> Result<()> {
     state.scaler = trainer.scaler.clone();

@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 use toml::Table;
 
 use super::state::is_first_version;
-use super::{Preset, Start, open_checkpoint, saved_settings};
+use super::{Preset, ResumeMode, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
-use crate::distributed::World;
-use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, has_lost_checkpoint, job_of, shown};
+use crate::distributed::ProcessGroup;
+use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, run_owner};
 use crate::settings::{Given, Settings, from_layers, read_table};
 use crate::{Error, Result};
 
@@ -37,12 +37,12 @@ impl<C: Settings + Serialize + DeserializeOwned, P: Preset> TrainFlags<C, P> {
     /// printed.
     ///
     /// # Errors
-    /// Settings that cannot be run, and those of [`World::from_env`].
+    /// Settings that cannot be run, and those of [`ProcessGroup::from_env`].
     pub fn begin(
         &self,
         resolve: fn(C) -> anyhow::Result<C>,
         output: fn(&C) -> &Path,
-    ) -> anyhow::Result<Option<(C, Start, World)>> {
+    ) -> anyhow::Result<Option<(C, ResumeMode, ProcessGroup)>> {
         self.run.begin(|| resolve(self.run.settings(&self.preset, &self.settings)?), output)
     }
 }
@@ -82,18 +82,18 @@ impl RunFlags {
     /// none if the settings were only to be printed.
     ///
     /// # Errors
-    /// Those of [`World::from_env`] and of `resolve`.
+    /// Those of [`ProcessGroup::from_env`] and of `resolve`.
     fn begin<C, E>(
         &self,
         resolve: impl FnOnce() -> std::result::Result<C, E>,
         output: fn(&C) -> &Path,
-    ) -> std::result::Result<Option<(C, Start, World)>, E>
+    ) -> std::result::Result<Option<(C, ResumeMode, ProcessGroup)>, E>
     where
         C: Serialize + DeserializeOwned,
         E: From<Error> + Display,
     {
-        let world = World::from_env(Duration::from_secs_f64(self.dist_timeout))?;
-        let (config, start) = world.share(|| {
+        let world = ProcessGroup::from_env(Duration::from_secs_f64(self.dist_timeout))?;
+        let (config, start) = world.broadcast_from_rank0(|| {
             let config = resolve()?;
             let start = self.start(output(&config), &world);
             Ok::<_, E>((config, start))
@@ -112,22 +112,22 @@ impl RunFlags {
 
     /// Where the run in `output` begins. A launch that was restarted goes on with its own run,
     /// whatever its flags were at first; one that had no checkpoint yet begins again.
-    fn start(&self, output: &Path, world: &World) -> Start {
-        let owner = job_of(output);
+    fn start(&self, output: &Path, world: &ProcessGroup) -> ResumeMode {
+        let owner = run_owner(output);
         let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
         if restarted {
-            eprintln!("restarted: going on with {}", shown(output));
+            eprintln!("restarted: going on with {}", display_path(output));
             // Of one that is lost nothing is deleted either: that is refused later.
             if output.join(LAST_CHECKPOINT).exists() || has_lost_checkpoint(output) {
-                return Start::Resume;
+                return ResumeMode::Resume;
             }
         }
         let overwrite = self.overwrite || restarted;
         match &self.resume {
-            None => Start::New { overwrite },
-            Some(None) => Start::Resume,
+            None => ResumeMode::New { overwrite },
+            Some(None) => ResumeMode::Resume,
             Some(Some(checkpoint)) => {
-                Start::From { checkpoint: checkpoint.clone(), overwrite: restarted }
+                ResumeMode::From { checkpoint: checkpoint.clone(), overwrite: restarted }
             }
         }
     }

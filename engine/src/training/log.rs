@@ -11,8 +11,8 @@ use serde_json::value::to_raw_value;
 
 use self::unusable::{Split, UnusableFiles};
 use self::window::Window;
-use super::{Measured, RunFiles, Settled};
-use crate::distributed::{World, host_name};
+use super::{PendingMetrics, RunWriter, StepMetrics};
+use crate::distributed::{ProcessGroup, host_name};
 use crate::metrics::{JsonlWriter, LogSink, TensorBoardWriter, TerminalSink, TrainRecord};
 use crate::progress::Step;
 use crate::run_dir::RunDir;
@@ -51,14 +51,14 @@ pub struct StepInfo<'a> {
 
 /// A run's numbers, over all processes. All of them call; rank 0 has the sinks.
 pub struct RunLog {
-    world: World,
+    world: ProcessGroup,
     /// Empty but on rank 0.
     sinks: Vec<Box<dyn LogSink>>,
     plan: RunPlan,
     /// Steps made: what everything is logged at.
     step: u64,
     /// The step before, whose numbers may still be on the device.
-    pending: Option<Measured>,
+    pending: Option<PendingMetrics>,
     window: Window,
     /// On rank 0.
     unusable: Option<UnusableFiles>,
@@ -84,11 +84,11 @@ impl RunLog {
     ///
     /// # Errors
     /// [`Error::Input`].
-    pub fn new(world: &World, files: &RunFiles, plan: RunPlan) -> Result<Self> {
+    pub fn new(world: &ProcessGroup, files: &RunWriter, plan: RunPlan) -> Result<Self> {
         let sinks = files.folder().map(|run| open_sinks(run, &plan)).transpose();
         Ok(Self {
             world: world.clone(),
-            sinks: world.agree(sinks)?.unwrap_or_default(),
+            sinks: world.all_ok(sinks)?.unwrap_or_default(),
             plan,
             step: plan.done,
             pending: None,
@@ -115,8 +115,8 @@ impl RunLog {
     ///
     /// # Errors
     /// [`Error::Distributed`].
-    pub fn collect(&mut self, metrics: Measured, now: bool) -> Result<Vec<Settled>> {
-        let mut ready: Vec<Measured> = self.pending.replace(metrics).into_iter().collect();
+    pub fn collect(&mut self, metrics: PendingMetrics, now: bool) -> Result<Vec<StepMetrics>> {
+        let mut ready: Vec<PendingMetrics> = self.pending.replace(metrics).into_iter().collect();
         if now {
             ready.extend(self.pending.take());
         }
@@ -127,13 +127,13 @@ impl RunLog {
     ///
     /// # Errors
     /// [`Error::Distributed`], or a sink's.
-    pub fn step(&mut self, step: u64, info: &StepInfo, metrics: &[Settled]) -> Result<()> {
+    pub fn step(&mut self, step: u64, info: &StepInfo, metrics: &[StepMetrics]) -> Result<()> {
         self.step = step;
         let images = info.images * self.world.size() as u64;
         self.window.add(images, info.waited, metrics);
         let progress = Step {
             epoch: info.epoch,
-            loss: metrics.last().map(Settled::loss),
+            loss: metrics.last().map(StepMetrics::loss),
             lr: info.lr,
             images,
             wait: info.waited,

@@ -6,19 +6,21 @@ mod draws;
 mod fit;
 mod flags;
 mod log;
+mod metrics;
 mod presets;
 mod sections;
-mod settled;
 mod state;
 mod trainer;
 
-pub use begin::{RunFiles, Start, begin_run, open_checkpoint, open_run, parts_of_batch};
+pub use begin::{
+    ResumeMode, RunWriter, begin_run, describe_batch_split, open_checkpoint, open_run,
+};
 pub use draws::drop_path_table;
 pub use fit::{BatchOf, Position, RunOutput, Scores, StateOf, Task, fit};
 pub use flags::TrainFlags;
 pub use log::{RunLog, RunPlan, StepInfo};
+pub use metrics::{PendingMetrics, StepMetrics, check_finite};
 pub use presets::{Preset, PresetsArgs};
-pub use sections::Sections;
-pub use settled::{Measured, Settled, refuse_non_finite};
+pub use sections::CheckpointTensors;
 pub use state::{Criterion, RunState, saved_settings};
 pub use trainer::{Losses, Rates, Trainer};

@@ -7,8 +7,8 @@ use anyhow::Result;
 use backbone::{DropPathDraws, Mode, SyncBatchNorm};
 use tch::{Device, Tensor, nn};
 
-use super::{Measured, Sections, drop_path_table};
-use crate::distributed::{Gradients, World};
+use super::{CheckpointTensors, PendingMetrics, drop_path_table};
+use crate::distributed::{Gradients, ProcessGroup};
 use crate::optim::{Ema, GradScaler, Optimizer};
 use crate::precision::Precision;
 use crate::settings::{ExecutionSettings, OptimSettings};
@@ -36,7 +36,7 @@ pub struct Trainer {
     /// Loss scaling, with float16.
     pub scaler: Option<GradScaler>,
     /// The processes that train together.
-    pub world: World,
+    pub world: ProcessGroup,
     /// Where the variables are.
     pub device: Device,
     /// Images per optimizer step, of all processes.
@@ -62,9 +62,9 @@ impl Trainer {
         store: &nn::VarStore,
         optimizer: Box<dyn Optimizer>,
         (optim, execution): (&OptimSettings, &ExecutionSettings),
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<Self> {
-        let micro_batch_size = world.part_of(optim.batch_size, optim.accum_steps)?;
+        let micro_batch_size = world.micro_batch_size(optim.batch_size, optim.accum_steps)?;
         let precision = execution.precision;
         let variables = store.variables().into_iter().collect();
         Ok(Self {
@@ -106,7 +106,7 @@ impl Trainer {
         rates: Rates,
         step: u64,
         losses: impl Fn(&Self, M) -> Result<Losses>,
-    ) -> Result<Measured> {
+    ) -> Result<PendingMetrics> {
         let count = micro_batches.len();
         let mut sums: Losses = Vec::new();
         self.optimizer.zero_grad();
@@ -122,7 +122,7 @@ impl Trainer {
         if let Some(ema) = &mut self.ema {
             ema.update(&self.variables, step);
         }
-        Ok(Measured { losses: sums, grad_norm, step, indices: Vec::new() })
+        Ok(PendingMetrics { losses: sums, grad_norm, step, indices: Vec::new() })
     }
 
     /// Makes the optimizer's step, unless scaled float16 gradients overflowed. Gives the global
@@ -190,10 +190,10 @@ impl Trainer {
     }
 
     /// What a checkpoint holds: model, optimizer, and averages if there are any.
-    pub fn sections(&self) -> Sections {
+    pub fn sections(&self) -> CheckpointTensors {
         let share = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.shallow_clone());
         let model = self.variables.iter().map(share).collect();
-        Sections::new(model, self.optimizer.as_ref(), self.ema.as_ref())
+        CheckpointTensors::new(model, self.optimizer.as_ref(), self.ema.as_ref())
     }
 
     /// Runs `body` with the averaged weights in the model's place, if there are any.

@@ -9,10 +9,10 @@ use clap::Args;
 pub use engine::export::ExportFormat;
 use engine::export::decimals;
 use engine::outputs::Inputs;
-use engine::run_dir::{in_run, shown};
+use engine::run_dir::{display_path, resolve_checkpoint};
 
 use crate::config::TrainConfig;
-use crate::saved::Saved;
+use crate::saved::LoadedWeights;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,7 +60,7 @@ pub fn timm_config(model: &Model, config: &TrainConfig) -> TimmConfig {
 /// # Errors
 /// The checkpoint cannot be read or fits no model; the file cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
-    let saved = Saved::open(&args.weights)?;
+    let saved = LoadedWeights::open(&args.weights)?;
     let (model, encoder) = saved.encoder(args.model.as_deref())?;
     let output = args.output.unwrap_or_else(|| {
         let folder = match args.weights.is_dir() {
@@ -69,7 +69,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
         };
         folder.join(format!("{}{}", model.name, args.format.suffix()))
     });
-    let inputs = Inputs::new([in_run(&args.weights)?]);
+    let inputs = Inputs::new([resolve_checkpoint(&args.weights)?]);
     inputs.spare(&output)?;
     inputs.spare(&output.join("model.safetensors"))?;
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -80,10 +80,10 @@ pub fn run(args: ExportArgs) -> Result<()> {
     args.format.write(&output, model, &encoder, config)?;
     println!(
         "{} ({} tensors of {}) → {}",
-        shown(&args.weights),
+        display_path(&args.weights),
         encoder.len(),
         model.name,
-        shown(&output)
+        display_path(&output)
     );
     Ok(())
 }

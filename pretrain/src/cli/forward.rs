@@ -9,11 +9,11 @@ use backbone::{DropPathDraws, Mode, PatchMask};
 use clap::{Args, ValueEnum};
 use tch::{Kind, Tensor};
 
-use crate::saved::Saved;
+use crate::saved::LoadedWeights;
 use crate::spark::{Execution, denormalise};
 use engine::device::parse_device;
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 
 const EXAMPLES: &str = "\
 The batch holds `input` [N, C, H, W] (normalised) and bool `active` [N, 1, H/32, W/32], true where
@@ -90,7 +90,8 @@ pub fn run(args: ForwardArgs) -> Result<()> {
     let input = input.to_device(device).to_kind(kind);
     let mask = PatchMask::from_active(&tensor("active")?.to_device(device))?;
 
-    let (spark, store) = Saved::open(&args.weights)?.spark(args.model.as_deref(), device, kind)?;
+    let (spark, store) =
+        LoadedWeights::open(&args.weights)?.spark(args.model.as_deref(), device, kind)?;
     let (size, channels) = (input.size(), spark.encoder().in_chans());
     ensure!(
         size.len() == 4 && size[1] == channels,
@@ -133,7 +134,7 @@ pub fn run(args: ForwardArgs) -> Result<()> {
         "loss {:.9}\nwrote {} tensors to {}",
         pass.loss.double_value(&[]),
         results.len(),
-        shown(&args.output)
+        display_path(&args.output)
     );
     Ok(())
 }

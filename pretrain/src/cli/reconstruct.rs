@@ -11,13 +11,13 @@ use data::write_file;
 use data::{Evaluate, Image, Interpolation, Transform, decode_deep};
 use engine::device::DeviceFlags;
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
-use crate::saved::Saved;
+use crate::saved::LoadedWeights;
 use crate::train::normalize;
 
 const EXAMPLES: &str = "\
@@ -75,7 +75,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
         .flatten()
         .try_for_each(|output| inputs.spare(output))?;
     let device = args.compute.open()?;
-    let saved = Saved::open(&args.weights)?;
+    let saved = LoadedWeights::open(&args.weights)?;
     let model = saved.model(args.model.as_deref())?;
     let own = saved.config.clone().unwrap_or_else(|| foreign_config(&saved));
     let config = TrainConfig { mean: args.mean.or(own.mean), std: args.std.or(own.std), ..own }
@@ -96,7 +96,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let drawn = reconstruct(&spark, &images, &settings)?;
     let bytes = png(&drawn.sheet)?;
     write_file(&args.output, &bytes)?;
-    println!("loss {:.4} on masked patches; sheet: {}", drawn.loss, shown(&args.output));
+    println!("loss {:.4} on masked patches; sheet: {}", drawn.loss, display_path(&args.output));
     if let Some(path) = &args.tensors {
         let patches = drawn.mask.active((1, 1));
         let tensors: StateDict =
@@ -105,13 +105,13 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
                 .map(|(name, tensor)| (name.to_owned(), tensor.to_device(Device::Cpu)))
                 .collect();
         weights::write_safetensors(path, &tensors, &BTreeMap::new())?;
-        println!("tensors: {}", shown(path));
+        println!("tensors: {}", display_path(path));
     }
     Ok(())
 }
 
 /// Foreign weights come without settings: those of the paper.
-fn foreign_config(saved: &Saved) -> TrainConfig {
+fn foreign_config(saved: &LoadedWeights) -> TrainConfig {
     TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() }
 }
 

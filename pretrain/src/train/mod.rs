@@ -7,8 +7,8 @@ mod setup;
 mod task;
 
 use anyhow::Result;
-use engine::distributed::World;
-use engine::training::{RunState, Start, fit};
+use engine::distributed::ProcessGroup;
+use engine::training::{ResumeMode, RunState, fit};
 
 use crate::config::TrainConfig;
 use setup::Setup;
@@ -25,7 +25,7 @@ pub type TrainState = RunState<TrainConfig, PretrainState>;
 /// # Errors
 /// Anything that keeps the run from starting, unreadable images beyond the configured share, a
 /// loss or gradient that is not finite, a full disk.
-pub fn train(config: TrainConfig, start: Start, world: &World) -> Result<()> {
+pub fn train(config: TrainConfig, start: ResumeMode, world: &ProcessGroup) -> Result<()> {
     let Setup { mut task, mut trainer, loader, state, files, plan } =
         Setup::new(config, &start, world)?;
     fit(&mut task, &mut trainer, &loader, state, files, plan)

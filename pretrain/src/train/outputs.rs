@@ -8,7 +8,7 @@ use backbone::weights::{self, Naming, StateDict};
 use data::rng::Rng;
 use data::write_file;
 use data::{Evaluate, Interpolation, Loader, Transform};
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use engine::training::{Position, RunLog, Trainer};
 use tch::Tensor;
 
@@ -128,7 +128,7 @@ impl Outputs {
             written.push(("loss curve", curve));
         }
         for (what, path) in written {
-            println!("{what:<16} {}", shown(&path));
+            println!("{what:<16} {}", display_path(&path));
         }
         Ok(())
     }

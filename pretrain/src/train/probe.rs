@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use data::{Evaluate, Interpolation, LoaderOptions};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::probe::{Knn, ProbeData, pooled};
 use engine::training::{Position, RunLog, Trainer};
 use serde::Serialize;
@@ -33,7 +33,7 @@ impl Probe {
     ///
     /// # Errors
     /// A folder without `train` and `val`, or without classes in them.
-    pub fn open(config: &TrainConfig, world: &World) -> Result<Option<Self>> {
+    pub fn open(config: &TrainConfig, world: &ProcessGroup) -> Result<Option<Self>> {
         let Some(folder) = &config.probe else { return Ok(None) };
         let size = (config.input_size.height as usize, config.input_size.width as usize);
         let side = size.0.max(size.1);
@@ -43,7 +43,7 @@ impl Probe {
             config.loading.max_corrupt,
             world.cores(),
         );
-        let batch = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
+        let batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
         let data = ProbeData::open(folder, Arc::new(transform), batch, &options, world)
             .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;
         data.notes().filter(|_| world.is_main()).for_each(|note| eprintln!("note: {note}"));

@@ -7,15 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
 use data::{
-    Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
-    Normalize, RandomHorizontalFlip, RandomResizedCrop,
+    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
+    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::device::{described, open_device, tune_for_one_size};
-use engine::distributed::World;
+use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
+use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
-use engine::run_dir::shown;
-use engine::training::{RunFiles, RunPlan, Start, Trainer, begin_run, parts_of_batch};
+use engine::run_dir::display_path;
+use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
 use tch::{Device, nn};
 
 use super::outputs::Outputs;
@@ -34,25 +34,25 @@ pub struct Setup {
     pub trainer: Trainer,
     pub loader: Loader,
     pub state: TrainState,
-    pub files: RunFiles,
+    pub files: RunWriter,
     pub plan: RunPlan,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
+    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
         let (device, threads) = open_device(&config.execution, world)?;
-        tune_for_one_size(device);
+        enable_cudnn_benchmark(device);
 
         let loader = loader(&config, world)?;
-        let probe = world.agree(Probe::open(&config, world))?;
-        let built = world.agree(build(&config, device))?;
+        let probe = world.all_ok(Probe::open(&config, world))?;
+        let built = world.all_ok(build(&config, device))?;
         let (store, spark, optimizer) = built;
         let settings = (&config.optim, &config.execution);
         let mut trainer = Trainer::new(&store, optimizer, settings, world)?;
         let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
-        let outputs = world.agree(outputs)?;
+        let outputs = world.all_ok(outputs)?;
         let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
 
         let state = TrainState::new(config.clone(), PretrainState::default(), world.size());
@@ -61,7 +61,7 @@ impl Setup {
             steps_per_epoch: loader.steps(),
             total_steps: loader.steps() * config.optim.epochs,
             done: state.step,
-            continued: *start == Start::Resume,
+            continued: *start == ResumeMode::Resume,
             log_steps: config.run.log_steps,
         };
         if world.is_main() {
@@ -71,8 +71,8 @@ impl Setup {
     }
 }
 
-fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
-    let part = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
+fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
+    let part = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     if world.is_alone() || !config.execution.sync_bn {
         config.check_statistics(part)?;
     }
@@ -85,10 +85,10 @@ fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
     };
     let open = || Ok::<_, engine::Error>(Dataset::open_among(&config.data, &options, world)?);
     let dataset = world
-        .patiently(LISTING, open)
+        .with_timeout(LISTING, open)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
-    let transform = Augment {
+    let transform = PretrainTransform {
         crop: RandomResizedCrop::new(
             size,
             config.crops.crop_scale.into(),
@@ -159,8 +159,8 @@ fn announce(
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
     let rest = count("") - encoder;
-    let parts = parts_of_batch(trainer);
-    let device = described(trainer.device, threads);
+    let parts = describe_batch_split(trainer);
+    let device = describe_device(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\
          images   {} in {} ({} other files skipped), {} px crops\n\
@@ -187,7 +187,7 @@ fn announce(
         config.optim.optimizer,
         config.optim.weight_decay,
         config.weight_decay_end,
-        shown(&config.run.output),
+        display_path(&config.run.output),
     );
     if loader.dataset().total_samples() < config.optim.batch_size {
         eprintln!(

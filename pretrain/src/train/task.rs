@@ -6,7 +6,7 @@ use anyhow::Result;
 use backbone::DropPathDraws;
 use data::ImageSource;
 use data::rng::Rng;
-use engine::device::upload;
+use engine::device::to_device;
 use engine::run_dir::RunDir;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
 use engine::settings::RunSettings;
@@ -108,7 +108,7 @@ impl Task for Pretraining {
         _: u64,
     ) -> Result<Vec<MicroBatch>> {
         let kind = self.config.execution.precision.parameters();
-        let images = upload(&batch.images, trainer.device, kind)?;
+        let images = to_device(&batch.images, trainer.device, kind)?;
         let size = trainer.micro_batch_size;
         let micro_batch = |(number, positions): (usize, &[u64])| MicroBatch {
             images: images.narrow(0, (number * size) as i64, positions.len() as i64),
@@ -158,7 +158,7 @@ impl Task for Pretraining {
                 }
                 _ => Ok(()),
             };
-            trainer.world.agree(drawn)?;
+            trainer.world.all_ok(drawn)?;
             let probe = self.probe.as_ref().filter(|_| self.probe_due(at));
             probe.map_or(Ok(()), |probe| probe.run(self, trainer, at, &mut run.log))
         })?;

@@ -9,14 +9,14 @@ use backbone::models;
 use backbone::weights::{self, Naming, StateDict};
 use classification::classifier::{Classifier, ClassifierOptions};
 use classification::data::ImageSettings;
-use classification::saved::{Loaded, Wanted};
+use classification::saved::{LoadSpec, LoadedModel};
 use classification::train::{CropMode, TrainConfig, optimizer};
 use data::rng::Rng;
 use data::{Interpolation, MixParams, Transform, decode};
 use engine::export::ExportFormat;
 use engine::optim::OptimizerKind;
 use engine::precision::Precision;
-use engine::probe::{Knn, Labelled, LinearProbe};
+use engine::probe::{FeatureBank, Knn, LinearProbe};
 use engine::settings::OptimSettings;
 use serde_json::{Value, json};
 use spark_tests::difference::Difference;
@@ -176,7 +176,7 @@ fn names(classes: i64) -> Vec<String> {
 }
 
 /// Exports a classifier as the program does.
-fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
+fn export(folder: &Path, model: &str, classes: i64) -> LoadedModel {
     let images = ImageSettings {
         size: if model == "resnet18" { 96 } else { 128 },
         crop: if model == "resnet18" { 0.875 } else { 1.0 },
@@ -185,7 +185,7 @@ fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
         mean: [0.5, 0.4, 0.3],
         std: [0.2, 0.25, 0.3],
     };
-    let loaded = Loaded {
+    let loaded = LoadedModel {
         classifier: classifier(model, classes),
         images,
         classes: Some(names(classes)),
@@ -217,14 +217,14 @@ fn transformed(photo: &Path, images: &ImageSettings) -> Tensor {
     Tensor::from_slice(&pixels).view([3, side, side])
 }
 
-fn logits(loaded: &Loaded, image: &Tensor) -> Tensor {
+fn logits(loaded: &LoadedModel, image: &Tensor) -> Tensor {
     let batch = image.unsqueeze(0);
     tch::no_grad(|| loaded.classifier.forward(&batch, &Mode::eval())).unwrap().squeeze_dim(0)
 }
 
 /// The photographs' logits here and there: of the very same pixels, and from file
 /// to logits.
-fn compare_logits(loaded: &Loaded, folder: &Path, name: &str, python: &StateDict) {
+fn compare_logits(loaded: &LoadedModel, folder: &Path, name: &str, python: &StateDict) {
     let mut compared = 0;
     for photo in std::fs::read_dir(folder.join("photos")).unwrap() {
         let photo = photo.unwrap().path();
@@ -267,9 +267,9 @@ fn packages() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-fn labelled(rows: &Tensor, classes: &Tensor) -> Labelled {
+fn labelled(rows: &Tensor, classes: &Tensor) -> FeatureBank {
     let classes = Vec::<i64>::try_from(classes).unwrap();
-    Labelled::new(rows.shallow_clone(), &classes, 5).unwrap()
+    FeatureBank::new(rows.shallow_clone(), &classes, 5).unwrap()
 }
 
 /// Five overlapping clouds.
@@ -357,7 +357,7 @@ fn steps_logits_and_probes_are_those_of_timm() {
     let foreign = read("foreign.safetensors");
     for name in ["resnet18", "convnext_tiny"] {
         let folder_of = path("foreign").join(name);
-        let loaded = Wanted::new(&folder_of, Device::Cpu, Kind::Float).load().unwrap();
+        let loaded = LoadSpec::new(&folder_of, Device::Cpu, Kind::Float).load().unwrap();
         assert_eq!(loaded.classifier.model().name, name);
         assert_eq!(loaded.names()[999], "thing 999");
         let bilinear = loaded.images.interpolation == Interpolation::Bilinear;

@@ -11,7 +11,7 @@ use data::rng::Rng;
 use detection::cli::Cli;
 use detection::modeling::{MaskRcnn, ModelConfig, weights};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use spark_tests::rule;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -191,7 +191,7 @@ fn losses_and_gradients_are_detectron2s() {
     let mode = Mode::train().with_drop_path(DropPathDraws::Off);
     let mut rngs = [Rng::new(0, &[])];
     let losses = model
-        .losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs, &World::alone())
+        .losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs, &ProcessGroup::alone())
         .unwrap();
     for (name, loss) in losses.iter() {
         let name = format!("train.{name}");

@@ -9,7 +9,7 @@ use backbone::models::Family;
 use backbone::{DropPathDraws, Mode, PatchMask, models};
 use engine::optim::{Clip, Lamb, LambConfig, Optimizer, param_groups};
 use engine::schedule::{cosine_lr, cosine_weight_decay};
-use pretrain::spark::{Execution, Pass, Spark, denormalise};
+use pretrain::spark::{Execution, Spark, SparkOutput, denormalise};
 use spark_tests::rule;
 use tch::{Device, Kind, Tensor, nn};
 
@@ -69,7 +69,7 @@ impl Golden {
         }
     }
 
-    fn forward(&self, mask: &Rc<PatchMask>, mode: Mode) -> Pass {
+    fn forward(&self, mask: &Rc<PatchMask>, mode: Mode) -> SparkOutput {
         let mode = mode.with_drop_path(DropPathDraws::Off);
         self.spark.forward(&self.input, mask, &mode, Execution::Packed).unwrap()
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
-use crate::duel::{Duel, Settings};
+use crate::duel::{Comparison, Settings};
 use crate::duels;
 use crate::machine::Machine;
 use crate::progress::Progress;
@@ -183,7 +183,7 @@ impl Scale {
         let mut found = Scaling { machine, threads, rounds, sweeps: Vec::new() };
         let mut progress = Progress::new(sweeps.iter().map(scaling::Sweep::expected).sum());
         for sweep in &sweeps {
-            let begin = |progress: &mut Progress, duel: &Duel| {
+            let begin = |progress: &mut Progress, duel: &Comparison| {
                 progress.begin(&duel.name, duel.expected);
             };
             found.sweeps.push(sweep.run(&settings, &mut progress, begin)?);

@@ -12,7 +12,7 @@ mod sample;
 
 use backbone::Mode;
 use data::rng::Rng;
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::nn::Path;
 use tch::{Reduction, Tensor};
 
@@ -88,7 +88,7 @@ impl RoiHeads {
         targets: &[Targets],
         sizes: &[(i64, i64)],
         mode: &Mode,
-        (rngs, world): (&mut [Rng], &World),
+        (rngs, world): (&mut [Rng], &ProcessGroup),
     ) -> Result<Vec<(&'static str, Tensor)>> {
         let samples: Vec<Sample> = proposals
             .iter()
@@ -138,7 +138,7 @@ impl RoiHeads {
         &self,
         predictions: &Predictions,
         samples: &[Sample],
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<(Tensor, Tensor)> {
         let all = |field: fn(&Sample) -> &Tensor| {
             Tensor::cat(&samples.iter().map(field).collect::<Vec<_>>(), 0)
@@ -167,7 +167,7 @@ impl RoiHeads {
         maps: &[Tensor],
         objects: &Objects,
         mode: &Mode,
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<Tensor> {
         let Objects { samples, targets, sizes } = objects;
         let boxes: Vec<Tensor> = samples.iter().map(Sample::object_boxes).collect();

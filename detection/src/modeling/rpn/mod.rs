@@ -10,7 +10,7 @@ mod select;
 
 use backbone::Mode;
 use data::rng::Rng;
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::nn::Path;
 use tch::{Kind, Reduction, Tensor};
 
@@ -139,7 +139,7 @@ impl Rpn {
         output: &RpnOutput,
         targets: &[Targets],
         mode: &Mode,
-        (rngs, world): (&mut [Rng], &World),
+        (rngs, world): (&mut [Rng], &ProcessGroup),
     ) -> crate::Result<(Tensor, Tensor)> {
         let anchors: Vec<&Tensor> = output.0.iter().map(|level| &level.anchors).collect();
         let anchors = Tensor::cat(&anchors, 0);

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tch::Tensor;
 
 use super::*;
-use crate::training::{Start, open_run};
+use crate::training::{ResumeMode, open_run};
 
 /// Writes down what it is told.
 #[derive(Clone, Default)]
@@ -57,10 +57,10 @@ impl LogSink for Recorder {
 /// A grey PNG picture of 3×2 pixels, all but the header made up.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x03\0\0\0\x02\x08\0\0\0\0rest";
 
-fn log(output: &std::path::Path, start: &Start, done: u64) -> RunLog {
-    let world = World::alone();
+fn log(output: &std::path::Path, start: &ResumeMode, done: u64) -> RunLog {
+    let world = ProcessGroup::alone();
     let files = open_run(&world, output, start, &json!({ "a": 1 })).unwrap();
-    let continued = *start == Start::Resume;
+    let continued = *start == ResumeMode::Resume;
     let plan = RunPlan { steps_per_epoch: 2, total_steps: 4, done, continued, log_steps: 2 };
     RunLog::new(&world, &files, plan).unwrap()
 }
@@ -68,7 +68,7 @@ fn log(output: &std::path::Path, start: &Start, done: u64) -> RunLog {
 fn step(log: &mut RunLog, step: u64) {
     let losses = vec![("loss", Tensor::from(step as f64))];
     let grad_norm = Some(Tensor::from(0.5));
-    let metrics = Measured { losses, grad_norm, step, indices: Vec::new() };
+    let metrics = PendingMetrics { losses, grad_norm, step, indices: Vec::new() };
     let metrics = log.collect(metrics, log.is_due(step)).unwrap();
     let (epoch, waited) = (step.div_ceil(2), Duration::ZERO);
     let info = StepInfo { epoch, images: 8, waited, lr: 0.1, more: &[("weight_decay", 0.2)] };
@@ -78,7 +78,7 @@ fn step(log: &mut RunLog, step: u64) {
 #[test]
 fn every_sink_gets_everything_at_the_last_step() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = log(&folder.path().join("run"), &Start::New { overwrite: false }, 0);
+    let mut log = log(&folder.path().join("run"), &ResumeMode::New { overwrite: false }, 0);
     let recorders = [Recorder::default(), Recorder::default()];
     recorders.iter().for_each(|recorder| log.add_sink(Box::new(recorder.clone())));
     log.scalar("val/top1", 0.25).unwrap();
@@ -113,11 +113,11 @@ fn a_continued_run_replaces_the_records_after_its_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let epoch_record = |log: &mut RunLog, step: u64| log.write(&json!({ "step": step })).unwrap();
-    let mut first = log(&output, &Start::New { overwrite: false }, 0);
+    let mut first = log(&output, &ResumeMode::New { overwrite: false }, 0);
     (1..=4).for_each(|number| step(&mut first, number));
     epoch_record(&mut first, 4);
     drop(first);
-    let mut second = log(&output, &Start::Resume, 2);
+    let mut second = log(&output, &ResumeMode::Resume, 2);
     second.scalar("val/top1", 0.25).unwrap();
     (3..=4).for_each(|number| step(&mut second, number));
     epoch_record(&mut second, 4);

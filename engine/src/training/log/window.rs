@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Settled;
+use super::StepMetrics;
 
 /// Name of the total in records; a loss that is called so is no part beside it.
 const TOTAL: &str = "loss";
@@ -17,7 +17,7 @@ pub(super) struct Window {
     images: u64,
     waited: Duration,
     losses: BTreeMap<&'static str, f64>,
-    settled: u64,
+    metrics: u64,
 }
 
 /// What a window comes to.
@@ -40,17 +40,17 @@ impl Window {
             images: 0,
             waited: Duration::ZERO,
             losses: BTreeMap::new(),
-            settled: 0,
+            metrics: 0,
         }
     }
 
     /// Counts a step of `images` images over all processes, and steps whose numbers were read.
-    pub fn add(&mut self, images: u64, waited: Duration, settled: &[Settled]) {
+    pub fn add(&mut self, images: u64, waited: Duration, metrics: &[StepMetrics]) {
         self.images += images;
         self.waited += waited;
-        for settled in settled {
-            self.settled += 1;
-            for (name, loss) in &settled.losses {
+        for metrics in metrics {
+            self.metrics += 1;
+            for (name, loss) in &metrics.losses {
                 *self.losses.entry(name).or_default() += loss;
             }
         }
@@ -70,7 +70,7 @@ impl Window {
 
     pub fn means(mut self) -> Means {
         let seconds = self.since.elapsed().saturating_sub(self.paused).as_secs_f64().max(1e-9);
-        self.losses.values_mut().for_each(|loss| *loss /= self.settled as f64);
+        self.losses.values_mut().for_each(|loss| *loss /= self.metrics as f64);
         let loss = self.losses.values().sum();
         self.losses.remove(TOTAL);
         Means {
@@ -86,9 +86,9 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn settled(losses: &[(&'static str, f64)]) -> Settled {
+    fn metrics(losses: &[(&'static str, f64)]) -> StepMetrics {
         let losses = losses.iter().copied().collect();
-        Settled { losses, grad_norm: None, step: 1, indices: Vec::new() }
+        StepMetrics { losses, grad_norm: None, step: 1, indices: Vec::new() }
     }
 
     #[test]
@@ -96,13 +96,13 @@ mod tests {
         let mut window = Window::new();
         window.add(4, Duration::ZERO, &[]);
         let two =
-            [settled(&[("box", 1.0), ("mask", 2.0)]), settled(&[("box", 3.0), ("mask", 6.0)])];
+            [metrics(&[("box", 1.0), ("mask", 2.0)]), metrics(&[("box", 3.0), ("mask", 6.0)])];
         window.add(4, Duration::ZERO, &two);
         let means = window.means();
         assert_eq!(means.loss, 6.0);
         assert_eq!(means.parts, [("box", 2.0), ("mask", 4.0)].into());
         let mut window = Window::new();
-        window.add(4, Duration::ZERO, &[settled(&[("loss", 5.0)])]);
+        window.add(4, Duration::ZERO, &[metrics(&[("loss", 5.0)])]);
         let means = window.means();
         assert_eq!((means.loss, means.parts.len()), (5.0, 0));
     }
