@@ -284,7 +284,7 @@ fn lambs_kernel_and_its_operators_agree() {
 /// Gradients in bfloat16, as passes leave them that keep them narrow, update as the
 /// same values in float32 do.
 #[test]
-fn narrow_gradients_update_as_wide_ones() {
+fn bfloat16_gradients_update_as_float32_ones() {
     for (what, make) in optimizers() {
         let trained = [true, false].map(|narrow| {
             let params = model();
