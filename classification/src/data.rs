@@ -12,7 +12,7 @@ use engine::distributed::ProcessGroup;
 use engine::probe::in_order;
 use serde::{Deserialize, Serialize};
 
-use crate::train::{CropMode, Policy, TrainConfig};
+use crate::train::{AugmentPolicy, CropMode, TrainConfig};
 
 /// How images are prepared for evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,9 +108,9 @@ pub fn training_loader(
     let crop = RandomResizedCrop::new(size, scale, ratio, Interpolation::Bicubic)?;
     let normalize = ImageSettings::from(config).normalize()?;
     let policy = match config.augment {
-        Policy::None => Operations::None,
-        Policy::TrivialWide => Operations::TrivialAugmentWide(TrivialAugmentWide::default()),
-        Policy::AutoV0 => Operations::AutoAugment(AutoAugment::with_mean(&normalize)),
+        AugmentPolicy::None => Operations::None,
+        AugmentPolicy::TrivialWide => Operations::TrivialAugmentWide(TrivialAugmentWide::default()),
+        AugmentPolicy::AutoV0 => Operations::AutoAugment(AutoAugment::with_mean(&normalize)),
     };
     let erasing = (config.random_erasing > 0.0)
         .then(|| RandomErasing::new(config.random_erasing))

@@ -20,7 +20,7 @@ pub const MAX_BYTES: u64 = 1 << 32;
 
 /// An image file, and what is called like it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ImageFile {
+pub struct NamedImage {
     /// Where it lies.
     pub path: PathBuf,
     /// Relative to the folder that was named; of two files of one name the
@@ -34,13 +34,13 @@ pub struct ImageFile {
 ///
 /// # Errors
 /// [`Error::Data`] for an argument that names no images, [`Error::Io`].
-pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
+pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<NamedImage>> {
     // By whole path, since arguments may overlap.
-    let mut found: BTreeMap<PathBuf, ImageFile> = BTreeMap::new();
+    let mut found: BTreeMap<PathBuf, NamedImage> = BTreeMap::new();
     let mut add = |path: PathBuf, name: Option<PathBuf>| {
         let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
         let name = name.unwrap_or_else(|| path.file_name().unwrap_or_default().into());
-        found.entry(whole).or_insert(ImageFile { path, name });
+        found.entry(whole).or_insert(NamedImage { path, name });
     };
     for argument in arguments {
         if argument.is_dir() {
@@ -70,7 +70,7 @@ pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
     }
     // Of two files of one name in different folders each keeps its own picture.
     let mut names = BTreeSet::new();
-    let mut files: Vec<ImageFile> = found.into_values().collect();
+    let mut files: Vec<NamedImage> = found.into_values().collect();
     for file in &mut files {
         let wanted = file.name.clone();
         let mut number = 1;

@@ -10,7 +10,7 @@ use backbone::{DropPathDraws, Mode};
 use clap::Parser;
 use data::rng::Rng;
 use engine::allocator::peak_of_tensors;
-use engine::operators::Record;
+use engine::operators::OpProfile;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use pretrain::mask;
 use pretrain::spark::Spark;
@@ -84,7 +84,7 @@ fn main() -> Result<()> {
         let parts = parts.map(|(name, figures)| format!("{name} {}", part(figures)));
         println!("{total:.3} s: {}", parts.join("; "));
     }
-    let (done, record) = Record::of(|| step(9))?;
+    let (done, record) = OpProfile::of(|| step(9))?;
     done?;
     println!("{record}");
     Ok(())

@@ -6,13 +6,13 @@ use backbone::models::{self, BuildOptions};
 use backbone::{DropPathDraws, Mode};
 use data::rng::Rng;
 use engine::allocator::peak_of_tensors;
-use engine::operators::Record;
+use engine::operators::OpProfile;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use pretrain::mask;
 use pretrain::spark::Spark;
 use tch::{Device, Kind, Tensor, nn};
 
-/// Calls that do work in the second step, by model: forward, backward and LAMB.
+/// OpStats that do work in the second step, by model: forward, backward and LAMB.
 /// A step that needs more has become slower where launches count; one that needs
 /// fewer is to be noted here.
 const LAUNCHES: [(&str, u64); 2] = [("resnet18", 1444), ("convnext_atto", 1431)];
@@ -36,7 +36,7 @@ fn a_step_calls_no_more_operators_than_it_did_and_waits_for_no_device() {
     for (name, _) in LAUNCHES {
         let mut step = step(name, [2, 3, 32, 64]);
         step(0);
-        let (_, record) = Record::of(|| step(1)).unwrap();
+        let (_, record) = OpProfile::of(|| step(1)).unwrap();
         assert_eq!(record.synchronisations(), 0, "{name}:\n{record}");
         counts.push((name, record.launches()));
     }
@@ -54,9 +54,9 @@ fn a_step_takes_no_more_memory_than_it_did() {
 
 /// Recording is one at a time, and ends with what it records.
 fn reading_a_value_back_is_a_synchronisation() {
-    let (value, record) = Record::of(|| Tensor::from(2.5f64).double_value(&[])).unwrap();
+    let (value, record) = OpProfile::of(|| Tensor::from(2.5f64).double_value(&[])).unwrap();
     assert_eq!((value, record.synchronisations()), (2.5, 1));
-    let (nested, _) = Record::of(|| Record::of(|| ()).map(drop)).unwrap();
+    let (nested, _) = OpProfile::of(|| OpProfile::of(|| ()).map(drop)).unwrap();
     assert!(nested.unwrap_err().to_string().contains("one at a time"));
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use data::files::{ImageFile, image_files, read_file};
+use data::files::{NamedImage, image_files, read_file};
 use data::names::readable;
 use data::rng::Rng;
 use data::write_file;
@@ -117,7 +117,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
 }
 
 /// Refuses, before anything is computed, a file that cannot be written or is one of the images.
-fn check_output(path: &Path, files: &[ImageFile]) -> Result<()> {
+fn check_output(path: &Path, files: &[NamedImage]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "--json {}: {} is no folder", path.display(), folder.display());

@@ -20,7 +20,7 @@ use engine::settings::{
 
 use serde_json::{Map, Value};
 
-pub use types::{CropMode, Policy, Preset};
+pub use types::{AugmentPolicy, CropMode, Preset};
 
 use crate::losses::Loss;
 
@@ -94,7 +94,7 @@ settings! {
 
         /// Augmentation besides crop and flip
         #[arg(help_heading = "Data")]
-        augment: Policy = Policy::TrivialWide;
+        augment: AugmentPolicy = AugmentPolicy::TrivialWide;
         /// Repeated augmentation: each image so many times in a row; an epoch is as long as with 1
         #[arg(alias = "repeats", alias = "rep-aug", value_name = "N", help_heading = "Data")]
         aug_repeats: usize = 1, at_least(1);

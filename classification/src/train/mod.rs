@@ -10,7 +10,7 @@ use anyhow::Result;
 use engine::distributed::ProcessGroup;
 use engine::training::{ResumeMode, RunState, fit};
 
-pub use config::{CropMode, Policy, Preset, TrainConfig};
+pub use config::{AugmentPolicy, CropMode, Preset, TrainConfig};
 use setup::Setup;
 pub use setup::optimizer;
 pub use task::{Accuracy, ClassifierState};

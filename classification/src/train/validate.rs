@@ -13,7 +13,7 @@ use crate::inference::evaluate;
 
 /// An evaluation's line of `metrics.jsonl`; accuracies are in 0–1.
 #[derive(Serialize)]
-struct Record {
+struct ValidationRecord {
     step: u64,
     finished_epoch: u64,
     top1: f64,
@@ -58,7 +58,7 @@ pub fn validate(
     for (name, why) in trainer.world.gather(&new)?.concat() {
         log.note(&format!("left out of validation: {name}: {why}"));
     }
-    log.write(&Record {
+    log.write(&ValidationRecord {
         step,
         finished_epoch: epoch,
         top1: report.top1,

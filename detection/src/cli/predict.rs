@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use data::files::{ImageFile, image_files};
+use data::files::{NamedImage, image_files};
 use data::write_file;
 use data::{Image, decode};
 use engine::outputs::Inputs;
@@ -127,7 +127,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
 }
 
 /// The images to detect in, without what was drawn before.
-fn files(arguments: &[PathBuf]) -> Result<Vec<ImageFile>> {
+fn files(arguments: &[PathBuf]) -> Result<Vec<NamedImage>> {
     let (mut files, drawn) = without_drawn(image_files(arguments)?, arguments);
     // Named twice, or named and in a folder, it is one image.
     let mut seen = HashSet::new();
@@ -151,7 +151,7 @@ fn in_real_folder(path: &Path) -> PathBuf {
 }
 
 /// Where everything will be written, before anything is.
-fn output(args: &PredictArgs, files: &[ImageFile]) -> Result<Output> {
+fn output(args: &PredictArgs, files: &[NamedImage]) -> Result<Output> {
     let names: Vec<&Path> = files.iter().map(|file| file.name.as_path()).collect();
     let pictures = if args.no_pictures { Vec::new() } else { picture_names(&names) };
     let read =

@@ -48,7 +48,7 @@ pub struct CheckOptions {
 
 /// What a data set holds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct DataReport {
     /// The annotation file.
     pub annotations: PathBuf,
     /// The folder of the images.
@@ -124,7 +124,11 @@ pub struct Distribution {
 /// # Errors
 /// [`Error::Format`](crate::Error::Format) or [`Error::Engine`](crate::Error::Engine) when the
 /// file can't be parsed or read.
-pub fn check(annotations: &Path, images: Option<&Path>, options: &CheckOptions) -> Result<Report> {
+pub fn check(
+    annotations: &Path,
+    images: Option<&Path>,
+    options: &CheckOptions,
+) -> Result<DataReport> {
     let mut file = AnnotationFile::read(annotations)?;
     findings::leave_out_images(&mut file);
     let AnnotationFile { truth: coco, notes, annotations: objects_in_file, .. } = file;
@@ -145,7 +149,7 @@ pub fn check(annotations: &Path, images: Option<&Path>, options: &CheckOptions) 
     let sizes: Vec<usize> = objects(dataset).map(size_class).collect();
     let of_size = |class| sizes.iter().filter(|&&size| size == class).count();
     let stats = coco.stats();
-    Ok(Report {
+    Ok(DataReport {
         annotations: annotations.to_owned(),
         folder,
         images: stats.image_count,
@@ -167,7 +171,7 @@ pub fn check(annotations: &Path, images: Option<&Path>, options: &CheckOptions) 
     })
 }
 
-impl Report {
+impl DataReport {
     /// Whether the data set can be used: there are no errors among the findings.
     pub fn is_usable(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity == Severity::Warning)
@@ -331,7 +335,7 @@ fn unreadable(
     if count == 0 { None } else { Finding::of("unreadable_file", count, examples) }
 }
 
-impl Display for Report {
+impl Display for DataReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} with images in {}", self.annotations.display(), self.folder.display())?;
         let (images, objects) = (self.images, self.objects);

@@ -16,7 +16,7 @@ mod sample;
 mod transform;
 
 pub use annotations::{GroundTruth, Id};
-pub use check::{CheckOptions, ClassRow, Distribution, Report, check};
+pub use check::{CheckOptions, ClassRow, DataReport, Distribution, check};
 pub use coco::{Category, CocoDataset};
 pub use findings::{Finding, Severity};
 pub use loader::{CocoSource, DetectionLoader, TrainLoaderOptions};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tch::Tensor;
 
-use super::file::write_file;
+use super::file::write_tensors;
 use crate::{Error, Result};
 use data::{Temporary, is_temporary};
 
@@ -90,7 +90,7 @@ impl CheckpointDir {
     ) -> Result<PathBuf> {
         let last = self.path("last");
         let temporary = Temporary::beside(&last);
-        write_file(&temporary.0, sections, state)?;
+        write_tensors(&temporary.0, sections, state)?;
         temporary.flush()?;
         if let Some(epoch) = names.epoch {
             temporary.also_as(&self.path(&format!("epoch-{epoch:04}")))?;

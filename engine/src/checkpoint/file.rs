@@ -40,10 +40,10 @@ pub fn write_checkpoint(
     sections: &[(&str, &BTreeMap<String, Tensor>)],
     state: &impl Serialize,
 ) -> Result<()> {
-    write_atomically(path, |temporary| write_file(temporary, sections, state))
+    write_atomically(path, |temporary| write_tensors(temporary, sections, state))
 }
 
-pub(super) fn write_file(
+pub(super) fn write_tensors(
     path: &Path,
     sections: &[(&str, &BTreeMap<String, Tensor>)],
     state: &impl Serialize,

@@ -20,12 +20,12 @@ const SYNCHRONISING: [&str; 6] = [
 
 /// The calls of one operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Calls {
+pub struct OpStats {
     /// As libtorch names it: `aten::…`, or a node of the backward pass.
     pub name: String,
     /// How often it was called.
     pub calls: u64,
-    /// Calls that did work and called no other operator to do it: about the
+    /// OpStats that did work and called no other operator to do it: about the
     /// kernels that a device would launch. None are those of views and
     /// allocations.
     pub launches: u64,
@@ -35,12 +35,12 @@ pub struct Calls {
 
 /// What was called while something ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct OpProfile {
     /// By name.
-    pub operators: Vec<Calls>,
+    pub operators: Vec<OpStats>,
 }
 
-impl Record {
+impl OpProfile {
     /// Runs `work` and gives its result with the calls that libtorch made
     /// meanwhile, on any thread: nothing else should run beside it.
     ///
@@ -60,7 +60,7 @@ impl Record {
         let recording = Recording;
         let result = work();
         std::mem::forget(recording);
-        let operators = ffi::stop_recording().into_iter().map(|calls| Calls {
+        let operators = ffi::stop_recording().into_iter().map(|calls| OpStats {
             name: calls.name,
             calls: calls.calls,
             launches: calls.launches,
@@ -74,23 +74,23 @@ impl Record {
         self.operators.iter().find(|calls| calls.name == name).map_or(0, |calls| calls.calls)
     }
 
-    /// Calls that did work, of all operators: about the kernels that a device
+    /// OpStats that did work, of all operators: about the kernels that a device
     /// would launch. Nodes of the backward pass that only call operators do not
     /// count.
     pub fn launches(&self) -> u64 {
         self.operators.iter().map(|calls| calls.launches).sum()
     }
 
-    /// Calls for which the host would wait for a device.
+    /// OpStats for which the host would wait for a device.
     pub fn synchronisations(&self) -> u64 {
         SYNCHRONISING.iter().map(|name| self.calls(name)).sum()
     }
 }
 
-impl fmt::Display for Record {
+impl fmt::Display for OpProfile {
     /// A table of the operators, the most expensive first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut operators: Vec<&Calls> = self.operators.iter().collect();
+        let mut operators: Vec<&OpStats> = self.operators.iter().collect();
         operators.sort_by_key(|calls| std::cmp::Reverse(calls.own));
         let total: Duration = operators.iter().map(|calls| calls.own).sum();
         for calls in operators.iter().filter(|calls| calls.own > total / 1000) {

@@ -17,7 +17,7 @@ use crate::config::TrainConfig;
 
 /// A probe's line of `metrics.jsonl`; the accuracy is in 0–1.
 #[derive(Serialize)]
-struct Record {
+struct ProbeRecord {
     step: u64,
     finished_epoch: u64,
     knn_top1: f64,
@@ -74,7 +74,7 @@ impl Probe {
         }
         let found = Knn::default().predict(&training, validation.features())?;
         let knn_top1 = validation.accuracy(&found);
-        log.write(&Record { step, finished_epoch: epoch, knn_top1 })?;
+        log.write(&ProbeRecord { step, finished_epoch: epoch, knn_top1 })?;
         log.scalar("probe/knn_top1", knn_top1)?;
         log.note(&format!("epoch {epoch}: {:.2} % by nearest neighbours", 100.0 * knn_top1));
         Ok(())

@@ -172,7 +172,7 @@ impl SideTimes {
 
 /// What a duel found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct RoundResult {
     /// The fastest way of the other side.
     pub variant: String,
     /// Seconds of a unit of work of each way that was tried.
@@ -200,7 +200,7 @@ pub struct Outcome {
     pub unit: Unit,
     /// The measurements, unless it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub measured: Option<Measured>,
+    pub measured: Option<RoundResult>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -228,7 +228,7 @@ impl Comparison {
         }
     }
 
-    fn measure(&self, settings: &Settings, watcher: &mut dyn Observer) -> Result<Measured> {
+    fn measure(&self, settings: &Settings, watcher: &mut dyn Observer) -> Result<RoundResult> {
         watcher.at("making what both work on", 0.0);
         self.inputs.make(settings)?;
         let (theirs, tried) = self.fastest(settings, watcher)?;
@@ -253,7 +253,7 @@ impl Comparison {
         let [ours, other] = [SideTimes::of(&rounds[0])?, SideTimes::of(&rounds[1])?];
         let ratio = Spread::of_ratios(&other.rounds, &ours.rounds).context("no round was timed")?;
         let variant = theirs.label.to_owned();
-        Ok(Measured { variant, tried, checks, ours, theirs: other, ratio })
+        Ok(RoundResult { variant, tried, checks, ours, theirs: other, ratio })
     }
 
     /// Their fastest way, by the better of two rounds after one that warms up,

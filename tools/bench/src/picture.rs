@@ -7,7 +7,7 @@ use embedded_graphics::text::Alignment;
 use engine::picture::canvas::{BODY, Canvas, HEADING, INK, SMALL};
 use engine::picture::png;
 
-use crate::duel::{Measured, Outcome, three_digits};
+use crate::duel::{Outcome, RoundResult, three_digits};
 use crate::report::Report;
 
 /// Pixels of the whole.
@@ -34,7 +34,7 @@ const QUIET: Rgb888 = Rgb888::new(110, 110, 110);
 /// # Errors
 /// The encoder refuses.
 pub fn ratios(report: &Report) -> Result<Option<Vec<u8>>> {
-    let rows: Vec<(&Outcome, &Measured)> = report
+    let rows: Vec<(&Outcome, &RoundResult)> = report
         .duels
         .iter()
         .filter_map(|outcome| Some((outcome, outcome.measured.as_ref()?)))
@@ -77,7 +77,7 @@ struct Scale {
 }
 
 impl Scale {
-    fn new(rows: &[(&Outcome, &Measured)], left: i32, right: i32) -> Self {
+    fn new(rows: &[(&Outcome, &RoundResult)], left: i32, right: i32) -> Self {
         let least = rows.iter().map(|(_, measured)| measured.ratio.min).fold(1.0, f64::min);
         let most = rows.iter().map(|(_, measured)| measured.ratio.max).fold(1.0, f64::max);
         // To the next power of two, and one doubling on either side at least.
@@ -124,7 +124,7 @@ fn axis(canvas: &mut Canvas, scale: &Scale, height: i32) {
     }
 }
 
-fn bar(canvas: &mut Canvas, scale: &Scale, top: i32, outcome: &Outcome, measured: &Measured) {
+fn bar(canvas: &mut Canvas, scale: &Scale, top: i32, outcome: &Outcome, measured: &RoundResult) {
     let ratio = measured.ratio;
     let color = if ratio.median >= 1.0 { FASTER } else { SLOWER };
     let y = top + (ROW - BAR) / 2;

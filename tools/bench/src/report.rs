@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::duel::{Measured, Outcome, SideTimes, Unit, three_digits};
+use crate::duel::{Outcome, RoundResult, SideTimes, Unit, three_digits};
 use crate::machine::Machine;
 use crate::picture;
 
@@ -75,7 +75,7 @@ impl Report {
 
 fn row(outcome: &Outcome) -> String {
     let Outcome { work, opponent, unit, measured, .. } = outcome;
-    let Some(Measured { variant, ours, theirs, ratio, .. }) = measured else {
+    let Some(RoundResult { variant, ours, theirs, ratio, .. }) = measured else {
         return format!("| {work} | {opponent} | failed | | | |");
     };
     let variant = if variant.is_empty() { String::new() } else { format!(" ({variant})") };
@@ -119,7 +119,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn outcome(name: &str, unit: Unit, ours: &[f64], theirs: &[f64]) -> Outcome {
-        let measured = Measured {
+        let measured = RoundResult {
             variant: "contiguous".into(),
             tried: Default::default(),
             checks: Default::default(),

@@ -224,7 +224,7 @@ impl Sweep {
                 points.filter_map(|p| Some((p.x, p.outcome.measured.as_ref()?))).collect();
             measured |= !points.is_empty();
             let name = |side: &str| format!("{side} {}", line.name).trim_end().to_owned();
-            let of = |value: fn(&crate::duel::Measured) -> f64| {
+            let of = |value: fn(&crate::duel::RoundResult) -> f64| {
                 points.iter().map(|(x, measured)| (*x, value(measured))).collect::<Vec<_>>()
             };
             times = times

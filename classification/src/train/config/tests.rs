@@ -74,7 +74,7 @@ fn recipes_are_the_official_ones() {
         };
         assert_eq!((c.optim.optimizer, c.loss()), (optimizer, loss), "{choice:?}");
         let large = c.input_size == 384;
-        let policy = if large { Policy::AutoV0 } else { Policy::TrivialWide };
+        let policy = if large { AugmentPolicy::AutoV0 } else { AugmentPolicy::TrivialWide };
         assert_eq!(
             (c.augment, c.crop_mode == CropMode::Squash, c.crop_pct == 0.95),
             (policy, large, !large)

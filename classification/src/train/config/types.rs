@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for CropMode {
 /// Augmentations besides crop and flip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Policy {
+pub enum AugmentPolicy {
     /// None.
     None,
     /// TrivialAugmentWide: one operation of random strength.

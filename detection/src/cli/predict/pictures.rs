@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use data::files::ImageFile;
+use data::files::NamedImage;
 use data::write_file;
 use engine::outputs::Inputs;
 use serde::{Deserialize, Serialize};
@@ -39,9 +39,9 @@ fn text(path: &Path) -> String {
 /// Leaves out the pictures that earlier calls drew, which a folder with results in it holds beside
 /// the images. Those named one by one stay. Also returns how many were left out.
 pub(super) fn without_drawn(
-    files: Vec<ImageFile>,
+    files: Vec<NamedImage>,
     arguments: &[PathBuf],
-) -> (Vec<ImageFile>, usize) {
+) -> (Vec<NamedImage>, usize) {
     let all = files.len();
     let mut written: HashMap<PathBuf, BTreeSet<String>> = HashMap::new();
     let mut is_drawn = |path: &Path| {
@@ -51,7 +51,7 @@ pub(super) fn without_drawn(
             !known.is_empty() && name.is_ok_and(|name| known.contains(&name))
         })
     };
-    let files: Vec<ImageFile> = files
+    let files: Vec<NamedImage> = files
         .into_iter()
         .filter(|file| arguments.contains(&file.path) || !is_drawn(&file.path))
         .collect();
@@ -275,7 +275,7 @@ mod tests {
         plan("found", &["x/a.jpg"], false).unwrap();
         refused("found", &["x/mine.jpg"], false, "x/mine.jpg");
         // It is no image to detect in, unless it is named itself.
-        let file = |name: &str| ImageFile { path: path(name), name: name.into() };
+        let file = |name: &str| NamedImage { path: path(name), name: name.into() };
         let files = || vec![file("found/x/a.jpg"), file("found/x/mine.jpg"), file("photos/a.jpg")];
         let (left, count) = without_drawn(files(), &[work.path().to_owned()]);
         assert_eq!((left.len(), count), (2, 1));

@@ -49,11 +49,11 @@ impl BoxHead {
 
 /// What is predicted for every region.
 #[derive(Debug)]
-pub(super) struct Predictions {
+pub(super) struct BoxPredictions {
     /// `[R, K + 1]`, before the softmax.
     pub(super) scores: Tensor,
     /// `[R, outputs, 4]`: a move for every class.
-    pub(super) moves: Tensor,
+    pub(super) deltas: Tensor,
 }
 
 /// The last layers of the box branch.
@@ -73,13 +73,13 @@ impl Predictor {
         }
     }
 
-    /// `[R, fc_width]` to scores and moves.
-    pub(super) fn forward(&self, features: &Tensor, mode: &Mode) -> Predictions {
-        let moves = in_full(self.bbox_pred.on_rows(features, mode));
-        let outputs = moves.size()[1] / 4;
-        Predictions {
+    /// `[R, fc_width]` to scores and deltas.
+    pub(super) fn forward(&self, features: &Tensor, mode: &Mode) -> BoxPredictions {
+        let deltas = in_full(self.bbox_pred.on_rows(features, mode));
+        let outputs = deltas.size()[1] / 4;
+        BoxPredictions {
             scores: in_full(self.cls_score.on_rows(features, mode)),
-            moves: moves.view([-1, outputs, 4]),
+            deltas: deltas.view([-1, outputs, 4]),
         }
     }
 }

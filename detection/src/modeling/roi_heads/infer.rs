@@ -4,7 +4,7 @@
 use backbone::Mode;
 use tch::{Kind, Tensor};
 
-use super::box_head::Predictions;
+use super::box_head::BoxPredictions;
 use super::{MaskBranch, RoiHeads};
 use crate::ops::batched_nms;
 use crate::structures::{Boxes, Detections};
@@ -14,31 +14,31 @@ impl RoiHeads {
     /// that `predictions` are for, image by image.
     pub(super) fn select(
         &self,
-        predictions: &Predictions,
+        predictions: &BoxPredictions,
         regions: &[&Tensor],
         sizes: &[(i64, i64)],
     ) -> Vec<Detections> {
         let offset = self.config.background.offset();
         let classes = self.config.num_classes;
         let scores = predictions.scores.softmax(-1, None::<Kind>).narrow(1, offset, classes);
-        let moves = predictions.moves.narrow(1, offset, classes);
+        let deltas = predictions.deltas.narrow(1, offset, classes);
         let counts: Vec<i64> = regions.iter().map(|regions| regions.size()[0]).collect();
         let scores = scores.split_with_sizes(&counts[..], 0);
-        let moves = moves.split_with_sizes(&counts[..], 0);
-        let images = scores.iter().zip(&moves).zip(regions).zip(sizes);
+        let deltas = deltas.split_with_sizes(&counts[..], 0);
+        let images = scores.iter().zip(&deltas).zip(regions).zip(sizes);
         images
-            .map(|(((scores, moves), regions), size)| {
-                self.select_in_image(scores, moves, regions, *size)
+            .map(|(((scores, deltas), regions), size)| {
+                self.select_in_image(scores, deltas, regions, *size)
             })
             .collect()
     }
 
-    /// `scores` `[R, K]`, `moves` `[R, K, 4]` and `regions` `[R, 4]`: every pair
+    /// `scores` `[R, K]`, `deltas` `[R, K, 4]` and `regions` `[R, 4]`: every pair
     /// of region and class above the threshold is a candidate.
     fn select_in_image(
         &self,
         scores: &Tensor,
-        moves: &Tensor,
+        deltas: &Tensor,
         regions: &Tensor,
         size: (i64, i64),
     ) -> Detections {
@@ -47,9 +47,9 @@ impl RoiHeads {
         let (rows, classes) = (pairs.select(1, 0), pairs.select(1, 1));
         let flat = &rows * self.config.num_classes + &classes;
         let scores = scores.reshape([-1]).index_select(0, &flat);
-        let moves = moves.reshape([-1, 4]).index_select(0, &flat);
-        let moves = moves.to_kind(self.config.boxes.kind(moves.kind()));
-        let boxes = self.coder.decode(&moves, &regions.index_select(0, &rows));
+        let deltas = deltas.reshape([-1, 4]).index_select(0, &flat);
+        let deltas = deltas.to_kind(self.config.boxes.kind(deltas.kind()));
+        let boxes = self.coder.decode(&deltas, &regions.index_select(0, &rows));
         let boxes = Boxes(boxes).clip(size).0;
 
         let mut sound = boxes.sum_dim_intlist(1, false, None::<Kind>).isfinite();

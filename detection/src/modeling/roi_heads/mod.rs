@@ -16,11 +16,11 @@ use engine::distributed::ProcessGroup;
 use tch::nn::Path;
 use tch::{Reduction, Tensor};
 
-use self::box_head::{BoxHead, Predictions, Predictor};
+use self::box_head::{BoxHead, BoxPredictions, Predictor};
 use self::mask_head::MaskHead;
 use self::mask_targets::mask_targets;
 use self::pool::Pooler;
-use self::sample::Sample;
+use self::sample::SampledRegions;
 use super::config::{ModelConfig, RoiConfig};
 use super::losses::{mean_count, smooth_l1_sum};
 use super::rpn::Proposals;
@@ -90,7 +90,7 @@ impl RoiHeads {
         mode: &Mode,
         (rngs, world): (&mut [Rng], &ProcessGroup),
     ) -> Result<Vec<(&'static str, Tensor)>> {
-        let samples: Vec<Sample> = proposals
+        let samples: Vec<SampledRegions> = proposals
             .iter()
             .zip(targets)
             .zip(rngs)
@@ -103,7 +103,7 @@ impl RoiHeads {
         let (cross_entropy, distance) = self.box_losses(&predictions, &samples, world)?;
         let mut losses = vec![("loss_cls", cross_entropy), ("loss_box_reg", distance)];
         if let Some(mask) = &self.mask {
-            let objects = Objects { samples: &samples, targets, sizes };
+            let objects = MaskObjects { samples: &samples, targets, sizes };
             losses.push(("loss_mask", self.mask_loss(mask, maps, &objects, mode, world)?));
         }
         Ok(losses)
@@ -126,8 +126,8 @@ impl RoiHeads {
         detections
     }
 
-    /// Class scores and box moves of every region, image after image.
-    fn predict(&self, maps: &[Tensor], boxes: &[&Tensor], mode: &Mode) -> Predictions {
+    /// Class scores and box deltas of every region, image after image.
+    fn predict(&self, maps: &[Tensor], boxes: &[&Tensor], mode: &Mode) -> BoxPredictions {
         let regions = self.box_pooler.pool(maps, boxes);
         self.predictor.forward(&self.box_head.forward(&regions, mode), mode)
     }
@@ -136,27 +136,27 @@ impl RoiHeads {
     /// objects from them, both over the number of sampled regions.
     fn box_losses(
         &self,
-        predictions: &Predictions,
-        samples: &[Sample],
+        predictions: &BoxPredictions,
+        samples: &[SampledRegions],
         world: &ProcessGroup,
     ) -> Result<(Tensor, Tensor)> {
-        let all = |field: fn(&Sample) -> &Tensor| {
+        let all = |field: fn(&SampledRegions) -> &Tensor| {
             Tensor::cat(&samples.iter().map(field).collect::<Vec<_>>(), 0)
         };
-        let columns = all(|sample| &sample.columns);
-        let count = mean_count(world, columns.size()[0])?;
+        let gt_classes = all(|sample| &sample.gt_classes);
+        let count = mean_count(world, gt_classes.size()[0])?;
         let cross_entropy = predictions.scores.cross_entropy_loss::<Tensor>(
-            &columns,
+            &gt_classes,
             None,
             Reduction::Sum,
             -100,
             0.0,
         );
-        let objects = columns.ne(self.background()).nonzero().squeeze_dim(1);
-        let moves = predictions.moves.index_select(0, &objects);
-        let moves = of_columns(&moves, &columns.index_select(0, &objects));
-        let goals = all(|sample| &sample.goals).to_kind(moves.kind());
-        let distance = smooth_l1_sum(&moves, &goals, self.config.box_head.smooth_l1_beta);
+        let objects = gt_classes.ne(self.background()).nonzero().squeeze_dim(1);
+        let deltas = predictions.deltas.index_select(0, &objects);
+        let deltas = of_classes(&deltas, &gt_classes.index_select(0, &objects));
+        let gt_deltas = all(|sample| &sample.gt_deltas).to_kind(deltas.kind());
+        let distance = smooth_l1_sum(&deltas, &gt_deltas, self.config.box_head.smooth_l1_beta);
         Ok((cross_entropy / count, distance / count))
     }
 
@@ -165,31 +165,31 @@ impl RoiHeads {
         &self,
         branch: &MaskBranch,
         maps: &[Tensor],
-        objects: &Objects,
+        objects: &MaskObjects,
         mode: &Mode,
         world: &ProcessGroup,
     ) -> Result<Tensor> {
-        let Objects { samples, targets, sizes } = objects;
-        let boxes: Vec<Tensor> = samples.iter().map(Sample::object_boxes).collect();
-        let columns: Vec<Tensor> = samples.iter().map(Sample::object_columns).collect();
+        let MaskObjects { samples, targets, sizes } = objects;
+        let boxes: Vec<Tensor> = samples.iter().map(SampledRegions::object_boxes).collect();
+        let gt_classes: Vec<Tensor> = samples.iter().map(SampledRegions::object_classes).collect();
         let regions = branch.pooler.pool(maps, &boxes.iter().collect::<Vec<_>>());
-        let logits = branch.head.forward(&regions, &Tensor::cat(&columns, 0), mode);
+        let logits = branch.head.forward(&regions, &Tensor::cat(&gt_classes, 0), mode);
         let head = branch.head.config();
         let images = samples.iter().zip(&boxes).zip(targets.iter().zip(*sizes));
-        let goals = images.map(|((sample, boxes), (targets, size))| {
+        let gt_masks = images.map(|((sample, boxes), (targets, size))| {
             let side = 2 * head.pool.size;
             mask_targets(&targets.masks, &sample.objects, boxes, *size, side, head.targets)
         });
-        let goals = Tensor::cat(&goals.collect::<Result<Vec<_>>>()?, 0);
-        let goals = goals.to_device(logits.device()).to_kind(logits.kind());
+        let gt_masks = Tensor::cat(&gt_masks.collect::<Result<Vec<_>>>()?, 0);
+        let gt_masks = gt_masks.to_device(logits.device()).to_kind(logits.kind());
         let count = mean_count(world, logits.size()[0])?;
         if logits.size()[0] == 0 {
             // Zero, with gradients that are zero too.
             return Ok(logits.sum(logits.kind()));
         }
-        let cells = (goals.size()[1] * goals.size()[2]) as f64;
+        let cells = (gt_masks.size()[1] * gt_masks.size()[2]) as f64;
         let cross_entropy = logits.squeeze_dim(1).binary_cross_entropy_with_logits::<Tensor>(
-            &goals,
+            &gt_masks,
             None,
             None,
             Reduction::Sum,
@@ -207,15 +207,15 @@ impl RoiHeads {
 }
 
 /// What a step learns masks from, image by image.
-struct Objects<'a> {
-    samples: &'a [Sample],
+struct MaskObjects<'a> {
+    samples: &'a [SampledRegions],
     targets: &'a [Targets],
     sizes: &'a [(i64, i64)],
 }
 
-/// The move of each region (`[R, outputs, 4]`) for its own `columns` (`[R]`):
+/// The move of each region (`[R, outputs, 4]`) for its own `gt_classes` (`[R]`):
 /// `[R, 4]`.
-fn of_columns(moves: &Tensor, columns: &Tensor) -> Tensor {
-    let index = columns.view([-1, 1, 1]).expand([-1, 1, 4], false);
-    moves.gather(1, &index, false).squeeze_dim(1)
+fn of_classes(deltas: &Tensor, gt_classes: &Tensor) -> Tensor {
+    let index = gt_classes.view([-1, 1, 1]).expand([-1, 1, 4], false);
+    deltas.gather(1, &index, false).squeeze_dim(1)
 }

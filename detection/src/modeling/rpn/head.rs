@@ -56,7 +56,7 @@ impl RpnHead {
         &self.parameters
     }
 
-    /// Logits `[N, H·W·A]` and moves `[N, H·W·A, 4]` of a map `[N, C, H, W]`:
+    /// Logits `[N, H·W·A]` and deltas `[N, H·W·A, 4]` of a map `[N, C, H, W]`:
     /// position by position, its anchors together.
     pub(super) fn forward(&self, map: &Tensor, mode: &Mode) -> (Tensor, Tensor) {
         let images = map.size()[0];

@@ -143,7 +143,7 @@ impl Rpn {
     ) -> crate::Result<(Tensor, Tensor)> {
         let anchors: Vec<&Tensor> = output.0.iter().map(|level| &level.anchors).collect();
         let anchors = Tensor::cat(&anchors, 0);
-        let (mut positives, mut negatives, mut goals) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut positives, mut negatives, mut gt_deltas) = (Vec::new(), Vec::new(), Vec::new());
         for (image, (targets, rng)) in (0..).zip(targets.iter().zip(rngs)) {
             let (positive, negative, goal) = tch::no_grad(|| self.sample(&anchors, targets, rng));
             let of_image = |indices: Tensor| {
@@ -152,11 +152,11 @@ impl Rpn {
             };
             positives.extend(of_image(positive));
             negatives.extend(of_image(negative));
-            goals.push(goal);
+            gt_deltas.push(goal);
         }
         let objects = positives.len() as i64;
         let sampled = [positives, negatives].concat();
-        let (logits, moves) = self.head.at(maps, &sampled, mode);
+        let (logits, deltas) = self.head.at(maps, &sampled, mode);
         let count = sampled.len() as i64;
         let labels = Tensor::arange(count, (Kind::Int64, logits.device())).lt(objects);
         let cross_entropy = logits.binary_cross_entropy_with_logits::<Tensor>(
@@ -165,9 +165,9 @@ impl Rpn {
             None,
             Reduction::Sum,
         );
-        let moves = moves.narrow(0, 0, objects);
-        let goals = Tensor::cat(&goals, 0).to_kind(moves.kind());
-        let distance = smooth_l1_sum(&moves, &goals, self.config.smooth_l1_beta);
+        let deltas = deltas.narrow(0, 0, objects);
+        let gt_deltas = Tensor::cat(&gt_deltas, 0).to_kind(deltas.kind());
+        let distance = smooth_l1_sum(&deltas, &gt_deltas, self.config.smooth_l1_beta);
         let normalizer = match self.config.normalizer {
             LossNormalizer::Budget => {
                 (self.config.batch_size_per_image * targets.len() as i64) as f64
@@ -178,7 +178,7 @@ impl Rpn {
     }
 
     /// Which anchors of an image are learned from: indices of those that stand
-    /// for an object, of background, and the moves `[P, 4]` of the former onto
+    /// for an object, of background, and the deltas `[P, 4]` of the former onto
     /// their objects.
     fn sample(
         &self,
@@ -193,7 +193,7 @@ impl Rpn {
         let RpnConfig { batch_size_per_image: batch, positive_fraction, .. } = self.config;
         let (positive, negative) = subsample(&matches.label, batch, positive_fraction, 0, rng);
         let matched = objects.index_select(0, &matches.object.index_select(0, &positive));
-        let goals = self.coder.encode(&anchors.index_select(0, &positive), &matched);
-        (positive, negative, goals)
+        let gt_deltas = self.coder.encode(&anchors.index_select(0, &positive), &matched);
+        (positive, negative, gt_deltas)
     }
 }

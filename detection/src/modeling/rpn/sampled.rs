@@ -20,7 +20,7 @@ const KERNEL: i64 = 3;
 pub(super) type Anchor = (i64, i64);
 
 impl RpnHead {
-    /// Logits `[S]` and moves `[S, 4]` of the `sampled` anchors of `maps`, each
+    /// Logits `[S]` and deltas `[S, 4]` of the `sampled` anchors of `maps`, each
     /// `[N, C, H, W]`, finest first.
     pub(super) fn at(&self, maps: &[Tensor], sampled: &[Anchor], mode: &Mode) -> (Tensor, Tensor) {
         let channels = maps[0].size()[1];
@@ -41,8 +41,8 @@ impl RpnHead {
         let patches = Tensor::embedding(&rows, &table, -1, false, false).flatten(1, 2);
         let hidden = layer(&patches, conv).relu();
         let logits = in_full(layer(&hidden, objectness)).reshape([-1]);
-        let moves = in_full(layer(&hidden, deltas)).view([-1, 4]);
-        (logits.index_select(0, &picked), moves.index_select(0, &picked))
+        let deltas = in_full(layer(&hidden, deltas)).view([-1, 4]);
+        (logits.index_select(0, &picked), deltas.index_select(0, &picked))
     }
 
     /// The kernel's inputs of every position that has a sampled anchor,
@@ -119,28 +119,28 @@ mod tests {
         let whole: Vec<(Tensor, Tensor)> =
             maps.iter().map(|map| head.forward(map, &Mode::train())).collect();
         let logits = Tensor::cat(&whole.iter().map(|level| &level.0).collect::<Vec<_>>(), 1);
-        let moves = Tensor::cat(&whole.iter().map(|level| &level.1).collect::<Vec<_>>(), 1);
+        let deltas = Tensor::cat(&whole.iter().map(|level| &level.1).collect::<Vec<_>>(), 1);
         let pick = |of: &Tensor| {
             let rows: Vec<Tensor> =
                 sampled.iter().map(|&(image, anchor)| of.get(image).get(anchor)).collect();
             Tensor::stack(&rows, 0)
         };
-        let (logits, moves) = (pick(&logits), pick(&moves));
-        let (ours, our_moves) = head.at(&maps, &sampled, &Mode::train());
+        let (logits, deltas) = (pick(&logits), pick(&deltas));
+        let (ours, our_deltas) = head.at(&maps, &sampled, &Mode::train());
 
         let close = |a: &Tensor, b: &Tensor| {
             // Float64 sums of 54 products in another order.
             assert!((a - b).abs().max().double_value(&[]) < 1e-13);
         };
         close(&ours, &logits);
-        close(&our_moves, &moves);
+        close(&our_deltas, &deltas);
         let mut leaves: Vec<Tensor> = store.variables().into_values().collect();
         leaves.extend(maps.iter().map(Tensor::shallow_clone));
-        let gradients = |logits: Tensor, moves: Tensor| {
-            let loss = logits.square().sum(Kind::Double) + moves.sin().sum(Kind::Double);
+        let gradients = |logits: Tensor, deltas: Tensor| {
+            let loss = logits.square().sum(Kind::Double) + deltas.sin().sum(Kind::Double);
             Tensor::run_backward(&[loss], &leaves, false, false)
         };
-        for (a, b) in gradients(ours, our_moves).iter().zip(gradients(logits, moves)) {
+        for (a, b) in gradients(ours, our_deltas).iter().zip(gradients(logits, deltas)) {
             close(a, &b);
         }
     }

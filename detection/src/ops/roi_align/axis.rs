@@ -9,24 +9,24 @@ use tch::Kind;
 /// of a map, or changes the number of samples of a bin, so it is part of the
 /// definition. float64 operations rounded to float32 are float32 operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
+pub enum CoordinatePrecision {
     /// float32.
     Single,
     /// float64.
     Double,
 }
 
-impl Precision {
+impl CoordinatePrecision {
     /// That of maps of `kind`.
     pub fn of(kind: Kind) -> Self {
-        if kind == Kind::Double { Precision::Double } else { Precision::Single }
+        if kind == Kind::Double { CoordinatePrecision::Double } else { CoordinatePrecision::Single }
     }
 
     /// `value` as this arithmetic stores it.
     pub fn round(self, value: f64) -> f64 {
         match self {
-            Precision::Single => f64::from(value as f32),
-            Precision::Double => value,
+            CoordinatePrecision::Single => f64::from(value as f32),
+            CoordinatePrecision::Double => value,
         }
     }
 }
@@ -41,7 +41,7 @@ pub struct Sampling {
     /// Whether pixel centres lie at half coordinates.
     pub aligned: bool,
     /// The arithmetic of the positions.
-    pub precision: Precision,
+    pub precision: CoordinatePrecision,
 }
 
 /// The weights of cells in each bin of a region, along one axis: an average of
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     const DOUBLE: Sampling =
-        Sampling { scale: 1.0, ratio: 0, aligned: true, precision: Precision::Double };
+        Sampling { scale: 1.0, ratio: 0, aligned: true, precision: CoordinatePrecision::Double };
 
     fn sorted(axis: &Axis, bin: usize) -> Vec<(usize, f64)> {
         let mut cells = axis.bin(bin).to_vec();

@@ -12,7 +12,7 @@ mod axis;
 
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use axis::{Axis, Precision, Sampling};
+pub(crate) use axis::{Axis, CoordinatePrecision, Sampling};
 
 /// Pools each of `rois` (`[K, 5]`: index of the image, x1, y1, x2, y2 in pixels)
 /// from `features` (`[N, C, H, W]`) to `[K, C, height, width]`, channels last in
@@ -46,7 +46,7 @@ pub fn roi_align(
     }
     let (images, channels, height, width) = features.size4().expect("a batch of maps");
     let rows = features.permute([0, 2, 3, 1]).reshape([-1, channels]);
-    let precision = Precision::of(kind);
+    let precision = CoordinatePrecision::of(kind);
     let sampling = Sampling { scale: spatial_scale, ratio: sampling_ratio, aligned, precision };
     let map = [images, height, width].map(|side| side as usize);
     let grid = (output.0 as usize, output.1 as usize);
