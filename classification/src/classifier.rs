@@ -86,7 +86,7 @@ impl Classifier {
             (start("weight", 1.0), start("bias", 0.0))
         });
         let init = if uninitialised { Init::Uninitialised } else { Init::TRUNC_NORMAL_02 };
-        let path = &root / head_name(model.family());
+        let path = head_name(model.family()).split('.').fold(root, |path, part| path / part);
         let head = Linear::new(&path, width, num_classes, init);
         if let Some(mut weight) = path.get("weight").filter(|_| options.head_init_scale != 1.0) {
             tch::no_grad(|| weight *= options.head_init_scale);
@@ -180,7 +180,7 @@ impl Classifier {
     pub fn chunks(&self) -> Chunks {
         match self.model.family() {
             Family::ResNet => Chunks::of_resnet(self.third_stage_blocks()),
-            Family::ConvNeXt | Family::Custom => Chunks::OF_THREE,
+            Family::ConvNeXt | Family::RegNet | Family::Custom => Chunks::OF_THREE,
         }
     }
 
@@ -254,6 +254,7 @@ impl Classifier {
 fn head_name(family: Family) -> &'static str {
     match family {
         Family::ResNet => "fc",
+        Family::RegNet => "head.fc",
         Family::ConvNeXt | Family::Custom => "head",
     }
 }

@@ -53,11 +53,19 @@ pub struct Place {
 impl Place {
     /// The place of the backbone's parameter `name`, the block being the last
     /// of the numbers that stand together first in it: `layer3.5.conv1.weight`,
-    /// `stages.2.5.gamma`.
+    /// `stages.2.5.gamma`; `s3.b6.conv1.conv.weight`, which counts from 1.
     pub fn of(name: &str, part: Option<usize>) -> Self {
-        let words = name.split('.').skip_while(|word| word.parse::<usize>().is_err());
-        let block = words.map_while(|word| word.parse().ok()).last().unwrap_or(0);
+        let words = name.split('.').skip_while(|word| block_number(word).is_none());
+        let block = words.map_while(block_number).last().unwrap_or(0);
         Self { part, block }
+    }
+}
+
+/// The number that `word` is, or that RegNet's `b1`, `b2`, … stand for.
+fn block_number(word: &str) -> Option<usize> {
+    match word.strip_prefix('b') {
+        Some(number) => number.parse::<usize>().ok()?.checked_sub(1),
+        None => word.parse().ok(),
     }
 }
 
@@ -121,6 +129,18 @@ mod tests {
     fn ids(names: &[(&str, Option<usize>)]) -> (Vec<usize>, usize) {
         let places = names.iter().map(|(name, part)| Place::of(name, *part));
         layer_ids(&places.collect::<Vec<_>>(), Chunks::OF_THREE)
+    }
+
+    #[test]
+    fn blocks_of_a_regnet_count_from_one() {
+        for (name, block) in [
+            ("stem.conv.weight", 0),
+            ("s3.b1.conv1.bn.bias", 0),
+            ("s3.b6.se.fc1.weight", 5),
+            ("s3.b12.downsample.bn.weight", 11),
+        ] {
+            assert_eq!(Place::of(name, Some(3)).block, block, "{name}");
+        }
     }
 
     #[test]
