@@ -105,7 +105,15 @@ fn inspection_tells_models_apart() {
             (model.name.to_owned(), model.family(), shapes)
         })
         .collect();
-    for model in ["resnet50", "resnet101", "wide_resnet50_2", "convnext_tiny", "convnext_small"] {
+    for model in [
+        "resnet50",
+        "resnet101",
+        "wide_resnet50_2",
+        "convnext_tiny",
+        "convnext_small",
+        "regnety_032",
+        "regnety_040",
+    ] {
         let file = WeightFile::from_tensors("f.pth", zeros(&names("timm", model)));
         let found = inspect(&file, &candidates).model.unwrap();
         assert_eq!((found.name.as_str(), found.naming), (model, Naming::Timm));
