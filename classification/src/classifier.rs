@@ -11,7 +11,9 @@ use backbone::layers::{Linear, global_avg_pool};
 use backbone::models::{BuildOptions, Family, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, StateDict, WeightFile};
 use backbone::{Backbone, FeatureMap, Init, Mode, NormKind};
-use engine::optim::{Chunks, ParamGroup, Place, layered_param_groups, param_groups, usual_decay};
+use engine::optim::{
+    LayerGrouping, LayerPosition, ParamGroup, has_weight_decay, layered_param_groups, param_groups,
+};
 use tch::{Device, Kind, Tensor, nn};
 
 /// Epsilon of the norm before the head.
@@ -86,7 +88,8 @@ impl Classifier {
             (start("weight", 1.0), start("bias", 0.0))
         });
         let init = if uninitialised { Init::Uninitialised } else { Init::TRUNC_NORMAL_02 };
-        let path = head_name(model.family()).split('.').fold(root, |path, part| path / part);
+        let name = head_name(model.family());
+        let path = name.split('.').fold(root, |path, part| path / part);
         let head = Linear::new(&path, width, num_classes, init);
         if let Some(mut weight) = path.get("weight").filter(|_| options.head_init_scale != 1.0) {
             tch::no_grad(|| weight *= options.head_init_scale);
@@ -171,22 +174,23 @@ impl Classifier {
 
     /// Where the variable `name` stands; head and the norm before it stand behind
     /// the backbone.
-    pub fn place(&self, name: &str) -> Place {
+    pub fn place(&self, name: &str) -> LayerPosition {
         let behind = self.is_head(name) || name.starts_with("norm.");
-        Place::of(name, if behind { None } else { self.backbone.stage_index(name) })
+        LayerPosition::of(name, if behind { None } else { self.backbone.stage_index(name) })
     }
 
     /// How many blocks share a layer in the official recipe.
-    pub fn chunks(&self) -> Chunks {
+    pub fn layer_grouping(&self) -> LayerGrouping {
         match self.model.family() {
-            Family::ResNet => Chunks::of_resnet(self.third_stage_blocks()),
-            Family::ConvNeXt | Family::RegNet | Family::Custom => Chunks::OF_THREE,
+            // No recipe is published for RegNetY, a residual network like it.
+            Family::ResNet | Family::RegNet => LayerGrouping::of_resnet(self.third_stage_blocks()),
+            Family::ConvNeXt | Family::Custom => LayerGrouping::CONVNEXT,
         }
     }
 
     fn third_stage_blocks(&self) -> usize {
         let places = self.variables().into_keys().map(|name| self.place(&name));
-        let third = places.filter(|place| place.part == Some(3));
+        let third = places.filter(|place| place.stage_index == Some(3));
         third.map(|place| place.block + 1).max().unwrap_or(0)
     }
 
@@ -202,7 +206,7 @@ impl Classifier {
             let place = self.place(&name);
             (name, tensor, place)
         });
-        layered_param_groups(placed.collect(), self.chunks(), layer_decay, usual_decay)
+        layered_param_groups(placed.collect(), self.layer_grouping(), layer_decay, has_weight_decay)
     }
 
     /// Reads a pretrained backbone, from whatever format and naming; the head
@@ -236,13 +240,13 @@ impl Classifier {
         match found {
             Some(found) => ensure!(
                 found == wanted,
-                "{path} tells {found} classes apart, but there are {wanted}; with --new-head its \
+                "{path} tells {found} classes apart, but there are {wanted}; with --reset-head its \
                  backbone is taken and the head learned anew"
             ),
             None => ensure!(
                 false,
                 "{path} has no classifier (no {}.weight); give it with --backbone-weights, or \
-                 with --new-head",
+                 with --reset-head",
                 head_name(self.model.family())
             ),
         }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use data::{
-    AutoAugment, DatasetOptions, EpochSampler, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD,
-    Interpolation, LabelledDataset, LabelledSource, Loader, LoaderOptions, Mixup, Normalize,
-    RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
+    AutoAugment, DatasetOptions, EpochSampler, Evaluate, FinetuneTransform, IMAGENET_MEAN,
+    IMAGENET_STD, Interpolation, LabelledDataset, LabelledSource, Loader, LoaderOptions, Mixup,
+    Normalize, RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
 };
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::probe::in_order;
 use serde::{Deserialize, Serialize};
 
-use crate::train::{Policy, TrainConfig};
+use crate::train::{CropMode, Policy, TrainConfig};
 
 /// How images are prepared for evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +21,9 @@ pub struct ImageSettings {
     pub size: usize,
     /// Share of the resized short side that is cropped from the centre.
     pub crop: f64,
-    /// Squeeze the whole image instead, out of proportion.
-    pub squash: bool,
+    /// Whether the centre is cropped at all.
+    #[serde(alias = "squash")]
+    pub crop_mode: CropMode,
     /// How they are resized.
     pub interpolation: Interpolation,
     /// Mean of every channel, for pixels in 0–1.
@@ -36,7 +37,7 @@ impl ImageSettings {
     pub const IMAGENET: Self = Self {
         size: 224,
         crop: 0.875,
-        squash: false,
+        crop_mode: CropMode::Center,
         interpolation: Interpolation::Bicubic,
         mean: IMAGENET_MEAN,
         std: IMAGENET_STD,
@@ -48,9 +49,9 @@ impl ImageSettings {
     /// Settings out of range.
     pub fn transform(&self) -> Result<Evaluate> {
         let (normalize, filter) = (self.normalize()?, self.interpolation);
-        Ok(match self.squash {
-            true => Evaluate::squashed((self.size, self.size), filter, normalize)?,
-            false => Evaluate::with_crop_pct(self.size, self.crop, filter, normalize)?,
+        Ok(match self.crop_mode {
+            CropMode::Squash => Evaluate::squashed((self.size, self.size), filter, normalize)?,
+            CropMode::Center => Evaluate::with_crop_pct(self.size, self.crop, filter, normalize)?,
         })
     }
 
@@ -64,7 +65,7 @@ impl From<&TrainConfig> for ImageSettings {
         Self {
             size: config.input_size,
             crop: config.crop_pct,
-            squash: config.eval_squash,
+            crop_mode: config.crop_mode,
             interpolation: Interpolation::Bicubic,
             mean: config.mean,
             std: config.std,
@@ -82,8 +83,8 @@ pub fn reading() -> DatasetOptions {
 /// # Errors
 /// A folder is missing, has no classes or empty ones, or the second has classes
 /// of its own.
-pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledDataset>; 2]> {
-    let [training, validation] = world.agree(config.folders())?;
+pub fn datasets(config: &TrainConfig, world: &ProcessGroup) -> Result<[Arc<LabelledDataset>; 2]> {
+    let [training, validation] = world.all_ok(config.folders())?;
     let (relist, reduced_decode) = (config.crops.refresh_index, config.crops.reduced_decode);
     let options = DatasetOptions { relist, reduced_decode, ..reading() };
     let training = LabelledDataset::open_among(training, &options, world)?;
@@ -99,7 +100,7 @@ pub fn datasets(config: &TrainConfig, world: &World) -> Result<[Arc<LabelledData
 pub fn training_loader(
     config: &TrainConfig,
     dataset: Arc<LabelledDataset>,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<Loader<LabelledSource>> {
     use data::Policy as Operations;
     let size = (config.input_size, config.input_size);
@@ -115,8 +116,8 @@ pub fn training_loader(
         .then(|| RandomErasing::new(config.random_erasing))
         .transpose()?;
     let flip = RandomHorizontalFlip::new(config.crops.hflip)?;
-    let transform = Arc::new(FineTune::new(crop, flip, policy, normalize, erasing)?);
-    let own = world.part_of(config.optim.batch_size, config.optim.accum_steps)?
+    let transform = Arc::new(FinetuneTransform::new(crop, flip, policy, normalize, erasing)?);
+    let own = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?
         * config.optim.accum_steps;
     ensure!(
         world.is_alone() || own.is_multiple_of(2) || mixup(config)?.is_none(),
@@ -144,7 +145,7 @@ pub fn evaluation_loader(
     images: &ImageSettings,
     batch_size: usize,
     options: &LoaderOptions,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<Loader<LabelledSource>> {
     Ok(in_order(dataset, Arc::new(images.transform()?), batch_size, options, world)?)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use backbone::Mode;
 use data::{LabelledSource, Loader};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 
 use crate::classifier::Classifier;
 use crate::evaluation::{Evaluator, Report};
@@ -17,10 +17,10 @@ pub fn evaluate(
     classifier: &Classifier,
     mode: &Mode,
     loader: &Loader<LabelledSource>,
-    world: &World,
+    world: &ProcessGroup,
     done: impl FnMut(u64),
 ) -> Result<Report> {
-    let own = world.agree(own_part(classifier, mode, loader, done))?;
+    let own = world.all_ok(own_part(classifier, mode, loader, done))?;
     own.gathered(world)?.finish().context("none of the images can be read")
 }
 

@@ -12,13 +12,12 @@ use data::names::readable;
 use engine::checkpoint::CheckpointFile;
 use engine::export::decimals;
 use engine::precision::Precision;
-use engine::run_dir::in_run;
-use engine::training::saved_state;
+use engine::run_dir::resolve_checkpoint;
 use tch::{Device, Kind};
 
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::ImageSettings;
-use crate::train::{TrainConfig, TrainState};
+use crate::train::{CropMode, TrainConfig, TrainState};
 
 /// The best checkpoints, in a run's folder.
 const BEST: [(&str, &str); 2] =
@@ -26,7 +25,7 @@ const BEST: [(&str, &str); 2] =
 
 /// A checkpoint of `classify train`.
 #[derive(Debug)]
-pub struct OwnCheckpoint {
+pub struct TrainCheckpoint {
     /// What it was trained with.
     pub state: TrainState,
     /// The weights, or their averages, whichever did better.
@@ -35,7 +34,7 @@ pub struct OwnCheckpoint {
     pub accuracy: Option<f64>,
 }
 
-impl OwnCheckpoint {
+impl TrainCheckpoint {
     /// Of a run's folder the best checkpoint (the last where none was evaluated),
     /// else the checkpoint itself; none if `path` is another file. Of weights and
     /// averages those that did better in the checkpoint's latest evaluation.
@@ -52,7 +51,7 @@ impl OwnCheckpoint {
         if best.is_some() {
             return Ok(best);
         }
-        let path = in_run(path)?;
+        let path = resolve_checkpoint(path)?;
         if CheckpointFile::open(&path).is_err() {
             return Ok(None);
         }
@@ -62,16 +61,16 @@ impl OwnCheckpoint {
     /// One section of a checkpoint; the better one if none is named.
     fn read(path: &Path, section: Option<&'static str>) -> Result<Self> {
         let file = CheckpointFile::open(path)?;
-        let state: TrainState = saved_state(&file, TrainState::VERSION).with_context(|| {
+        let state = TrainState::read(&file).with_context(|| {
             format!(
                 "{} is no checkpoint of `classify train`; a backbone is taken with \
                      --backbone-weights",
                 path.display()
             )
         })?;
-        let averaged = state.accuracy.and_then(|found| Some(found.ema? >= found.model));
+        let averaged = state.task.accuracy.and_then(|found| Some(found.ema? >= found.model));
         let section = section.unwrap_or(if averaged == Some(true) { "ema" } else { "model" });
-        let accuracy = state.accuracy.and_then(|found| match section {
+        let accuracy = state.task.accuracy.and_then(|found| match section {
             "ema" => found.ema,
             _ => Some(found.model),
         });
@@ -82,7 +81,7 @@ impl OwnCheckpoint {
 
 /// Which classifier to load, and how.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct LoadSpec<'a> {
     /// A run folder, one of our checkpoints, or a weight file.
     pub path: &'a Path,
     /// The model, if the file does not tell.
@@ -97,7 +96,7 @@ pub struct Wanted<'a> {
 
 /// A classifier and how it is to be used.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// Ready for evaluation.
     pub classifier: Classifier,
     /// How its images are prepared.
@@ -114,7 +113,7 @@ pub struct Loaded {
     pub accuracy: Option<f64>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> LoadSpec<'a> {
     /// What `path` itself tells.
     pub fn new(path: &'a Path, device: Device, kind: Kind) -> Self {
         Self { path, model: None, classes: None, device, kind }
@@ -124,8 +123,8 @@ impl<'a> Wanted<'a> {
     ///
     /// # Errors
     /// A file that cannot be read, is of no registered model, or has no head.
-    pub fn load(&self) -> Result<Loaded> {
-        let own = OwnCheckpoint::open(self.path)?;
+    pub fn load(&self) -> Result<LoadedModel> {
+        let own = TrainCheckpoint::open(self.path)?;
         let (file, state, accuracy) = match own {
             Some(own) => (own.file, Some(own.state), own.accuracy),
             None => (weights::read(self.path)?, None, None),
@@ -141,7 +140,7 @@ impl<'a> Wanted<'a> {
                 file.path.display()
             )
         })?;
-        let trained_on = state.map(|state| state.classes).or_else(|| label_names(&file));
+        let trained_on = state.map(|state| state.task.classes).or_else(|| label_names(&file));
         let classes = match self.classes {
             Some(names) => Some(read_names(names)?),
             None => trained_on.clone(),
@@ -171,11 +170,11 @@ impl<'a> Wanted<'a> {
         let images = config.as_ref().map_or_else(|| image_settings(&file), |c| Ok(c.into()))?;
         let precision =
             config.as_ref().map_or(Precision::Float32, |config| config.execution.precision);
-        Ok(Loaded { classifier, images, classes, trained_on, precision, config, accuracy })
+        Ok(LoadedModel { classifier, images, classes, trained_on, precision, config, accuracy })
     }
 }
 
-impl Loaded {
+impl LoadedModel {
     /// Names by class; `class 7` where they are not known.
     pub fn names(&self) -> Vec<String> {
         let numbered = || (0..self.classifier.num_classes()).map(|class| format!("class {class}"));
@@ -185,13 +184,14 @@ impl Loaded {
     /// What timm is told of the classifier.
     pub fn timm_config(&self) -> TimmConfig {
         let side = self.images.size as i64;
+        let squash = self.images.crop_mode == CropMode::Squash;
         TimmConfig {
             input_size: (side, side),
             mean: decimals(&self.images.mean),
             std: decimals(&self.images.std),
             // timm crops what it has squeezed, too.
-            crop_pct: if self.images.squash { 1.0 } else { self.images.crop },
-            squash: self.images.squash,
+            crop_pct: if squash { 1.0 } else { self.images.crop },
+            squash,
             interpolation: match self.images.interpolation {
                 Interpolation::Bicubic => "bicubic".into(),
                 Interpolation::Bilinear => "bilinear".into(),
@@ -226,12 +226,12 @@ pub fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
     }
     let size: Option<[usize; 3]> = told(file, "input_size")?;
     let mode: Option<String> = told(file, "crop_mode")?;
-    let squash = match mode.as_deref() {
-        None | Some("center") => false,
-        Some("squash") => true,
+    let crop_mode = match mode.as_deref() {
+        None | Some("center") => CropMode::Center,
+        Some("squash") => CropMode::Squash,
         Some(other) => {
             eprintln!("note: crop mode {other:?} is not known here: the centre is cropped");
-            false
+            CropMode::Center
         }
     };
     let interpolation: Option<String> = told(file, "interpolation")?;
@@ -247,7 +247,7 @@ pub fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
     Ok(ImageSettings {
         size: size.map_or(default.size, |[_, height, _]| height),
         crop: told(file, "crop_pct")?.unwrap_or(default.crop),
-        squash,
+        crop_mode,
         interpolation,
         mean: told(file, "mean")?.unwrap_or(default.mean),
         std: told(file, "std")?.unwrap_or(default.std),

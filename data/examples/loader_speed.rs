@@ -1,6 +1,6 @@
 //! Images a second that a loader makes of a data set, to choose a number of threads by.
 //!
-//! `cargo run --release -p spark-engine --example loader_speed -- PATH [THREADS [SIZE [BATCHES]]]`
+//! `cargo run --release -p spark-data --example loader_speed -- PATH [THREADS [SIZE [BATCHES]]]`
 //!
 //! `--scale LOW` sets the smallest share of an image's area that a crop takes (0.67), `--full`
 //! decodes large files in full.
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data::{
-    Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
-    Normalize, RandomHorizontalFlip, RandomResizedCrop,
+    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
+    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::{Error, Result};
+use data::{Error, Result};
 
 const USAGE: &str = "PATH [THREADS [SIZE [BATCHES]]] [--scale LOW] [--full]";
 const BATCH: usize = 64;
@@ -47,7 +47,7 @@ fn run(mut arguments: Vec<String>) -> Result<()> {
     println!("{} images indexed in {:.2?}", dataset.len(), started.elapsed());
 
     let ratio = RandomResizedCrop::RATIO;
-    let transform = Augment {
+    let transform = PretrainTransform {
         crop: RandomResizedCrop::new((size, size), scale, ratio, Interpolation::Bicubic)?,
         flip: RandomHorizontalFlip::new(0.5)?,
         normalize: Normalize::imagenet(),

@@ -35,16 +35,16 @@ pub use image::{CropBox, Image, Interpolation, Pixels};
 pub use lazy_image::LazyImage;
 pub use loader::{
     Batch, Batches, ImageSource, Images, LabelledImages, LabelledSource, Loader, LoaderOptions,
-    Slot, Source,
+    SampleIndex, Source,
 };
 pub use mixup::{MixParams, Mixup, soft_targets};
-pub use peers::{Alone, Peers};
+pub use peers::{Alone, Failure, Peers, gather_results, result_of_first};
 pub use sampler::EpochSampler;
 pub use tensor::tensor_of;
 pub use transforms::{
-    Augment, AutoAugment, Evaluate, FineTune, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,
-    POLICY_V0, Policy, PolicyStep, RandomErasing, RandomHorizontalFlip, RandomResizedCrop,
-    StepKind, Transform, TrivialAugmentWide,
+    AutoAugment, Evaluate, FinetuneTransform, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,
+    POLICY_V0, Policy, PolicyStep, PretrainTransform, RandomErasing, RandomHorizontalFlip,
+    RandomResizedCrop, StepKind, Transform, TrivialAugmentWide,
 };
 
 /// Cores that this process may use.

@@ -49,50 +49,101 @@ const MADE: u8 = 0;
 /// one that holds its error instead. The last byte, so that what was made need not be moved.
 const FAILED: u8 = 1;
 
-/// `own` on its way to the others, and the error if it is one.
-fn message(own: Result<Vec<u8>>) -> (Vec<u8>, Option<Error>) {
-    let (mut message, error) = match own {
-        Ok(bytes) => (bytes, None),
-        Err(error) => (error_chain(&error).into_bytes(), Some(error)),
-    };
-    message.push(if error.is_none() { MADE } else { FAILED });
-    (message, error)
+/// Why what all were to make together is not there.
+#[derive(Debug)]
+pub enum Failure {
+    /// The first process that failed, and what it said.
+    At {
+        /// Its number.
+        rank: usize,
+        /// Its error's text.
+        text: String,
+    },
+    /// What connects the processes has failed.
+    Connection(Error),
 }
 
-/// The error of `rank` on another process.
-fn elsewhere(rank: usize, size: usize, text: &[u8]) -> Error {
-    Error::Data(format!("rank {rank} of {size}: {}", String::from_utf8_lossy(text)))
+/// What every process made, by rank, or the failure of the first that has an error. One that
+/// failed takes part all the same, so that nobody waits for it.
+///
+/// # Errors
+/// [`Failure`].
+pub fn gather_results(
+    peers: &dyn Peers,
+    own: std::result::Result<Vec<u8>, String>,
+) -> std::result::Result<Vec<Vec<u8>>, Failure> {
+    let gathered = peers.gather(message(own)).map_err(Failure::Connection)?;
+    let size = peers.size();
+    if gathered.len() != size {
+        let rule = format!("there are {size} processes");
+        let error = Error::invalid("number of gathered messages", gathered.len(), rule);
+        return Err(Failure::Connection(error));
+    }
+    (0..).zip(gathered).map(|(rank, message)| opened(rank, message)).collect()
+}
+
+/// What rank 0 made, or its failure, on all processes; what the others have is left aside.
+///
+/// # Errors
+/// [`Failure`].
+pub fn result_of_first(
+    peers: &dyn Peers,
+    own: std::result::Result<Vec<u8>, String>,
+) -> std::result::Result<Vec<u8>, Failure> {
+    opened(0, peers.of_first(message(own)).map_err(Failure::Connection)?)
+}
+
+/// What was made, or its error, on its way to the others.
+fn message(own: std::result::Result<Vec<u8>, String>) -> Vec<u8> {
+    let (mut message, end) = match own {
+        Ok(made) => (made, MADE),
+        Err(text) => (text.into_bytes(), FAILED),
+    };
+    message.push(end);
+    message
+}
+
+/// What is in the message of `rank`.
+fn opened(rank: usize, mut message: Vec<u8>) -> std::result::Result<Vec<u8>, Failure> {
+    match message.pop() {
+        Some(MADE) => Ok(message),
+        _ => Err(Failure::At { rank, text: String::from_utf8_lossy(&message).into_owned() }),
+    }
 }
 
 /// What rank 0 made, or its error, on all processes. What the others made is left aside; an error
 /// of theirs is one that rank 0 has too, such as a setting's.
 pub(super) fn share_first(peers: &dyn Peers, own: Result<Vec<u8>>) -> Result<Vec<u8>> {
-    let (message, error) = message(own);
-    let mut shared = peers.of_first(message)?;
-    match (shared.pop(), error) {
-        (_, Some(error)) => Err(error),
-        (Some(MADE), None) => Ok(shared),
-        _ => Err(elsewhere(0, peers.size(), &shared)),
+    let (own, error) = apart(own);
+    let shared = result_of_first(peers, own);
+    match error {
+        Some(error) => Err(error),
+        None => shared.map_err(|failure| told(failure, peers.size())),
     }
 }
 
-/// What every process made, by rank; or the error of the first that failed, on all of them.
-///
-/// A process that failed takes part all the same, so that nobody waits for it. It keeps its own
-/// error if that is the first; the others get its text and whose it is.
+/// What every process made, by rank; or the error of the first that failed, on all of them: its
+/// own error there, its text and whose it is on the others.
 pub(super) fn share(peers: &dyn Peers, own: Result<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-    let (message, error) = message(own);
-    let mut gathered = peers.gather(message)?;
-    let (rank, size) = (peers.rank(), peers.size());
-    if gathered.len() != size {
-        let rule = format!("there are {size} processes");
-        return Err(Error::invalid("number of gathered messages", gathered.len(), rule));
+    let (own, error) = apart(own);
+    gather_results(peers, own).map_err(|failure| match (failure, error) {
+        (Failure::At { rank, .. }, Some(error)) if rank == peers.rank() => error,
+        (failure, _) => told(failure, peers.size()),
+    })
+}
+
+/// What goes to the others, and the error that stays.
+fn apart(own: Result<Vec<u8>>) -> (std::result::Result<Vec<u8>, String>, Option<Error>) {
+    match own {
+        Ok(made) => (Ok(made), None),
+        Err(error) => (Err(error_chain(&error)), Some(error)),
     }
-    let failed = gathered.iter_mut().position(|message| message.pop() != Some(MADE));
-    match (failed, error) {
-        (None, _) => Ok(gathered),
-        (Some(first), Some(error)) if first == rank => Err(error),
-        (Some(first), _) => Err(elsewhere(first, size, &gathered[first])),
+}
+
+fn told(failure: Failure, size: usize) -> Error {
+    match failure {
+        Failure::At { rank, text } => Error::Data(format!("rank {rank} of {size}: {text}")),
+        Failure::Connection(error) => error,
     }
 }
 

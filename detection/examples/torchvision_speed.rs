@@ -23,7 +23,7 @@ use data::rng::Rng;
 use detection::modeling::weights::write_detector;
 use detection::modeling::{MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::optim::{Optimizer, Sgd, SgdConfig, param_groups};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -125,7 +125,7 @@ impl Ours {
             .into_iter()
             .filter(|(_, variable)| variable.requires_grad())
             .collect::<std::collections::BTreeMap<_, _>>();
-        let config = SgdConfig { nesterov: false, max_grad_norm: None, ..SgdConfig::default() };
+        let config = SgdConfig { nesterov: false, clip: None, ..SgdConfig::default() };
         let optimizer = Sgd::new(param_groups(parameters), config)?;
         let image = image.squeeze_dim(0).clamp(0, 1) * 255.0;
         let ours = Self { store, model, optimizer, image, targets: targets(height, width) };
@@ -139,7 +139,7 @@ impl Ours {
         let variables = self.store.variables();
         let scores = &variables["roi_heads.box_predictor.cls_score.weight"];
         for _ in 0..30 {
-            if self.run_inference()? == self.model.config().roi.detections {
+            if self.run_inference()? == self.model.config().roi.detections_per_image {
                 return Ok(());
             }
             let _ = tch::no_grad(|| scores.shallow_clone().g_mul_scalar_(2.0));
@@ -167,7 +167,7 @@ impl Ours {
         let images = std::slice::from_ref(&self.image);
         let targets = std::slice::from_ref(&self.targets);
         let mut rngs = [Rng::new(0, &[])];
-        let world = World::alone();
+        let world = ProcessGroup::alone();
         let losses = self.model.losses(images, targets, &Mode::train(), &mut rngs, &world)?;
         losses.total().backward();
         self.optimizer.step(1e-9, 0.0);

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
+use backbone::Mode;
 use backbone::plugin::Plugin;
-use backbone::{DropPathDraws, Mode};
 use tch::{Device, Kind, Tensor, nn};
 
-use crate::modeling::config::BackboneNorm;
+use crate::modeling::MaskRcnn;
 use crate::modeling::weights::BOTTOM_UP;
-use crate::modeling::{MaskRcnn, ModelConfig};
-use crate::train::TrainConfig;
+use crate::settings::DetectorSettings;
 
 /// Mask R-CNN with its variables.
 #[derive(Debug)]
@@ -25,46 +24,43 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// The detector of `config` for so many classes, with random weights drawn
-    /// from its seed; frozen parts need no gradient.
+    /// The detector of `settings` for so many classes, with random weights of libtorch's
+    /// generator (`tch::manual_seed`); frozen stages need no gradient.
     ///
     /// # Errors
     /// Settings out of range, a plugin that can't be loaded, more frozen parts
     /// than there are.
-    pub fn build(config: &TrainConfig, num_classes: i64, device: Device) -> Result<Self> {
-        tch::manual_seed(config.seed as i64);
-        let settings = config.model(num_classes)?;
+    pub fn build(settings: &DetectorSettings, num_classes: i64, device: Device) -> Result<Self> {
+        let config = settings.model_config(num_classes)?;
         let store = nn::VarStore::new(device);
-        let plugin = config.backbone_plugin.is_some();
-        let model = match &config.backbone_plugin {
-            None => MaskRcnn::build(&store, &settings)?,
+        let plugin = settings.backbone_plugin.is_some();
+        let model = match &settings.backbone_plugin {
+            None => MaskRcnn::build(&store, &config)?,
             Some(library) => {
-                let network = Plugin::open(library)?.create(config.backbone())?;
+                let network = Plugin::open(library)?.create(settings.backbone())?;
                 network.register(&(store.root() / "backbone" / "bottom_up"))?;
-                network.freeze(config.freeze)?;
-                MaskRcnn::new(&store.root(), &settings, Box::new(network))?
+                network.freeze(settings.freeze_at)?;
+                MaskRcnn::new(&store.root(), &config, Box::new(network))?
             }
         };
         let detector = Self { store, model, plugin };
-        detector.mark_trainable(config)?;
+        detector.mark_trainable(settings)?;
         Ok(detector)
     }
 
     /// Says of every parameter of a registered backbone whether it learns.
-    fn mark_trainable(&self, config: &TrainConfig) -> Result<()> {
+    fn mark_trainable(&self, settings: &DetectorSettings) -> Result<()> {
         if self.plugin {
             return Ok(());
         }
         let parts = self.model.bottom_up().stages().len() + 1;
         ensure!(
-            config.freeze <= parts,
-            "freeze is {}, but {} has {parts} parts: the stem and the stages",
-            config.freeze,
-            config.backbone()
+            settings.freeze_at <= parts,
+            "freeze-at is {}, but {} has {parts} stages, the stem among them",
+            settings.freeze_at,
+            settings.backbone()
         );
-        let settings = ModelConfig::preset(&config.detector)?;
-        // mmdet's `norm_eval` keeps statistics, but learns weights and biases.
-        let norms_learn = settings.backbone_norm == BackboneNorm::Batch;
+        let norms_learn = settings.norms_learn()?;
         let variables = self.variables();
         for (name, variable) in &variables {
             let Some(canonical) = name.strip_prefix(BOTTOM_UP) else { continue };
@@ -74,7 +70,7 @@ impl Detector {
                 let _ = variable.set_requires_grad(true);
             }
             let index = self.model.bottom_up().stage_index(canonical);
-            if index.is_some_and(|index| index < config.freeze) {
+            if index.is_some_and(|index| index < settings.freeze_at) {
                 let _ = variable.set_requires_grad(false);
             }
         }
@@ -94,22 +90,6 @@ impl Detector {
     /// A pass in evaluation.
     pub fn eval_mode(&self, compute: Option<Kind>) -> Mode {
         Mode::eval().with_compute(if self.plugin { None } else { compute })
-    }
-
-    /// A training pass; `draw` gives drop-path's uniform draws for so many blocks,
-    /// `[blocks, images]`.
-    pub fn train_mode(&self, config: &TrainConfig, draw: impl FnOnce(usize) -> Tensor) -> Mode {
-        let mode = Mode::train().with_freeze_at(config.freeze);
-        if self.plugin {
-            return mode;
-        }
-        let blocks = self.model.bottom_up().drop_path_blocks();
-        let draws = if blocks == 0 || config.drop_path.unwrap_or(0.0) == 0.0 {
-            DropPathDraws::Off
-        } else {
-            DropPathDraws::Table(draw(blocks))
-        };
-        mode.with_drop_path(draws).with_compute(config.precision.compute())
     }
 
     /// Refuses arithmetic that a plugin does not do.

@@ -6,16 +6,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument breaks a rule: which one, its value, and the rule.
-    #[error("{operand} is {value}, but {rule}")]
-    Invalid {
-        /// The argument's name, as a reader of the call knows it.
-        operand: String,
-        /// What was given.
-        value: String,
-        /// What is required, as the end of a sentence.
-        rule: String,
-    },
     /// A file was read, but is not what it should be.
     #[error("{path}: {problem}")]
     Format {
@@ -30,7 +20,10 @@ pub enum Error {
     /// A picture that cannot be drawn.
     #[error(transparent)]
     Picture(#[from] engine::picture::Error),
-    /// Data, optimizers or checkpoints.
+    /// An argument, a file or images.
+    #[error(transparent)]
+    Input(#[from] data::Error),
+    /// Optimizers, checkpoints or processes.
     #[error(transparent)]
     Engine(#[from] engine::Error),
 }
@@ -39,13 +32,13 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// `operand` is `value`, but `rule`.
+    /// `operand` is `value`, but `rule`: [`data::Error::Invalid`].
     pub fn invalid(
         operand: impl Into<String>,
         value: impl std::fmt::Display,
         rule: impl Into<String>,
     ) -> Self {
-        Error::Invalid { operand: operand.into(), value: value.to_string(), rule: rule.into() }
+        data::Error::invalid(operand, value, rule).into()
     }
 
     /// A malformed file at `path`.

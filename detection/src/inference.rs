@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use backbone::Mode;
 use tch::{Device, Kind, Tensor};
 
-use crate::data::DetectionLoader;
+use crate::data::{DetectionLoader, EvalTransform};
 use crate::evaluation::{Detection, ImageDetections, RleMask};
 use crate::modeling::MaskRcnn;
-use crate::modeling::config::ClassLayout;
+use crate::modeling::config::MaskPaste;
 use crate::ops::paste::{paste_masks, paste_masks_torchvision};
 use crate::structures::{Boxes, Detections};
 
@@ -20,11 +20,11 @@ const MASK_THRESHOLD: f32 = 0.5;
 ///
 /// # Errors
 /// Results that are no vectors of numbers.
-pub fn in_original(
+fn postprocess(
     found: &Detections,
     (fed_height, fed_width): (usize, usize),
     original: (usize, usize),
-    layout: ClassLayout,
+    paste: MaskPaste,
 ) -> Result<Vec<Detection>> {
     let (height, width) = (original.0 as f64, original.1 as f64);
     let (x, y) = (width / fed_width as f64, height / fed_height as f64);
@@ -40,11 +40,9 @@ pub fn in_original(
         None => Vec::new(),
         Some(masks) => {
             let masks = pick(masks);
-            match layout {
-                ClassLayout::BackgroundLast => {
-                    paste_masks(&masks, &boxes, original, MASK_THRESHOLD)
-                }
-                ClassLayout::BackgroundFirst => {
+            match paste {
+                MaskPaste::Detectron2 => paste_masks(&masks, &boxes, original, MASK_THRESHOLD),
+                MaskPaste::Torchvision => {
                     paste_masks_torchvision(&masks, &boxes, original, MASK_THRESHOLD)
                 }
             }
@@ -63,6 +61,22 @@ pub fn in_original(
     Ok(rows)
 }
 
+/// What the model finds in one image of the size it has in its file.
+///
+/// # Errors
+/// An image that is no picture of 8 bits.
+pub fn detect_image(
+    model: &MaskRcnn,
+    mode: &Mode,
+    transform: &EvalTransform,
+    image: data::Image,
+) -> Result<Vec<Detection>> {
+    let size = (image.height(), image.width());
+    let fed = to_tensor(&transform.apply(image)?)?;
+    let found = model.infer(std::slice::from_ref(&fed), mode)?;
+    postprocess(&found[0], side_lengths(&fed), size, model.config().mask_paste)
+}
+
 /// Detects in every image of `loader` and hands what was found to `found_in`, image by image.
 /// `renumber` gives the data set's class for the model's; what has none is dropped. `done` is told
 /// of every batch's images.
@@ -77,7 +91,7 @@ pub fn detect(
     renumber: impl Fn(usize) -> Option<usize>,
     mut done: impl FnMut(usize),
 ) -> Result<()> {
-    let layout = model.config().classes;
+    let paste = model.config().mask_paste;
     for batch in loader.batches(0..1, 0) {
         let samples = batch?.images;
         if samples.is_empty() {
@@ -86,7 +100,7 @@ pub fn detect(
         let images: Vec<Tensor> = samples.iter().map(|s| s.image.shallow_clone()).collect();
         let found = model.infer(&images, mode)?;
         for (sample, found) in samples.iter().zip(&found) {
-            let mut found = in_original(found, side_lengths(&sample.image), sample.size, layout)?;
+            let mut found = postprocess(found, side_lengths(&sample.image), sample.size, paste)?;
             found.retain_mut(|detection| match renumber(detection.class) {
                 Some(class) => {
                     detection.class = class;
@@ -104,7 +118,7 @@ pub fn detect(
 }
 
 /// Height and width of `[3, H, W]`.
-pub fn side_lengths(image: &Tensor) -> (usize, usize) {
+fn side_lengths(image: &Tensor) -> (usize, usize) {
     let size = image.size();
     (size[1] as usize, size[2] as usize)
 }
@@ -120,7 +134,7 @@ pub fn to_bytes(image: &data::Image) -> Result<image::RgbImage> {
 }
 
 /// An image as the model takes it, `[3, H, W]` of bytes.
-pub fn to_tensor(image: &data::Image) -> Result<Tensor> {
+fn to_tensor(image: &data::Image) -> Result<Tensor> {
     let (height, width) = (image.height() as i64, image.width() as i64);
     let bytes = to_bytes(image)?;
     let tensor = Tensor::from_slice(bytes.as_raw()).view([height, width, 3]);
@@ -146,8 +160,8 @@ mod tests {
         // Fed at twice the size; the second box lies outside.
         let boxes = [2.0, 4.0, 12.0, 300.0, 210.0, 5.0, 220.0, 9.0, 0.0, 0.0, 8.0, 8.0];
         let found = found(&boxes, true);
-        let layout = ClassLayout::BackgroundLast;
-        let detections = in_original(&found, (100, 200), (50, 100), layout).unwrap();
+        let paste = MaskPaste::Detectron2;
+        let detections = postprocess(&found, (100, 200), (50, 100), paste).unwrap();
         let told: Vec<_> = detections.iter().map(|d| (d.class, d.bbox)).collect();
         assert_eq!(told, [(2, [1.0, 2.0, 5.0, 48.0]), (1, [0.0, 0.0, 4.0, 4.0])]);
         let mask = detections[1].mask.as_ref().unwrap();
@@ -158,7 +172,7 @@ mod tests {
     #[test]
     fn nothing_found_is_nothing() {
         let found = found(&[], true);
-        let layout = ClassLayout::BackgroundFirst;
-        assert!(in_original(&found, (10, 10), (20, 20), layout).unwrap().is_empty());
+        let paste = MaskPaste::Torchvision;
+        assert!(postprocess(&found, (10, 10), (20, 20), paste).unwrap().is_empty());
     }
 }

@@ -15,6 +15,7 @@ pub mod modeling;
 pub mod ops;
 pub mod picture;
 pub mod saved;
+pub mod settings;
 pub mod structures;
 pub mod train;
 

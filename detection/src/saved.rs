@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
-use engine::run_dir::in_run;
-use engine::settings::from_layers;
+use engine::precision::Precision;
+use engine::run_dir::resolve_checkpoint;
+use engine::settings::{LoadingSettings, Settings as _, from_layers};
 use engine::training::Preset as _;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
 
 use crate::detector::Detector;
 use crate::modeling::weights::{ReadOptions, is_predictor, read_detector};
+use crate::settings::InferenceSettings;
 use crate::train::{Class, Preset, TrainConfig, TrainState};
 
 /// A checkpoint of `detect train`.
 #[derive(Debug)]
-pub struct OwnCheckpoint {
+pub struct TrainCheckpoint {
     path: PathBuf,
     /// What it was trained with.
     pub state: TrainState,
@@ -31,32 +33,31 @@ pub struct OwnCheckpoint {
 ///
 /// # Errors
 /// A run without checkpoint yet, or a checkpoint of another program.
-pub fn own_checkpoint(path: &Path) -> Result<Option<OwnCheckpoint>> {
-    let path = in_run(path)?;
+pub fn own_checkpoint(path: &Path) -> Result<Option<TrainCheckpoint>> {
+    let path = resolve_checkpoint(path)?;
     let Ok(file) = CheckpointFile::open(&path) else { return Ok(None) };
-    let state: TrainState = file
-        .state()
+    let state = TrainState::read(&file)
         .with_context(|| format!("{} is no checkpoint of `detect train`", path.display()))?;
-    let averaged = state.config.ema > 0.0 && file.sections().contains("ema");
+    let averaged = state.config.optim.ema > 0.0 && file.sections().contains("ema");
     let tensors = file.section(if averaged { "ema" } else { "model" })?;
-    Ok(Some(OwnCheckpoint { path, state, tensors }))
+    Ok(Some(TrainCheckpoint { path, state, tensors }))
 }
 
-impl OwnCheckpoint {
+impl TrainCheckpoint {
     /// Takes its weights over into `detector`; the layers whose outputs are
-    /// classes are left as they are for `new_classes`.
+    /// classes are left as they are for `reset_head`.
     ///
     /// # Errors
     /// Another detector, or other classes.
-    pub fn load(&self, detector: &Detector, new_classes: bool) -> Result<()> {
-        let (own, wanted) = (self.state.classes.len(), detector.model.config().num_classes);
+    pub fn load(&self, detector: &Detector, reset_head: bool) -> Result<()> {
+        let (own, wanted) = (self.state.task.classes.len(), detector.model.config().num_classes);
         ensure!(
-            new_classes || own as i64 == wanted,
-            "{} has {own} classes, but the data has {wanted}; --new-classes learns these anew",
+            reset_head || own as i64 == wanted,
+            "{} has {own} classes, but the data has {wanted}; --reset-head learns these anew",
             self.path.display()
         );
         let mut target = detector.variables();
-        target.retain(|name, _| !(new_classes && is_predictor(name)));
+        target.retain(|name, _| !(reset_head && is_predictor(name)));
         // A run in double precision may be used in single.
         let fitting = self.tensors.iter().map(|(name, tensor)| {
             let kind = target.get(name).map_or(tensor.kind(), Tensor::kind);
@@ -69,7 +70,7 @@ impl OwnCheckpoint {
 
 /// Which detector to load, and how.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct LoadSpec<'a> {
     /// A run folder, one of our checkpoints, or a weight file.
     pub path: &'a Path,
     /// The settings of a weight file, which does not tell them.
@@ -84,45 +85,54 @@ pub struct Wanted<'a> {
 
 /// A detector and how it is to be used.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// Ready for evaluation.
     pub detector: Detector,
-    /// Its settings.
-    pub config: TrainConfig,
+    /// How images are fed to it.
+    pub inference: InferenceSettings,
+    /// How they are read.
+    pub loading: LoadingSettings,
+    /// The arithmetic it runs in.
+    pub precision: Precision,
     /// What it tells apart, where that is known.
     pub classes: Option<Vec<Class>>,
+    /// The settings of the run it comes from, if it does.
+    pub run: Option<TrainConfig>,
 }
 
-impl Wanted<'_> {
+impl LoadSpec<'_> {
     /// Builds the detector and reads its weights.
     ///
     /// # Errors
     /// A file that cannot be read, settings missing or wrong, weights that fit
     /// only in part.
-    pub fn load(self) -> Result<Loaded> {
+    pub fn load(self) -> Result<LoadedModel> {
         match own_checkpoint(self.path)? {
             Some(own) => self.load_checkpoint(&own),
             None => self.load_weights(),
         }
     }
 
-    fn load_checkpoint(self, own: &OwnCheckpoint) -> Result<Loaded> {
+    fn load_checkpoint(self, own: &TrainCheckpoint) -> Result<LoadedModel> {
         ensure!(
             self.preset.is_none(),
             "--preset is given, but {} has its own settings",
             own.path.display()
         );
-        let saved = Table::try_from(&own.state.config)?;
-        let config: TrainConfig = from_layers([saved, self.settings.clone()])?;
-        let config = config.resolve()?;
-        let classes = own.state.classes.clone();
-        let mut detector = Detector::build(&config, classes.len() as i64, self.device)?;
+        let mut config: TrainConfig =
+            from_layers([own.state.config.to_table(), self.settings.clone()])?;
+        config.resolve_detector()?;
+        let classes = own.state.task.classes.clone();
+        let mut detector = Detector::build(&config.detector, classes.len() as i64, self.device)?;
         own.load(&detector, false)?;
         detector.use_kind(self.kind)?;
-        Ok(Loaded { detector, config, classes: Some(classes) })
+        Ok(LoadedModel {
+            run: Some(config.clone()),
+            ..LoadedModel::of(detector, config, Some(classes))
+        })
     }
 
-    fn load_weights(self) -> Result<Loaded> {
+    fn load_weights(self) -> Result<LoadedModel> {
         let Some(preset) = self.preset else {
             bail!(
                 "{} does not tell which detector it is of: name one with --preset, and what was \
@@ -130,16 +140,14 @@ impl Wanted<'_> {
                 self.path.display()
             );
         };
-        let own: Table = preset.toml().parse()?;
-        let anywhere: Table = "data = \"-\"\noutput = \"-\"".parse()?;
-        let config: TrainConfig = from_layers([own, anywhere, self.settings.clone()])?;
-        let config = config.resolve()?;
-        let mut detector = Detector::build(&config, classes_in(self.path)?, self.device)?;
+        let mut config: TrainConfig = from_layers([preset.table()?, self.settings.clone()])?;
+        config.resolve_detector()?;
+        let mut detector = Detector::build(&config.detector, classes_in(self.path)?, self.device)?;
         // Before loading: the file may hold more digits than float32.
         detector.use_kind(self.kind)?;
         let settings = detector.model.config().clone();
         read_detector(self.path, &detector.store, &settings, &ReadOptions::default())?;
-        Ok(Loaded { detector, config, classes: None })
+        Ok(LoadedModel::of(detector, config, None))
     }
 }
 
@@ -153,7 +161,18 @@ fn classes_in(path: &Path) -> Result<i64> {
     Ok(weight.size()[0] - 1)
 }
 
-impl Loaded {
+impl LoadedModel {
+    fn of(detector: Detector, config: TrainConfig, classes: Option<Vec<Class>>) -> Self {
+        let TrainConfig { inference, loading, execution, .. } = config;
+        let precision = execution.precision;
+        Self { detector, inference, loading, precision, classes, run: None }
+    }
+
+    /// Whether it finds masks, not boxes alone.
+    pub fn has_masks(&self) -> bool {
+        self.detector.model.config().mask_head.is_some()
+    }
+
     /// Names by class; `class 7` where they are not known.
     pub fn names(&self) -> Vec<String> {
         match &self.classes {

@@ -1,17 +1,41 @@
 //! Devices by name, and the threads of CPU arithmetic.
 
 use backbone::to_device_nonblocking;
+use clap::Args;
 use data::{cores, tensor_of};
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
 
-use crate::distributed::World;
+use crate::distributed::ProcessGroup;
+use crate::settings::ExecutionSettings;
 use crate::{Error, Result};
+
+/// Where and on how many threads a command computes.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceFlags {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Threads of CPU arithmetic, 0 for every core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl DeviceFlags {
+    /// The device; CPU arithmetic has its threads then.
+    ///
+    /// # Errors
+    /// Those of [`parse_device`].
+    pub fn open(&self) -> Result<Device> {
+        use_threads(self.threads);
+        parse_device(&self.device)
+    }
+}
 
 /// `auto` (CUDA if it can be used, else the CPU), `cpu`, `cuda` or `cuda:N`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for another name, or a CUDA device that is not there.
+/// [`Error::Input`] for another name, or a CUDA device that is not there.
 pub fn parse_device(name: &str) -> Result<Device> {
     let index = match name {
         "auto" => return Ok(Device::cuda_if_available()),
@@ -39,9 +63,9 @@ pub fn parse_device(name: &str) -> Result<Device> {
 /// process's own of its machine's CUDA devices.
 ///
 /// # Errors
-/// As [`parse_device`]; [`Error::Invalid`] for one device named for several processes of a machine,
+/// As [`parse_device`]; [`Error::Input`] for one device named for several processes of a machine,
 /// or more processes than devices.
-pub fn device_among(name: &str, world: &World) -> Result<Device> {
+pub fn device_among(name: &str, world: &ProcessGroup) -> Result<Device> {
     let (local_rank, local_size) = world.local();
     let device = parse_device(name)?;
     if local_size == 1 || device == Device::Cpu {
@@ -64,9 +88,21 @@ pub fn device_among(name: &str, world: &World) -> Result<Device> {
     }
 }
 
+/// This process's device and its threads of CPU arithmetic, by its settings: it works with both
+/// from now on.
+///
+/// # Errors
+/// Those of [`device_among`], on all processes.
+pub fn open_device(settings: &ExecutionSettings, world: &ProcessGroup) -> Result<(Device, usize)> {
+    let threads = use_threads_among(settings.threads, world);
+    let device = world.all_ok(device_among(&settings.device, world))?;
+    world.use_device(device)?;
+    Ok((device, threads))
+}
+
 /// This process's share of `threads` (every core if 0): as [`use_threads`], but the cores are
 /// divided among the processes of a machine.
-pub fn use_threads_among(threads: usize, world: &World) -> usize {
+pub fn use_threads_among(threads: usize, world: &ProcessGroup) -> usize {
     use_threads(if threads == 0 { world.cores() } else { threads })
 }
 
@@ -80,21 +116,21 @@ pub fn use_threads(threads: usize) -> usize {
 /// A batch `[N, C, H, W]` on `device`, in `kind`.
 ///
 /// # Errors
-/// [`Error::Invalid`] with what libtorch says, if it does not take the array.
-pub fn upload(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
+/// [`Error::Input`] with what libtorch says, if it does not take the array.
+pub fn to_device(images: &Array4<f32>, device: Device, kind: Kind) -> Result<Tensor> {
     Ok(to_device_nonblocking(&tensor_of(images)?, device).to_kind(kind))
 }
 
 /// Lets cuDNN try its algorithms on each new size and keep the fastest: for
 /// programs whose inputs all have one size.
-pub fn tune_for_one_size(device: Device) {
+pub fn enable_cudnn_benchmark(device: Device) {
     if device.is_cuda() {
         Cuda::cudnn_set_benchmark(true);
     }
 }
 
 /// A device as a person is told of it.
-pub fn described(device: Device, threads: usize) -> String {
+pub fn describe_device(device: Device, threads: usize) -> String {
     match device {
         Device::Cpu => format!("cpu, {threads} threads"),
         other => format!("{other:?}"),

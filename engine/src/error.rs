@@ -6,33 +6,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument breaks a rule: which one, its value, and the rule.
-    #[error("{operand} is {value}, but {rule}")]
-    Invalid {
-        /// The argument's name, as a reader of the call knows it.
-        operand: String,
-        /// What was given.
-        value: String,
-        /// What is required, as the end of a sentence.
-        rule: String,
-    },
-    /// A file could not be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Images, or what is read of them.
+    /// An argument, a file or images.
     #[error(transparent)]
     Input(#[from] data::Error),
     /// A network or its weights.
     #[error(transparent)]
     Backbone(#[from] backbone::Error),
-    /// What was given cannot be used; the text says why and what to do.
-    #[error("{0}")]
-    Data(String),
     /// A checkpoint cannot be read or does not fit what it is loaded into.
     #[error("{path}: {problem}")]
     Checkpoint {
@@ -58,18 +37,23 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// `operand` is `value`, but `rule`.
+    /// `operand` is `value`, but `rule`: [`data::Error::Invalid`].
     pub fn invalid(
         operand: impl Into<String>,
         value: impl std::fmt::Display,
         rule: impl Into<String>,
     ) -> Self {
-        Error::Invalid { operand: operand.into(), value: value.to_string(), rule: rule.into() }
+        data::Error::invalid(operand, value, rule).into()
     }
 
-    /// A system error at `path`.
+    /// A system error at `path`: [`data::Error::Io`].
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Error::Io { path: path.as_ref().to_owned(), source }
+        data::Error::io(path, source).into()
+    }
+
+    /// What a sentence says: [`data::Error::Data`].
+    pub fn data(text: impl Into<String>) -> Self {
+        data::Error::Data(text.into()).into()
     }
 
     /// A malformed or unfitting checkpoint at `path`.

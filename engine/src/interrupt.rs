@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// A flag that the first Ctrl-C or SIGTERM raises; the second ends the process.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the system or an earlier call leaves no room for a
+/// [`Error::Input`] when the system or an earlier call leaves no room for a
 /// handler.
 pub fn watch_for_interrupts() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));

@@ -27,11 +27,11 @@ impl Inputs {
     /// Refuses `output` if writing it would write over an input.
     ///
     /// # Errors
-    /// [`Error::Data`] that names both.
+    /// [`Error::Input`] that names both.
     pub fn spare(&self, output: &Path) -> Result<()> {
         let Some(input) = file_id(output).and_then(|id| self.0.get(&id)) else { return Ok(()) };
         let (output, input) = (output.display(), input.display());
-        Err(Error::Data(format!(
+        Err(Error::data(format!(
             "{output} would be written over {input}, which is read: name another output"
         )))
     }

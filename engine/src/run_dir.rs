@@ -73,8 +73,8 @@ impl RunDir {
     /// all in it is deleted. A folder that no run has made is never touched.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a folder that the rules above refuse, or that
-    /// another process is writing to; [`Error::Io`].
+    /// [`Error::Input`] for a folder that the rules above refuse, or that
+    /// another process is writing to; [`Error::Input`].
     pub fn create(path: &Path, overwrite: bool, resume: bool) -> Result<Self> {
         if overwrite && resume {
             let rule = "a run is either continued or begun anew";
@@ -97,8 +97,8 @@ impl RunDir {
     /// Notes that `job` writes here, so that it is known again when it is restarted.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn claim(&self, job: &str) -> Result<()> {
+    /// [`Error::Input`].
+    pub fn set_owner(&self, job: &str) -> Result<()> {
         let marker = Marker::read(&self.path).unwrap_or_else(Marker::new);
         Marker { job: Some(job.to_owned()), ..marker }.write(&self.path)
     }
@@ -106,7 +106,7 @@ impl RunDir {
     /// Notes that there is a checkpoint, so that its loss is seen.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn note_saved(&self) -> Result<()> {
         match Marker::read(&self.path).unwrap_or_else(Marker::new) {
             Marker { saved: true, .. } => Ok(()),
@@ -144,24 +144,24 @@ impl RunDir {
 /// `path` itself.
 ///
 /// # Errors
-/// [`Error::Data`] for a run without checkpoint yet, or that has lost its last one.
-pub fn in_run(path: &Path) -> Result<PathBuf> {
+/// [`Error::Input`] for a run without checkpoint yet, or that has lost its last one.
+pub fn resolve_checkpoint(path: &Path) -> Result<PathBuf> {
     let last = path.join(LAST_CHECKPOINT);
     if last.exists() {
         return Ok(last);
     }
     if path.is_dir() && path.join(CONFIG_FILE).exists() {
-        let lost =
-            beside(&last).map(|found| format!("the last of {} is gone; {found}", shown(path)));
+        let lost = beside(&last)
+            .map(|found| format!("the last of {} is gone; {found}", display_path(path)));
         let text = lost
             .unwrap_or_else(|| format!("{} is a run that has no checkpoint yet", path.display()));
-        return Err(Error::Data(text));
+        return Err(Error::data(text));
     }
     Ok(path.to_owned())
 }
 
 /// The job that last wrote to the run in the folder `path`, if one did.
-pub fn job_of(path: &Path) -> Option<String> {
+pub fn run_owner(path: &Path) -> Option<String> {
     Marker::read(path)?.job
 }
 
@@ -174,7 +174,7 @@ pub fn has_lost_checkpoint(path: &Path) -> bool {
 }
 
 /// A path as messages name it: whole, so that it can be pasted elsewhere.
-pub fn shown(path: &Path) -> String {
+pub fn display_path(path: &Path) -> String {
     let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     full.display().to_string()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backbone::layers::{BatchNorm2d, Layer};
 use backbone::{FeatureMap, Mode, PatchMask};
-use engine::distributed::{Gradients, World};
+use engine::distributed::{Gradients, ProcessGroup};
 use engine::{Error, Result};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -37,9 +37,9 @@ fn processes(name: &str, count: usize) -> Vec<Output> {
 }
 
 /// Runs `body` in `count` processes; it succeeds in all.
-fn together(name: &str, count: usize, body: impl FnOnce(&World)) {
+fn together(name: &str, count: usize, body: impl FnOnce(&ProcessGroup)) {
     if std::env::var_os(CHILD).is_some() {
-        let world = World::from_env(Duration::from_secs(30)).unwrap();
+        let world = ProcessGroup::from_env(Duration::from_secs(30)).unwrap();
         assert_eq!(world.size(), count);
         return body(&world);
     }
@@ -84,21 +84,21 @@ fn numbers_objects_and_errors_reach_everybody() {
         assert_eq!(Vec::<f64>::try_from(rows.view([-1])).unwrap(), [1., 1., 2., 2., 2., 2.]);
 
         let mut ran = false;
-        let shared = world.share(|| {
+        let shared = world.broadcast_from_rank0(|| {
             ran = true;
             Ok::<_, Error>(world.rank() + 40)
         });
         assert_eq!((shared.unwrap(), ran), (40, world.is_main()));
-        let refused: Result<i32> = world.share(|| Err(Error::Data("no data".into())));
+        let refused: Result<i32> = world.broadcast_from_rank0(|| Err(Error::data("no data")));
         let told = refused.unwrap_err().to_string();
         assert_eq!(told.starts_with("stopped because of rank 0: no data"), !world.is_main());
 
-        let own = if world.rank() == 2 { Err(Error::Data("disk full".into())) } else { Ok(()) };
-        let told = world.agree(own).unwrap_err().to_string();
+        let own = if world.rank() == 2 { Err(Error::data("disk full")) } else { Ok(()) };
+        let told = world.all_ok(own).unwrap_err().to_string();
         let expected = if world.rank() == 2 { "disk full" } else { "rank 2: disk full" };
         assert!(told.ends_with(expected), "{told}");
         // After an error that was agreed on, everything still works.
-        assert_eq!(world.agree(Ok::<_, Error>(5)).unwrap(), 5);
+        assert_eq!(world.all_ok(Ok::<_, Error>(5)).unwrap(), 5);
 
         // Strided tensors are sent as well as dense ones; integers too.
         let whole = Tensor::zeros([3, 4], (Kind::Int64, Device::Cpu)) + world.rank() as i64 + 7;
@@ -150,7 +150,7 @@ fn passes(
 
 /// Each rank has its rows of `x`; the same comes out as of one process that has all.
 fn compare(
-    world: &World,
+    world: &ProcessGroup,
     x: &Tensor,
     rows: std::ops::Range<i64>,
     of: impl Fn(&Tensor) -> FeatureMap,
@@ -333,7 +333,7 @@ fn whoever_does_not_come_is_named() {
             _ => None,
         }
     });
-    let refused = World::join(launch.unwrap().unwrap(), Duration::from_secs(1)).unwrap_err();
+    let refused = ProcessGroup::join(launch.unwrap().unwrap(), Duration::from_secs(1)).unwrap_err();
     let told = refused.to_string();
     assert!(told.contains("cannot meet the others at no.such.host.invalid"), "{told}");
 }

@@ -15,7 +15,7 @@ use backbone::models::{self, BuildOptions};
 use backbone::{DropPathDraws, Mode};
 use clap::Parser;
 use data::rng::Rng;
-use engine::distributed::{Gradients, World};
+use engine::distributed::{Gradients, ProcessGroup};
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use pretrain::mask;
 use pretrain::spark::{Execution, Spark};
@@ -126,7 +126,7 @@ fn round(processes: usize, threads: usize) -> Result<Round> {
 }
 
 fn child(arguments: &Arguments) -> Result<()> {
-    let world = World::from_env(Duration::from_secs(300))?;
+    let world = ProcessGroup::from_env(Duration::from_secs(300))?;
     tch::manual_seed(0);
     let store = nn::VarStore::new(Device::Cpu);
     let model = models::find(&arguments.model)?;

@@ -111,11 +111,25 @@ impl TrainConfig {
         self.run.resolve_name();
         self.drop_path.get_or_insert(model.pretrain_drop_path);
         let convnext = model.family() == Family::ConvNeXt;
-        self.optim.beta2.get_or_insert(if convnext { 0.999 } else { 0.95 });
+        if self.optim.optimizer != OptimizerKind::Lion {
+            self.optim.beta2.get_or_insert(if convnext { 0.999 } else { 0.95 });
+        }
+        self = self.resolve_images()?;
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Fills the channels' statistics and refuses those that do not fit: all that reading images
+    /// takes.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::resolve`].
+    pub fn resolve_images(mut self) -> Result<Self> {
         let (mean, std) = self.default_statistics();
         self.mean = self.mean.or(mean);
         self.std = self.std.or(std);
-        self.validate()?;
+        self.check_each()?;
+        self.check_image_statistics()?;
         Ok(self)
     }
 
@@ -131,7 +145,6 @@ impl TrainConfig {
 
     fn validate(&self) -> Result<()> {
         ensure!(!self.data.as_os_str().is_empty(), "no images: name a folder with --data");
-        self.check_each()?;
         self.run.check()?;
         self.optim.check()?;
         ensure!(
@@ -140,6 +153,10 @@ impl TrainConfig {
             self.warmup_epochs,
             self.optim.epochs
         );
+        self.check_statistics(self.optim.batch_size / self.optim.accum_steps)
+    }
+
+    fn check_image_statistics(&self) -> Result<()> {
         for (name, values) in [("mean", &self.mean), ("std", &self.std)] {
             let Some(values) = values else {
                 bail!(
@@ -155,7 +172,7 @@ impl TrainConfig {
                 self.in_chans
             );
         }
-        self.check_statistics(self.optim.batch_size / self.optim.accum_steps)
+        Ok(())
     }
 
     /// Refuses `part` images at a time if they leave batch norms one value a channel: a visible

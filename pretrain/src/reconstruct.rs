@@ -65,7 +65,7 @@ pub fn reconstruct(
          be visible and one masked",
         settings.mask_ratio
     );
-    let generators = (0..size[0] as u64).map(|i| Rng::new(settings.execution.seed, &[STREAM, i]));
+    let generators = (0..size[0] as u64).map(|i| Rng::new(settings.seed, &[STREAM, i]));
     let mask = mask::draw(generators, grid, keep, images.device())?;
     let mode = Mode::eval().with_compute(settings.compute);
     let pass = tch::no_grad(|| spark.forward(images, &mask, &mode, Execution::Packed))?;
@@ -73,7 +73,7 @@ pub fn reconstruct(
     let loss = pass.loss.double_value(&[]);
     let caption = format!(
         "{}, mask ratio {}, seed {}, loss {loss:.3}",
-        settings.title, settings.mask_ratio, settings.execution.seed
+        settings.title, settings.mask_ratio, settings.seed
     );
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     let (mean, std) = (wide(settings.normalize.mean()), wide(settings.normalize.std()));

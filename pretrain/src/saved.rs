@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use backbone::models::{self, BuildOptions, Family, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
-use engine::run_dir::in_run;
+use engine::run_dir::resolve_checkpoint;
 use tch::{Device, Kind, nn};
 
 use crate::config::TrainConfig;
@@ -15,24 +15,24 @@ use crate::train::TrainState;
 
 /// Weights, and the settings they were trained with if they tell.
 #[derive(Debug)]
-pub struct Saved {
+pub struct LoadedWeights {
     /// Every tensor by its name in the file.
     pub file: WeightFile,
     /// Settings of the run, in our own checkpoints.
     pub config: Option<TrainConfig>,
 }
 
-impl Saved {
+impl LoadedWeights {
     /// Reads a run folder (its last checkpoint), one of our checkpoints, or a
     /// weight file of any format.
     ///
     /// # Errors
     /// The file cannot be read or is no weight file.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = &in_run(path)?;
+        let path = &resolve_checkpoint(path)?;
         let own = CheckpointFile::open(path).ok().filter(|f| f.sections().contains("model"));
         if let Some(checkpoint) = own {
-            let state: TrainState = checkpoint.state()?;
+            let state = TrainState::read(&checkpoint)?;
             let file = WeightFile::from_tensors(path, checkpoint.section("model")?);
             return Ok(Self { file, config: Some(state.config) });
         }
@@ -134,7 +134,7 @@ pub fn load_weights(
     in_chans: i64,
     store: &nn::VarStore,
 ) -> Result<LoadReport> {
-    let saved = Saved::open(path)?;
+    let saved = LoadedWeights::open(path)?;
     if saved.has_decoder() {
         if saved.in_chans() == in_chans {
             return load_spark(&saved.file, store);

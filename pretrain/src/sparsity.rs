@@ -40,7 +40,7 @@ pub struct LayerReach {
 
 /// What a mask becomes in one network.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct MaskLeakage {
     /// What the network is called.
     pub title: String,
     /// Patches (rows, columns) of the image.
@@ -92,7 +92,7 @@ pub fn of_architecture(
     size: Size,
     mask: &Rc<PatchMask>,
     build: impl FnOnce(&Path) -> Result<Box<dyn Backbone>>,
-) -> Result<[Reach; 2]> {
+) -> Result<[MaskLeakage; 2]> {
     let store = VarStore::new(mask.device());
     let backbone = build(&store.root())?;
     open_branches(&store);
@@ -118,7 +118,7 @@ pub fn of_backbone(
     backbone: &dyn Backbone,
     image: &Tensor,
     mask: &Rc<PatchMask>,
-) -> Result<Reach> {
+) -> Result<MaskLeakage> {
     check_single(mask)?;
     let _no_grad = tch::no_grad_guard();
     let black = image.zeros_like();
@@ -150,7 +150,7 @@ pub fn of_backbone(
 ///
 /// # Errors
 /// The mask is of more than one image.
-pub fn of_convolutions(count: usize, patch: Size, mask: &Rc<PatchMask>) -> Result<Reach> {
+pub fn of_convolutions(count: usize, patch: Size, mask: &Rc<PatchMask>) -> Result<MaskLeakage> {
     check_single(mask)?;
     let _no_grad = tch::no_grad_guard();
     let store = VarStore::new(mask.device());
@@ -209,9 +209,9 @@ fn input(mask: &PatchMask, patch: Size) -> Result<LayerReach> {
     Ok(LayerReach { name: "input".to_owned(), dense: map.clone(), sparse: map })
 }
 
-fn reach(title: String, mask: &PatchMask, layers: Vec<LayerReach>) -> Reach {
+fn reach(title: String, mask: &PatchMask, layers: Vec<LayerReach>) -> MaskLeakage {
     let (rows, cols) = mask.patches();
-    Reach { title, patches: (rows as u32, cols as u32), layers }
+    MaskLeakage { title, patches: (rows as u32, cols as u32), layers }
 }
 
 /// Where any channel differs, level by level.
@@ -241,13 +241,13 @@ mod tests {
         PatchMask::from_visible(1, (rows, cols), visible, Device::Cpu).unwrap()
     }
 
-    fn architecture(name: &str, size: Size, mask: &Rc<PatchMask>) -> Result<[Reach; 2]> {
+    fn architecture(name: &str, size: Size, mask: &Rc<PatchMask>) -> Result<[MaskLeakage; 2]> {
         of_architecture(name, size, mask, |path| {
             models::find(name)?.build(path, &models::BuildOptions::default())
         })
     }
 
-    fn shares(reach: &Reach) -> Vec<f64> {
+    fn shares(reach: &MaskLeakage) -> Vec<f64> {
         reach.layers.iter().map(|layer| layer.dense.share()).collect()
     }
 

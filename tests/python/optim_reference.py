@@ -3,8 +3,9 @@
 usage: optim_reference.py INPUT.safetensors CASES.json OUTPUT.safetensors
 
 INPUT holds `param.<name>` and `grad.<step>.<name>`; a missing gradient is None.
-CASES lists {name, kind, options, max_norm, groups: [{names, lr_scale, wd_scale}],
-schedule: [[lr, weight_decay], …]}. OUTPUT gets `<case>.<step>.<name>`, the
+CASES lists {name, kind, options, max_norm, max_value, groups: [{names, lr_scale,
+wd_scale}], schedule: [[lr, weight_decay], …]}; of max_norm and max_value, which the
+gradients are clipped to, at most one is not null. OUTPUT gets `<case>.<step>.<name>`, the
 parameters after each step, and `<case>.<step>.norm`, the gradient norm before it.
 """
 
@@ -13,9 +14,14 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from timm.optim import Lamb
+from timm.optim import Lamb, Lion
 
-OPTIMIZERS = {"lamb": Lamb, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OPTIMIZERS = {
+    "lamb": Lamb,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "lion": Lion,
+}
 
 
 def run(case, tensors, results):
@@ -39,6 +45,8 @@ def run(case, tensors, results):
         norm = torch.nn.utils.get_total_norm([p.grad for p in params.values() if p.grad is not None])
         if case["max_norm"] is not None:
             torch.nn.utils.clip_grad_norm_(params.values(), case["max_norm"])
+        if case["max_value"] is not None:
+            torch.nn.utils.clip_grad_value_(params.values(), case["max_value"])
         optimizer.step()
         results[f"{case['name']}.{step}.norm"] = norm.clone()
         for name, param in params.items():

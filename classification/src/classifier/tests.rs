@@ -17,8 +17,8 @@ fn layers(model: &str, names: &[&str]) -> Vec<(usize, i32)> {
         let of = |group: &&ParamGroup| group.params.iter().any(|(own, _)| own == name);
         groups.iter().find(of).unwrap_or_else(|| panic!("{model} has no {name}")).lr_scale
     };
-    let places: Vec<Place> = variables.keys().map(|name| classifier.place(name)).collect();
-    let (ids, _) = engine::optim::layer_ids(&places, classifier.chunks());
+    let places: Vec<LayerPosition> = variables.keys().map(|name| classifier.place(name)).collect();
+    let (ids, _) = engine::optim::layer_ids(&places, classifier.layer_grouping());
     let id = |name: &str| ids[variables.keys().position(|own| own == name).unwrap()];
     names.iter().map(|name| (id(name), scale(name).log2().round() as i32)).collect()
 }
@@ -190,7 +190,7 @@ fn heads_of_other_sizes_are_refused_with_a_way_out() {
     let file = WeightFile::from_tensors("four.pth", zeros);
     let message = classifier("resnet18", 3).load(&file).unwrap_err().to_string();
     assert!(message.contains("four.pth tells 4 classes apart, but there are 3"), "{message}");
-    assert!(message.contains("--new-head"), "{message}");
+    assert!(message.contains("--reset-head"), "{message}");
     classifier("resnet18", 4).load(&file).unwrap();
     // The backbone alone is of any number of classes.
     classifier("resnet18", 3).load_backbone(&file).unwrap();

@@ -8,16 +8,17 @@ use backbone::Mode;
 use clap::Args;
 use data::write_file;
 use data::{LabelledDataset, LoaderOptions};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use engine::picture::png;
 use engine::progress::Counter;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
+use engine::settings::{Given, LoadingSettings};
 
 use super::model_flags::ModelFlags;
 use crate::data::{evaluation_loader, reading};
 use crate::evaluation::{Report, confusion_csv, confusion_picture};
 use crate::inference::evaluate;
-use crate::saved::Loaded;
+use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
 --output gets report.json, classes.csv, confusion.csv and confusion.png.
@@ -31,7 +32,7 @@ Examples:
 
   # A state dict of torchvision's, as its recipe evaluates it
   classify evaluate --weights resnet50-11ad3fa6.pth --model resnet50 --data imagenet/val \\
-      --eval-crop 0.9655 --eval-interpolation bilinear";
+      --crop-pct 0.9655 --interpolation bilinear";
 
 /// Flags of `classify evaluate`.
 #[derive(Debug, Args)]
@@ -39,8 +40,8 @@ Examples:
 pub struct EvaluateArgs {
     #[command(flatten)]
     model: ModelFlags,
-    /// Folder with one folder of images a class, or with `train` and `val` in it: then `val`
-    /// [default: the run's validation data].
+    /// Folder with one folder of images a class, or with `train` and `val` in it: then `val`;
+    /// the run's validation data if not given
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Folder for report, tables and picture.
@@ -49,12 +50,8 @@ pub struct EvaluateArgs {
     /// Images computed at a time.
     #[arg(long, value_name = "N", default_value = "32")]
     batch_size: usize,
-    /// Threads that read images [default: as many as cores].
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
-    workers: usize,
-    /// Share of the files that may be unreadable.
-    #[arg(long, value_name = "SHARE", default_value = "0.01")]
-    max_corrupt: f64,
+    #[command(flatten)]
+    loading: Given<LoadingSettings>,
 }
 
 /// Scores and reports.
@@ -66,11 +63,12 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    let loading = args.loading.settings()?;
     let loaded = args.model.load()?;
     let dataset = Arc::new(dataset(args.data.as_deref(), &loaded)?);
-    let options = LoaderOptions::new(args.workers, args.max_corrupt);
+    let options = LoaderOptions::new(loading.workers, loading.max_corrupt);
     let images = dataset.len() as u64;
-    let world = World::alone();
+    let world = ProcessGroup::alone();
     let loader = evaluation_loader(dataset, &loaded.images, args.batch_size, &options, &world)?;
     let mut counter = Counter::new("images", images);
     let mode = Mode::eval().with_compute(loaded.precision.compute());
@@ -88,7 +86,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
 }
 
 /// The images to score on, with the classifier's classes.
-fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
+fn dataset(folder: Option<&Path>, loaded: &LoadedModel) -> Result<LabelledDataset> {
     let folder = match (folder, &loaded.config) {
         (Some(folder), _) if folder.join("train").is_dir() && folder.join("val").is_dir() => {
             folder.join("val")
@@ -108,7 +106,7 @@ fn dataset(folder: Option<&Path>, loaded: &Loaded) -> Result<LabelledDataset> {
 
 /// The class folders of `folder` by name: by what the classes were called in training, or as
 /// --classes calls them. By their order only where the weights tell no names.
-fn labelled(folder: &Path, loaded: &Loaded) -> Result<LabelledDataset> {
+fn labelled(folder: &Path, loaded: &LoadedModel) -> Result<LabelledDataset> {
     let open = |names: &Vec<String>| LabelledDataset::open_as(folder, &reading(), names);
     match (&loaded.trained_on, &loaded.classes) {
         (Some(trained_on), Some(classes)) if trained_on != classes => {
@@ -152,7 +150,7 @@ fn write(folder: &Path, report: &Report) -> Result<()> {
     ] {
         let path = folder.join(name);
         write_file(&path, &bytes)?;
-        println!("{}", shown(&path));
+        println!("{}", display_path(&path));
     }
     Ok(())
 }

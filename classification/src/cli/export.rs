@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use engine::export::ExportFormat;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 
 use super::model_flags::ModelFlags;
 
@@ -48,11 +48,11 @@ pub fn run(args: ExportArgs) -> Result<()> {
     args.format.write(&args.output, model, &tensors, Some(config))?;
     println!(
         "{} ({} tensors of {}, {} classes) → {}",
-        shown(&args.model.weights),
+        display_path(&args.model.weights),
         tensors.len(),
         model.name,
         classifier.num_classes(),
-        shown(&args.output)
+        display_path(&args.output)
     );
     Ok(())
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use data::Interpolation;
-use engine::device::{parse_device, use_threads};
+use engine::device::DeviceFlags;
 use engine::precision::Precision;
 use tch::Kind;
 
 use crate::data::ImageSettings;
-use crate::saved::{Loaded, Wanted};
+use crate::saved::{LoadSpec, LoadedModel};
+use crate::train::CropMode;
 
 /// Which classifier, and how it is run.
 #[derive(Debug, Args)]
@@ -27,33 +28,29 @@ pub struct ModelFlags {
     pub classes: Option<PathBuf>,
     #[command(flatten)]
     pub images: ImageFlags,
-    /// Arithmetic of convolutions and linear layers [default: the run's].
+    /// Arithmetic of convolutions and linear layers; the run's if not given
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: DeviceFlags,
 }
 
 /// How images are prepared.
 #[derive(Debug, Args)]
 pub struct ImageFlags {
-    /// Side of the images as they are fed, in pixels [default: the classifier's, else 224].
+    /// Side of the images as they are fed, in pixels; the classifier's, else 224, if not given
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<usize>,
-    /// Share of the resized short side that is cropped from the centre [default: the classifier's,
-    /// else 0.875].
-    #[arg(long, value_name = "SHARE")]
-    pub eval_crop: Option<f64>,
-    /// Squeeze the whole image instead, out of proportion.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    pub eval_squash: Option<bool>,
-    /// How images are resized [default: the classifier's, else bicubic].
-    #[arg(long, value_enum, value_name = "FILTER")]
-    pub eval_interpolation: Option<Interpolation>,
+    /// Share of the resized short side that is cropped from the centre; the classifier's, else
+    /// 0.875, if not given
+    #[arg(long, alias = "eval-crop", value_name = "SHARE")]
+    pub crop_pct: Option<f64>,
+    /// How images are brought to a square; the classifier's, else center, if not given
+    #[arg(long, alias = "eval-squash", num_args = 0..=1, default_missing_value = "squash")]
+    pub crop_mode: Option<CropMode>,
+    /// How images are resized; the classifier's, else bicubic, if not given
+    #[arg(long, alias = "eval-interpolation", value_enum, value_name = "FILTER")]
+    pub interpolation: Option<Interpolation>,
 }
 
 impl ImageFlags {
@@ -61,9 +58,9 @@ impl ImageFlags {
     pub fn over(&self, images: ImageSettings) -> ImageSettings {
         ImageSettings {
             size: self.input_size.unwrap_or(images.size),
-            crop: self.eval_crop.unwrap_or(images.crop),
-            squash: self.eval_squash.unwrap_or(images.squash),
-            interpolation: self.eval_interpolation.unwrap_or(images.interpolation),
+            crop: self.crop_pct.unwrap_or(images.crop),
+            crop_mode: self.crop_mode.unwrap_or(images.crop_mode),
+            interpolation: self.interpolation.unwrap_or(images.interpolation),
             ..images
         }
     }
@@ -73,14 +70,13 @@ impl ModelFlags {
     /// Loads the classifier.
     ///
     /// # Errors
-    /// Those of [`Wanted::load`], a device that is not there.
-    pub fn load(&self) -> Result<Loaded> {
-        use_threads(self.threads.unwrap_or(0));
-        let wanted = Wanted {
+    /// Those of [`LoadSpec::load`], a device that is not there.
+    pub fn load(&self) -> Result<LoadedModel> {
+        let wanted = LoadSpec {
             path: &self.weights,
             model: self.model.as_deref(),
             classes: self.classes.as_deref(),
-            device: parse_device(&self.device)?,
+            device: self.compute.open()?,
             kind: Kind::Float,
         };
         let mut loaded = wanted.load()?;

@@ -11,7 +11,7 @@ use data::write_file;
 use data::{Transform, decode};
 use engine::outputs::Inputs;
 use engine::progress::Counter;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use serde::Serialize;
 use tch::Tensor;
 
@@ -111,7 +111,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
     ensure!(!predictions.is_empty(), "none of the {} images can be read", files.len());
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&predictions)?)?;
-        println!("{}", shown(path));
+        println!("{}", display_path(path));
     }
     Ok(())
 }

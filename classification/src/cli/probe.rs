@@ -11,20 +11,20 @@ use clap::Args;
 use data::LoaderOptions;
 use data::names::readable;
 use data::write_file;
-use engine::device::{parse_device, use_threads};
-use engine::distributed::World;
+use engine::device::DeviceFlags;
+use engine::distributed::ProcessGroup;
 use engine::precision::Precision;
 use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
 use engine::progress::Counter;
-use engine::run_dir::{CONFIG_FILE, in_run, shown};
-use engine::settings::read_table;
+use engine::run_dir::{CONFIG_FILE, display_path, resolve_checkpoint};
+use engine::settings::{Given, LoadingSettings, read_table};
 use serde::Serialize;
 use tch::nn::VarStore;
 use toml::Table;
 
 use super::model_flags::ImageFlags;
 use crate::data::ImageSettings;
-use crate::saved::{OwnCheckpoint, image_settings};
+use crate::saved::{TrainCheckpoint, image_settings};
 
 const EXAMPLES: &str = "\
 Features are the last stage's map, averaged over its positions. The nearest neighbours in train vote
@@ -46,8 +46,8 @@ pub struct ProbeArgs {
     /// Folder with `train` and `val`, each with one folder of images a class.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Backbone: a run of any of the programs, or a weight file of any format [default: random
-    /// weights of --model].
+    /// Backbone: a run of any of the programs, or a weight file of any format; random
+    /// weights of --model if not given
     #[arg(long, value_name = "PATH", required_unless_present = "model")]
     weights: Option<PathBuf>,
     /// The model, if the file does not tell.
@@ -55,19 +55,15 @@ pub struct ProbeArgs {
     model: Option<String>,
     #[command(flatten)]
     images: ImageFlags,
-    /// Threads that read images [default: as many as cores].
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
-    workers: usize,
-    /// Share of the files that may be unreadable.
-    #[arg(long, value_name = "SHARE", default_value = "0.01")]
-    max_corrupt: f64,
+    #[command(flatten)]
+    loading: Given<LoadingSettings>,
     /// Neighbours that vote.
     #[arg(long, value_name = "N", default_value = "20")]
     k: i64,
     /// Temperature of their votes.
     #[arg(long, default_value = "0.07")]
     temperature: f64,
-    /// Penalty of the linear classifier's weights [default: chosen on a fifth of train].
+    /// Penalty of the linear classifier's weights; chosen on a fifth of train if not given
     #[arg(long)]
     l2: Option<f64>,
     /// Leave the linear classifier out.
@@ -82,12 +78,8 @@ pub struct ProbeArgs {
     /// Arithmetic of convolutions and linear layers.
     #[arg(long, value_enum, default_value = "float32")]
     precision: Precision,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    compute: DeviceFlags,
     /// Seed of random weights.
     #[arg(long, default_value = "0")]
     seed: u64,
@@ -117,16 +109,17 @@ struct Figures {
 /// # Errors
 /// Files that cannot be read or do not fit together.
 pub fn run(args: ProbeArgs) -> Result<()> {
-    use_threads(args.threads.unwrap_or(0));
-    let device = parse_device(&args.device)?;
+    let device = args.compute.open()?;
+    let loading = args.loading.settings()?;
     let knn = Knn { k: args.k, temperature: args.temperature };
     let linear = LinearProbe { l2: args.l2, ..LinearProbe::default() };
     knn.check()?;
     linear.check()?;
     let (weights, images) = weights_and_images(&args)?;
     let transform = Arc::new(images.transform()?);
-    let options = LoaderOptions::new(args.workers, args.max_corrupt);
-    let data = ProbeData::open(&args.data, transform, args.batch_size, &options, &World::alone())?;
+    let options = LoaderOptions::new(loading.workers, loading.max_corrupt);
+    let data =
+        ProbeData::open(&args.data, transform, args.batch_size, &options, &ProcessGroup::alone())?;
     data.notes().for_each(|note| eprintln!("note: {note}"));
     let (model, store, backbone) = backbone(&args, weights, device)?;
 
@@ -155,13 +148,13 @@ pub fn run(args: ProbeArgs) -> Result<()> {
         linear_train_top1: None,
         l2: None,
     };
-    let weights = args.weights.as_deref().map_or("random weights".to_owned(), shown);
+    let weights = args.weights.as_deref().map_or("random weights".to_owned(), display_path);
     println!("{}, {weights}: {} features", figures.model, figures.features);
     println!("{:<24} {:6.2} %", format!("{} nearest neighbours", args.k), 100.0 * knn_top1);
     if !args.knn_only {
         let classifier = linear.fit(&training)?;
         let score =
-            |part: &engine::probe::Labelled| part.accuracy(&classifier.predict(part.features()));
+            |part: &engine::probe::FeatureBank| part.accuracy(&classifier.predict(part.features()));
         let (found, fitted) = (score(&validation), score(&training));
         println!(
             "{:<24} {:6.2} %  ({:.2} % of train, penalty {:e})",
@@ -175,7 +168,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     }
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&figures)?)?;
-        println!("{}", shown(path));
+        println!("{}", display_path(path));
     }
     Ok(())
 }
@@ -186,8 +179,8 @@ fn weights_and_images(args: &ProbeArgs) -> Result<(Option<WeightFile>, ImageSett
     let Some(path) = &args.weights else {
         return Ok((None, args.images.over(ImageSettings::IMAGENET)));
     };
-    let file = weights::read(in_run(path)?)?;
-    let images = match OwnCheckpoint::open(path) {
+    let file = weights::read(resolve_checkpoint(path)?)?;
+    let images = match TrainCheckpoint::open(path) {
         Ok(Some(own)) => ImageSettings::from(&own.state.config),
         _ => match run_settings(path) {
             Some(settings) => images_of_run(&settings)?,

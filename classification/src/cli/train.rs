@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use engine::settings::{Given, from_layers};
-use engine::training::{Preset as _, RunFlags};
+use engine::training::TrainFlags;
 
 use crate::train::{self, Preset, TrainConfig};
 
@@ -22,7 +21,7 @@ Examples:
 
   # From somebody's classifier to classes of one's own
   classify train --data flowers --output runs/second --preset small-data --model resnet50 \\
-      --weights resnet50.a1_in1k --new-head
+      --weights resnet50.a1_in1k --reset-head
 
   # See what a set of flags means, and keep it in a file
   classify train --data flowers --output runs/a --preset demo --dump-config > a.toml
@@ -33,12 +32,7 @@ Examples:
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub struct TrainArgs {
     #[command(flatten)]
-    settings: Given<TrainConfig>,
-    /// Settings that suit a situation; other flags override them
-    #[arg(long, value_enum, default_value_t = Preset::Resnet50)]
-    preset: Preset,
-    #[command(flatten)]
-    run: RunFlags,
+    flags: TrainFlags<TrainConfig, Preset>,
 }
 
 /// Resolves the flags and trains.
@@ -46,15 +40,7 @@ pub struct TrainArgs {
 /// # Errors
 /// Settings that cannot be run, and whatever stops the run.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let started = args.run.begin(|| resolve(&args), |config| &config.run.output)?;
+    let started = args.flags.begin(TrainConfig::resolve, |config| &config.run.output)?;
     let Some((config, start, world)) = started else { return Ok(()) };
     train::train(config, start, &world)
-}
-
-/// The flags over the file over (when continuing) the run's own settings over the preset over the
-/// defaults.
-fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
-    let preset = args.preset.toml().parse()?;
-    let flags = args.settings.table.clone();
-    from_layers::<TrainConfig>(args.run.config_layers(preset, flags)?)?.resolve()
 }

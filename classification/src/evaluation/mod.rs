@@ -3,7 +3,7 @@
 mod confusion;
 mod report;
 
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::{Device, Kind, Tensor};
 
 pub use confusion::{confusion_csv, confusion_picture};
@@ -64,7 +64,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// Processes that cannot be reached.
-    pub fn gathered(self, world: &World) -> engine::Result<Self> {
+    pub fn gathered(self, world: &ProcessGroup) -> engine::Result<Self> {
         let mut sums: Vec<f64> = self
             .counts
             .iter()

@@ -18,6 +18,8 @@ use engine::settings::{
     at_least, decay_rate, not_negative, share, within,
 };
 
+use serde_json::{Map, Value};
+
 pub use types::{CropMode, Policy, Preset};
 
 use crate::losses::Loss;
@@ -136,6 +138,14 @@ settings! {
         @
         /// Standard deviation of every channel.
         std: [f32; 3] = IMAGENET_STD;
+        upgrade = upgrade;
+    }
+}
+
+/// In checkpoints of the first version no interval between evaluations was written as 0.
+fn upgrade(config: &mut Map<String, Value>) {
+    if config.get("eval-epochs") == Some(&0.into()) {
+        config.remove("eval-epochs");
     }
 }
 

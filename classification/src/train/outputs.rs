@@ -7,28 +7,27 @@ use data::write_file;
 use engine::export::ExportFormat;
 use engine::metrics::series;
 use engine::picture::{LineChart, moving_average, png};
-use engine::run_dir::{RunDir, shown};
+use engine::run_dir::{RunDir, display_path};
 use image::RgbImage;
 use tch::{Device, Kind};
 
-use super::step::Trainer;
-use crate::saved::Wanted;
+use crate::saved::LoadSpec;
 
 /// Of a curve's picture, in pixels.
 const SIZE: (u32, u32) = (900, 500);
 
 /// Exports the best classifier of the run, draws its curves, and says where
 /// everything lies.
-pub fn finish(trainer: &Trainer, run: &RunDir) -> Result<()> {
+pub fn finish(name: &str, run: &RunDir) -> Result<()> {
     let folder = run.path();
     let timm = folder.join("export").join("timm");
     std::fs::create_dir_all(&timm).with_context(|| format!("cannot make {}", timm.display()))?;
-    let loaded = Wanted::new(folder, Device::Cpu, Kind::Float).load()?;
+    let loaded = LoadSpec::new(folder, Device::Cpu, Kind::Float).load()?;
     let classifier = &loaded.classifier;
     let (model, tensors) = (classifier.model(), classifier.variables());
     ExportFormat::Timm.write(&timm, model, &tensors, Some(loaded.timm_config()))?;
     let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned()), ("timm folder", timm)];
-    let (metrics, name) = (run.metrics(), &trainer.config.run.name);
+    let metrics = run.metrics();
     let curves = [
         ("loss curve", "loss.png", loss_curve(&metrics, name)?),
         ("accuracy curve", "accuracy.png", accuracy_curve(&metrics, name)?),
@@ -44,7 +43,7 @@ pub fn finish(trainer: &Trainer, run: &RunDir) -> Result<()> {
         println!("{:<16} {:.2} %", "best top-1", 100.0 * accuracy);
     }
     for (what, path) in written {
-        println!("{what:<16} {}", shown(&path));
+        println!("{what:<16} {}", display_path(&path));
     }
     Ok(())
 }

@@ -5,92 +5,85 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use backbone::weights;
-use data::names::same_names;
-use data::{LabelledDataset, LabelledSource, Loader, LoaderOptions};
-use engine::checkpoint::{self, CheckpointFile};
-use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
-use engine::distributed::{Gradients, World};
-use engine::optim::{AdamW, AdamWConfig, Ema, GradScaler, Lamb, LambConfig, Optimizer};
+use data::{LabelledSource, Loader, LoaderOptions};
+use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
+use engine::distributed::ProcessGroup;
+use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
-use engine::run_dir::{in_run, shown};
-use engine::training::{
-    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
-    tell_world_change,
-};
+use engine::run_dir::display_path;
+use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
 use tch::Device;
 
-use super::config::{BASE_BATCH, OptimizerKind, TrainConfig};
-use super::state::TrainState;
-use super::step::Trainer;
+use super::config::{BASE_BATCH, TrainConfig};
+use super::task::{FineTuning, first_names};
+use super::{ClassifierState, TrainState};
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
-use crate::saved::{OwnCheckpoint, label_names};
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
 
 /// Everything a run works with.
 pub struct Setup {
-    pub files: RunFiles,
-    pub loader: Loader<LabelledSource>,
-    pub validation: Loader<LabelledSource>,
+    pub task: FineTuning,
     pub trainer: Trainer,
+    pub loader: Loader<LabelledSource>,
     pub state: TrainState,
+    pub files: RunWriter,
+    pub plan: RunPlan,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.execution.threads, world);
-        let device = world.agree(device_among(&config.execution.device, world))?;
-        tune_for_one_size(device);
-        world.use_device(device)?;
-        let [training, held_out] = world.patiently(LISTING, || datasets(&config, world))?;
+    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
+        let (device, threads) = open_device(&config.execution, world)?;
+        enable_cudnn_benchmark(device);
+        let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
         let notes = [training.notes(), held_out.notes()].concat();
         let loader = training_loader(&config, Arc::clone(&training), world)?;
+        let micro_batch =
+            world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
+        let batch = config.eval_batch(micro_batch);
         let options = LoaderOptions::on_cores(
             config.loading.workers,
             config.loading.max_corrupt,
             world.cores(),
         );
         let images = ImageSettings::from(&config);
-        let batch =
-            config.eval_batch(world.part_of(config.optim.batch_size, config.optim.accum_steps)?);
         let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
-        let classes = training.classes().len() as i64;
-        let mut trainer = world.agree(trainer(config, classes, device, world))?;
-        trainer.gradients = Gradients::new(world, trainer.classifier.store())?;
-        let scaler =
-            (trainer.config.execution.precision == Precision::Float16).then(GradScaler::default);
-        let mut state = TrainState::new(
-            trainer.config.clone(),
-            training.classes().to_vec(),
-            scaler,
-            world.size(),
-        );
-        let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
-        let variables = trainer.classifier.variables();
-        let (optimizer, averages) = (trainer.optimizer.as_mut(), trainer.ema.as_ref());
-        share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
+        let classes = training.classes().to_vec();
+        let (classifier, optimizer) = world.all_ok(build(&config, classes.len() as i64, device))?;
+        world.all_ok(check_batch_norms(&config, &classifier, micro_batch, world))?;
+        let settings = (&config.optim, &config.execution);
+        let mut trainer = Trainer::new(classifier.store(), optimizer, settings, world)?;
+        let mixup = mixup(&config)?;
+        let task = FineTuning { config, classifier, mixup, validation, classes };
 
-        let files = open_run(world, &trainer.config.run.output, start, &trainer.config)?;
+        let own = ClassifierState { accuracy: None, classes: task.classes.clone() };
+        let state = TrainState::new(task.config.clone(), own, world.size());
+        let (state, files) = begin_run(&task, &mut trainer, start, state)?;
+        let plan = RunPlan {
+            steps_per_epoch: loader.steps(),
+            total_steps: loader.steps() * task.config.optim.epochs,
+            done: state.step,
+            continued: *start == ResumeMode::Resume,
+            log_steps: task.config.run.log_steps,
+        };
         if world.is_main() {
             notes.iter().for_each(|note| eprintln!("note: {note}"));
-            announce(&trainer, [&loader, &validation], &state, threads);
+            announce(&task, &trainer, &loader, &plan, threads);
         }
-        Ok(Self { files, loader, validation, trainer, state })
+        Ok(Self { task, trainer, loader, state, files, plan })
     }
 }
 
-fn trainer(
-    config: TrainConfig,
+fn build(
+    config: &TrainConfig,
     num_classes: i64,
     device: Device,
-    world: &World,
-) -> Result<Trainer> {
+) -> Result<(Classifier, Box<dyn Optimizer>)> {
     tch::manual_seed(config.execution.seed as i64);
     let options = ClassifierOptions {
         drop_path: config.drop_path,
@@ -101,15 +94,8 @@ fn trainer(
     if config.execution.precision == Precision::Float64 {
         classifier.double();
     }
-    // Of one process until all have got this far.
-    let gradients = Gradients::alone();
-    let part_size = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
-    let world = world.clone();
-    check_batch_norms(&config, &classifier, part_size, &world)?;
-    let optimizer = optimizer(&config, &classifier)?;
-    let ema = averages(&config, &classifier)?;
-    let mixup = mixup(&config)?;
-    Ok(Trainer { config, classifier, optimizer, ema, mixup, world, gradients, part_size })
+    let optimizer = optimizer(config, &classifier)?;
+    Ok((classifier, optimizer))
 }
 
 /// Refuses parts of a batch that leave batch norms one value a channel, of which there
@@ -118,7 +104,7 @@ fn check_batch_norms(
     config: &TrainConfig,
     classifier: &Classifier,
     part: usize,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<()> {
     let backbone = classifier.backbone();
     let side = config.input_size.div_ceil(backbone.total_stride() as usize);
@@ -133,147 +119,31 @@ fn check_batch_norms(
     Ok(())
 }
 
-/// The optimizer of `config` for all of `classifier`'s parameters.
+/// The optimizer of `config` for all of `classifier`'s parameters; LAMB as in the official
+/// fine-tuning of ResNets: the trust ratio for all parameters, no bias correction.
 ///
 /// # Errors
 /// Settings out of range.
 pub fn optimizer(config: &TrainConfig, classifier: &Classifier) -> Result<Box<dyn Optimizer>> {
+    let lamb = LambConfig { bias_correction: false, always_adapt: true, ..LambConfig::default() };
     let groups = classifier.param_groups(config.layer_decay);
-    let max_grad_norm = (config.optim.clip_grad > 0.0).then_some(config.optim.clip_grad);
-    let betas = (config.optim.beta1, config.beta2);
-    Ok(match config.optim.optimizer {
-        OptimizerKind::Lamb => {
-            let options = LambConfig {
-                betas,
-                max_grad_norm,
-                bias_correction: false,
-                always_adapt: true,
-                ..LambConfig::default()
-            };
-            Box::new(Lamb::new(groups, options)?)
-        }
-        OptimizerKind::Adamw => {
-            let options = AdamWConfig { betas, max_grad_norm, ..AdamWConfig::default() };
-            Box::new(AdamW::new(groups, options)?)
-        }
-    })
-}
-
-/// Averages of `classifier`'s variables that begin with their values now, if
-/// `config` asks for any.
-///
-/// # Errors
-/// A decay out of range.
-pub fn averages(config: &TrainConfig, classifier: &Classifier) -> Result<Option<Ema>> {
-    if config.optim.ema == 0.0 {
-        return Ok(None);
-    }
-    let ema = Ema::new(&classifier.variables(), config.optim.ema)?;
-    Ok(Some(if config.optim.ema_warmup { ema } else { ema.with_constant_decay() }))
-}
-
-/// Weights and state to begin with: a checkpoint's, weight files', or random
-/// ones.
-fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(file) = start.open(&trainer.config.run.output)? {
-        restore(&file, trainer, state)?;
-        if matches!(start, Start::From { .. }) {
-            state.forget_best();
-        }
-        return Ok(());
-    }
-    initial_weights(trainer, state)?;
-    trainer.ema = averages(&trainer.config, &trainer.classifier)?;
-    Ok(())
-}
-
-/// Takes in the weight files that the settings name.
-fn initial_weights(trainer: &Trainer, state: &TrainState) -> Result<()> {
-    let (config, classifier) = (&trainer.config, &trainer.classifier);
-    if let Some(path) = &config.backbone_weights {
-        let path = in_run(path)?;
-        let report = classifier.load_backbone(&weights::read(&path)?)?;
-        eprintln!("backbone from {}:\n{report}", path.display());
-    }
-    let Some(path) = &config.weights else { return Ok(()) };
-    let (file, classes) = match OwnCheckpoint::open(path)? {
-        Some(own) => (own.file, Some(own.state.classes)),
-        None => {
-            let file = weights::read(path)?;
-            let names = label_names(&file);
-            (file, names)
-        }
-    };
-    if config.reset_head {
-        let report = classifier.load_backbone(&file)?;
-        eprintln!("backbone from {}, with a new head:\n{report}", file.path.display());
-        return Ok(());
-    }
-    let report = classifier.load(&file)?;
-    if let Some(classes) = classes {
-        ensure!(
-            same_names(&classes, &state.classes),
-            "{} was trained on as many, but other classes ({}) than the data has ({}); with \
-             --new-head its backbone is taken and the head learned anew",
-            file.path.display(),
-            some(&classes),
-            some(&state.classes)
-        );
-    }
-    eprintln!("initial weights from {}:\n{report}", file.path.display());
-    Ok(())
-}
-
-/// Takes model, optimizer, averages and state from a checkpoint.
-fn restore(file: &CheckpointFile, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    let saved: TrainState = saved_state(file, TrainState::VERSION)?;
-    let path = file.path().display();
-    ensure!(
-        same_names(&saved.classes, &state.classes),
-        "{path} was trained on other classes ({}) than the data has ({}); to learn these from it, \
-         begin a new run with --weights {path} --new-head",
-        some(&saved.classes),
-        some(&state.classes)
-    );
-    let model = trainer.classifier.variables();
-    let settings = (&saved.config, &trainer.config);
-    restore_run(file, &model, trainer.optimizer.as_mut(), settings)?;
-    if let Some(ema) = &trainer.ema {
-        ensure!(
-            file.sections().contains("ema"),
-            "{path} does not fit these settings: it has no averaged weights; continue with --ema 0"
-        );
-        checkpoint::restore(file.path(), &file.section("ema")?, ema.averages())?;
-    }
-    let (batch_size, synchronised) =
-        (trainer.config.optim.batch_size, trainer.config.execution.sync_bn);
-    tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
-    state.continue_from(saved);
-    Ok(())
-}
-
-/// The first names, and how many there are.
-fn some(classes: &[String]) -> String {
-    let shown = classes.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
-    let more = if classes.len() > 4 { ", …" } else { "" };
-    format!("{}: {shown}{more}", classes.len())
+    Ok(OptimizerKind::build(&config.optim, groups, lamb)?)
 }
 
 /// Says what is about to run.
 fn announce(
+    task: &FineTuning,
     trainer: &Trainer,
-    [loader, validation]: [&Loader<LabelledSource>; 2],
-    state: &TrainState,
+    loader: &Loader<LabelledSource>,
+    plan: &RunPlan,
     threads: usize,
 ) {
-    let (config, classifier) = (&trainer.config, &trainer.classifier);
-    let images = |loader: &Loader<LabelledSource>| -> Arc<LabelledDataset> {
-        Arc::clone(loader.source().dataset())
-    };
-    let learned = classifier.variables().into_values().filter(|tensor| tensor.requires_grad());
+    let FineTuning { config, classes, validation, .. } = task;
+    let count = |loader: &Loader<LabelledSource>| loader.source().dataset().len();
+    let learned = trainer.variables.values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
-    let parts = parts_of_batch(&trainer.world, config.optim.batch_size, config.optim.accum_steps);
-    let (steps, total) = (loader.steps(), loader.steps() * config.optim.epochs);
+    let parts = describe_batch_split(trainer);
+    let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} on {}, {:?}\n\
          images   {} to train on, {} for validation, {} classes ({})\n\
@@ -283,12 +153,12 @@ fn announce(
          output   {}",
         config.run.name,
         config.model,
-        described(classifier.device(), threads),
+        describe_device(trainer.device, threads),
         config.execution.precision,
-        images(loader).len(),
-        images(validation).len(),
-        state.classes.len(),
-        some(&state.classes),
+        count(loader),
+        count(validation),
+        classes.len(),
+        first_names(classes),
         config.input_size,
         config.input_size,
         config.optim.batch_size,
@@ -297,12 +167,12 @@ fn announce(
         config.optim.batch_size,
         config.layer_decay,
         config.optim.weight_decay,
-        shown(&config.run.output),
+        display_path(&config.run.output),
     );
-    if config.backbone_weights.is_none() && config.weights.is_none() && state.step == 0 {
+    if config.backbone_weights.is_none() && config.weights.is_none() && plan.done == 0 {
         eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");
     }
-    if state.step > 0 {
-        eprintln!("resuming after step {} of {total}", state.step);
+    if plan.done > 0 {
+        eprintln!("resuming after step {} of {total}", plan.done);
     }
 }

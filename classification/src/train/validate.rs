@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use backbone::Mode;
 use data::{LabelledSource, Loader};
-use engine::training::RunLog;
+use engine::training::{Position, RunLog, Trainer};
 use serde::Serialize;
 
-use super::state::Accuracy;
-use super::step::Trainer;
+use super::task::{Accuracy, FineTuning};
 use crate::evaluation::Report;
 use crate::inference::evaluate;
 
@@ -41,18 +39,21 @@ fn left_out(loader: &Loader<LabelledSource>) -> impl Iterator<Item = (String, St
 /// Scores the validation images, with the weights and with their averages, and
 /// writes the figures down.
 pub fn validate(
+    task: &FineTuning,
     trainer: &mut Trainer,
-    validation: &Loader<LabelledSource>,
-    (step, epoch): (u64, u64),
+    at: &Position,
     log: &mut RunLog,
 ) -> Result<Accuracy> {
+    let (step, epoch, validation) = (at.step, at.epoch, &task.validation);
     let score = |trainer: &Trainer| -> Result<Report> {
-        let mode = Mode::eval().with_compute(trainer.config.execution.precision.compute());
-        evaluate(&trainer.classifier, &mode, validation, &trainer.world, |_| {})
+        evaluate(&task.classifier, &trainer.eval_mode(), validation, &trainer.world, |_| {})
     };
     let known: BTreeSet<String> = left_out(validation).map(|(name, _)| name).collect();
     let report = score(trainer)?;
-    let averaged = trainer.with_averages(score).transpose()?;
+    let averaged = match trainer.ema {
+        Some(_) => Some(trainer.with_averages(|trainer| score(trainer))?),
+        None => None,
+    };
     let new: Vec<_> = left_out(validation).filter(|(name, _)| !known.contains(name)).collect();
     for (name, why) in trainer.world.gather(&new)?.concat() {
         log.note(&format!("left out of validation: {name}: {why}"));
@@ -76,7 +77,7 @@ pub fn validate(
             for (name, value) in
                 [("top1", report.top1), ("top5", report.top5), ("loss", report.loss)]
             {
-                log.scalar(&format!("{prefix}/{name}"), step, value)?;
+                log.scalar(&format!("{prefix}/{name}"), value)?;
             }
         }
     }

@@ -98,12 +98,12 @@ fn predicts(work: &Workplace) {
     let files = predictions.as_array().unwrap().iter().map(|found| &found["file"]);
     assert_eq!(files.collect::<Vec<_>>(), ["odd/a/caf\\xe9.png", "odd/x.png"]);
 
-    let before = common::read(folder.join("x.png"));
+    let before = crate::common::read(folder.join("x.png"));
     let over = ["predict", "--weights", "run", "--json", "odd/x.png", "odd"];
     work.run(&over).refused(&["odd/x.png would be written over odd/x.png"]);
     work.run(&["predict", "--weights", "run", "--json", "no/x.json", "odd"])
         .refused(&["no is no folder"]);
-    assert_eq!(common::read(folder.join("x.png")), before);
+    assert_eq!(crate::common::read(folder.join("x.png")), before);
 }
 
 fn exports(work: &Workplace) {

@@ -1,6 +1,7 @@
 //! What `classify` does, as a user sees it.
 
 mod commands;
+mod common;
 mod distributed;
 mod refusals;
 mod resume;

@@ -16,7 +16,7 @@ fn settings_that_break_a_rule_are_named() {
         ),
         ("--batch-size 3 --accum-steps 3", "raise --batch-size or --input-size, or lower"),
         ("--input-size 16", "input-size is 16, but it must be at least 32"),
-        ("--warmup-epochs 4", "warmup-epochs is 4, but it must be in [0, 4)"),
+        ("--warmup-epochs 4", "warmup-epochs is 4, but it must be below epochs 4"),
         ("--epochs 0", "epochs is 0, but it must be at least 1"),
         ("--layer-decay 0", "layer-decay is 0, but it must be in (0, 1]"),
         ("--label-smoothing 1", "label-smoothing is 1, but it must be in [0, 1)"),
@@ -71,19 +71,19 @@ fn unreadable_images() {
     let short = ["--epochs", "2", "--warmup-epochs", "0"];
     let finished = work.train("run", &[&short[..], &["--max-corrupt", "0.2"]].concat()).succeeded();
     let told = ["skipped red/broken.png", "left out of validation: red/broken.png"];
-    common::assert_says(&finished.err, &told);
+    crate::common::assert_says(&finished.err, &told);
 
     let evaluate = ["evaluate", "--weights", "run", "--max-corrupt", "0.2"];
     let finished = work.run(&evaluate).succeeded();
-    common::assert_says(&finished.out, &["images   12"]);
-    common::assert_says(&finished.err, &["left out red/broken.png"]);
+    crate::common::assert_says(&finished.out, &["images   12"]);
+    crate::common::assert_says(&finished.err, &["left out red/broken.png"]);
 
     let probe = ["probe", "--weights", "run", "--data", "images", "--knn-only"];
     let probe = [&probe[..], &["--max-corrupt", "0.2", "--json", "probe.json"]].concat();
     let finished = work.run(&probe).succeeded();
-    common::assert_says(&finished.err, &["left out red/broken.png"]);
+    crate::common::assert_says(&finished.err, &["left out red/broken.png"]);
     let figures: serde_json::Value =
-        serde_json::from_slice(&common::read(work.path("probe.json"))).unwrap();
+        serde_json::from_slice(&crate::common::read(work.path("probe.json"))).unwrap();
     assert_eq!((&figures["train_images"], &figures["val_images"]), (&12.into(), &12.into()));
 
     for number in 0..3 {
@@ -109,12 +109,12 @@ fn weights_that_do_not_fit() {
     }
     let two = |more: &[&'static str]| [&short[..], &["--data", "two", "--weights"], more].concat();
     work.train("next", &two(&["run"]))
-        .refused(&["tells 3 classes apart, but there are 2", "--new-head"]);
-    let finished = work.train("next", &two(&["run", "--new-head"])).succeeded();
-    common::assert_says(&finished.err, &["with a new head"]);
+        .refused(&["tells 3 classes apart, but there are 2", "--reset-head"]);
+    let finished = work.train("next", &two(&["run", "--reset-head"])).succeeded();
+    crate::common::assert_says(&finished.err, &["with a new head"]);
 
     work.train("again", &["--resume", "run/checkpoints/last.safetensors", "--data", "two"])
-        .refused(&["trained on other classes (3: blue, green, red)", "--new-head"]);
+        .refused(&["trained on other classes (3: blue, green, red)", "--reset-head"]);
     work.run(&["evaluate", "--weights", "next", "--data", "images/val"])
         .refused(&["1 class folders are none of the 2 known classes: \"green\""]);
 

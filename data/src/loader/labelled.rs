@@ -8,7 +8,7 @@ use super::super::dataset::LabelledDataset;
 use super::super::sampler::EpochSampler;
 use super::super::transforms::Transform;
 use super::pool::Images;
-use super::source::{ImageSource, Slot, Source};
+use super::source::{ImageSource, SampleIndex, Source};
 use crate::Result;
 use crate::rng::Rng;
 use crate::tensor_of;
@@ -97,7 +97,7 @@ impl Source for LabelledSource {
         self.images.steps()
     }
 
-    fn plan(&self, epoch: u64, step: u64) -> Vec<Slot> {
+    fn plan(&self, epoch: u64, step: u64) -> Vec<SampleIndex> {
         self.images.plan(epoch, step)
     }
 
@@ -114,7 +114,13 @@ impl Source for LabelledSource {
         LabelledImages { images, labels: vec![LabelledImages::MISSING; samples] }
     }
 
-    fn put(&self, batch: &mut LabelledImages, place: usize, slot: Slot, sample: &mut Vec<f32>) {
+    fn put(
+        &self,
+        batch: &mut LabelledImages,
+        place: usize,
+        slot: SampleIndex,
+        sample: &mut Vec<f32>,
+    ) {
         self.images.put(&mut batch.images, place, slot, sample);
         batch.labels[place] = self.dataset.label(slot.index) as i64;
     }
@@ -126,8 +132,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Batch, DatasetOptions, Evaluate, FineTune, Interpolation, Loader, LoaderOptions, Normalize,
-        Policy, RandomErasing, RandomHorizontalFlip, RandomResizedCrop, TrivialAugmentWide,
+        Batch, DatasetOptions, Evaluate, FinetuneTransform, Interpolation, Loader, LoaderOptions,
+        Normalize, Policy, RandomErasing, RandomHorizontalFlip, RandomResizedCrop,
+        TrivialAugmentWide,
     };
 
     /// Four images of each of three classes, every one filled with 20 · its class + 60, and
@@ -165,7 +172,7 @@ mod tests {
         let flip = RandomHorizontalFlip::new(0.5).unwrap();
         let policy = Policy::TrivialAugmentWide(TrivialAugmentWide::default());
         let erasing = Some(RandomErasing::new(0.25).unwrap());
-        Arc::new(FineTune::new(crop, flip, policy, plain(), erasing).unwrap())
+        Arc::new(FinetuneTransform::new(crop, flip, policy, plain(), erasing).unwrap())
     }
 
     fn loader(

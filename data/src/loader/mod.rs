@@ -17,7 +17,7 @@ pub use self::labelled::{LabelledImages, LabelledSource};
 use self::pipeline::Pipeline;
 pub use self::pool::Images;
 use self::sample::SampleMaker;
-pub use self::source::{ImageSource, Slot, Source};
+pub use self::source::{ImageSource, SampleIndex, Source};
 use super::corrupt::CorruptFiles;
 use super::dataset::Dataset;
 use super::sampler::EpochSampler;

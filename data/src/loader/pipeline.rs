@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::sample::SampleMaker;
-use super::source::{Slot, Source};
+use super::source::{SampleIndex, Source};
 use super::{Batch, LoaderOptions};
 use crate::{Error, Result};
 
@@ -30,7 +30,7 @@ struct Shared<S: Source> {
 
 struct Queue<S: Source> {
     /// Opened and not handed out, the next to be handed out first.
-    open: VecDeque<Arc<Assembly<S>>>,
+    open: VecDeque<Arc<BatchBuilder<S>>>,
     /// First sample of the last open batch that no worker has taken yet.
     next_sample: usize,
     /// (epoch, step) of batches still to be opened.
@@ -41,10 +41,10 @@ struct Queue<S: Source> {
 }
 
 /// A batch in the making.
-struct Assembly<S: Source> {
+struct BatchBuilder<S: Source> {
     epoch: u64,
     step: u64,
-    planned: Vec<Slot>,
+    planned: Vec<SampleIndex>,
     missing: AtomicUsize,
     filled: Mutex<Filled<S>>,
 }
@@ -53,7 +53,7 @@ struct Filled<S: Source> {
     /// Taken when the batch is handed out.
     images: Option<S::Images>,
     /// The slots whose sample was made, with the index of the image taken.
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Option<SampleIndex>>,
 }
 
 impl<S: Source> Pipeline<S> {
@@ -165,7 +165,7 @@ impl<S: Source> Shared<S> {
     }
 
     /// The next sample to make and its batch, once there is room for it; none when all is done.
-    fn next_task(&self) -> Option<(Arc<Assembly<S>>, usize)> {
+    fn next_task(&self) -> Option<(Arc<BatchBuilder<S>>, usize)> {
         let mut queue = self.lock();
         loop {
             if queue.stopped || queue.failure.is_some() {
@@ -179,7 +179,7 @@ impl<S: Source> Shared<S> {
                 return None;
             }
             if queue.open.len() < self.prefetch {
-                queue.open.push_back(Arc::new(Assembly::new(&self.maker.source, epoch, step)));
+                queue.open.push_back(Arc::new(BatchBuilder::new(&self.maker.source, epoch, step)));
                 queue.next_sample = 0;
                 let last = step + 1 == self.maker.source.steps();
                 queue.next_step = if last { (epoch + 1, 0) } else { (epoch, step + 1) };
@@ -193,7 +193,7 @@ impl<S: Source> Shared<S> {
 }
 
 impl<S: Source> Queue<S> {
-    fn take_sample(&mut self) -> Option<(Arc<Assembly<S>>, usize)> {
+    fn take_sample(&mut self) -> Option<(Arc<BatchBuilder<S>>, usize)> {
         let last = self.open.back()?;
         let place = self.next_sample;
         if place == last.planned.len() {
@@ -203,7 +203,7 @@ impl<S: Source> Queue<S> {
         Some((Arc::clone(last), place))
     }
 
-    fn pop_complete(&mut self) -> Option<Arc<Assembly<S>>> {
+    fn pop_complete(&mut self) -> Option<Arc<BatchBuilder<S>>> {
         let complete = self.open.front()?.missing.load(Ordering::Acquire) == 0;
         if complete { self.open.pop_front() } else { None }
     }
@@ -213,11 +213,11 @@ impl<S: Source> Queue<S> {
     }
 }
 
-impl<S: Source> Assembly<S> {
+impl<S: Source> BatchBuilder<S> {
     fn new(source: &S, epoch: u64, step: u64) -> Self {
         let planned = source.plan(epoch, step);
         let images = Some(source.open(planned.len()));
-        Assembly {
+        BatchBuilder {
             epoch,
             step,
             missing: AtomicUsize::new(planned.len()),
@@ -236,7 +236,7 @@ impl<S: Source> Assembly<S> {
         let mut filled = self.lock();
         let Filled { images, slots } = &mut *filled;
         if let (Some(index), Some(images)) = (index, images) {
-            let slot = Slot { index, ..self.planned[place] };
+            let slot = SampleIndex { index, ..self.planned[place] };
             source.put(images, place, slot, sample);
             slots[place] = Some(slot);
         }

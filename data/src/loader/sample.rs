@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::corrupt::CorruptFiles;
-use super::source::{Slot, Source};
+use super::source::{SampleIndex, Source};
 use crate::rng::{Rng, purpose};
 use crate::{Error, Result};
 
@@ -21,7 +21,7 @@ impl<S: Source> SampleMaker<S> {
     /// [`Error::Data`] when too many files are corrupt.
     pub(super) fn make(
         &self,
-        slot: Slot,
+        slot: SampleIndex,
         epoch: u64,
         sample: &mut S::Sample,
     ) -> Result<Option<usize>> {

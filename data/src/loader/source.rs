@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// A sample that an epoch's plan asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
+pub struct SampleIndex {
     /// Its image's index in the data set.
     pub index: usize,
     /// Its number in the epoch, which its randomness depends on.
@@ -45,7 +45,7 @@ pub trait Source: Send + Sync + 'static {
     fn steps(&self) -> u64;
 
     /// The samples of the batch at `step` of `epoch`.
-    fn plan(&self, epoch: u64, step: u64) -> Vec<Slot>;
+    fn plan(&self, epoch: u64, step: u64) -> Vec<SampleIndex>;
 
     /// The image that takes the place of one that can't be used; none to leave the place empty.
     fn substitute(&self, rng: &mut Rng) -> Option<usize> {
@@ -62,7 +62,13 @@ pub trait Source: Send + Sync + 'static {
     fn open(&self, samples: usize) -> Self::Images;
 
     /// Puts the `place`th sample, made for `slot`, into its batch. They come in any order.
-    fn put(&self, images: &mut Self::Images, place: usize, slot: Slot, sample: &mut Self::Sample);
+    fn put(
+        &self,
+        images: &mut Self::Images,
+        place: usize,
+        slot: SampleIndex,
+        sample: &mut Self::Sample,
+    );
 }
 
 /// Images of one size in one array: what pretraining loads.
@@ -123,11 +129,11 @@ impl Source for ImageSource {
         self.sampler.steps()
     }
 
-    fn plan(&self, epoch: u64, step: u64) -> Vec<Slot> {
+    fn plan(&self, epoch: u64, step: u64) -> Vec<SampleIndex> {
         let indices = self.sampler.batch(epoch, step).into_iter();
         indices
             .zip(self.sampler.positions(step))
-            .map(|(index, position)| Slot { index, position })
+            .map(|(index, position)| SampleIndex { index, position })
             .collect()
     }
 
@@ -143,7 +149,7 @@ impl Source for ImageSource {
         if self.sampler.is_in_order() { Array4::zeros(shape).into() } else { self.pool.take(shape) }
     }
 
-    fn put(&self, images: &mut Images, place: usize, _: Slot, sample: &mut Vec<f32>) {
+    fn put(&self, images: &mut Images, place: usize, _: SampleIndex, sample: &mut Vec<f32>) {
         let images = images.as_slice_mut().expect("made contiguous");
         images[place * sample.len()..][..sample.len()].copy_from_slice(sample);
     }

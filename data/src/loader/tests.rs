@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::rng::Rng;
 use crate::{
-    Augment, DatasetOptions, Interpolation, LazyImage, Normalize, RandomHorizontalFlip,
+    DatasetOptions, Interpolation, LazyImage, Normalize, PretrainTransform, RandomHorizontalFlip,
     RandomResizedCrop,
 };
 
@@ -38,7 +38,7 @@ fn open(path: &Path) -> Arc<Dataset> {
 
 fn augment() -> Arc<dyn Transform> {
     let (scale, ratio) = (RandomResizedCrop::SCALE, RandomResizedCrop::RATIO);
-    Arc::new(Augment {
+    Arc::new(PretrainTransform {
         crop: RandomResizedCrop::new((8, 12), scale, ratio, Interpolation::Bicubic).unwrap(),
         flip: RandomHorizontalFlip::new(0.5).unwrap(),
         normalize: Normalize::imagenet(),
@@ -263,7 +263,7 @@ fn refuses_parts_that_do_not_fit() {
     let (_folder, dataset) = pictures(3, 0);
     let build = |len, channels: usize, options| {
         let sampler = EpochSampler::new(len, 4, 0).unwrap();
-        let transform = Augment {
+        let transform = PretrainTransform {
             crop: RandomResizedCrop::new((8, 8), (0.5, 1.0), (1.0, 1.0), Interpolation::Bilinear)
                 .unwrap(),
             flip: RandomHorizontalFlip::new(0.5).unwrap(),

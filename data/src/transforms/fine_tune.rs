@@ -37,7 +37,7 @@ impl Policy {
 /// The fine-tuning augmentation: a random resized crop, a random flip, a policy's operations,
 /// normalisation, random erasing.
 #[derive(Debug, Clone)]
-pub struct FineTune {
+pub struct FinetuneTransform {
     crop: RandomResizedCrop,
     flip: RandomHorizontalFlip,
     policy: Policy,
@@ -45,7 +45,7 @@ pub struct FineTune {
     erasing: Option<RandomErasing>,
 }
 
-impl FineTune {
+impl FinetuneTransform {
     /// In this order.
     ///
     /// # Errors
@@ -61,11 +61,11 @@ impl FineTune {
             let rule = "augmentation policies work on the 3 of RGB";
             return Err(Error::invalid("number of channels", normalize.channels(), rule));
         }
-        Ok(FineTune { crop, flip, policy, normalize, erasing })
+        Ok(FinetuneTransform { crop, flip, policy, normalize, erasing })
     }
 }
 
-impl Transform for FineTune {
+impl Transform for FinetuneTransform {
     fn channels(&self) -> usize {
         self.normalize.channels()
     }
@@ -102,7 +102,7 @@ mod tests {
                 RandomResizedCrop::new((4, 4), (1.0, 1.0), (1.0, 1.0), Interpolation::Bicubic);
             let flip = RandomHorizontalFlip::new(0.0).unwrap();
             let normalize = Normalize::new(vec![0.0; channels], vec![1.0; channels]).unwrap();
-            FineTune::new(crop.unwrap(), flip, policy, normalize, None)
+            FinetuneTransform::new(crop.unwrap(), flip, policy, normalize, None)
         };
         let trivial = Policy::TrivialAugmentWide(TrivialAugmentWide::default());
         let message = build(trivial, 1).unwrap_err().to_string();
@@ -121,7 +121,7 @@ mod tests {
         let run = |policy, erasing: Option<f64>, flip, seed| {
             let crop =
                 RandomResizedCrop::new((32, 32), (1.0, 1.0), (1.0, 1.0), Interpolation::Bicubic);
-            let transform = FineTune::new(
+            let transform = FinetuneTransform::new(
                 crop.unwrap(),
                 RandomHorizontalFlip::new(flip).unwrap(),
                 policy,

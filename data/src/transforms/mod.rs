@@ -15,7 +15,7 @@ pub use auto_augment::{AutoAugment, POLICY_V0, PolicyStep, StepKind};
 pub use crop::RandomResizedCrop;
 pub use erasing::RandomErasing;
 pub use evaluate::Evaluate;
-pub use fine_tune::{FineTune, Policy};
+pub use fine_tune::{FinetuneTransform, Policy};
 pub use normalize::{IMAGENET_MEAN, IMAGENET_STD, Normalize};
 pub use operation::Operation;
 pub use trivial_augment::TrivialAugmentWide;
@@ -66,7 +66,7 @@ impl RandomHorizontalFlip {
 
 /// The pretraining augmentation: a random resized crop, a random flip, normalisation.
 #[derive(Debug, Clone)]
-pub struct Augment {
+pub struct PretrainTransform {
     /// Which part is taken, and the output's size.
     pub crop: RandomResizedCrop,
     /// Whether it is mirrored.
@@ -75,7 +75,7 @@ pub struct Augment {
     pub normalize: Normalize,
 }
 
-impl Transform for Augment {
+impl Transform for PretrainTransform {
     fn channels(&self) -> usize {
         self.normalize.channels()
     }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::data::write_file;
 use anyhow::Result;
 use clap::Args;
-use data::write_file;
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 
 use crate::data::{self, CheckOptions};
 
@@ -24,7 +24,7 @@ Examples:
 pub struct CheckDataArgs {
     /// Annotation file in COCO's format.
     annotations: PathBuf,
-    /// Folder of its images [default: where COCO has them].
+    /// Folder of its images; where COCO has them if not given
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Decode every image, too.
@@ -49,7 +49,7 @@ pub fn run(args: CheckDataArgs) -> Result<ExitCode> {
     print!("{report}");
     if let Some(path) = &args.report {
         write_file(path, serde_json::to_string_pretty(&report)?.as_bytes())?;
-        println!("report: {}", shown(path));
+        println!("report: {}", display_path(path));
     }
     Ok(if report.is_usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{ArgGroup, Args};
-use data::write_file;
+use data::{LoaderOptions, write_file};
 use engine::outputs::Inputs;
-use engine::precision::Precision;
 use engine::progress::Counter;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
+use engine::settings::put;
 use tch::Kind as TensorKind;
 use toml::Table;
 
-use super::model_flags::ModelFlags;
+use super::model_flags::{FeedFlags, ModelOptions};
 use crate::data::coco::same_classes;
 use crate::data::{CocoDataset, DetectionLoader, GroundTruth, Share};
 use crate::evaluation::{
@@ -22,10 +22,9 @@ use crate::evaluation::{
     analyse, category_names, results,
 };
 use crate::inference;
-use crate::modeling::config::ClassLayout;
+use crate::modeling::config::BackgroundClass;
 use crate::picture::{confusion_matrix, error_bars, png, pr_curves};
-use crate::saved::Loaded;
-use crate::train::loader_options;
+use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
 --output gets report.json, results.bbox.json and results.segm.json (which pycocotools scores), and
@@ -54,45 +53,25 @@ pub struct EvaluateArgs {
     /// Score these results instead: a list of entries in COCO's format, or predictions.json.
     #[arg(long, value_name = "FILE", requires = "annotations")]
     results: Option<PathBuf>,
-    /// The objects there are, in COCO's format [default: the run's validation data].
+    /// The objects there are, in COCO's format; the run's validation data if not given
     #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
-    /// Folder of the images [default: where COCO has them].
+    /// Folder of the images; where COCO has them if not given
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Folder for report, results and pictures.
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// The detector that a weight file is of.
-    #[arg(long, value_enum)]
-    preset: Option<crate::train::Preset>,
-    /// TOML file with settings of the detector, see `detect train --dump-config`.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Whether the detector predicts masks, not boxes alone [default: the run's or preset's].
-    #[arg(long, value_name = "BOOL", conflicts_with = "results")]
-    masks: Option<bool>,
-    /// Share of the images that may be unreadable or missing; the scores are without these
-    /// [default: the run's, or 0.01].
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    feed: FeedFlags,
+    /// Share of the images that may be unreadable or missing; the scores are without these;
+    /// the run's, or 0.01, if not given
     #[arg(long, value_name = "SHARE", conflicts_with = "results")]
     max_corrupt: Option<f64>,
-    /// Short side of the images as they are fed [default: the detector's].
-    #[arg(long, value_name = "PIXELS")]
-    short_side: Option<usize>,
-    /// Longest long side [default: the detector's].
-    #[arg(long, value_name = "PIXELS")]
-    max_side: Option<usize>,
-    /// Arithmetic of convolutions and linear layers [default: the run's].
-    #[arg(long, value_enum)]
-    precision: Option<Precision>,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Threads of CPU arithmetic [default: every core].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Most detections of an image and class that count, and of an image that a detector gives
-    /// [default: COCO's 100 and the detector's].
+    /// Most detections of an image and class that count, and of an image that a detector
+    /// gives; COCO's 100 and the detector's if not given
     #[arg(long, value_name = "N")]
     max_detections: Option<usize>,
 }
@@ -111,7 +90,7 @@ impl EvaluateArgs {
 /// Files that cannot be read or do not fit together.
 pub fn run(args: EvaluateArgs) -> Result<()> {
     if let Some(folder) = &args.output {
-        let read = [&args.annotations, &args.results, &args.config, &args.weights];
+        let read = [&args.annotations, &args.results, &args.model.config, &args.weights];
         let inputs = Inputs::new(read.into_iter().flatten());
         let names = ["report.json".to_owned()].into_iter();
         let per_kind =
@@ -133,42 +112,25 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
 }
 
 fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluation)> {
-    let flags = ModelFlags {
-        weights: path.to_owned(),
-        preset: args.preset,
-        config: args.config.clone(),
-        masks: args.masks,
-        device: args.device.clone(),
-        threads: args.threads,
-    };
-    let mut more = Table::new();
-    for (key, value) in [("eval-short-side", args.short_side), ("eval-max-side", args.max_side)] {
-        if let Some(value) = value {
-            more.insert(key.into(), (value as i64).into());
-        }
-    }
+    let mut more = args.feed.table();
     if let Some(most) = args.max_detections {
-        let roi = Table::from_iter([("detections".to_owned(), toml::Value::from(most as i64))]);
+        let roi =
+            Table::from_iter([("detections-per-image".to_owned(), toml::Value::from(most as i64))]);
         more.insert("model".into(), Table::from_iter([("roi".to_owned(), roi.into())]).into());
     }
-    if let Some(precision) = args.precision {
-        more.insert("precision".into(), toml::Value::try_from(precision)?);
-    }
-    if let Some(share) = args.max_corrupt {
-        more.insert("max-corrupt".into(), share.into());
-    }
-    let loaded = flags.load(TensorKind::Float, more)?;
+    put(&mut more, "max-corrupt", &args.max_corrupt);
+    let loaded = args.model.load(path, TensorKind::Float, more)?;
     let dataset = dataset(args, &loaded)?;
     let renumber = renumbering(&loaded, &dataset)?;
 
-    let config = &loaded.config;
-    let options = loader_options(config);
+    let max_corrupt = loaded.loading.max_corrupt;
+    let options = LoaderOptions::new(loaded.loading.workers, max_corrupt);
     let dataset = Arc::new(dataset);
-    let transform = config.eval_transform();
+    let transform = loaded.inference.transform();
     let loader =
         DetectionLoader::evaluation(Arc::clone(&dataset), transform, 1, &options, Share::ALL)?;
     let mut kinds = vec![Kind::Bbox];
-    if config.masks {
+    if loaded.has_masks() {
         kinds.push(Kind::Segm);
     }
     let mut ground_truth = dataset.coco().clone();
@@ -177,7 +139,7 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     tell(evaluator.notes());
     let mut counter = Counter::new("images", dataset.len() as u64);
     let detector = &loaded.detector;
-    let mode = detector.eval_mode(config.precision.compute());
+    let mode = detector.eval_mode(loaded.precision.compute());
     let done = |images: usize| counter.add(images as u64);
     let mut scored = BTreeSet::new();
     let found = |found: ImageDetections| {
@@ -195,12 +157,12 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     }
     // The loader allows one at least, which is a large share of a few images.
     ensure!(
-        unread.len() as f64 <= config.max_corrupt * dataset.len() as f64,
+        unread.len() as f64 <= max_corrupt * dataset.len() as f64,
         "{} of {} images can't be scored: repair them, or allow a larger share than {} with \
          --max-corrupt",
         unread.len(),
         dataset.len(),
-        config.max_corrupt
+        max_corrupt
     );
     eprintln!("{} of {} images are not scored", unread.len(), dataset.len());
     evaluator.leave_out_rest();
@@ -209,16 +171,17 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
 }
 
 /// The images to detect in: those named, or the run's validation data.
-fn dataset(args: &EvaluateArgs, loaded: &Loaded) -> Result<CocoDataset> {
-    let own = loaded.classes.is_some();
-    let open = |file: &Path, images| CocoDataset::open_with(file, images, loaded.config.masks);
+fn dataset(args: &EvaluateArgs, loaded: &LoadedModel) -> Result<CocoDataset> {
+    let open = |file: &Path, images| CocoDataset::open_with(file, images, loaded.has_masks());
     let dataset = match &args.annotations {
         Some(file) => open(file, args.images.as_deref())?,
-        None if own => {
-            let [_, (file, images)] = loaded.config.files()?;
+        None => {
+            let run = loaded.run.as_ref().with_context(
+                || "a weight file comes without data: name some with --annotations",
+            )?;
+            let [_, (file, images)] = run.files()?;
             open(&file, args.images.as_deref().or(images))?
         }
-        None => bail!("a weight file comes without data: name some with --annotations"),
     };
     tell(&dataset.warnings());
     Ok(dataset)
@@ -235,7 +198,7 @@ type Renumbering = Box<dyn Fn(usize) -> Option<usize>>;
 
 /// The class of the same name; where names are not known the same classes in the same order or,
 /// of a detector with torchvision's outputs, category ids themselves.
-fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
+fn renumbering(loaded: &LoadedModel, dataset: &CocoDataset) -> Result<Renumbering> {
     let settings = loaded.detector.model.config();
     let (classes, there) = (settings.num_classes as usize, dataset.categories());
     if loaded.classes.is_some() && classes == there.len() {
@@ -248,7 +211,7 @@ fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
         return Ok(Box::new(move |class| places.get(class).copied()));
     }
     let ids = crate::evaluation::category_ids(dataset.coco());
-    renumbered(classes, settings.classes, ids).with_context(|| {
+    renumbered(classes, settings.background, ids).with_context(|| {
         format!(
             "the detector has {classes} classes, but {} has {} categories",
             dataset.annotations().display(),
@@ -259,12 +222,12 @@ fn renumbering(loaded: &Loaded, dataset: &CocoDataset) -> Result<Renumbering> {
 
 /// How `classes` classes are numbered among the categories with these ids, in order; none if
 /// they are not these.
-fn renumbered(classes: usize, layout: ClassLayout, ids: Vec<u64>) -> Option<Renumbering> {
+fn renumbered(classes: usize, background: BackgroundClass, ids: Vec<u64>) -> Option<Renumbering> {
     if classes == ids.len() {
         return Some(Box::new(Some));
     }
     let largest = ids.iter().max().copied().unwrap_or(0) as usize;
-    if layout == ClassLayout::BackgroundFirst && classes == largest {
+    if background == BackgroundClass::First && classes == largest {
         return Some(Box::new(move |class| ids.binary_search(&(class as u64 + 1)).ok()));
     }
     None
@@ -275,6 +238,7 @@ fn of_results(
     path: &Path,
     annotations: &Path,
 ) -> Result<(GroundTruth, Evaluation)> {
+    args.model.refuse()?;
     let (truth, findings) = GroundTruth::read(annotations)?;
     for finding in findings {
         eprintln!("note: {}: {finding}", annotations.display());
@@ -330,7 +294,7 @@ fn write(folder: &Path, ground_truth: &GroundTruth, evaluation: &Evaluation) -> 
     }
     println!();
     for path in written {
-        println!("{}", shown(&path));
+        println!("{}", display_path(&path));
     }
     Ok(())
 }
@@ -342,13 +306,13 @@ mod tests {
     #[test]
     fn torchvisions_classes_are_category_ids() {
         // COCO has 80 categories, whose ids go up to 90.
-        let first = ClassLayout::BackgroundFirst;
+        let first = BackgroundClass::First;
         let renumber = renumbered(5, first, vec![1, 3, 5]).unwrap();
         let found: Vec<Option<usize>> = (0..5).map(renumber).collect();
         assert_eq!(found, [Some(0), None, Some(1), None, Some(2)]);
         let same = renumbered(3, first, vec![1, 3, 5]).unwrap();
         assert_eq!((0..3).map(same).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         assert!(renumbered(4, first, vec![1, 3, 5]).is_none());
-        assert!(renumbered(5, ClassLayout::BackgroundLast, vec![1, 3, 5]).is_none());
+        assert!(renumbered(5, BackgroundClass::Last, vec![1, 3, 5]).is_none());
     }
 }

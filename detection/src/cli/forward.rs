@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use backbone::weights::{self, StateDict};
 use clap::{Args, ValueEnum};
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
 
@@ -32,11 +32,11 @@ pub struct ForwardArgs {
     #[arg(long, value_name = "FILE")]
     batch: PathBuf,
     /// Where to write the results, .safetensors.
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, short, alias = "out", value_name = "FILE")]
+    output: PathBuf,
     /// Type of weights and arithmetic.
-    #[arg(long, value_enum, default_value = "float32")]
-    dtype: Dtype,
+    #[arg(long, alias = "dtype", value_enum, default_value = "float32")]
+    precision: Dtype,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,10 +50,10 @@ enum Dtype {
 /// # Errors
 /// Files that cannot be read or do not fit together.
 pub fn run(args: ForwardArgs) -> Result<()> {
-    Inputs::new([&args.batch, &args.model.weights]).spare(&args.out)?;
-    let kind = if args.dtype == Dtype::Float64 { Kind::Double } else { Kind::Float };
+    Inputs::new([&args.batch, &args.model.weights]).spare(&args.output)?;
+    let kind = if args.precision == Dtype::Float64 { Kind::Double } else { Kind::Float };
     let images = images(&args.batch)?;
-    let loaded = args.model.load(kind, Table::new())?;
+    let loaded = args.model.options.load(&args.model.weights, kind, Table::new())?;
     let detector = &loaded.detector;
     let dump = detector.model.dump(&images, &detector.eval_mode(None))?;
 
@@ -84,8 +84,8 @@ pub fn run(args: ForwardArgs) -> Result<()> {
             found.boxes.len()
         );
     }
-    weights::write_safetensors(&args.out, &results, &BTreeMap::new())?;
-    println!("wrote {} tensors to {}", results.len(), shown(&args.out));
+    weights::write_safetensors(&args.output, &results, &BTreeMap::new())?;
+    println!("wrote {} tensors to {}", results.len(), display_path(&args.output));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use engine::outputs::lies_in;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 
 use crate::demo::{self, DemoOptions};
 
@@ -87,7 +87,7 @@ pub fn run(args: MakeDemoArgs) -> Result<()> {
         println!(
             "{name:<6} {count} images, {} objects  {}",
             split.objects,
-            shown(&split.annotations)
+            display_path(&split.annotations)
         );
     }
     Ok(())

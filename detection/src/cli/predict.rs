@@ -5,28 +5,26 @@ mod pictures;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use data::files::{ImageFile, image_files};
 use data::write_file;
 use data::{Image, decode};
 use engine::outputs::Inputs;
-use engine::precision::Precision;
 use engine::progress::Counter;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tch::Kind;
-use toml::Table;
 
 use self::pictures::{Output, PREDICTIONS, is_jpeg, picture_names, without_drawn};
-use super::model_flags::ModelFlags;
+use super::model_flags::{FeedFlags, ModelFlags};
 use crate::data::Id;
 use crate::data::annotations::AnnotationFile;
 use crate::evaluation::Detection;
-use crate::inference::{in_original, side_lengths, to_bytes, to_tensor};
+use crate::inference::{detect_image, to_bytes};
 use crate::picture::draw_predictions;
-use crate::saved::Loaded;
+use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
 --output gets every image with what was found drawn on it (JPEG stays JPEG, all else becomes PNG:
@@ -69,15 +67,8 @@ pub struct PredictArgs {
     /// Also write over files in --output that are not of an earlier `detect predict`.
     #[arg(long)]
     overwrite: bool,
-    /// Short side of the images as they are fed [default: the detector's].
-    #[arg(long, value_name = "PIXELS")]
-    short_side: Option<usize>,
-    /// Longest long side [default: the detector's].
-    #[arg(long, value_name = "PIXELS")]
-    max_side: Option<usize>,
-    /// Arithmetic of convolutions and linear layers [default: the run's].
-    #[arg(long, value_enum)]
-    precision: Option<Precision>,
+    #[command(flatten)]
+    feed: FeedFlags,
 }
 
 /// Detects, draws and writes.
@@ -93,7 +84,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
     );
     let files = files(&args.images)?;
     let output = output(&args, &files)?;
-    let loaded = args.model.load(Kind::Float, settings(&args)?)?;
+    let loaded = args.model.options.load(&args.model.weights, Kind::Float, args.feed.table())?;
     let classes = classes(&loaded, args.classes.as_deref())?;
     let names: Vec<String> = classes.iter().map(|(_, name)| name.clone()).collect();
     output.begin()?;
@@ -127,9 +118,9 @@ pub fn run(args: PredictArgs) -> Result<()> {
     let path = args.output.join(PREDICTIONS);
     write_file(&path, serde_json::to_string(&written.json)?.as_bytes())?;
     let (objects, images) = (written.objects, written.images);
-    print!("{objects} objects in {images} images; {}", shown(&path));
+    print!("{objects} objects in {images} images; {}", display_path(&path));
     if !args.no_pictures {
-        print!(" and drawn images in {}", shown(&args.output));
+        print!(" and drawn images in {}", display_path(&args.output));
     }
     println!();
     Ok(())
@@ -163,28 +154,15 @@ fn in_real_folder(path: &Path) -> PathBuf {
 fn output(args: &PredictArgs, files: &[ImageFile]) -> Result<Output> {
     let names: Vec<&Path> = files.iter().map(|file| file.name.as_path()).collect();
     let pictures = if args.no_pictures { Vec::new() } else { picture_names(&names) };
-    let read = [Some(&args.model.weights), args.model.config.as_ref(), args.classes.as_ref()];
+    let read =
+        [Some(&args.model.weights), args.model.options.config.as_ref(), args.classes.as_ref()];
     let read = files.iter().map(|file| &file.path).chain(read.into_iter().flatten());
     let inputs = Inputs::new(read);
     Output::plan(&args.output, &pictures, &inputs, &args.images, args.overwrite)
 }
 
-/// What the flags say about the detector's settings.
-fn settings(args: &PredictArgs) -> Result<Table> {
-    let mut settings = Table::new();
-    for (key, value) in [("eval-short-side", args.short_side), ("eval-max-side", args.max_side)] {
-        if let Some(value) = value {
-            settings.insert(key.into(), (value as i64).into());
-        }
-    }
-    if let Some(precision) = args.precision {
-        settings.insert("precision".into(), toml::Value::try_from(precision)?);
-    }
-    Ok(settings)
-}
-
 /// Id and name of every class.
-fn classes(loaded: &Loaded, file: Option<&Path>) -> Result<Vec<(Id, String)>> {
+fn classes(loaded: &LoadedModel, file: Option<&Path>) -> Result<Vec<(Id, String)>> {
     let count = loaded.detector.model.config().num_classes as usize;
     if let Some(file) = file {
         let truth = AnnotationFile::read(file)?.truth;
@@ -211,14 +189,10 @@ fn read(path: &Path) -> Result<Image> {
     Ok(decode(path, &bytes, 3)?)
 }
 
-fn detect(loaded: &Loaded, image: Image) -> Result<Vec<Detection>> {
-    let size = (image.height(), image.width());
-    let fed = to_tensor(&loaded.config.eval_transform().apply(image)?)?;
+fn detect(loaded: &LoadedModel, image: Image) -> Result<Vec<Detection>> {
     let detector = &loaded.detector;
-    let mode = detector.eval_mode(loaded.config.precision.compute());
-    let found = detector.model.infer(std::slice::from_ref(&fed), &mode)?;
-    let Some(found) = found.first() else { bail!("the detector says nothing of an image") };
-    in_original(found, side_lengths(&fed), size, detector.model.config().classes)
+    let mode = detector.eval_mode(loaded.precision.compute());
+    detect_image(&detector.model, &mode, &loaded.inference.transform(), image)
 }
 
 /// Writes a drawn image in the format that its name says.

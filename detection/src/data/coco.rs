@@ -311,7 +311,7 @@ pub(crate) fn same_classes(
 /// The image of `record`, if it has the size that the record says.
 pub(super) fn decode(folder: &Path, record: &hotcoco::Image) -> Result<Image> {
     let path = folder.join(&record.file_name);
-    let bytes = std::fs::read(&path).map_err(|e| engine::Error::io(&path, e))?;
+    let bytes = std::fs::read(&path).map_err(|e| data::Error::io(&path, e))?;
     let image = data::decode(&path, &bytes, 3)?;
     let (width, height) = (record.width as usize, record.height as usize);
     if (image.width(), image.height()) != (width, height) {
@@ -326,7 +326,7 @@ pub(super) fn decode(folder: &Path, record: &hotcoco::Image) -> Result<Image> {
                  size says"
             ));
         }
-        return Err(engine::Error::image(path, problem).into());
+        return Err(data::Error::image(path, problem).into());
     }
     Ok(image)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use data::rng::Rng;
-use data::{Batches, CorruptFiles, Loader, LoaderOptions, Slot, Source};
+use data::{Batches, CorruptFiles, Loader, LoaderOptions, SampleIndex, Source};
 
 use super::coco::CocoDataset;
 use super::plan::{GroupedPlan, Share};
@@ -126,6 +126,11 @@ impl DetectionLoader {
 
     /// The batches of several epochs on end, from `start_step` of the first on. Each says how
     /// long it was waited for.
+    pub fn loader(&self) -> &Loader<CocoSource> {
+        &self.loader
+    }
+
+    /// The batches of several epochs on end, from `start_step` of the first on.
     pub fn batches(&self, epochs: Range<u64>, start_step: u64) -> Batches<CocoSource> {
         self.loader.batches(epochs, start_step)
     }
@@ -212,17 +217,20 @@ impl Source for CocoSource {
         }
     }
 
-    fn plan(&self, epoch: u64, step: u64) -> Vec<Slot> {
+    fn plan(&self, epoch: u64, step: u64) -> Vec<SampleIndex> {
         match &self.work {
             Work::Train(_, plan) => {
                 let (first, indices) = (plan.first_position(step), plan.batch(epoch, step));
                 let places = self.share.of(0..indices.len());
-                let slot = |place| Slot { index: indices[place], position: first + place as u64 };
+                let slot =
+                    |place| SampleIndex { index: indices[place], position: first + place as u64 };
                 places.map(slot).collect()
             }
             Work::Evaluate(_, batch) => {
                 let own = self.share.of(0..self.dataset.len()).skip(step as usize * batch);
-                own.take(*batch).map(|index| Slot { index, position: index as u64 }).collect()
+                own.take(*batch)
+                    .map(|index| SampleIndex { index, position: index as u64 })
+                    .collect()
             }
         }
     }
@@ -234,10 +242,10 @@ impl Source for CocoSource {
         }
     }
 
-    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Option<Sample>) -> engine::Result<()> {
+    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Option<Sample>) -> data::Result<()> {
         let made = self.sample(index, rng).map_err(|error| match error {
-            Error::Engine(error) => error,
-            other => engine::Error::image(self.dataset.path(index), other.to_string()),
+            Error::Input(error) => error,
+            other => data::Error::image(self.dataset.path(index), other.to_string()),
         })?;
         *sample = Some(made);
         Ok(())
@@ -247,7 +255,13 @@ impl Source for CocoSource {
         Vec::with_capacity(samples)
     }
 
-    fn put(&self, images: &mut Vec<Sample>, _: usize, slot: Slot, sample: &mut Option<Sample>) {
+    fn put(
+        &self,
+        images: &mut Vec<Sample>,
+        _: usize,
+        slot: SampleIndex,
+        sample: &mut Option<Sample>,
+    ) {
         if let Some(mut sample) = sample.take() {
             sample.position = slot.position;
             let place = images.partition_point(|other| other.position < slot.position);

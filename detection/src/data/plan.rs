@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use data::rng::{Rng, purpose};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 
 /// Which part of every batch is read here: of `size` processes, that with number `rank` has every
 /// `size`th image from its own number on.
@@ -26,8 +26,8 @@ impl Share {
     }
 }
 
-impl From<&World> for Share {
-    fn from(world: &World) -> Self {
+impl From<&ProcessGroup> for Share {
+    fn from(world: &ProcessGroup) -> Self {
         Self { rank: world.rank(), size: world.size() }
     }
 }

@@ -224,7 +224,7 @@ impl TrainTransform {
     /// `steps`, one after the other.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a step whose numbers make no sense.
+    /// [`Error::Input`] for a step whose numbers make no sense.
     pub fn new(steps: Vec<Augmentation>) -> Result<Self> {
         steps.iter().try_for_each(Augmentation::check)?;
         Ok(Self { steps })
@@ -234,7 +234,7 @@ impl TrainTransform {
     /// of the times.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is no short side, or one is 0 or above `max`.
+    /// [`Error::Input`] when there is no short side, or one is 0 or above `max`.
     pub fn multi_scale(short: Vec<usize>, max: usize) -> Result<Self> {
         let resize = Augmentation::ResizeShortestEdge { short, max };
         Self::new(vec![resize, Augmentation::Flip { probability: 0.5 }])
@@ -329,7 +329,7 @@ impl EvalTransform {
     /// Resizes `image`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a side is 0 or `short` above `max`, and what the resize refuses.
+    /// [`Error::Input`] when a side is 0 or `short` above `max`, and what the resize refuses.
     pub fn apply(&self, image: Image) -> Result<Image> {
         Ok(self.apply_with(image, Objects::default())?.0)
     }

@@ -65,7 +65,7 @@ impl Annotations {
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| fs::write(path, file.to_string()));
-        written.map_err(|e| engine::Error::io(path, e))?;
+        written.map_err(|e| data::Error::io(path, e))?;
         Ok(self.annotations.len())
     }
 }

@@ -82,7 +82,7 @@ pub struct Demo {
 /// `annotations/instances_{train,val}.json` and the pictures in `train` and `val`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for options out of range or photographs too small; [`Error::Engine`] for
+/// [`Error::Input`] for options out of range or photographs too small; [`Error::Engine`] for
 /// what can't be read or written.
 pub fn make(photos: &Path, folder: &Path, options: &DemoOptions) -> Result<Demo> {
     check(options)?;
@@ -122,7 +122,7 @@ fn split(
     options: &DemoOptions,
 ) -> Result<Split> {
     let images = folder.join(name);
-    fs::create_dir_all(&images).map_err(|e| engine::Error::io(&images, e))?;
+    fs::create_dir_all(&images).map_err(|e| data::Error::io(&images, e))?;
     let classes = &Shape::ALL[..options.classes];
     let mut annotations = Annotations::new(classes);
     let half = u64::from(name == "val");
@@ -159,6 +159,6 @@ fn write_jpeg(picture: &RgbImage, path: &Path) -> Result<()> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
         .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
-        .map_err(|e| engine::Error::image(path, e.to_string()))?;
-    fs::write(path, bytes).map_err(|e| engine::Error::io(path, e).into())
+        .map_err(|e| data::Error::image(path, e.to_string()))?;
+    fs::write(path, bytes).map_err(|e| data::Error::io(path, e).into())
 }

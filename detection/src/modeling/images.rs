@@ -1,7 +1,7 @@
 //! Images of any sizes as one normalised, padded batch.
 //! Reference: detectron2 `structures/image_list.py`.
 
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::{Device, Kind, Tensor};
 
 use super::layers::channels_last;
@@ -30,7 +30,7 @@ impl ImageBatch {
         (mean, std): ([f64; 3], [f64; 3]),
         divisor: i64,
         (kind, device): (Kind, Device),
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<Self> {
         let sizes = images.iter().enumerate().map(|(index, image)| match image.size()[..] {
             [3, height, width] if height > 0 && width > 0 => Ok((height, width)),

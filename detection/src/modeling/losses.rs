@@ -1,6 +1,6 @@
 //! The losses of a step, by name.
 
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::{Reduction, Tensor};
 
 use crate::Result;
@@ -43,7 +43,7 @@ pub(super) fn smooth_l1_sum(x: &Tensor, y: &Tensor, beta: f64) -> Tensor {
 
 /// What each process divides its sum by, so that the mean over processes of these quotients is the
 /// sum of all over the count of all (at least 1): `count` is this process's own.
-pub(super) fn mean_count(world: &World, count: i64) -> Result<f64> {
+pub(super) fn mean_count(world: &ProcessGroup, count: i64) -> Result<f64> {
     let mut total = [count as f64];
     world.sum(&mut total)?;
     Ok(total[0].max(1.0) / world.size() as f64)

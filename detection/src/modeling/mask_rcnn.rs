@@ -3,7 +3,7 @@
 use backbone::models::{self, BuildOptions};
 use backbone::{Backbone, Mode};
 use data::rng::Rng;
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
 
@@ -23,7 +23,7 @@ pub struct MaskRcnn {
 
 /// Everything that a pass in evaluation computes.
 #[derive(Debug)]
-pub struct Dump {
+pub struct InferenceTrace {
     /// The pyramid's maps, finest first, each `[N, C, h, w]`.
     pub maps: Vec<Tensor>,
     /// Of every image.
@@ -118,7 +118,7 @@ impl MaskRcnn {
         targets: &[Targets],
         mode: &Mode,
         rngs: &mut [Rng],
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<Losses> {
         let batch = self.batch(images, world)?;
         self.check_targets(targets, &batch.sizes)?;
@@ -161,15 +161,15 @@ impl MaskRcnn {
     ///
     /// # Errors
     /// Images of another shape.
-    pub fn dump(&self, images: &[Tensor], mode: &Mode) -> Result<Dump> {
+    pub fn dump(&self, images: &[Tensor], mode: &Mode) -> Result<InferenceTrace> {
         tch::no_grad(|| {
-            let batch = self.batch(images, &World::alone())?;
+            let batch = self.batch(images, &ProcessGroup::alone())?;
             let maps = self.fpn.forward(&batch.tensor, mode)?;
             let output = self.rpn.forward(&maps, batch.padded_size(), mode);
             let proposals = self.rpn.proposals(&output, &batch.sizes, false);
             drop(output);
             let detections = self.roi_heads.detect(&maps, &proposals, &batch.sizes, mode);
-            Ok(Dump { maps, proposals, detections })
+            Ok(InferenceTrace { maps, proposals, detections })
         })
     }
 
@@ -178,12 +178,17 @@ impl MaskRcnn {
     ///
     /// # Errors
     /// Images of another shape; processes that cannot be reached.
-    pub fn maps(&self, images: &[Tensor], mode: &Mode, world: &World) -> Result<Vec<Tensor>> {
+    pub fn maps(
+        &self,
+        images: &[Tensor],
+        mode: &Mode,
+        world: &ProcessGroup,
+    ) -> Result<Vec<Tensor>> {
         self.fpn.forward(&self.batch(images, world)?.tensor, mode)
     }
 
     /// The images in the parameters' type, normalised and padded.
-    fn batch(&self, images: &[Tensor], world: &World) -> Result<ImageBatch> {
+    fn batch(&self, images: &[Tensor], world: &ProcessGroup) -> Result<ImageBatch> {
         let statistics = (self.config.pixel_mean, self.config.pixel_std);
         ImageBatch::new(images, statistics, self.fpn.divisor(), self.rpn.options(), world)
     }

@@ -15,6 +15,6 @@ pub use config::ModelConfig;
 pub use fpn::Fpn;
 pub use images::ImageBatch;
 pub use losses::Losses;
-pub use mask_rcnn::{Dump, MaskRcnn};
+pub use mask_rcnn::{InferenceTrace, MaskRcnn};
 pub use roi_heads::RoiHeads;
 pub use rpn::{Proposals, Rpn, RpnOutput};

@@ -4,15 +4,18 @@
 //! detectron2 `modeling/anchor_generator.py`, torchvision
 //! `models/detection/anchor_utils.py`.
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// How the anchors of one position are laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AnchorStyle {
-    /// Sizes outside, aspect ratios inside; exact sides.
+    /// Sizes outside, aspect ratios inside; exact sides. Levels step by their stride.
     Detectron2,
     /// Aspect ratios outside, sizes inside; corners rounded to whole pixels
-    /// (halves to the even neighbour), computed in float32.
+    /// (halves to the even neighbour), computed in float32. Levels step by the padded image's side
+    /// over the map's, rounded down.
     Torchvision,
 }
 

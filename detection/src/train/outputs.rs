@@ -4,28 +4,23 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use data::write_file;
-use engine::run_dir::{RunDir, shown};
+use engine::run_dir::{RunDir, display_path};
 
-use super::step::Trainer;
+use crate::detector::Detector;
 use crate::evaluation::Report;
 use crate::modeling::weights::write_detector;
 
-/// Exports the detector (averaged if there are averages), writes the last
-/// report, and says where everything lies.
-pub fn finish(trainer: &mut Trainer, run: &RunDir, report: Option<&Report>) -> Result<()> {
+/// Exports the detector, writes the last report, and says where everything lies.
+pub fn finish(detector: &Detector, report: Option<&Report>, run: &RunDir) -> Result<()> {
     let folder = run.path();
     let export = folder.join("export");
     std::fs::create_dir_all(&export)
         .with_context(|| format!("cannot make {}", export.display()))?;
-    let weights = export.join(format!("{}.pth", trainer.detector.model.config().name()));
-    trainer.with_averages(|trainer| {
-        let detector = &trainer.detector;
-        if detector.plugin {
-            // Its names are nobody else's; the checkpoint has them.
-            return Ok(());
-        }
-        Ok(write_detector(&weights, &detector.store, detector.model.config())?)
-    })?;
+    let weights = export.join(format!("{}.pth", detector.model.config().name()));
+    // A plugin's names are nobody else's; the checkpoint has them.
+    if !detector.plugin {
+        write_detector(&weights, &detector.store, detector.model.config())?;
+    }
     let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned())];
     if weights.exists() {
         written.push(("detector", weights));
@@ -41,7 +36,7 @@ pub fn finish(trainer: &mut Trainer, run: &RunDir, report: Option<&Report>) -> R
         written.push(("predictions", sheet));
     }
     for (what, path) in written {
-        println!("{what:<16} {}", shown(&path));
+        println!("{what:<16} {}", display_path(&path));
     }
     Ok(())
 }

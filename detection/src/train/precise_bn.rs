@@ -91,7 +91,7 @@ pub fn has_head_norms(variables: &BTreeMap<String, Tensor>) -> bool {
 ///
 /// # Errors
 /// Those of `forward`; statistics are then as they were.
-pub fn renew(
+pub fn update(
     variables: &BTreeMap<String, Tensor>,
     mut forward: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
@@ -142,7 +142,7 @@ mod tests {
         };
         let unchanged = eval(&batches[0]);
         let mut left = batches.iter();
-        renew(&variables, || {
+        update(&variables, || {
             let Some(batch) = left.next() else { return Ok(false) };
             // One that runs on its statistics must find them meanwhile.
             assert!(eval(&batches[0]).equal(&unchanged));
@@ -170,7 +170,7 @@ mod tests {
         let norm = BatchNorm2d::new(&store.root(), 3);
         let variables: BTreeMap<_, _> = store.variables().into_iter().collect();
         let mut calls = 0;
-        let result = renew(&variables, || {
+        let result = update(&variables, || {
             calls += 1;
             let batch = Tensor::randn([2, 3, 4, 4], tch::kind::FLOAT_CPU);
             norm.forward(&FeatureMap::Grid(batch), &Mode::train());

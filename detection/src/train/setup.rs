@@ -3,84 +3,84 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use backbone::weights::LoadOptions;
 use data::LoaderOptions;
-use engine::checkpoint::{self, CheckpointFile};
-use engine::device::{described, device_among, use_threads_among};
-use engine::distributed::{Gradients, World};
+use engine::device::{describe_device, open_device};
+use engine::distributed::ProcessGroup;
 use engine::optim::{
-    AdamW, AdamWConfig, Chunks, Ema, GradScaler, Place, layered_param_groups, usual_decay,
+    LambConfig, LayerGrouping, LayerPosition, Optimizer, OptimizerKind, ParamGroup,
+    has_weight_decay, layered_param_groups,
 };
-use engine::precision::Precision;
-use engine::run_dir::{in_run, shown};
-use engine::training::{
-    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
-    tell_world_change,
-};
+use engine::run_dir::display_path;
+use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
 use tch::{Device, Tensor};
 
 use super::config::{BASE_BATCH, TrainConfig};
-use super::state::TrainState;
-use super::step::Trainer;
-use super::validate;
+use super::task::{Class, DetectorTraining};
+use super::validate::{self, Validation};
+use super::{DetectorState, TrainState};
 use crate::data::{CocoDataset, DetectionLoader, Share, TrainLoaderOptions};
 use crate::detector::Detector;
-use crate::modeling::weights::{BOTTOM_UP, ReadOptions, read_backbone, read_detector};
-use crate::saved;
+use crate::modeling::weights::BOTTOM_UP;
 
 /// Everything a run works with.
 pub struct Setup {
-    pub files: RunFiles,
-    pub loader: DetectionLoader,
-    pub validation: DetectionLoader,
-    /// For each class that is learned the validation data's of the same name.
-    pub validation_classes: Vec<usize>,
+    pub task: DetectorTraining,
     pub trainer: Trainer,
+    pub loader: Rc<DetectionLoader>,
     pub state: TrainState,
+    pub files: RunWriter,
+    pub plan: RunPlan,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.threads, world);
-        let device = world.agree(device_among(&config.device, world))?;
-        world.use_device(device)?;
+    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
+        let (device, threads) = open_device(&config.execution, world)?;
 
-        let (training, validation, validation_classes) = world.agree(datasets(&config, world))?;
-        let loader = world.agree(training_loader(&config, Arc::clone(&training), world))?;
-        let validation = world.agree(validation_loader(&config, validation, world))?;
-        let classes = training.categories().len() as i64;
-        let mut trainer = world.agree(trainer(config, classes, device, world))?;
-        world.agree(check_batch_norms(&trainer, &training))?;
-        trainer.gradients = Gradients::new(world, &trainer.detector.store)?;
-        let scaler = (trainer.config.precision == Precision::Float16).then(GradScaler::default);
-        let config = trainer.config.clone();
-        let mut state = TrainState::new(config, &training, scaler, world.size());
-        let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
-        let variables = trainer.detector.variables();
-        let (optimizer, averages) = (trainer.optimizer.as_mut(), trainer.ema.as_ref());
-        share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
+        let (training, held_out, classes_of) = world.all_ok(datasets(&config, world))?;
+        let loader = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
+        let loader = Rc::new(loader);
+        let images = world.all_ok(validation_loader(&config, held_out, world))?;
+        let validation = Validation { training: Rc::clone(&loader), images, classes: classes_of };
+        let classes: Vec<Class> = training.categories().iter().map(Class::from).collect();
+        let (detector, optimizer) = world.all_ok(build(&config, classes.len(), device))?;
+        let settings = (&config.optim, &config.execution);
+        let mut trainer = Trainer::new(&detector.store, optimizer, settings, world)?;
+        // A plugin's batch norms know nothing of other processes.
+        trainer.sync_bn &= !detector.plugin;
+        let task = DetectorTraining { config, detector, validation, classes, report: None };
+        world.all_ok(check_batch_norms(&task, &trainer, &training))?;
 
-        let files = open_run(world, &trainer.config.output, start, &trainer.config)?;
+        let own = DetectorState { classes: task.classes.clone() };
+        let state = TrainState::new(task.config.clone(), own, world.size());
+        let (state, files) = begin_run(&task, &mut trainer, start, state)?;
+        let plan = RunPlan {
+            steps_per_epoch: loader.steps(),
+            total_steps: task.config.total_steps(loader.steps()),
+            done: state.step,
+            continued: *start == ResumeMode::Resume,
+            log_steps: task.config.run.log_steps,
+        };
         if world.is_main() {
-            announce(&trainer, &loader, &validation, &state, threads);
+            announce(&task, &trainer, &loader, &plan, threads);
         }
-        Ok(Self { files, loader, validation, validation_classes, trainer, state })
+        Ok(Self { task, trainer, loader, state, files, plan })
     }
 }
 
 /// What is learned and what it is scored on, with the place of each class in the second.
 fn datasets(
     config: &TrainConfig,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<(Arc<CocoDataset>, Arc<CocoDataset>, Vec<usize>)> {
     let [training, validation] = config.files()?;
     let open = |(file, images): (std::path::PathBuf, Option<&Path>)| -> Result<Arc<CocoDataset>> {
-        let dataset = CocoDataset::open_with(&file, images, config.masks)?;
+        let dataset = CocoDataset::open_with(&file, images, config.detector.masks)?;
         for warning in dataset.warnings().iter().filter(|_| world.is_main()) {
             eprintln!("note: {}: {warning}", file.display());
         }
@@ -89,30 +89,29 @@ fn datasets(
     let (training, validation) = (open(training)?, open(validation)?);
     let classes = training.require_same_classes(&validation)?;
     // Before hours of training rather than after them.
-    let evaluator = validate::evaluator(config, validation.coco())?;
+    let evaluator = validate::evaluator(config.detector.masks, validation.coco())?;
     for note in evaluator.notes().iter().filter(|_| world.is_main()) {
         eprintln!("note: {}: {note}", validation.annotations().display());
     }
     Ok((training, validation, classes))
 }
 
-/// How data is read.
-pub fn loader_options(config: &TrainConfig) -> LoaderOptions {
-    LoaderOptions::new(config.workers, config.max_corrupt)
-}
-
 fn training_loader(
     config: &TrainConfig,
     dataset: Arc<CocoDataset>,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<DetectionLoader> {
-    world.part_of(config.batch_size, config.accum_steps)?;
+    world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     let options = TrainLoaderOptions {
-        batch_size: config.batch_size,
+        batch_size: config.optim.batch_size,
         share: Share::from(world),
-        seed: config.seed,
+        seed: config.execution.seed,
         keep_empty: config.keep_empty,
-        loader: LoaderOptions::on_cores(config.workers, config.max_corrupt, world.cores()),
+        loader: LoaderOptions::on_cores(
+            config.loading.workers,
+            config.loading.max_corrupt,
+            world.cores(),
+        ),
     };
     Ok(DetectionLoader::training(dataset, config.augmentation.clone(), &options)?)
 }
@@ -122,33 +121,38 @@ fn training_loader(
 fn validation_loader(
     config: &TrainConfig,
     dataset: Arc<CocoDataset>,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<DetectionLoader> {
-    let options = LoaderOptions::on_cores(config.workers, config.max_corrupt, world.cores());
+    let options =
+        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
     let share = Share::from(world);
-    Ok(DetectionLoader::evaluation(dataset, config.eval_transform(), 1, &options, share)?)
+    Ok(DetectionLoader::evaluation(dataset, config.inference.transform(), 1, &options, share)?)
 }
 
-fn trainer(config: TrainConfig, classes: i64, device: Device, world: &World) -> Result<Trainer> {
-    let mut detector = Detector::build(&config, classes, device)?;
-    detector.use_kind(config.precision.parameters())?;
-    // Of one process until all have got this far.
-    let gradients = Gradients::alone();
-    let part_size = world.part_of(config.batch_size, config.accum_steps)?;
-    let world = world.clone();
-    let optimizer = optimizer(&config, &detector)?;
-    let ema =
-        (config.ema > 0.0).then(|| Ema::new(&detector.variables(), config.ema)).transpose()?;
-    let optimizer = Box::new(optimizer);
-    Ok(Trainer { config, detector, optimizer, ema, world, gradients, part_size })
+fn build(
+    config: &TrainConfig,
+    classes: usize,
+    device: Device,
+) -> Result<(Detector, Box<dyn Optimizer>)> {
+    tch::manual_seed(config.execution.seed as i64);
+    let mut detector = Detector::build(&config.detector, classes as i64, device)?;
+    detector.use_kind(config.execution.precision.parameters())?;
+    let groups = param_groups(config, &detector);
+    let optimizer = OptimizerKind::build(&config.optim, groups, LambConfig::default())?;
+    Ok((detector, optimizer))
 }
 
 /// Refuses images so small that one of them leaves batch norms one value a channel, of
 /// which there is no variance.
-fn check_batch_norms(trainer: &Trainer, dataset: &CocoDataset) -> Result<()> {
-    let (config, detector) = (&trainer.config, &trainer.detector);
-    let shared = trainer.synchronised() && !trainer.world.is_alone();
-    if shared || trainer.part_size > 1 || !detector.model.trains_batch_norms(config.freeze) {
+fn check_batch_norms(
+    task: &DetectorTraining,
+    trainer: &Trainer,
+    dataset: &CocoDataset,
+) -> Result<()> {
+    let DetectorTraining { config, detector, .. } = task;
+    let shared = trainer.sync_bn && !trainer.world.is_alone();
+    let freeze_at = config.detector.freeze_at;
+    if shared || trainer.micro_batch_size > 1 || !detector.model.trains_batch_norms(freeze_at) {
         return Ok(());
     }
     let stride = detector.model.bottom_up().total_stride() as usize;
@@ -167,28 +171,22 @@ fn check_batch_norms(trainer: &Trainer, dataset: &CocoDataset) -> Result<()> {
     Ok(())
 }
 
-fn optimizer(config: &TrainConfig, detector: &Detector) -> Result<AdamW> {
+fn param_groups(config: &TrainConfig, detector: &Detector) -> Vec<ParamGroup> {
     let variables = detector.variables();
     let bottom_up = detector.model.bottom_up();
-    let learned: Vec<(String, Tensor, Place)> = variables
+    let learned: Vec<(String, Tensor, LayerPosition)> = variables
         .iter()
         .filter(|(_, tensor)| tensor.requires_grad())
         .map(|(name, tensor)| {
             let canonical = name.strip_prefix(BOTTOM_UP).unwrap_or_default();
-            let place = Place::of(canonical, bottom_up.stage_index(canonical));
+            let place = LayerPosition::of(canonical, bottom_up.stage_index(canonical));
             (name.clone(), tensor.shallow_clone(), place)
         })
         .collect();
     let decays = |name: &str, shape: &[i64]| {
-        usual_decay(name, shape) || config.decay_biases && is_bias_of_layer(name, &variables)
+        has_weight_decay(name, shape) || config.decay_biases && is_bias_of_layer(name, &variables)
     };
-    let groups = layered_param_groups(learned, Chunks::OF_THREE, config.layer_decay, decays);
-    let options = AdamWConfig {
-        betas: (config.beta1, config.beta2),
-        max_grad_norm: (config.clip_grad > 0.0).then_some(config.clip_grad),
-        ..AdamWConfig::default()
-    };
-    Ok(AdamW::new(groups, options)?)
+    layered_param_groups(learned, LayerGrouping::CONVNEXT, config.layer_decay, decays)
 }
 
 /// Whether `name` is the bias of a convolution or linear layer: beside a weight
@@ -198,104 +196,24 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
     weight.and_then(|name| variables.get(&name)).is_some_and(|weight| weight.dim() > 1)
 }
 
-/// Weights and state to begin with: a checkpoint's, weight files', or random
-/// ones.
-fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(file) = start.open(&trainer.config.output)? {
-        restore(&file, trainer, state)?;
-        if matches!(start, Start::From { .. }) {
-            state.forget_best();
-        }
-        return Ok(());
-    }
-    initial_weights(trainer)?;
-    if trainer.config.ema > 0.0 {
-        trainer.ema = Some(Ema::new(&trainer.detector.variables(), trainer.config.ema)?);
-    }
-    Ok(())
-}
-
-/// Takes in the weight files that the settings name.
-fn initial_weights(trainer: &Trainer) -> Result<()> {
-    let (config, detector) = (&trainer.config, &trainer.detector);
-    let settings = detector.model.config();
-    if let Some(path) = &config.backbone_weights {
-        let path = in_run(path)?;
-        let report = read_backbone(&path, &detector.store, settings, &LoadOptions::default())?;
-        eprintln!("backbone from {}:\n{report}", path.display());
-    }
-    if let Some(path) = &config.weights {
-        match saved::own_checkpoint(path)? {
-            Some(own) => {
-                own.load(detector, config.new_classes)?;
-                eprintln!("initial weights from {}", path.display());
-            }
-            None => {
-                let without_predictors = config.new_classes;
-                let options = ReadOptions { without_predictors, ..Default::default() };
-                let report = read_detector(path, &detector.store, settings, &options)?;
-                eprintln!("initial weights from {}:\n{report}", path.display());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Takes model, optimizer, averages and state from a checkpoint.
-fn restore(file: &CheckpointFile, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    let path = file.path();
-    let saved: TrainState = saved_state(file, TrainState::VERSION)?;
-    ensure!(
-        saved.classes == state.classes,
-        "{} was trained on other classes ({}) than the data has ({}); to learn these from it, \
-         begin a new run with --weights {0} --new-classes",
-        path.display(),
-        names(&saved.classes),
-        names(&state.classes)
-    );
-    let variables = trainer.detector.variables();
-    let settings = (&saved.config, &trainer.config);
-    restore_run(file, &variables, trainer.optimizer.as_mut(), settings)?;
-    if let Some(ema) = &trainer.ema {
-        ensure!(
-            file.sections().contains("ema"),
-            "{} does not fit these settings: it has no averaged weights; continue with --ema 0",
-            path.display()
-        );
-        checkpoint::restore(path, &file.section("ema")?, ema.averages())?;
-    }
-    let (batch_size, synchronised) = (trainer.config.batch_size, trainer.synchronised());
-    tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
-    state.continue_from(saved);
-    Ok(())
-}
-
-/// The first classes' names.
-fn names(classes: &[super::Class]) -> String {
-    let shown: Vec<&str> = classes.iter().take(4).map(|class| class.name.as_str()).collect();
-    let more = if classes.len() > shown.len() { ", …" } else { "" };
-    format!("{}: {}{more}", classes.len(), shown.join(", "))
-}
-
 /// Says what is about to run.
 fn announce(
+    task: &DetectorTraining,
     trainer: &Trainer,
     loader: &DetectionLoader,
-    validation: &DetectionLoader,
-    state: &TrainState,
+    plan: &RunPlan,
     threads: usize,
 ) {
-    let config = &trainer.config;
-    let (steps, detector) = (loader.steps(), &trainer.detector);
+    let DetectorTraining { config, detector, .. } = task;
     let count = |prefix: &str| -> f64 {
-        let variables = detector.variables();
-        let learned = variables.iter().filter(|(n, t)| n.starts_with(prefix) && t.requires_grad());
+        let variables = trainer.variables.iter();
+        let learned = variables.filter(|(name, t)| name.starts_with(prefix) && t.requires_grad());
         learned.map(|(_, tensor)| tensor.numel()).sum::<usize>() as f64 / 1e6
     };
     let (backbone, all) = (count(BOTTOM_UP), count(""));
-    let parts = parts_of_batch(&trainer.world, config.batch_size, config.accum_steps);
-    let device = described(detector.device(), threads);
-    let total = config.total_steps(steps);
+    let parts = describe_batch_split(trainer);
+    let device = describe_device(trainer.device, threads);
+    let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} with the settings of {}, {device}, {:?}\n\
          images   {} of {} with objects to train on, {} for validation, {} classes\n\
@@ -303,24 +221,24 @@ fn announce(
          batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
          lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
          output   {}",
-        config.name,
+        config.run.name,
         detector.model.config().name(),
-        config.detector,
-        config.precision,
+        config.detector.detector,
+        config.execution.precision,
         loader.image_count(),
         loader.dataset().len(),
-        validation.image_count(),
-        state.classes.len(),
+        task.validation.images.image_count(),
+        task.classes.len(),
         all - backbone,
-        config.batch_size,
+        config.optim.batch_size,
         config.peak_lr(),
-        config.base_lr,
-        config.batch_size,
+        config.optim.base_lr,
+        config.optim.batch_size,
         config.layer_decay,
-        config.weight_decay,
-        shown(&config.output),
+        config.optim.weight_decay,
+        display_path(&config.run.output),
     );
-    if state.step > 0 {
-        eprintln!("resuming after step {} of {total}", state.step);
+    if plan.done > 0 {
+        eprintln!("resuming after step {} of {total}", plan.done);
     }
 }

@@ -1,53 +1,54 @@
 //! Evaluation within a run: figures, and pictures of what was found.
 
+use std::rc::Rc;
+
 use anyhow::Result;
 use data::write_file;
-use engine::run_dir::RunDir;
-use engine::training::{RunFiles, RunLog};
-use tch::{Kind as Type, Tensor};
+use engine::training::{RunLog, RunOutput, Trainer};
 
-use super::config::TrainConfig;
 use super::precise_bn;
-use super::step::Trainer;
+use super::task::DetectorTraining;
 use crate::data::{DetectionLoader, GroundTruth};
 use crate::evaluation::{CocoEvaluator, EvaluatorOptions, ImageDetections, Kind, Report};
-use crate::inference::{self, in_original, side_lengths, to_bytes, to_tensor};
+use crate::inference::{self, detect_image, to_bytes};
 use crate::picture::{Comparison, comparison_sheet, ground_truth_objects, png, predicted_objects};
 
-/// Epochs from which batch norms' statistics are renewed; none of training's.
+/// Epochs from which batch norms' statistics are recomputed; none of training's.
 const PRECISE_EPOCH: u64 = 1 << 40;
 /// Least score of a detection that is drawn.
 const DRAWN_SCORE: f64 = 0.5;
 
 /// What an evaluation works on.
-pub struct Validation<'a> {
+pub struct Validation {
     /// Batches for the batch norms' statistics.
-    pub training: &'a DetectionLoader,
+    pub training: Rc<DetectionLoader>,
     /// The images to score.
-    pub images: &'a DetectionLoader,
+    pub images: DetectionLoader,
     /// For each class that is learned the images' of the same name.
-    pub classes: &'a [usize],
+    pub classes: Vec<usize>,
 }
 
-/// Renews the batch norms' statistics, scores the validation images (each process its part) and
-/// draws some, all with the averaged weights if there are any. The report is rank 0's.
+/// Recomputes the batch norms' statistics, scores the validation images (each process its part)
+/// and draws some, all with the averaged weights if there are any. The report is rank 0's.
 pub fn validate(
+    task: &DetectorTraining,
     trainer: &mut Trainer,
-    validation: &Validation,
-    files: &RunFiles,
+    run: &mut RunOutput,
     step: u64,
-    log: &mut RunLog,
 ) -> Result<Option<Report>> {
     trainer.with_averages(|trainer| {
-        renew_statistics(trainer, validation.training)?;
-        trainer.settle_statistics()?;
-        let report = score(trainer, validation)?;
-        log.left_out_of_validation(validation.images.corrupt_files())?;
-        let Some((report, run)) = report.as_ref().zip(files.folder()) else { return Ok(None) };
-        record(step, report, log)?;
-        if let Some(sheet) = pictures(trainer, validation, step)? {
-            write_file(&run.path().join("predictions.png"), &sheet)?;
-            log.picture("predictions", step, &sheet)?;
+        if update_bn_stats(task, trainer)? {
+            trainer.broadcast_bn_stats()?;
+        }
+        let report = score(task, trainer)?;
+        run.log.left_out_of_validation(task.validation.images.corrupt_files())?;
+        let Some((report, folder)) = report.as_ref().zip(run.files.folder()) else {
+            return Ok(None);
+        };
+        record(step, report, &mut run.log)?;
+        if let Some(sheet) = pictures(task, step)? {
+            write_file(&folder.path().join("predictions.png"), &sheet)?;
+            run.log.image("predictions", &sheet)?;
         }
         Ok(Some(report.clone()))
     })
@@ -60,7 +61,7 @@ fn record(step: u64, report: &Report, log: &mut RunLog) -> Result<()> {
     record.insert("step".into(), step.into());
     for (name, value) in &figures {
         record.insert(name.clone(), (*value).into());
-        log.scalar(&format!("val/{name}"), step, *value)?;
+        log.scalar(&format!("val/{name}"), *value)?;
     }
     log.write(&record)?;
     let short: Vec<String> = report
@@ -75,63 +76,46 @@ fn record(step: u64, report: &Report, log: &mut RunLog) -> Result<()> {
     Ok(())
 }
 
-/// Takes the figures of the evaluation at `step`, which is made again, out of the run's records.
-pub fn forget(run: &RunDir, step: u64) -> Result<()> {
-    let path = run.metrics();
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
-    let is_kept = |line: &&str| match serde_json::from_str::<serde_json::Value>(line) {
-        Ok(record) => record["step"] != step || record.get("loss").is_some(),
-        Err(_) => true,
-    };
-    let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
-    if kept.len() < text.len() {
-        write_file(&path, kept.as_bytes())?;
+/// Precise batch norm over as many training batches as the settings say; whether there was any.
+fn update_bn_stats(task: &DetectorTraining, trainer: &Trainer) -> Result<bool> {
+    let batches = task.config.precise_bn;
+    let any = trainer.variables.keys().any(|name| name.ends_with("running_mean"));
+    if batches == 0 || !any || task.detector.plugin {
+        return Ok(false);
     }
-    Ok(())
-}
-
-/// Precise batch norm over as many training batches as the settings say.
-fn renew_statistics(trainer: &Trainer, loader: &DetectionLoader) -> Result<()> {
-    let batches = trainer.config.precise_bn;
-    let variables = trainer.detector.variables();
-    let any = variables.keys().any(|name| name.ends_with("running_mean"));
-    if batches == 0 || !any || trainer.detector.plugin {
-        return Ok(());
-    }
-    let heads = precise_bn::has_head_norms(&variables);
+    let heads = precise_bn::has_head_norms(&trainer.variables);
+    let loader = &task.validation.training;
     let epochs = batches.div_ceil(loader.steps());
     let source = loader.batches(PRECISE_EPOCH..PRECISE_EPOCH + epochs, 0);
     let mut source = source.take(batches as usize);
-    precise_bn::renew(&variables, || {
+    precise_bn::update(&trainer.variables, || {
         let Some(batch) = source.next() else { return Ok(false) };
         let batch = batch?;
         let mut samples = batch.images;
-        // What one part has is what the norms see in training.
-        samples.truncate(trainer.part_size);
+        // What one micro-batch has is what the norms see in training.
+        samples.truncate(trainer.micro_batch_size);
         if heads {
-            trainer.losses(samples, batch.epoch)?;
+            task.losses_of(trainer, samples, batch.epoch)?;
         } else {
-            let images: Vec<_> = samples.into_iter().map(|sample| sample.image).collect();
-            let (count, device) = (images.len() as i64, trainer.detector.device());
-            // No block is left out.
-            let ones = |blocks| Tensor::ones([blocks as i64, count], (Type::Float, device));
-            trainer.detector.model.maps(&images, &trainer.mode(ones), &trainer.world)?;
+            task.maps_of(trainer, samples)?;
         }
         Ok(true)
-    })
+    })?;
+    Ok(true)
 }
 
 /// The figures, on rank 0: all processes detect in their images, rank 0 scores. Images that cannot
 /// be read, of which the loader allows a share, are not among those scored.
-fn score(trainer: &Trainer, validation: &Validation) -> Result<Option<Report>> {
-    let world = &trainer.world;
-    let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
-    let model = &trainer.detector.model;
+fn score(task: &DetectorTraining, trainer: &Trainer) -> Result<Option<Report>> {
+    let (world, validation) = (&trainer.world, &task.validation);
+    let mode = task.detector.eval_mode(task.config.execution.precision.compute());
+    let model = &task.detector.model;
     let detect = |found_in: &mut dyn FnMut(ImageDetections) -> crate::Result<()>| {
         let class = |class: usize| validation.classes.get(class).copied();
-        inference::detect(model, &mode, validation.images, found_in, class, |_| {})
+        inference::detect(model, &mode, &validation.images, found_in, class, |_| {})
     };
-    let evaluator = || evaluator(&trainer.config, validation.images.dataset().coco());
+    let masks = task.config.detector.masks;
+    let evaluator = || evaluator(masks, validation.images.dataset().coco());
     if world.is_alone() {
         let mut evaluator = evaluator()?;
         detect(&mut |found| evaluator.add(found.image_id, found.detections))?;
@@ -143,7 +127,7 @@ fn score(trainer: &Trainer, validation: &Validation) -> Result<Option<Report>> {
         own.push(found);
         Ok(())
     });
-    world.agree(detected)?;
+    world.all_ok(detected)?;
     let all: Vec<Vec<ImageDetections>> = world.gather(&own)?;
     if !world.is_main() {
         return Ok(None);
@@ -157,9 +141,9 @@ fn score(trainer: &Trainer, validation: &Validation) -> Result<Option<Report>> {
 }
 
 /// The evaluator of validation data, of boxes and, if they are learned, masks.
-pub fn evaluator(config: &TrainConfig, ground_truth: &GroundTruth) -> Result<CocoEvaluator> {
+pub fn evaluator(masks: bool, ground_truth: &GroundTruth) -> Result<CocoEvaluator> {
     let mut kinds = vec![Kind::Bbox];
-    if config.masks {
+    if masks {
         kinds.push(Kind::Segm);
     }
     let options = EvaluatorOptions { kinds, ..EvaluatorOptions::default() };
@@ -167,24 +151,21 @@ pub fn evaluator(config: &TrainConfig, ground_truth: &GroundTruth) -> Result<Coc
 }
 
 /// The sheet of labelled and found objects in the first images with any, as PNG.
-fn pictures(trainer: &Trainer, validation: &Validation, step: u64) -> Result<Option<Vec<u8>>> {
+fn pictures(task: &DetectorTraining, step: u64) -> Result<Option<Vec<u8>>> {
+    let DetectorTraining { config, detector, validation, .. } = task;
     let dataset = validation.images.dataset();
     let with_objects = (0..dataset.len()).filter(|&index| dataset.object_count(index) > 0);
-    let mode = trainer.detector.eval_mode(trainer.config.precision.compute());
+    let mode = detector.eval_mode(config.execution.precision.compute());
+    let transform = config.inference.transform();
     let names = dataset.names();
     let mut rows = Vec::new();
     for index in with_objects {
-        if rows.len() >= trainer.config.pictures {
+        if rows.len() >= config.pictures {
             break;
         }
         let Ok(image) = dataset.image(index) else { continue };
-        let size = (image.height(), image.width());
         let bytes = to_bytes(&image)?;
-        let fed = to_tensor(&trainer.config.eval_transform().apply(image)?)?;
-        let model = &trainer.detector.model;
-        let found = model.infer(std::slice::from_ref(&fed), &mode)?;
-        let layout = model.config().classes;
-        let mut found = in_original(&found[0], side_lengths(&fed), size, layout)?;
+        let mut found = detect_image(&detector.model, &mode, &transform, image)?;
         found.iter_mut().for_each(|one| one.class = validation.classes[one.class]);
         rows.push(Comparison {
             image: bytes,
@@ -195,6 +176,6 @@ fn pictures(trainer: &Trainer, validation: &Validation, step: u64) -> Result<Opt
     if rows.is_empty() {
         return Ok(None);
     }
-    let caption = format!("{} after {step} steps", trainer.config.name);
+    let caption = format!("{} after {step} steps", config.run.name);
     Ok(Some(png(&comparison_sheet(&caption, &rows)?)?))
 }

@@ -10,7 +10,7 @@ use detection::modeling::weights::{
 };
 use detection::modeling::{Losses, MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -58,7 +58,13 @@ fn losses(model: &MaskRcnn, targets: &[Targets], seed: u64) -> Losses {
     let mut rngs: Vec<Rng> = (0..2).map(|image| Rng::new(seed, &[image])).collect();
     let count = targets.len();
     model
-        .losses(&images[..count], targets, &Mode::train(), &mut rngs[..count], &World::alone())
+        .losses(
+            &images[..count],
+            targets,
+            &Mode::train(),
+            &mut rngs[..count],
+            &ProcessGroup::alone(),
+        )
         .unwrap()
 }
 
@@ -100,7 +106,13 @@ fn bfloat16_computes_the_network_and_nothing_else() {
     let images = [image(64, 96)];
     let losses = [Mode::train(), half(Mode::train())].map(|mode| {
         model
-            .losses(&images, &[two_objects()], &mode, &mut [Rng::new(0, &[])], &World::alone())
+            .losses(
+                &images,
+                &[two_objects()],
+                &mode,
+                &mut [Rng::new(0, &[])],
+                &ProcessGroup::alone(),
+            )
             .unwrap()
     });
     let [exact, rounded] = [0, 1].map(|at: usize| losses[at].total().double_value(&[]));
@@ -130,8 +142,8 @@ fn a_batch_without_objects_gives_zero_gradients_to_the_mask_branch() {
 #[test]
 fn what_is_sampled_depends_on_the_generators_alone() {
     let mut config = resnet18("mask_rcnn_resnet50");
-    config.rpn.batch = 32;
-    config.roi.batch = 16;
+    config.rpn.batch_size_per_image = 32;
+    config.roi.batch_size_per_image = 16;
     let (model, _store) = build(&config);
     let total = |seed| losses(&model, &[two_objects()], seed).total().double_value(&[]);
     assert_eq!(total(1), total(1));
@@ -172,8 +184,13 @@ fn bad_input_is_named() {
         let mut targets = two_objects();
         change(&mut targets);
         let mut rngs = [Rng::new(0, &[])];
-        let result =
-            model.losses(&[image(64, 96)], &[targets], &Mode::train(), &mut rngs, &World::alone());
+        let result = model.losses(
+            &[image(64, 96)],
+            &[targets],
+            &Mode::train(),
+            &mut rngs,
+            &ProcessGroup::alone(),
+        );
         result.unwrap_err().to_string()
     };
     let error = refused(|targets| targets.classes = Tensor::from_slice(&[0i64, 3]));
@@ -241,7 +258,7 @@ fn other_classes_are_refused_unless_left_out() {
     let error = read_detector(&path, &fresh, &other, &ReadOptions::default()).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("3 classes") && error.contains("the model has 7"), "{error}");
-    assert!(error.contains("--new-classes"), "{error}");
+    assert!(error.contains("--reset-head"), "{error}");
 
     let options = ReadOptions { without_predictors: true, ..ReadOptions::default() };
     read_detector(&path, &fresh, &other, &options).unwrap();

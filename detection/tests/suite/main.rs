@@ -1,6 +1,7 @@
 //! The detector and what `detect` does, as a user sees it.
 
 mod commands;
+mod common;
 mod data_files;
 mod data_loader;
 mod demo_training;

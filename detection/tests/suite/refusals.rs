@@ -131,8 +131,8 @@ fn runs_and_weights_that_do_not_fit() {
     .succeeded();
     let three = ["--data", "three", "--epochs", "1"];
     let with = |more: &[&'static str]| [&three, more].concat();
-    work.train("run", &with(&["--resume"])).refused(&["other classes", "--new-classes"]);
-    work.train("other", &with(&["--weights", "run"])).refused(&["has 2 classes", "--new-classes"]);
+    work.train("run", &with(&["--resume"])).refused(&["other classes", "--reset-head"]);
+    work.train("other", &with(&["--weights", "run"])).refused(&["has 2 classes", "--reset-head"]);
     let export = "run/export/mask_rcnn_resnet18.pth";
     work.train("other", &with(&["--weights", export])).refused(&["2 classes", "the model has 3"]);
     work.train("other", &with(&["--weights", export, "--new-classes"])).succeeded();

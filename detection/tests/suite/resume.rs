@@ -70,7 +70,7 @@ fn an_evaluation_that_fails_costs_no_training() {
     images.iter().for_each(|image| std::fs::write(image, b"no picture").unwrap());
     assert!(!child.wait_with_output().unwrap().status.success());
     let state: TrainState = work.checkpoint("broken").state().unwrap();
-    assert_eq!((state.step, state.evaluation_due), (4, true));
+    assert_eq!((state.step, state.evaluation_pending), (4, true));
 
     for (image, picture) in images.iter().zip(&pictures) {
         std::fs::write(image, picture).unwrap();
@@ -90,7 +90,7 @@ fn termination_saves_a_checkpoint_and_says_how_to_go_on() {
 
     let state: TrainState = work.checkpoint("run").state().unwrap();
     assert!(state.step >= 3);
-    assert_eq!(state.classes.len(), 2);
+    assert_eq!(state.task.classes.len(), 2);
     let epochs = (state.step / 2 + 1).to_string();
     let more = ["train", "--output", "run", "--resume", "--epochs", &epochs];
     let finished = work.run(&more).succeeded();

@@ -14,7 +14,7 @@ use data::{Temporary, is_temporary};
 
 /// The checkpoint of a finished epoch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Saved {
+pub struct EpochCheckpoint {
     /// The number of finished epochs.
     pub epoch: u64,
     /// The file.
@@ -23,24 +23,13 @@ pub struct Saved {
 
 /// Under which names, besides `last`, a checkpoint is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct CheckpointTags {
     /// As `epoch-NNNN`.
     pub epoch: Option<u64>,
     /// As `best`.
     pub best: bool,
     /// As `best-ema`: the one whose averaged weights are the best.
     pub best_ema: bool,
-}
-
-/// Which of the `existing` epochs to delete so that the newest `keep_last`
-/// remain, and those whose number `every` divides.
-pub fn retention(existing: &[Saved], keep_last: usize, every: Option<u64>) -> Vec<Saved> {
-    let mut sorted: Vec<&Saved> = existing.iter().collect();
-    sorted.sort();
-    let old = sorted.len().saturating_sub(keep_last);
-    let milestone =
-        |epoch: u64| every.is_some_and(|every| every > 0 && epoch.is_multiple_of(every));
-    sorted[..old].iter().filter(|saved| !milestone(saved.epoch)).map(|&s| s.clone()).collect()
 }
 
 /// A folder of checkpoints that this process alone writes to.
@@ -54,7 +43,7 @@ impl CheckpointDir {
     /// written.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn open(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let dir = CheckpointDir { folder: folder.to_owned() };
@@ -70,27 +59,17 @@ impl CheckpointDir {
         Some(self.path("last")).filter(|path| path.exists())
     }
 
-    /// The checkpoint with the best loss, if there is one.
-    pub fn best(&self) -> Option<PathBuf> {
-        Some(self.path("best")).filter(|path| path.exists())
-    }
-
-    /// The checkpoint whose averaged weights are the best, if there is one.
-    pub fn best_ema(&self) -> Option<PathBuf> {
-        Some(self.path("best-ema")).filter(|path| path.exists())
-    }
-
     /// The checkpoints of finished epochs, oldest first.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn epochs(&self) -> Result<Vec<Saved>> {
-        let mut epochs: Vec<Saved> = self
+    /// [`Error::Input`].
+    pub fn epochs(&self) -> Result<Vec<EpochCheckpoint>> {
+        let mut epochs: Vec<EpochCheckpoint> = self
             .names()?
             .iter()
             .filter_map(|name| {
                 let number = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?;
-                Some(Saved { epoch: number.parse().ok()?, path: self.folder.join(name) })
+                Some(EpochCheckpoint { epoch: number.parse().ok()?, path: self.folder.join(name) })
             })
             .collect();
         epochs.sort();
@@ -105,7 +84,7 @@ impl CheckpointDir {
     /// Those of [`super::write_checkpoint`].
     pub fn save(
         &self,
-        names: Names,
+        names: CheckpointTags,
         sections: &[(&str, &BTreeMap<String, Tensor>)],
         state: &impl Serialize,
     ) -> Result<PathBuf> {
@@ -126,16 +105,16 @@ impl CheckpointDir {
         Ok(last)
     }
 
-    /// Deletes what [`retention`] says, and returns it.
+    /// Deletes the checkpoints of finished epochs but for the `keep` newest.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn prune(&self, keep_last: usize, every: Option<u64>) -> Result<Vec<Saved>> {
-        let deleted = retention(&self.epochs()?, keep_last, every);
-        for saved in &deleted {
+    /// [`Error::Input`].
+    pub fn prune(&self, keep: usize) -> Result<()> {
+        let epochs = self.epochs()?;
+        for saved in &epochs[..epochs.len().saturating_sub(keep)] {
             fs::remove_file(&saved.path).map_err(|e| Error::io(&saved.path, e))?;
         }
-        Ok(deleted)
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -158,25 +137,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::CheckpointFile;
 
-    fn epochs(numbers: &[u64]) -> Vec<Saved> {
-        numbers.iter().map(|&epoch| Saved { epoch, path: format!("{epoch}").into() }).collect()
-    }
-
-    fn deleted(existing: &[u64], keep_last: usize, every: Option<u64>) -> Vec<u64> {
-        retention(&epochs(existing), keep_last, every).iter().map(|s| s.epoch).collect()
-    }
-
-    #[test]
-    fn retention_keeps_the_newest_and_the_milestones() {
-        assert_eq!(deleted(&[4, 1, 3, 2], 2, None), [1, 2]);
-        assert_eq!(deleted(&[1, 2, 3, 4, 5, 6], 1, Some(2)), [1, 3, 5]);
-        assert_eq!(deleted(&[1, 2], 0, None), [1, 2]);
-        assert_eq!(deleted(&[1, 2], 5, None), [0u64; 0]);
-        assert_eq!(deleted(&[], 0, Some(1)), [0u64; 0]);
-        assert_eq!(deleted(&[1, 2], 0, Some(0)), [1, 2]);
-    }
-
-    fn save(dir: &CheckpointDir, names: Names, value: i64) {
+    fn save(dir: &CheckpointDir, names: CheckpointTags, value: i64) {
         let model = BTreeMap::from([("a".to_owned(), Tensor::from(value))]);
         dir.save(names, &[("model", &model)], &value).unwrap();
     }
@@ -194,21 +155,24 @@ mod tests {
     fn names_point_at_what_was_saved_under_them() {
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
-        assert_eq!((dir.last(), dir.best()), (None, None));
-        save(&dir, Names { epoch: Some(1), best: true, best_ema: true }, 1);
-        save(&dir, Names { epoch: Some(2), ..Names::default() }, 2);
-        save(&dir, Names::default(), 25);
+        assert_eq!(dir.last(), None);
+        save(&dir, CheckpointTags { epoch: Some(1), best: true, best_ema: true }, 1);
+        save(&dir, CheckpointTags { epoch: Some(2), ..CheckpointTags::default() }, 2);
+        save(&dir, CheckpointTags::default(), 25);
         assert_eq!(value(&dir.last().unwrap()), 25);
-        assert_eq!(value(&dir.best().unwrap()), 1);
-        assert_eq!(value(&dir.best_ema().unwrap()), 1);
+        assert_eq!(value(&dir.path("best")), 1);
+        assert_eq!(value(&dir.path("best-ema")), 1);
         let found: Vec<(u64, i64)> =
             dir.epochs().unwrap().iter().map(|s| (s.epoch, value(&s.path))).collect();
         assert_eq!(found, [(1, 1), (2, 2)]);
         assert!(folder.path().join("epoch-0001.safetensors").exists());
 
-        dir.prune(1, None).unwrap();
-        assert_eq!(dir.epochs().unwrap().len(), 1);
-        assert_eq!(value(&dir.best().unwrap()), 1, "best outlives its epoch");
+        dir.prune(5).unwrap();
+        assert_eq!(dir.epochs().unwrap().len(), 2);
+        dir.prune(1).unwrap();
+        let kept: Vec<u64> = dir.epochs().unwrap().iter().map(|saved| saved.epoch).collect();
+        assert_eq!(kept, [2]);
+        assert_eq!(value(&dir.path("best")), 1, "best outlives its epoch");
     }
 
     #[cfg(unix)]
@@ -217,7 +181,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
-        save(&dir, Names { epoch: Some(1), best: true, best_ema: false }, 1);
+        save(&dir, CheckpointTags { epoch: Some(1), best: true, best_ema: false }, 1);
         assert_eq!(fs::metadata(dir.last().unwrap()).unwrap().nlink(), 3);
     }
 
@@ -225,7 +189,7 @@ mod tests {
     fn a_run_killed_while_writing_leaves_the_checkpoint_before() {
         let folder = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::open(folder.path()).unwrap();
-        save(&dir, Names::default(), 1);
+        save(&dir, CheckpointTags::default(), 1);
         // What a kill leaves: a temporary file, whole or half, and no rename.
         let whole = fs::read(dir.last().unwrap()).unwrap();
         let half = folder.path().join(".last.safetensors.4711.tmp");

@@ -33,8 +33,8 @@ struct Entry<S> {
 /// the trainer needs besides tensors: epoch, step, best loss, scaler, config.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a section name with a dot, a tensor of a kind that
-/// the format does not know, or a state that JSON does not; [`Error::Io`].
+/// [`Error::Input`] for a section name with a dot, a tensor of a kind that
+/// the format does not know, or a state that JSON does not; [`Error::Input`].
 pub fn write_checkpoint(
     path: &Path,
     sections: &[(&str, &BTreeMap<String, Tensor>)],
@@ -142,7 +142,7 @@ impl CheckpointFile {
     /// Opens `path` and checks that it is a whole checkpoint.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] for another format, a cut-off
+    /// [`Error::Input`]; [`Error::Checkpoint`] for another format, a cut-off
     /// file, a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         let wrong = |problem: String| Error::checkpoint(path, problem);
@@ -199,7 +199,7 @@ impl CheckpointFile {
     /// The tensors of one section by their names within it, on the CPU.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if there is no such section; [`Error::Io`].
+    /// [`Error::Checkpoint`] if there is no such section; [`Error::Input`].
     pub fn section(&self, section: &str) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
         for (name, info) in &self.tensors {

@@ -7,6 +7,6 @@ mod file;
 mod restore;
 
 pub use beside::beside;
-pub use dir::{CheckpointDir, Names, Saved, retention};
+pub use dir::{CheckpointDir, CheckpointTags};
 pub use file::{CheckpointFile, write_checkpoint};
 pub use restore::restore;

@@ -2,10 +2,10 @@
 
 use tch::Device;
 
-use super::{World, told};
+use super::{ProcessGroup, told};
 use crate::{Error, Result};
 
-impl World {
+impl ProcessGroup {
     /// Makes tensors on `device` sendable; to be called by all processes, each with its own.
     ///
     /// # Errors

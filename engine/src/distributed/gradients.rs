@@ -6,7 +6,7 @@ use cxx::UniquePtr;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-use super::World;
+use super::ProcessGroup;
 use crate::bridge::{borrow, ffi, list};
 use crate::{Error, Result};
 
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// Buckets of gradients are sent while the pass computes the next ones (c10d's `Reducer`, that of
 /// DistributedDataParallel).
 pub struct Gradients {
-    world: World,
+    world: ProcessGroup,
     /// Of several processes.
     reducer: Option<UniquePtr<ffi::GradientReducer>>,
 }
@@ -22,7 +22,7 @@ pub struct Gradients {
 impl Gradients {
     /// Of one process, whose own are all.
     pub fn alone() -> Self {
-        Self { world: World::alone(), reducer: None }
+        Self { world: ProcessGroup::alone(), reducer: None }
     }
 
     /// For the parameters of `store` that learn, which are the same on all processes and have
@@ -30,7 +30,7 @@ impl Gradients {
     ///
     /// # Errors
     /// [`Error::Distributed`] when processes have other parameters.
-    pub fn new(world: &World, store: &VarStore) -> Result<Self> {
+    pub fn new(world: &ProcessGroup, store: &VarStore) -> Result<Self> {
         let world = world.clone();
         if world.is_alone() {
             return Ok(Self { world, reducer: None });
@@ -103,7 +103,7 @@ fn in_order_of_creation(store: &VarStore) -> impl Iterator<Item = (String, Tenso
 }
 
 /// Refuses processes whose parameters differ from rank 0's, on all of them, by the first that does.
-fn check_same(world: &World, names: &[String], tensors: &[Tensor]) -> Result<()> {
+fn check_same(world: &ProcessGroup, names: &[String], tensors: &[Tensor]) -> Result<()> {
     let described = |(name, tensor): (&String, &Tensor)| {
         format!("{name} is {:?} of {:?}", tensor.size(), tensor.kind())
     };

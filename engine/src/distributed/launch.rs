@@ -45,7 +45,7 @@ impl Launch {
     /// From this process's environment; none if it was started alone.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a variable that is missing or makes no sense.
+    /// [`Error::Input`] for a variable that is missing or makes no sense.
     pub fn from_env() -> Result<Option<Self>> {
         Self::from_lookup(&|name| std::env::var(name).ok())
     }

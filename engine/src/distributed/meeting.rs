@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use super::address::{host_name, own_address};
-use super::{Launch, World, told};
+use super::{Launch, ProcessGroup, told};
 use crate::bridge::{Abandoned, ffi};
 use crate::{Error, Result};
 
 /// How long processes wait for each other at the start, at least: they do not all start at once.
 const LEAST_MEETING: Duration = Duration::from_secs(60);
 
-impl World {
+impl ProcessGroup {
     /// The processes that the environment speaks of (see [`Launch`]), after all have met; this
     /// process alone, if of none. An operation fails that takes longer than `timeout`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an environment that makes no sense, [`Error::Distributed`] when the
+    /// [`Error::Input`] for an environment that makes no sense, [`Error::Distributed`] when the
     /// others cannot be reached.
     pub fn from_env(timeout: Duration) -> Result<Self> {
         match Launch::from_env()? {

@@ -1,8 +1,8 @@
 //! Training on several processes and machines: PyTorch's own c10d.
 //!
 //! Each process runs the same program on its part of every batch. They are started by torchrun or
-//! by Slurm's srun, meet at a [`World`], and stay equal: gradients are averaged
-//! ([`Gradients`]), batch norms share their statistics ([`World::sync_batch_norm`]), and what is
+//! by Slurm's srun, meet at a [`ProcessGroup`], and stay equal: gradients are averaged
+//! ([`Gradients`]), batch norms share their statistics ([`ProcessGroup::sync_batch_norm`]), and what is
 //! decided (to stop, to refuse a number) is decided together. Rank 0 alone writes files.
 //!
 //! An operation that fails (a process has died, hangs or cannot be reached) fails on every process
@@ -34,7 +34,7 @@ use data::cores;
 
 /// The processes that train together, or one process alone. Clones are the same.
 #[derive(Clone)]
-pub struct World(Rc<Inner>);
+pub struct ProcessGroup(Rc<Inner>);
 
 struct Inner {
     rank: usize,
@@ -48,13 +48,13 @@ struct Inner {
     failure: RefCell<Option<String>>,
 }
 
-impl std::fmt::Debug for World {
+impl std::fmt::Debug for ProcessGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "rank {} of {}", self.rank(), self.size())
     }
 }
 
-impl World {
+impl ProcessGroup {
     /// This process alone: nothing is sent, and every operation gives its input.
     pub fn alone() -> Self {
         Self::new(0, 1, None, None, Duration::ZERO)
@@ -105,8 +105,8 @@ impl World {
     /// `accum_steps` parts one after another.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a batch that cannot be divided so.
-    pub fn part_of(&self, batch_size: usize, accum_steps: usize) -> Result<usize> {
+    /// [`Error::Input`] for a batch that cannot be divided so.
+    pub fn micro_batch_size(&self, batch_size: usize, accum_steps: usize) -> Result<usize> {
         let parts = self.size() * accum_steps;
         if !batch_size.is_multiple_of(parts) {
             let rule = format!(
@@ -132,7 +132,7 @@ impl World {
     ///
     /// # Errors
     /// Those of `body`; [`Error::Distributed`].
-    pub fn patiently<T, E: From<Error>>(
+    pub fn with_timeout<T, E: From<Error>>(
         &self,
         patience: Duration,
         body: impl FnOnce() -> std::result::Result<T, E>,

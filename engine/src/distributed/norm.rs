@@ -5,14 +5,14 @@ use std::rc::Rc;
 use backbone::SyncBatchNorm;
 use tch::Tensor;
 
-use super::World;
+use super::ProcessGroup;
 use crate::bridge::{borrow, ffi, take};
 
 /// `torch.nn.SyncBatchNorm`'s arithmetic.
 #[derive(Debug)]
-struct Synchronised(World);
+struct Synchronised(ProcessGroup);
 
-impl World {
+impl ProcessGroup {
     /// What makes batch norms share their statistics; none of one process, whose own are all.
     pub fn sync_batch_norm(&self) -> Option<Rc<dyn SyncBatchNorm>> {
         (!self.is_alone()).then(|| Rc::new(Synchronised(self.clone())) as Rc<dyn SyncBatchNorm>)

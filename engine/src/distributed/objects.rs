@@ -6,16 +6,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
-use super::World;
+use super::ProcessGroup;
 use crate::bridge::borrow;
 use crate::{Error, Result};
-use data::Peers;
+use data::{Failure, Peers, gather_results, result_of_first};
 
-impl World {
+impl ProcessGroup {
     /// Everybody's value, by rank.
     ///
     /// # Errors
-    /// [`Error::Distributed`]; [`Error::Invalid`] for a value that JSON cannot hold.
+    /// [`Error::Distributed`]; [`Error::Input`] for a value that JSON cannot hold.
     pub fn gather<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Vec<T>> {
         let unsendable = |error: serde_json::Error| {
             Error::invalid("a value to send", "no JSON", error.to_string())
@@ -79,7 +79,7 @@ impl World {
     ///
     /// # Errors
     /// Those of `make`, on all; [`Error::Distributed`].
-    pub fn share<T, E>(
+    pub fn broadcast_from_rank0<T, E>(
         &self,
         make: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E>
@@ -90,57 +90,54 @@ impl World {
         if self.is_alone() {
             return make();
         }
-        let (own, sent) = match self.is_main().then(make) {
-            None => (None, Vec::new()),
-            Some(made) => {
-                let text = made.as_ref().map_err(|error| format!("{error:#}"));
-                let sent = serde_json::to_vec(&text).map_err(|error| {
-                    Error::invalid("a value to share", "no JSON", error.to_string())
-                })?;
-                (Some(made), sent)
-            }
+        let made = self.is_main().then(make).transpose();
+        let sent = match &made {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(made)) => serde_json::to_vec(made).map_err(|error| error.to_string()),
+            Err(error) => Err(format!("{error:#}")),
         };
-        let bytes = self.bytes_of_main(&sent)?;
-        if let Some(made) = own {
-            return made;
+        let received = result_of_first(self, sent);
+        if let Some(made) = made? {
+            return Ok(made);
         }
-        let received: std::result::Result<T, String> = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Distributed(format!("rank 0 sent no value: {error}")))?;
-        received.map_err(|text| Error::Elsewhere { rank: 0, text }.into())
+        serde_json::from_slice(&received.map_err(of_peers)?)
+            .map_err(|error| Error::Distributed(format!("rank 0 sent no value: {error}")).into())
     }
 
     /// `result`, if it is good on all processes.
     ///
     /// # Errors
     /// This process's own error, or another's.
-    pub fn agree<T, E>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, E>
+    pub fn all_ok<T, E>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, E>
     where
         E: From<Error> + Display,
     {
         if self.is_alone() {
             return result;
         }
-        let own = result.as_ref().err().map(|error| format!("{error:#}"));
-        let all: Vec<Option<String>> = match self.gather(&own) {
-            Ok(all) => all,
-            // Its own error says more than that the others are gone.
-            Err(error) => return result.and_then(|_| Err(error.into())),
-        };
+        let own = result.as_ref().map(|_| Vec::new()).map_err(|error| format!("{error:#}"));
+        let all = gather_results(self, own);
+        // Its own error says more than that of others, or that they are gone.
         let value = result?;
-        match all.into_iter().enumerate().find_map(|(rank, text)| Some((rank, text?))) {
-            Some((rank, text)) => Err(Error::Elsewhere { rank, text }.into()),
-            None => Ok(value),
-        }
+        all.map(|_| value).map_err(|failure| of_peers(failure).into())
     }
 }
 
-impl Peers for World {
+/// What has failed on another process, or between them.
+fn of_peers(failure: Failure) -> Error {
+    match failure {
+        Failure::At { rank, text } => Error::Elsewhere { rank, text },
+        Failure::Connection(error) => Error::Distributed(error.to_string()),
+    }
+}
+
+impl Peers for ProcessGroup {
     fn rank(&self) -> usize {
-        World::rank(self)
+        ProcessGroup::rank(self)
     }
 
     fn size(&self) -> usize {
-        World::size(self)
+        ProcessGroup::size(self)
     }
 
     fn gather(&self, own: Vec<u8>) -> data::Result<Vec<Vec<u8>>> {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn alone_everything_is_as_it_was() {
-    let world = World::alone();
+    let world = ProcessGroup::alone();
     assert!(world.is_alone() && world.is_main());
     let mut values = [1.5, -2.0];
     world.sum(&mut values).unwrap();
@@ -13,8 +13,8 @@ fn alone_everything_is_as_it_was() {
     assert_eq!(values, [1.5, -2.0]);
     assert!(world.any(true).unwrap() && !world.any(false).unwrap());
     assert_eq!(world.gather(&"own".to_owned()).unwrap(), ["own"]);
-    assert_eq!(world.share(|| Ok::<_, Error>(7)).unwrap(), 7);
-    let refused = world.agree::<(), _>(Err(Error::Data("no".into()))).unwrap_err();
+    assert_eq!(world.broadcast_from_rank0(|| Ok::<_, Error>(7)).unwrap(), 7);
+    let refused = world.all_ok::<(), _>(Err(Error::data("no"))).unwrap_err();
     assert_eq!(refused.to_string(), "no");
     let rows = world.gather_rows(&Tensor::from_slice(&[1.0, 2.0])).unwrap();
     assert_eq!(rows.size(), [2]);

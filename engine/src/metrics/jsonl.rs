@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::{LogSink, TrainRecord};
 use crate::{Error, Result};
 
 /// Appends records to a `.jsonl` file. Each line reaches the system at once,
@@ -21,7 +23,7 @@ impl JsonlWriter {
     /// Starts an empty file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::io(path, e))?;
         Ok(JsonlWriter { path: path.to_owned(), file })
@@ -32,7 +34,7 @@ impl JsonlWriter {
     /// file that does not exist is started.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] if a line before the last is no
+    /// [`Error::Input`]; [`Error::Checkpoint`] if a line before the last is no
     /// record.
     pub fn resume(path: &Path, step: u64) -> Result<Self> {
         let io = |e| Error::io(path, e);
@@ -47,8 +49,8 @@ impl JsonlWriter {
     /// one before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is anything else; [`Error::Io`].
-    pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
+    /// [`Error::Input`] if it is anything else, or cannot be written.
+    pub fn write(&mut self, record: &(impl Serialize + ?Sized)) -> Result<()> {
         let mut line = serde_json::to_vec(record)
             .map_err(|e| Error::invalid("a metrics record", "not serializable", e.to_string()))?;
         if step_of(&line).is_none() {
@@ -60,26 +62,37 @@ impl JsonlWriter {
     }
 }
 
-/// Drops the record of `step` that has `key`, and what follows it, from the file at `path`, if
-/// there is one: that of an evaluation that is to be made again.
+impl LogSink for JsonlWriter {
+    fn log_train(&mut self, record: &TrainRecord) -> Result<()> {
+        self.write(record)
+    }
+
+    fn log_record(&mut self, record: &RawValue) -> Result<()> {
+        self.write(record)
+    }
+}
+
+/// Takes the figures of the evaluation after step `step`, which is made again, out of the file at
+/// `path`, if there is one: every record of that step that is neither the step's own nor the
+/// epoch's.
 ///
 /// # Errors
-/// [`Error::Io`].
-pub fn drop_record(path: &Path, step: u64, key: &str) -> Result<()> {
-    let io = |e| Error::io(path, e);
+/// [`Error::Input`].
+pub fn drop_evaluation(path: &Path, step: u64) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-    let (mut start, mut lines) = (0, BufReader::new(&file));
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line).map_err(io)? > 0 {
-        let record: Option<Value> = serde_json::from_slice(&line).ok();
-        if record.is_some_and(|r| r["step"].as_u64() == Some(step) && r.get(key).is_some()) {
-            return file.set_len(start).map_err(io);
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let is_kept = |line: &&str| match serde_json::from_str::<Value>(line) {
+        Ok(record) => {
+            let of_training = ["loss", "epoch_loss"].iter().any(|key| record.get(key).is_some());
+            record["step"].as_u64() != Some(step) || of_training
         }
-        start += line.len() as u64;
-        line.clear();
+        Err(_) => true,
+    };
+    let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+    if kept.len() < text.len() {
+        data::write_file(path, kept.as_bytes())?;
     }
     Ok(())
 }
@@ -165,6 +178,40 @@ mod tests {
         fs::write(&path, "{\"step\":1}\n{\"step\":2}").unwrap();
         JsonlWriter::resume(&path, 2).unwrap();
         assert_eq!(steps(&path), [1]);
+    }
+
+    /// Programs read these lines: names and order of the numbers stay.
+    #[test]
+    fn a_training_record_is_one_flat_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut sink = JsonlWriter::create(&path).unwrap();
+        let parts = [("mask", 0.5), ("box", 0.25)].into();
+        let record = TrainRecord {
+            step: 3,
+            epoch: 1.5,
+            loss: 0.75,
+            parts: &parts,
+            lr: 0.1,
+            more: [("weight_decay", 0.04)].into(),
+            grad_norm: Some(2.0),
+            images_per_second: 8.0,
+            data_wait: 0.125,
+            data_wait_by_rank: &[0.25, 0.0],
+        };
+        sink.log_train(&record).unwrap();
+        let alone = TrainRecord { grad_norm: None, data_wait_by_rank: &[], ..record };
+        sink.log_train(&alone).unwrap();
+        let extra = serde_json::value::to_raw_value(&json!({ "step": 3, "top1": 0.5 })).unwrap();
+        sink.log_record(&extra).unwrap();
+        let start = r#"{"step":3,"epoch":1.5,"loss":0.75,"box":0.25,"mask":0.5,"lr":0.1,"#;
+        let speed = r#""images_per_second":8.0,"data_wait":0.125"#;
+        let expected = format!(
+            "{start}\"weight_decay\":0.04,\"grad_norm\":2.0,{speed},\
+             \"data_wait_by_rank\":[0.25,0.0]}}\n\
+             {start}\"weight_decay\":0.04,{speed}}}\n{{\"step\":3,\"top1\":0.5}}\n"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }
 
     #[test]

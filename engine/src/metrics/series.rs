@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// their order. Lines that are no JSON, as a kill leaves one, are left out.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Input`].
 pub fn series(metrics: &Path, x: &str, y: &str) -> Result<Vec<(f64, f64)>> {
     let text = std::fs::read_to_string(metrics).map_err(|e| Error::io(metrics, e))?;
     let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

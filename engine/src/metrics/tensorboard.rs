@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::proto::{What, event};
+use super::{LogSink, TrainRecord};
 use crate::{Error, Result};
 
 /// Writes scalars, pictures and text into an event file of its own. Each
@@ -22,7 +23,7 @@ impl TensorBoardWriter {
     /// drops what earlier files hold from that step on.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn create(folder: &Path, restart: Option<u64>) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let (path, file) = new_file(folder)?;
@@ -42,7 +43,7 @@ impl TensorBoardWriter {
     /// Writes a number; its precision is float32.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
         self.record(step, What::Scalar { tag, value: value as f32 })
     }
@@ -50,7 +51,7 @@ impl TensorBoardWriter {
     /// Writes a picture, given as the bytes of a PNG file.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if they are not one; [`Error::Io`].
+    /// [`Error::Input`] if they are not one; [`Error::Input`].
     pub fn image(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
         let Some((size, channels)) = png_header(png) else {
             let operand = format!("picture {tag}");
@@ -62,7 +63,7 @@ impl TensorBoardWriter {
     /// Writes text, which TensorBoard shows as Markdown.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub fn text(&mut self, tag: &str, step: u64, text: &str) -> Result<()> {
         self.record(step, What::Text { tag, text })
     }
@@ -70,6 +71,30 @@ impl TensorBoardWriter {
     fn record(&mut self, step: u64, what: What) -> Result<()> {
         let record = frame(&event(now(), step, what));
         self.file.write_all(&record).map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+impl LogSink for TensorBoardWriter {
+    fn log_train(&mut self, record: &TrainRecord) -> Result<()> {
+        let step = record.step;
+        self.scalar("train/loss", step, record.loss)?;
+        for (name, value) in record.parts.iter().chain(&record.more) {
+            self.scalar(&format!("train/{name}"), step, *value)?;
+        }
+        self.scalar("train/lr", step, record.lr)?;
+        if let Some(norm) = record.grad_norm {
+            self.scalar("train/grad_norm", step, norm)?;
+        }
+        self.scalar("speed/images_per_second", step, record.images_per_second)?;
+        self.scalar("speed/data_wait", step, record.data_wait)
+    }
+
+    fn log_scalar(&mut self, step: u64, tag: &str, value: f64) -> Result<()> {
+        self.scalar(tag, step, value)
+    }
+
+    fn log_image(&mut self, step: u64, tag: &str, png: &[u8]) -> Result<()> {
+        self.image(tag, step, png)
     }
 }
 
@@ -181,6 +206,50 @@ mod tests {
         let name = second.path().file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("events.out.tfevents."), "{name}");
         assert!(name.contains(&format!(".{}", std::process::id())), "{name}");
+    }
+
+    /// Dashboards know these tags: names and order of the curves stay.
+    #[test]
+    fn a_training_record_is_a_curve_for_each_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sink = TensorBoardWriter::create(folder.path(), None).unwrap();
+        let parts = [("mask", 0.5), ("box", 0.25)].into();
+        let record = TrainRecord {
+            step: 300,
+            epoch: 1.5,
+            loss: 0.75,
+            parts: &parts,
+            lr: 0.125,
+            more: [("weight_decay", 0.0625)].into(),
+            grad_norm: Some(2.0),
+            images_per_second: 8.0,
+            data_wait: 0.375,
+            data_wait_by_rank: &[],
+        };
+        sink.log_train(&record).unwrap();
+        sink.log_scalar(301, "epoch/loss", 1.0).unwrap();
+        sink.log_train(&TrainRecord { grad_norm: None, ..record }).unwrap();
+        let curves = [
+            ("train/loss", 0.75),
+            ("train/box", 0.25),
+            ("train/mask", 0.5),
+            ("train/weight_decay", 0.0625),
+            ("train/lr", 0.125),
+            ("train/grad_norm", 2.0),
+            ("speed/images_per_second", 8.0),
+            ("speed/data_wait", 0.375),
+        ];
+        let at = |step, (tag, value): (&str, f32)| {
+            // All but the time.
+            event(Duration::ZERO, step, What::Scalar { tag, value })[9..].to_vec()
+        };
+        let mut expected = curves.map(|curve| at(300, curve)).to_vec();
+        expected.push(at(301, ("epoch/loss", 1.0)));
+        let rest = curves.into_iter().filter(|(tag, _)| *tag != "train/grad_norm");
+        expected.extend(rest.map(|curve| at(300, curve)));
+        let found: Vec<Vec<u8>> =
+            records(sink.path())[1..].iter().map(|record| record[9..].to_vec()).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]

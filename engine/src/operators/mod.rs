@@ -45,7 +45,7 @@ impl Record {
     /// meanwhile, on any thread: nothing else should run beside it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] while another recording is under way.
+    /// [`Error::Input`] while another recording is under way.
     pub fn of<T>(work: impl FnOnce() -> T) -> Result<(T, Self)> {
         /// Ends the recording, whichever way `work` is left.
         struct Recording;

@@ -36,23 +36,27 @@ struct Bucket<const S: usize> {
 }
 
 /// Parameters to update together, with their gradients and states.
-pub(super) struct Work<const S: usize> {
+#[derive(Debug)]
+pub struct ParamBatch<const S: usize> {
+    /// All of one group.
     pub params: Vec<Tensor>,
-    /// In the parameter's shape, or flat over all of `params`; of a single one
-    /// perhaps in bfloat16.
+    /// In the parameter's shape, or of several `[n]` over all their elements in turn.
     pub grad: Tensor,
-    /// Shaped as `grad`; views of the optimizer's own.
+    /// Shaped as `grad`; views of the optimizer's own, in the order of
+    /// [`STATE_NAMES`](super::UpdateRule::STATE_NAMES).
     pub state: [Tensor; S],
-    pub lr_scale: f64,
-    pub weight_decay_scale: f64,
-    /// How many updates these parameters had before.
-    pub steps: u64,
+    /// The group's learning rate.
+    pub lr: f64,
+    /// The group's weight decay.
+    pub weight_decay: f64,
+    /// Number of this update, from 1, where the rule counts steps.
+    pub step: u64,
 }
 
-impl<const S: usize> Work<S> {
+impl<const S: usize> ParamBatch<S> {
     /// Whether kernels for processors can walk these tensors' memory from end
     /// to end; lays the gradient out as its parameter if need be.
-    pub fn make_dense(&mut self) -> bool {
+    pub(super) fn make_dense(&mut self) -> bool {
         if self.grad.device() != Device::Cpu || !self.params.iter().all(is_dense) {
             return false;
         }
@@ -67,8 +71,8 @@ impl<const S: usize> Work<S> {
         self.state.iter().all(|state| same_layout(state, param))
     }
 
-    /// Brings a narrow gradient to its parameter's type.
-    pub fn widen(&mut self) {
+    /// Converts a bfloat16 gradient to its parameter's dtype.
+    pub(super) fn grad_to_param_dtype(&mut self) {
         self.grad = self.grad.to_kind(self.params[0].kind());
     }
 
@@ -121,7 +125,7 @@ impl<const S: usize> Buckets<S> {
     /// Buckets for `groups`, with all states zero.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for no parameters at all, a repeated name or tensor,
+    /// [`Error::Input`] for no parameters at all, a repeated name or tensor,
     /// a tensor that is empty or no leaf with gradients, or one that is not a
     /// float32 or float64 tensor on the first one's device.
     pub fn new(groups: Vec<ParamGroup>, state_names: [&'static str; S]) -> Result<Self> {
@@ -138,9 +142,10 @@ impl<const S: usize> Buckets<S> {
         Ok(Buckets { buckets, state_names })
     }
 
-    /// Everything that has a gradient.
-    pub fn work(&self) -> Vec<Work<S>> {
-        self.buckets.iter().flat_map(Bucket::work).collect()
+    /// Everything that has a gradient. The learning rate and weight decay are multiplied by each
+    /// group's scale; gradients are perhaps in bfloat16.
+    pub fn batches(&self, lr: f64, weight_decay: f64) -> Vec<ParamBatch<S>> {
+        self.buckets.iter().flat_map(|bucket| bucket.batches(lr, weight_decay)).collect()
     }
 
     /// Counts an update for every parameter that has a gradient.
@@ -210,9 +215,17 @@ impl<const S: usize> Buckets<S> {
 }
 
 impl<const S: usize> Bucket<S> {
-    /// One piece of work where all parameters are in step and have gradients;
-    /// else one for each that has a gradient.
-    fn work(&self) -> Vec<Work<S>> {
+    /// One batch where all parameters are in step and have gradients; else one for each that has a
+    /// gradient.
+    fn batches(&self, lr: f64, weight_decay: f64) -> Vec<ParamBatch<S>> {
+        let batch = |params, grad, state, steps: u64| ParamBatch {
+            params,
+            grad,
+            state,
+            lr: lr * self.lr_scale,
+            weight_decay: weight_decay * self.weight_decay_scale,
+            step: steps + 1,
+        };
         let grads: Vec<Tensor> = self.params.iter().map(|(_, param)| param.grad()).collect();
         let params: Vec<Tensor> = self.params.iter().map(|(_, p)| p.shallow_clone()).collect();
         let together = grads.iter().all(Tensor::defined)
@@ -227,7 +240,7 @@ impl<const S: usize> Bucket<S> {
                 }
             };
             let state = std::array::from_fn(|i| self.state[i].shallow_clone());
-            return vec![self.piece(params, grad, state, self.steps[0])];
+            return vec![batch(params, grad, state, self.steps[0])];
         }
         let states: [Vec<Tensor>; S] = std::array::from_fn(|i| split(&self.state[i], &params));
         grads
@@ -237,14 +250,9 @@ impl<const S: usize> Bucket<S> {
             .filter(|(_, (grad, _))| grad.defined())
             .map(|(i, (grad, param))| {
                 let state = std::array::from_fn(|s| states[s][i].shallow_clone());
-                self.piece(vec![param.shallow_clone()], grad, state, self.steps[i])
+                batch(vec![param.shallow_clone()], grad, state, self.steps[i])
             })
             .collect()
-    }
-
-    fn piece(&self, params: Vec<Tensor>, grad: Tensor, state: [Tensor; S], steps: u64) -> Work<S> {
-        let (lr_scale, weight_decay_scale) = (self.lr_scale, self.weight_decay_scale);
-        Work { params, grad, state, lr_scale, weight_decay_scale, steps }
     }
 }
 

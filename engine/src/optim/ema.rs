@@ -20,7 +20,7 @@ impl Ema {
     /// Begins with copies of `model`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a decay outside [0, 1).
+    /// [`Error::Input`] for a decay outside [0, 1).
     pub fn new(model: &BTreeMap<String, Tensor>, decay: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&decay) {
             return Err(Error::invalid("ema", decay, "it must be at least 0 and below 1"));
@@ -51,9 +51,8 @@ impl Ema {
         });
     }
 
-    /// Puts the averages in the model's place and the model's values in
-    /// theirs; a second call undoes it.
-    pub fn exchange(&mut self, model: &BTreeMap<String, Tensor>) {
+    /// Swaps the model's values with the averages, in place; a second call undoes it.
+    pub fn swap(&mut self, model: &BTreeMap<String, Tensor>) {
         tch::no_grad(|| {
             for (name, average) in &mut self.averages {
                 let mut variable = model[name].shallow_clone();
@@ -102,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn exchanging_twice_changes_nothing() {
+    fn swapping_twice_changes_nothing() {
         let here = model(1.0, 3);
         let mut ema = Ema::new(&model(5.0, 9), 0.9).unwrap();
-        ema.exchange(&here);
+        ema.swap(&here);
         assert_eq!(here["weight"].double_value(&[0]), 5.0);
         assert_eq!(ema.averages()["weight"].double_value(&[1]), 2.0);
-        ema.exchange(&here);
+        ema.swap(&here);
         assert_eq!(here["weight"].double_value(&[0]), 1.0);
         assert_eq!(here["count"].int64_value(&[]), 3);
     }

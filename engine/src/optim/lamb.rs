@@ -1,14 +1,11 @@
-//! LAMB (arXiv 1904.00962) in the variant of NVIDIA's FusedLamb and timm:
-//! gradients are clipped by their global norm inside the step, and layers
-//! without weight decay take no trust ratio.
-
-use std::collections::BTreeMap;
+//! LAMB (arXiv 1904.00962) in the variant of NVIDIA's FusedLamb and timm's `timm.optim.Lamb`:
+//! gradients are clipped by their global norm inside the step, and layers without weight decay
+//! take no trust ratio.
 
 use tch::Tensor;
 
-use super::bucket::{Buckets, Work, check_state};
-use super::clip::{check_decay_rate, check_eps, check_max_norm, global_norm};
-use super::{Optimizer, ParamGroup, StepStats};
+use super::rule::{check_betas, check_eps};
+use super::{BucketedOptimizer, Clip, ParamBatch, StepCount, UpdateRule};
 use crate::Result;
 use crate::bridge::{borrow, ffi, list};
 
@@ -20,8 +17,8 @@ pub struct LambConfig {
     pub betas: (f64, f64),
     /// Added to the root of the averaged square.
     pub eps: f64,
-    /// The global gradient norm is clipped to this; `None` for no clipping.
-    pub max_grad_norm: Option<f64>,
+    /// How gradients are clipped; `None` for no clipping.
+    pub clip: Option<Clip>,
     /// Whether the averages are divided by 1 − βᵗ.
     pub bias_correction: bool,
     /// Whether the gradient enters its average by 1 − β₁, rather than by 1.
@@ -35,7 +32,7 @@ impl Default for LambConfig {
         LambConfig {
             betas: (0.9, 0.95),
             eps: 1e-6,
-            max_grad_norm: Some(5.0),
+            clip: Some(Clip::Norm(5.0)),
             bias_correction: true,
             grad_averaging: true,
             always_adapt: false,
@@ -44,114 +41,110 @@ impl Default for LambConfig {
 }
 
 /// The LAMB optimizer. Its step counter is one for all parameters.
-pub struct Lamb {
-    buckets: Buckets<2>,
-    config: LambConfig,
-    step: u64,
-}
+pub type Lamb = BucketedOptimizer<2, LambConfig>;
 
-/// The constants of one step of one group.
-struct Constants {
-    lr: f64,
-    weight_decay: f64,
-    bias_correction1: f64,
-    bias_correction2: f64,
-}
+impl UpdateRule<2> for LambConfig {
+    const STATE_NAMES: [&'static str; 2] = ["exp_avg", "exp_avg_sq"];
+    const STEP_COUNT: StepCount = StepCount::Shared;
+    const CLIP_EPS: f64 = 0.0;
+    const TAKES_BF16_GRADS: bool = true;
 
-impl Lamb {
-    /// An optimizer with zero state.
-    ///
-    /// # Errors
-    /// [`crate::Error::Invalid`] for a constant out of range or parameters
-    /// that cannot be trained.
-    pub fn new(groups: Vec<ParamGroup>, config: LambConfig) -> Result<Self> {
-        check_decay_rate("beta1", config.betas.0)?;
-        check_decay_rate("beta2", config.betas.1)?;
-        check_eps(config.eps)?;
-        check_max_norm(config.max_grad_norm)?;
-        let buckets = Buckets::new(groups, ["exp_avg", "exp_avg_sq"])?;
-        Ok(Lamb { buckets, config, step: 0 })
+    fn check(&self) -> Result<()> {
+        check_betas(self.betas)?;
+        check_eps(self.eps)
     }
 
-    /// What gradients of this global norm are scaled by: max / norm where that
-    /// is below 1.
-    fn coefficient(&self, norm: &Tensor) -> Tensor {
-        match self.config.max_grad_norm {
-            // min(1, max/norm) is 1 at norm 0, where max/norm is infinite.
-            Some(max_norm) => (norm.reciprocal() * max_norm).clamp_max(1.0),
-            None => norm.ones_like(),
-        }
+    fn clip(&self) -> Option<Clip> {
+        self.clip
     }
 
-    /// The whole update of parameters on a processor.
-    fn update_fused(&self, work: &Work<2>, constants: &Constants, coefficient: &Tensor) {
-        let (beta1, beta2) = self.config.betas;
-        let constants = ffi::LambConstants {
-            lr: constants.lr,
-            weight_decay: constants.weight_decay,
-            beta1,
-            beta2,
-            beta3: self.beta3(),
-            bias_correction1: constants.bias_correction1,
-            bias_correction2: constants.bias_correction2,
-            eps: self.config.eps,
-            trust: self.takes_trust_ratio(constants),
-        };
-        let [exp_avg, exp_avg_sq] = work.state.each_ref().map(borrow);
-        ffi::lamb_update(
-            &list(&work.params),
-            borrow(&work.grad),
-            exp_avg,
-            exp_avg_sq,
-            borrow(coefficient),
-            &constants,
-        )
-        .unwrap_or_else(|error| panic!("{error}"));
-    }
-
-    fn takes_trust_ratio(&self, constants: &Constants) -> bool {
-        constants.weight_decay != 0.0 || self.config.always_adapt
-    }
-
-    /// The weight of a gradient in its average.
-    fn beta3(&self) -> f64 {
-        if self.config.grad_averaging { 1.0 - self.config.betas.0 } else { 1.0 }
-    }
-
-    fn update(&self, work: Work<2>, constants: &Constants) {
-        let update = self.adam_direction(&work, constants);
-        let mut updates = work.split(&update);
-        if constants.weight_decay != 0.0 {
-            for (update, param) in updates.iter_mut().zip(&work.params) {
-                *update += param * constants.weight_decay;
+    fn update(&self, batch: ParamBatch<2>) {
+        let update = self.adam_direction(&batch);
+        let mut updates = batch.split(&update);
+        if batch.weight_decay != 0.0 {
+            for (update, param) in updates.iter_mut().zip(&batch.params) {
+                *update += param * batch.weight_decay;
             }
         }
-        if self.takes_trust_ratio(constants) {
-            let ratios = trust_ratios(&work.params, &updates).unbind(0);
+        if self.takes_trust_ratio(&batch) {
+            let ratios = trust_ratios(&batch.params, &updates).unbind(0);
             for (update, ratio) in updates.iter_mut().zip(&ratios) {
                 *update *= ratio;
             }
         }
-        let mut params = work.params;
+        let mut params = batch.params;
         for (param, update) in params.iter_mut().zip(&updates) {
-            *param -= update * constants.lr;
+            *param -= update * batch.lr;
         }
     }
 
+    /// The kernel is for processors.
+    fn update_fused(&self, batch: &mut ParamBatch<2>, grad_scale: Option<&Tensor>) -> bool {
+        if !batch.make_dense() {
+            return false;
+        }
+        let (beta1, beta2) = self.betas;
+        let (bias_correction1, bias_correction2) = self.bias_corrections(batch.step);
+        let constants = ffi::LambConstants {
+            lr: batch.lr,
+            weight_decay: batch.weight_decay,
+            beta1,
+            beta2,
+            beta3: self.beta3(),
+            bias_correction1,
+            bias_correction2,
+            eps: self.eps,
+            trust: self.takes_trust_ratio(batch),
+        };
+        let unscaled = Tensor::ones([0; 0], (batch.params[0].kind(), batch.grad.device()));
+        let [exp_avg, exp_avg_sq] = batch.state.each_ref().map(borrow);
+        ffi::lamb_update(
+            &list(&batch.params),
+            borrow(&batch.grad),
+            exp_avg,
+            exp_avg_sq,
+            borrow(grad_scale.unwrap_or(&unscaled)),
+            &constants,
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+        true
+    }
+}
+
+impl LambConfig {
+    fn takes_trust_ratio(&self, batch: &ParamBatch<2>) -> bool {
+        batch.weight_decay != 0.0 || self.always_adapt
+    }
+
+    /// The weight of a gradient in its average.
+    fn beta3(&self) -> f64 {
+        if self.grad_averaging { 1.0 - self.betas.0 } else { 1.0 }
+    }
+
+    /// What the averages are divided by in this step.
+    fn bias_corrections(&self, step: u64) -> (f64, f64) {
+        let correction = |beta: f64| match self.bias_correction {
+            true => 1.0 - beta.powf(step as f64),
+            false => 1.0,
+        };
+        (correction(self.betas.0), correction(self.betas.1))
+    }
+
     /// Advances the averages and returns m̂ / (√v̂ + eps), shaped as the
-    /// work's gradient.
-    fn adam_direction(&self, work: &Work<2>, constants: &Constants) -> Tensor {
-        let (beta1, beta2) = self.config.betas;
-        let grad = &work.grad;
-        let [mut exp_avg, mut exp_avg_sq] = work.state.each_ref().map(Tensor::shallow_clone);
-        exp_avg *= beta1;
+    /// batch's gradient.
+    fn adam_direction(&self, batch: &ParamBatch<2>) -> Tensor {
+        let beta = self.betas;
+        let corrections = self.bias_corrections(batch.step);
+        let grad = &batch.grad;
+        let [mut exp_avg, mut exp_avg_sq] = batch.state.each_ref().map(Tensor::shallow_clone);
+        exp_avg *= beta.0;
         exp_avg += grad * self.beta3();
-        exp_avg_sq *= beta2;
-        let _ = exp_avg_sq.addcmul_(grad, &(grad * (1.0 - beta2)));
+        exp_avg_sq *= beta.1;
+        let _ = exp_avg_sq.addcmul_(grad, &(grad * (1.0 - beta.1)));
         let mut denominator = exp_avg_sq.sqrt();
-        denominator /= constants.bias_correction2.sqrt();
-        denominator += self.config.eps;
-        let mut direction = exp_avg / constants.bias_correction1;
+        denominator /= corrections.1.sqrt();
+        denominator += self.eps;
+        let mut direction = exp_avg / corrections.0;
         direction /= denominator;
         direction
     }
@@ -165,57 +158,4 @@ fn trust_ratios(params: &[Tensor], updates: &[Tensor]) -> Tensor {
     let (params, updates) = (norms(params), norms(updates));
     let both = params.gt(0.0).logical_and(&updates.gt(0.0));
     (&params / &updates).where_self(&both, &params.ones_like())
-}
-
-impl Optimizer for Lamb {
-    fn step(&mut self, lr: f64, weight_decay: f64) -> StepStats {
-        self.step += 1;
-        let (beta1, beta2) = self.config.betas;
-        let correction = |beta: f64| match self.config.bias_correction {
-            true => 1.0 - beta.powf(self.step as f64),
-            false => 1.0,
-        };
-        tch::no_grad(|| {
-            let work = self.buckets.work();
-            let grad_norm = global_norm(&work);
-            let coefficient = self.coefficient(&grad_norm);
-            for mut piece in work {
-                let constants = Constants {
-                    lr: lr * piece.lr_scale,
-                    weight_decay: weight_decay * piece.weight_decay_scale,
-                    bias_correction1: correction(beta1),
-                    bias_correction2: correction(beta2),
-                };
-                if piece.make_dense() {
-                    self.update_fused(&piece, &constants, &coefficient);
-                } else {
-                    piece.widen();
-                    let _ = piece.grad.g_mul_(&coefficient);
-                    self.update(piece, &constants);
-                }
-            }
-            StepStats { grad_norm }
-        })
-    }
-
-    fn zero_grad(&mut self) {
-        self.buckets.zero_grad();
-    }
-
-    fn gradients(&self) -> Vec<Tensor> {
-        self.buckets.gradients()
-    }
-
-    fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut state = self.buckets.state();
-        state.insert("step".into(), Tensor::from(self.step as i64));
-        state
-    }
-
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        check_state(&self.state(), state)?;
-        self.buckets.load(state);
-        self.step = state["step"].int64_value(&[]) as u64;
-        Ok(())
-    }
 }

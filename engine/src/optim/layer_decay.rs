@@ -8,27 +8,27 @@ use tch::Tensor;
 
 use super::{ParamGroup, no_decay};
 
-/// Part and layer of the first stage: behind the stem.
+/// Index and layer of the first stage: behind the stem.
 const FIRST_STAGE: usize = 1;
-/// Part of the second stage, and its first layer.
+/// Index of the second stage, and its first layer.
 const SECOND_STAGE: usize = 2;
-/// Part of the third stage.
+/// Index of the third stage.
 const THIRD_STAGE: usize = 3;
 
 /// How many blocks of the two middle stages share a layer; stem, first and last
 /// stage are one layer each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chunks {
+pub struct LayerGrouping {
     /// Blocks of the second stage.
     pub second: usize,
     /// Blocks of the third, long stage.
     pub third: usize,
 }
 
-impl Chunks {
+impl LayerGrouping {
     /// The second stage one layer, three blocks of the third: every ConvNeXt's
     /// recipe, and a ResNet-50's in detection.
-    pub const OF_THREE: Self = Self { second: usize::MAX, third: 3 };
+    pub const CONVNEXT: Self = Self { second: usize::MAX, third: 3 };
 
     /// Of the official fine-tuning of a ResNet whose third stage has so many
     /// blocks: (2, 3) up to ResNet-101's 23, (4, 4) for the 36 of 152 and 200.
@@ -40,67 +40,62 @@ impl Chunks {
     }
 }
 
-/// Where a parameter stands: the part of the network it belongs to (0 the stem,
-/// 1 the first stage, …; `None` behind the backbone) and its block in it.
+/// Where a parameter stands: its stage and its block in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// As `Backbone::stage_index` numbers it.
-    pub part: Option<usize>,
+pub struct LayerPosition {
+    /// 0 the stem, 1 the first stage, …; `None` behind the backbone.
+    pub stage_index: Option<usize>,
     /// From 0; only the second and third stage's matter.
     pub block: usize,
 }
 
-impl Place {
-    /// The place of the backbone's parameter `name`, the block being the last
+impl LayerPosition {
+    /// The position of the backbone's parameter `name`, the block being the last
     /// of the numbers that stand together first in it: `layer3.5.conv1.weight`,
-    /// `stages.2.5.gamma`; `s3.b6.conv1.conv.weight`, which counts from 1.
-    pub fn of(name: &str, part: Option<usize>) -> Self {
-        let words = name.split('.').skip_while(|word| block_number(word).is_none());
-        let block = words.map_while(block_number).last().unwrap_or(0);
-        Self { part, block }
+    /// `stages.2.5.gamma`; or `s3.b6.conv1.conv.weight`, which counts from 1.
+    pub fn of(name: &str, stage_index: Option<usize>) -> Self {
+        let number = |word: &str| match word.strip_prefix('b') {
+            Some(from_one) => from_one.parse::<usize>().ok()?.checked_sub(1),
+            None => word.parse().ok(),
+        };
+        let words = name.split('.').skip_while(|word| number(word).is_none());
+        let block = words.map_while(number).last().unwrap_or(0);
+        Self { stage_index, block }
     }
 }
 
-/// The number that `word` is, or that RegNet's `b1`, `b2`, … stand for.
-fn block_number(word: &str) -> Option<usize> {
-    match word.strip_prefix('b') {
-        Some(number) => number.parse::<usize>().ok()?.checked_sub(1),
-        None => word.parse().ok(),
-    }
-}
-
-/// The layer of every place, and the layer of the last stage: the stem is 0, the
-/// first stage 1, then a layer for every chunk of the second and the third,
+/// The layer of every position, and the layer of the last stage: the stem is 0, the
+/// first stage 1, then a layer for every group of blocks of the second and the third,
 /// the fourth is the last (12 in ConvNeXt-B), and what stands behind the
 /// backbone is one above that.
-pub fn layer_ids(places: &[Place], chunks: Chunks) -> (Vec<usize>, usize) {
-    let layers = |stage: usize, chunk: usize| {
-        let blocks = places.iter().filter(|place| place.part == Some(stage));
-        blocks.map(|place| place.block + 1).max().unwrap_or(1).div_ceil(chunk)
+pub fn layer_ids(positions: &[LayerPosition], grouping: LayerGrouping) -> (Vec<usize>, usize) {
+    let layers = |stage: usize, group: usize| {
+        let blocks = positions.iter().filter(|position| position.stage_index == Some(stage));
+        blocks.map(|position| position.block + 1).max().unwrap_or(1).div_ceil(group)
     };
-    let third = SECOND_STAGE + layers(SECOND_STAGE, chunks.second);
-    let last = third + layers(THIRD_STAGE, chunks.third);
-    let id = |place: &Place| match place.part {
+    let third = SECOND_STAGE + layers(SECOND_STAGE, grouping.second);
+    let last = third + layers(THIRD_STAGE, grouping.third);
+    let id = |position: &LayerPosition| match position.stage_index {
         None => last + 1,
-        Some(part) if part <= FIRST_STAGE => part,
-        Some(SECOND_STAGE) => SECOND_STAGE + place.block / chunks.second,
-        Some(THIRD_STAGE) => third + place.block / chunks.third,
+        Some(stage) if stage <= FIRST_STAGE => stage,
+        Some(SECOND_STAGE) => SECOND_STAGE + position.block / grouping.second,
+        Some(THIRD_STAGE) => third + position.block / grouping.third,
         Some(_) => last,
     };
-    (places.iter().map(id).collect(), last)
+    (positions.iter().map(id).collect(), last)
 }
 
 /// Groups of parameters whose learning rate is `decay` to the power of the
 /// number of layers above theirs; `decays` says which have weight decay. In
 /// the order given within a group, groups from the first layer up.
 pub fn layered_param_groups(
-    params: Vec<(String, Tensor, Place)>,
-    chunks: Chunks,
+    params: Vec<(String, Tensor, LayerPosition)>,
+    grouping: LayerGrouping,
     decay: f64,
     decays: impl Fn(&str, &[i64]) -> bool,
 ) -> Vec<ParamGroup> {
-    let places: Vec<Place> = params.iter().map(|(_, _, place)| *place).collect();
-    let (ids, last) = layer_ids(&places, chunks);
+    let positions: Vec<LayerPosition> = params.iter().map(|(_, _, position)| *position).collect();
+    let (ids, last) = layer_ids(&positions, grouping);
     let mut groups: BTreeMap<(usize, bool), Vec<(String, Tensor)>> = BTreeMap::new();
     for ((name, tensor, _), id) in params.into_iter().zip(ids) {
         let decayed = decays(&name, &tensor.size());
@@ -116,8 +111,8 @@ pub fn layered_param_groups(
         .collect()
 }
 
-/// The usual rule of [`layered_param_groups`]: all but what [`no_decay`] names.
-pub fn usual_decay(name: &str, shape: &[i64]) -> bool {
+/// The usual rule of [`layered_param_groups`]: weight decay for all but what [`no_decay`] names.
+pub fn has_weight_decay(name: &str, shape: &[i64]) -> bool {
     !no_decay(name, shape)
 }
 
@@ -127,20 +122,8 @@ mod tests {
     use tch::{Device, Kind};
 
     fn ids(names: &[(&str, Option<usize>)]) -> (Vec<usize>, usize) {
-        let places = names.iter().map(|(name, part)| Place::of(name, *part));
-        layer_ids(&places.collect::<Vec<_>>(), Chunks::OF_THREE)
-    }
-
-    #[test]
-    fn blocks_of_a_regnet_count_from_one() {
-        for (name, block) in [
-            ("stem.conv.weight", 0),
-            ("s3.b1.conv1.bn.bias", 0),
-            ("s3.b6.se.fc1.weight", 5),
-            ("s3.b12.downsample.bn.weight", 11),
-        ] {
-            assert_eq!(Place::of(name, Some(3)).block, block, "{name}");
-        }
+        let positions = names.iter().map(|(name, stage)| LayerPosition::of(name, *stage));
+        layer_ids(&positions.collect::<Vec<_>>(), LayerGrouping::CONVNEXT)
     }
 
     #[test]
@@ -157,6 +140,18 @@ mod tests {
             ("fpn_lateral2.weight", None),
         ];
         assert_eq!(ids(&names), (vec![0, 1, 2, 3, 3, 4, 4, 5, 6], 5));
+    }
+
+    #[test]
+    fn blocks_of_a_regnet_count_from_one() {
+        let names = [
+            ("stem.conv.weight", Some(0)),
+            ("s1.b2.conv1.conv.weight", Some(1)),
+            ("s3.b1.downsample.bn.weight", Some(3)),
+            ("s3.b3.se.fc1.weight", Some(3)),
+            ("s3.b4.conv2.conv.weight", Some(3)),
+        ];
+        assert_eq!(ids(&names), (vec![0, 1, 3, 3, 4], 5));
     }
 
     #[test]
@@ -186,12 +181,16 @@ mod tests {
             ("head.weight", None, vec![2, 2]),
             ("head.bias", None, vec![2]),
         ]
-        .map(|(name, part, shape)| {
+        .map(|(name, stage, shape)| {
             let tensor = Tensor::zeros(&shape, (Kind::Float, Device::Cpu));
-            (name.to_owned(), tensor, Place::of(name, part))
+            (name.to_owned(), tensor, LayerPosition::of(name, stage))
         });
-        let groups =
-            layered_param_groups(params.into_iter().collect(), Chunks::OF_THREE, 0.5, usual_decay);
+        let groups = layered_param_groups(
+            params.into_iter().collect(),
+            LayerGrouping::CONVNEXT,
+            0.5,
+            has_weight_decay,
+        );
         let found: Vec<(&str, f64, f64)> = groups
             .iter()
             .map(|group| (group.params[0].0.as_str(), group.lr_scale, group.weight_decay_scale))

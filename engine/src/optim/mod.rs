@@ -1,10 +1,10 @@
-//! Optimizers with inspectable, named state: [`Lamb`], [`AdamW`] and [`Sgd`].
+//! Optimizers with inspectable, named state: [`Lamb`], [`AdamW`], [`Sgd`] and [`Lion`].
 //!
-//! Each works on lists of parameters: small tensors are concatenated and
-//! updated by one kernel, large ones are updated in place. A step never waits
-//! for the device: norms and clip coefficients stay there as tensors. The
-//! learning rate and weight decay come with each step, from the functions of
-//! [`crate::schedule`].
+//! Each is an [`UpdateRule`] in a [`BucketedOptimizer`], which works on lists of
+//! parameters: small tensors are concatenated and updated by one kernel, large
+//! ones are updated in place. A step never waits for the device: norms and clip
+//! coefficients stay there as tensors. The learning rate and weight decay come
+//! with each step, from the functions of [`crate::schedule`].
 
 mod adamw;
 mod bucket;
@@ -14,6 +14,8 @@ mod group;
 mod kind;
 mod lamb;
 mod layer_decay;
+mod lion;
+mod rule;
 mod scaler;
 mod sgd;
 
@@ -24,11 +26,17 @@ use tch::Tensor;
 use crate::Result;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use bucket::ParamBatch;
+pub use clip::Clip;
 pub use ema::Ema;
 pub use group::{ParamGroup, no_decay, param_groups};
 pub use kind::{ClipMode, OptimizerKind};
 pub use lamb::{Lamb, LambConfig};
-pub use layer_decay::{Chunks, Place, layer_ids, layered_param_groups, usual_decay};
+pub use layer_decay::{
+    LayerGrouping, LayerPosition, has_weight_decay, layer_ids, layered_param_groups,
+};
+pub use lion::{Lion, LionConfig};
+pub use rule::{BucketedOptimizer, StepCount, UpdateRule};
 pub use scaler::GradScaler;
 pub use sgd::{Sgd, SgdConfig};
 
@@ -62,7 +70,7 @@ pub trait Optimizer {
     /// same parameters gave.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for a missing or unknown name, another shape
+    /// [`crate::Error::Input`] for a missing or unknown name, another shape
     /// or another kind; the optimizer is then unchanged.
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
 }

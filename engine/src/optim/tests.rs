@@ -30,11 +30,32 @@ fn model() -> Vec<(String, Tensor)> {
 
 type Factory = fn(Vec<ParamGroup>) -> Box<dyn Optimizer>;
 
-fn optimizers() -> [(&'static str, Factory); 3] {
+type ClippedFactory = fn(Vec<ParamGroup>, Option<Clip>) -> Box<dyn Optimizer>;
+
+fn clipped_optimizers() -> [(&'static str, ClippedFactory); 4] {
+    [
+        ("lamb", |groups, clip| {
+            Box::new(Lamb::new(groups, LambConfig { clip, ..Default::default() }).unwrap())
+        }),
+        ("adamw", |groups, clip| {
+            Box::new(AdamW::new(groups, AdamWConfig { clip, ..Default::default() }).unwrap())
+        }),
+        ("sgd", |groups, clip| {
+            Box::new(Sgd::new(groups, SgdConfig { clip, ..Default::default() }).unwrap())
+        }),
+        ("lion", |groups, clip| {
+            Box::new(Lion::new(groups, LionConfig { clip, ..Default::default() }).unwrap())
+        }),
+    ]
+}
+
+/// With their own constants.
+fn optimizers() -> [(&'static str, Factory); 4] {
     [
         ("lamb", |groups| Box::new(Lamb::new(groups, LambConfig::default()).unwrap())),
         ("adamw", |groups| Box::new(AdamW::new(groups, AdamWConfig::default()).unwrap())),
         ("sgd", |groups| Box::new(Sgd::new(groups, SgdConfig::default()).unwrap())),
+        ("lion", |groups| Box::new(Lion::new(groups, LionConfig::default()).unwrap())),
     ]
 }
 
@@ -59,6 +80,7 @@ fn detached(params: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
 
 /// Bit for bit, which `Tensor::eq` on finite values is.
 fn assert_same(a: &[(String, Tensor)], b: &[(String, Tensor)], what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}");
     for ((name, x), (_, y)) in a.iter().zip(b) {
         assert!(x.equal(y), "{what}: {name} differs");
     }
@@ -113,12 +135,25 @@ fn a_parameter_without_gradient_is_left_alone() {
 
 #[test]
 fn states_have_the_names_and_shapes_of_the_parameters() {
-    let lamb = Lamb::new(param_groups(model()), LambConfig::default()).unwrap();
-    let state = lamb.state();
-    assert_eq!(state.len(), 2 * SHAPES.len() + 1);
-    for (name, shape) in SHAPES {
-        assert_eq!(state[&format!("exp_avg.{name}")].size(), shape);
-        assert_eq!(state[&format!("exp_avg_sq.{name}")].size(), shape);
+    let [(_, lamb), (_, adamw), (_, sgd), (_, lion)] = optimizers();
+    let adam: &[&str] = &["exp_avg", "exp_avg_sq"];
+    for (make, kept, counters) in [
+        (lamb, adam, vec!["step".to_owned()]),
+        (adamw, adam, SHAPES.map(|(name, _)| format!("step.{name}")).to_vec()),
+        (sgd, &["momentum_buffer"], Vec::new()),
+        (lion, &["exp_avg"], Vec::new()),
+    ] {
+        let mut state = make(param_groups(model())).state();
+        for counter in counters {
+            let count = state.remove(&counter).unwrap();
+            assert_eq!((count.kind(), count.size()), (Kind::Int64, vec![]), "{counter}");
+        }
+        for (name, shape) in SHAPES {
+            for kept in kept {
+                assert_eq!(state.remove(&format!("{kept}.{name}")).unwrap().size(), shape);
+            }
+        }
+        assert!(state.is_empty(), "{:?}", state.keys());
     }
 }
 
@@ -175,9 +210,15 @@ fn impossible_parameters_and_constants_are_refused() {
     assert!(refused(group(tied), config()).contains("updated twice"));
     let message = refused(one(leaf(Kind::Float)), LambConfig { betas: (0.9, 1.0), ..config() });
     assert!(message.contains("beta2 is 1"), "{message}");
-    let message =
-        refused(one(leaf(Kind::Float)), LambConfig { max_grad_norm: Some(0.0), ..config() });
-    assert!(message.contains("max_grad_norm is 0"), "{message}");
+    for (clip, sentence) in [
+        (Clip::Norm(0.0), "clip norm is 0"),
+        (Clip::Norm(f64::NAN), "clip norm is NaN"),
+        (Clip::Value(-1.0), "clip value is -1"),
+    ] {
+        let clip = Some(clip);
+        let message = refused(one(leaf(Kind::Float)), LambConfig { clip, ..config() });
+        assert!(message.contains(sentence), "{message}");
+    }
 }
 
 #[test]
@@ -243,7 +284,7 @@ fn lambs_kernel_and_its_operators_agree() {
 /// Gradients in bfloat16, as passes leave them that keep them narrow, update as the
 /// same values in float32 do.
 #[test]
-fn narrow_gradients_update_as_wide_ones() {
+fn bfloat16_gradients_update_as_float32_ones() {
     for (what, make) in optimizers() {
         let trained = [true, false].map(|narrow| {
             let params = model();
@@ -264,5 +305,35 @@ fn narrow_gradients_update_as_wide_ones() {
         let [(narrow, norms), (wide, wide_norms)] = &trained;
         assert_eq!(norms, wide_norms, "{what}");
         assert_same(narrow, wide, what);
+    }
+}
+
+/// Clipping inside the step is clipping before it; the norm that is returned is that before.
+#[test]
+fn values_are_clipped_as_clamped_gradients() {
+    const BOUND: f64 = 0.3;
+    for (what, make) in clipped_optimizers() {
+        for bfloat16 in [false, true] {
+            let [inside, before] = [Some(Clip::Value(BOUND)), None].map(|clip| {
+                let params = model();
+                let mut optimizer = make(param_groups(clones(&params)), clip);
+                params.iter().map(|(_, p)| p.cos().sum(Kind::Float)).sum::<Tensor>().backward();
+                let mut norm = 0.0;
+                for (_, param) in &params {
+                    let mut grad = param.grad();
+                    if bfloat16 && param.dim() > 1 {
+                        grad = grad.to_kind(Kind::BFloat16);
+                    }
+                    norm += grad.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
+                    let clamped = || grad.to_kind(Kind::Float).clamp(-BOUND, BOUND);
+                    param.grad().set_data(&if clip.is_none() { clamped() } else { grad });
+                }
+                let found = optimizer.step(0.01, 0.05).grad_norm.double_value(&[]);
+                assert!(clip.is_none() || (found / norm.sqrt() - 1.0).abs() < 1e-6, "{what}");
+                let state = optimizer.state().into_iter();
+                params.into_iter().chain(state).collect::<Vec<_>>()
+            });
+            assert_same(&inside, &before, what);
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tch::{Device, Tensor};
 
-use super::Labelled;
-use crate::distributed::World;
+use super::FeatureBank;
+use crate::distributed::ProcessGroup;
 use crate::{Error, Result};
 use data::{
     Batch, DatasetOptions, EpochSampler, LabelledDataset, LabelledImages, LabelledSource, Loader,
@@ -17,7 +17,7 @@ use data::{
 pub struct ProbeData {
     training: Loader<LabelledSource>,
     validation: Loader<LabelledSource>,
-    world: World,
+    world: ProcessGroup,
 }
 
 impl ProbeData {
@@ -33,7 +33,7 @@ impl ProbeData {
         transform: Arc<dyn Transform>,
         batch_size: usize,
         options: &LoaderOptions,
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<Self> {
         let part = |name: &str| {
             let path = folder.join(name);
@@ -45,10 +45,10 @@ impl ProbeData {
                  val/CLASS/…",
                 folder.display()
             );
-            Err(Error::Data(text))
+            Err(Error::data(text))
         };
         let parts = part("train").and_then(|train| Ok((train, part("val")?)));
-        let (training, validation) = world.agree(parts)?;
+        let (training, validation) = world.all_ok(parts)?;
         let reading = DatasetOptions::with_channels(transform.channels());
         let training = LabelledDataset::open_among(training, &reading, world)?;
         let classes = training.classes();
@@ -94,7 +94,7 @@ impl ProbeData {
         device: Device,
         mut features: impl FnMut(&Tensor) -> Result<Tensor>,
         mut done: impl FnMut(u64),
-    ) -> Result<[Labelled; 2]> {
+    ) -> Result<[FeatureBank; 2]> {
         Ok([
             self.extract(&self.training, device, &mut features, &mut done)?,
             self.extract(&self.validation, device, &mut features, &mut done)?,
@@ -107,15 +107,15 @@ impl ProbeData {
         device: Device,
         features: &mut impl FnMut(&Tensor) -> Result<Tensor>,
         done: &mut impl FnMut(u64),
-    ) -> Result<Labelled> {
-        let own = self.world.agree(own_features(loader, device, features, done))?;
+    ) -> Result<FeatureBank> {
+        let own = self.world.all_ok(own_features(loader, device, features, done))?;
         let (rows, classes) = match own {
             Some((rows, classes)) => (Some(rows), classes),
             None => (None, Vec::new()),
         };
         let classes = self.world.gather(&classes)?.concat();
         if classes.is_empty() {
-            return Err(Error::Data("none of the images can be read".into()));
+            return Err(Error::data("none of the images can be read"));
         }
         // One that has no images of its own takes the width from the others.
         let width = rows.as_ref().map_or(0, |rows| rows.size()[1]);
@@ -125,7 +125,7 @@ impl ProbeData {
             .unwrap_or_else(|| Tensor::zeros([0, widest[0] as i64], (tch::Kind::Float, device)));
         let rows = self.world.gather_rows(&rows)?;
         let count = loader.source().dataset().classes().len() as i64;
-        Labelled::new(rows, &classes, count)
+        FeatureBank::new(rows, &classes, count)
     }
 }
 
@@ -139,7 +139,7 @@ pub fn in_order(
     transform: Arc<dyn Transform>,
     batch_size: usize,
     options: &LoaderOptions,
-    world: &World,
+    world: &ProcessGroup,
 ) -> Result<Loader<LabelledSource>> {
     let (rank, size) = (world.rank(), world.size());
     let sampler = EpochSampler::in_order_among(dataset.len(), batch_size, rank, size)?;

@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::Labelled;
+use super::FeatureBank;
 use crate::{Error, Result};
 
 /// Similarities computed at a time, 256 MiB in float32.
@@ -30,7 +30,7 @@ impl Knn {
     /// Refuses constants that cannot be used, before any feature is computed.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Input`].
     pub fn check(&self) -> Result<()> {
         if self.k < 1 {
             return Err(Error::invalid("k", self.k, "at least one neighbour must vote"));
@@ -45,8 +45,8 @@ impl Knn {
     /// `queries` `[M, D]`; the first of several with as many votes.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for constants out of range, or queries of another width.
-    pub fn predict(&self, bank: &Labelled, queries: &Tensor) -> Result<Tensor> {
+    /// [`Error::Input`] for constants out of range, or queries of another width.
+    pub fn predict(&self, bank: &FeatureBank, queries: &Tensor) -> Result<Tensor> {
         self.check()?;
         if queries.dim() != 2 || queries.size()[1] != bank.features.size()[1] {
             let rule = format!("the bank's features are {:?}", bank.features.size());
@@ -60,7 +60,7 @@ impl Knn {
 
     /// The sum of votes for every class, `[m, classes]`. Votes are relative to
     /// the nearest neighbour's, which changes no order and cannot overflow.
-    fn votes(&self, bank: &Labelled, keys: &Tensor, rows: &Tensor) -> Tensor {
+    fn votes(&self, bank: &FeatureBank, keys: &Tensor, rows: &Tensor) -> Tensor {
         let k = self.k.min(bank.features.size()[0]);
         let (cosines, neighbours) = rows.matmul(keys).topk(k, 1, true, true);
         let nearest = cosines.narrow(1, 0, 1);

@@ -18,7 +18,7 @@ pub struct Lbfgs {
 
 /// Where a minimisation ended.
 #[derive(Debug)]
-pub struct Minimum {
+pub struct LbfgsResult {
     /// The point.
     pub at: Tensor,
     /// The function's value there.
@@ -47,13 +47,13 @@ impl Lbfgs {
         &self,
         start: Tensor,
         mut function: impl FnMut(&Tensor) -> (f64, Tensor),
-    ) -> Minimum {
+    ) -> LbfgsResult {
         let mut at = start;
         let (mut value, mut gradient) = function(&at);
         let mut pairs: VecDeque<Pair> = VecDeque::new();
         for iteration in 0..self.iterations {
             if gradient.abs().max().double_value(&[]) <= self.tolerance {
-                return Minimum { at, value, iterations: iteration };
+                return LbfgsResult { at, value, iterations: iteration };
             }
             let mut direction = direction(&gradient, &pairs);
             let mut slope = dot(&gradient, &direction);
@@ -74,7 +74,7 @@ impl Lbfgs {
                 (its <= value + SUFFICIENT * size * slope).then_some((there, its, gradient))
             });
             let Some((there, its, new_gradient)) = tried else {
-                return Minimum { at, value, iterations: iteration };
+                return LbfgsResult { at, value, iterations: iteration };
             };
             let (step, change) = (&there - &at, &new_gradient - &gradient);
             let curvature = dot(&step, &change);
@@ -86,7 +86,7 @@ impl Lbfgs {
             }
             (at, value, gradient) = (there, its, new_gradient);
         }
-        Minimum { at, value, iterations: self.iterations }
+        LbfgsResult { at, value, iterations: self.iterations }
     }
 }
 

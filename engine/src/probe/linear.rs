@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Labelled, Lbfgs};
+use super::{FeatureBank, Lbfgs};
 use crate::{Error, Result};
 
 /// Strengths of the penalty that are tried: five powers of ten.
@@ -46,7 +46,7 @@ impl LinearProbe {
     /// Refuses a penalty that cannot be used, before any feature is computed.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Input`].
     pub fn check(&self) -> Result<()> {
         match self.l2 {
             Some(l2) if !(l2 >= 0.0 && l2.is_finite()) => {
@@ -59,14 +59,14 @@ impl LinearProbe {
     /// Fits a classifier to `training`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a negative penalty.
-    pub fn fit(&self, training: &Labelled) -> Result<LinearClassifier> {
+    /// [`Error::Input`] for a negative penalty.
+    pub fn fit(&self, training: &FeatureBank) -> Result<LinearClassifier> {
         self.check()?;
         let l2 = self.l2.unwrap_or_else(|| self.best_penalty(training));
         Ok(tch::no_grad(|| self.fit_with(training, l2)))
     }
 
-    fn best_penalty(&self, training: &Labelled) -> f64 {
+    fn best_penalty(&self, training: &FeatureBank) -> f64 {
         let rows = training.features.size()[0];
         let number = Tensor::arange(rows, (Kind::Int64, training.features.device()));
         let held = number.remainder(HELD_OUT).eq(HELD_OUT - 1);
@@ -83,7 +83,7 @@ impl LinearProbe {
         scored.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or(PENALTIES[2], |best| best.1)
     }
 
-    fn fit_with(&self, training: &Labelled, l2: f64) -> LinearClassifier {
+    fn fit_with(&self, training: &FeatureBank, l2: f64) -> LinearClassifier {
         let features = &training.features;
         let mean = features.mean_dim([0i64].as_slice(), true, None);
         // A feature that never changes has nothing to tell.

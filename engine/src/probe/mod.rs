@@ -15,25 +15,25 @@ use tch::{Kind, Tensor};
 
 pub use images::{ProbeData, in_order};
 pub use knn::Knn;
-pub use lbfgs::{Lbfgs, Minimum};
+pub use lbfgs::{Lbfgs, LbfgsResult};
 pub use linear::{LinearClassifier, LinearProbe};
 
 use crate::{Error, Result};
 
 /// Features of images whose classes are known.
 #[derive(Debug)]
-pub struct Labelled {
+pub struct FeatureBank {
     features: Tensor,
     classes: Tensor,
     num_classes: i64,
 }
 
-impl Labelled {
+impl FeatureBank {
     /// `features` is `[N, D]` of a floating type; `classes` has one of
     /// 0..`num_classes` for each row.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for other shapes, no rows, classes out of range, or
+    /// [`Error::Input`] for other shapes, no rows, classes out of range, or
     /// features that are not finite.
     pub fn new(features: Tensor, classes: &[i64], num_classes: i64) -> Result<Self> {
         let size = features.size();

@@ -4,9 +4,9 @@ use super::*;
 
 const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-fn labelled(rows: &[[f64; 2]], classes: &[i64]) -> Labelled {
+fn labelled(rows: &[[f64; 2]], classes: &[i64]) -> FeatureBank {
     let flat: Vec<f64> = rows.concat();
-    Labelled::new(Tensor::from_slice(&flat).view([-1, 2]), classes, 3).unwrap()
+    FeatureBank::new(Tensor::from_slice(&flat).view([-1, 2]), classes, 3).unwrap()
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_linear_probe_separates_what_can_be_separated() {
         centres.index_select(0, &Tensor::from_slice(&classes)) + Tensor::randn([300, 2], DOUBLE);
     // A third feature that never changes, and one of another size.
     let rows = Tensor::cat(&[&rows * 1e4, Tensor::ones([300, 1], DOUBLE)], 1);
-    let training = Labelled::new(rows, &classes, 3).unwrap();
+    let training = FeatureBank::new(rows, &classes, 3).unwrap();
     let classifier = LinearProbe::default().fit(&training).unwrap();
     assert!(training.accuracy(&classifier.predict(training.features())) > 0.97);
     let again = LinearProbe::default().fit(&training).unwrap();
@@ -68,13 +68,13 @@ fn a_linear_probe_separates_what_can_be_separated() {
 #[test]
 fn features_that_say_nothing_are_refused() {
     let make = |size: &[i64], classes: &[i64]| {
-        Labelled::new(Tensor::zeros(size, DOUBLE), classes, 2).unwrap_err().to_string()
+        FeatureBank::new(Tensor::zeros(size, DOUBLE), classes, 2).unwrap_err().to_string()
     };
     assert!(make(&[2, 3], &[0]).contains("there are 2 rows"));
     assert!(make(&[1, 3], &[2]).contains("class is 2, but it must be in 0..2"));
     assert!(make(&[0, 3], &[]).contains("features"));
     let broken = Tensor::from_slice(&[f64::NAN]).view([1, 1]);
-    let error = Labelled::new(broken, &[0], 2).unwrap_err().to_string();
+    let error = FeatureBank::new(broken, &[0], 2).unwrap_err().to_string();
     assert!(error.contains("they must be finite"), "{error}");
     let bank = labelled(&[[1.0, 0.0]], &[0]);
     let queries = Tensor::zeros([1, 3], DOUBLE);

@@ -19,17 +19,20 @@ pub trait Settings: clap::Args + Default {
     /// The defaults, with what `table` has of these settings, which is taken out of it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a value of another type.
+    /// [`Error::Input`] for a value of another type.
     fn take(self, table: &mut Table) -> Result<Self>;
 
     /// Holds each setting to its rule.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the first that breaks it.
+    /// [`Error::Input`] for the first that breaks it.
     fn check_each(&self) -> Result<()>;
 
     /// Keys of settings that are no flags.
     fn file_keys() -> Vec<String>;
+
+    /// Brings the settings in a checkpoint of the first version to the meaning they have now.
+    fn upgrade(_config: &mut serde_json::Map<String, serde_json::Value>) {}
 }
 
 /// Declares a struct of settings:
@@ -57,7 +60,8 @@ pub trait Settings: clap::Args + Default {
 /// The comment is the flag's help, which shows the default too; `#[arg(…)]` is clap's; aliases
 /// hold for flags and for keys of files. What follows the comma is the rule, a function of name and
 /// value such as [`at_least`](super::at_least); of an `Option` it holds the value, if there is one.
-/// A field after `@` is a key of files alone and no flag.
+/// A field after `@` is a key of files alone and no flag. `upgrade = function;` at the end is
+/// [`Settings::upgrade`].
 #[macro_export]
 macro_rules! settings {
     (
@@ -73,6 +77,7 @@ macro_rules! settings {
                 $(#[$table_meta:meta])*
                 $table:ident : $table_type:ty = $table_default:expr;
             )*
+            $( upgrade = $upgrade:expr; )?
         }
     ) => {
         #[derive(Debug, Clone, PartialEq, ::clap::Args)]
@@ -128,16 +133,22 @@ macro_rules! settings {
                 $( keys.extend(<$group_type as $crate::settings::Settings>::file_keys()); )*
                 keys
             }
+
+            $(
+                fn upgrade(config: &mut ::serde_json::Map<String, ::serde_json::Value>) {
+                    $upgrade(config);
+                }
+            )?
         }
 
         impl ::serde::Serialize for $name {
-            fn serialize<S: ::serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            fn serialize<S: ::serde::Serializer>(&self, to: S) -> ::std::result::Result<S::Ok, S::Error> {
                 $crate::settings::Settings::to_table(self).serialize(to)
             }
         }
 
         impl<'de> ::serde::Deserialize<'de> for $name {
-            fn deserialize<D: ::serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            fn deserialize<D: ::serde::Deserializer<'de>>(from: D) -> ::std::result::Result<Self, D::Error> {
                 let table = ::toml::Table::deserialize(from)?;
                 $crate::settings::from_layers([table]).map_err(::serde::de::Error::custom)
             }

@@ -7,8 +7,8 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use toml::{Table, Value};
 
-use super::Settings;
 use super::define::{key, typed};
+use super::{Settings, from_layers};
 
 /// The flags of `S` that were given on the command line; those that were not leave their settings
 /// to the layers below. Flatten it into the arguments of a command.
@@ -17,6 +17,18 @@ pub struct Given<S> {
     /// The settings given, by key.
     pub table: Table,
     settings: PhantomData<S>,
+}
+
+impl<S: Settings> Given<S> {
+    /// The settings, where there are no layers below.
+    ///
+    /// # Errors
+    /// [`crate::Error::Input`] for one that breaks its rule.
+    pub fn settings(&self) -> crate::Result<S> {
+        let settings: S = from_layers([self.table.clone()])?;
+        settings.check_each()?;
+        Ok(settings)
+    }
 }
 
 impl<S: Settings> FromArgMatches for Given<S> {

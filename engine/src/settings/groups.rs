@@ -1,11 +1,14 @@
 //! The settings that all programs have.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
 use super::{Span, ascending_to, at_least, decay_rate, divides, not_negative, share};
-use crate::optim::{ClipMode, OptimizerKind};
+use tch::Tensor;
+
+use crate::optim::{ClipMode, Ema, OptimizerKind};
 use crate::precision::Precision;
 use crate::settings;
 
@@ -170,5 +173,17 @@ impl OptimSettings {
     /// The betas; the second is the optimizer's own if none is set.
     pub fn betas(&self) -> (f64, f64) {
         (self.beta1, self.beta2.unwrap_or(self.optimizer.beta2()))
+    }
+
+    /// Averages that begin with the values of `variables` now, if there are to be any.
+    ///
+    /// # Errors
+    /// A decay out of range.
+    pub fn build_ema(&self, variables: &BTreeMap<String, Tensor>) -> Result<Option<Ema>> {
+        if self.ema == 0.0 {
+            return Ok(None);
+        }
+        let ema = Ema::new(variables, self.ema)?;
+        Ok(Some(if self.ema_warmup { ema } else { ema.with_constant_decay() }))
     }
 }

@@ -28,7 +28,7 @@ pub use span::Span;
 /// over each other in the same way. A key may be called by an alias of its flag.
 ///
 /// # Errors
-/// [`Error::Invalid`]: a layer has a key that is no setting, or a value of another type.
+/// [`Error::Input`]: a layer has a key that is no setting, or a value of another type.
 pub fn from_layers<S: Settings>(layers: impl IntoIterator<Item = Table>) -> Result<S> {
     let names = define::names::<S>();
     let mut merged = Table::new();
@@ -61,12 +61,12 @@ pub fn merge(lower: &mut Table, upper: Table) {
 /// The settings in the TOML file at `path`.
 ///
 /// # Errors
-/// [`Error::Data`] when it cannot be read or is no TOML.
+/// [`Error::Input`] when it cannot be read or is no TOML.
 pub fn read_table(path: &Path) -> Result<Table> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::Data(format!("cannot read settings from {shown}: {e}")))?;
-    text.parse().map_err(|e| Error::Data(format!("{shown} is not valid TOML: {e}")))
+        .map_err(|e| Error::data(format!("cannot read settings from {shown}: {e}")))?;
+    text.parse().map_err(|e| Error::data(format!("{shown} is not valid TOML: {e}")))
 }
 
 /// Settings that differ, as `name: old → new`.
@@ -104,7 +104,7 @@ mod tests {
 
     #[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum, Serialize, serde::Deserialize)]
     #[serde(rename_all = "kebab-case")]
-    enum Colour {
+    pub enum Colour {
         Red,
         DarkBlue,
     }
@@ -140,7 +140,7 @@ mod tests {
             share: Option<f64>, share;
             @
             /// Not a flag.
-            inner: Table = "deep = 1".parse().unwrap();
+            inner: Table = Table::from_iter([("deep".to_owned(), 1.into())]);
         }
     }
 

@@ -71,7 +71,7 @@ impl<T: Debug> Display for Shown<'_, T> {
 /// Refuses a `part` that the `whole` is no multiple of.
 ///
 /// # Errors
-/// [`Error::Invalid`].
+/// [`Error::Input`].
 pub fn divides(part_name: &str, part: usize, whole_name: &str, whole: usize) -> Result<()> {
     match part > 0 && whole.is_multiple_of(part) {
         true => Ok(()),

@@ -1,25 +1,24 @@
 //! Where a run begins, and what it takes over from an earlier one.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
-use super::Sections;
+use super::{CheckpointTensors, RunState, StateOf, Task, Trainer};
 use data::write_file;
 
-use crate::checkpoint::{self, CheckpointDir, CheckpointFile, Names, beside};
-use crate::distributed::World;
-use crate::optim::{Ema, Optimizer};
-use crate::run_dir::{LAST_CHECKPOINT, RunDir, has_lost_checkpoint, in_run, shown};
+use crate::checkpoint::{self, CheckpointDir, CheckpointFile, CheckpointTags, beside};
+use crate::distributed::ProcessGroup;
+use crate::run_dir::{
+    LAST_CHECKPOINT, RunDir, display_path, has_lost_checkpoint, resolve_checkpoint,
+};
 use crate::settings::differences;
 use crate::{Error, Result};
 
 /// Where a run begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Start {
+pub enum ResumeMode {
     /// At step 0, in a new folder or, if told so, in place of an old run.
     New {
         /// Delete the run that the folder holds.
@@ -36,22 +35,22 @@ pub enum Start {
     },
 }
 
-impl Start {
+impl ResumeMode {
     /// The checkpoint that the run in `output` goes on from, if there is one; says so
     /// when a run to be continued has saved none yet.
     ///
     /// # Errors
-    /// [`Error::Data`] when it is gone or damaged: which others there are, and how to go on from
+    /// [`Error::Input`] when it is gone or damaged: which others there are, and how to go on from
     /// them. Nothing is changed then.
     pub fn open(&self, output: &Path) -> Result<Option<CheckpointFile>> {
         match self {
-            Start::New { .. } => Ok(None),
-            Start::From { checkpoint, .. } => open_checkpoint(checkpoint).map(Some),
-            Start::Resume if has_lost_checkpoint(output) => {
+            ResumeMode::New { .. } => Ok(None),
+            ResumeMode::From { checkpoint, .. } => open_checkpoint(checkpoint).map(Some),
+            ResumeMode::Resume if has_lost_checkpoint(output) => {
                 let last = output.join(LAST_CHECKPOINT);
-                Err(Error::Data(format!("{} is gone; {}", shown(&last), ways_on(&last))))
+                Err(Error::data(format!("{} is gone; {}", display_path(&last), ways_on(&last))))
             }
-            Start::Resume => {
+            ResumeMode::Resume => {
                 let last = output.join(LAST_CHECKPOINT);
                 if last.symlink_metadata().is_ok() {
                     return open_checkpoint(&last).map(Some);
@@ -66,10 +65,10 @@ impl Start {
 /// The checkpoint `path`, or the last one of the run in the folder `path`.
 ///
 /// # Errors
-/// [`Error::Data`] when it is gone or damaged, with the ways to go on.
+/// [`Error::Input`] when it is gone or damaged, with the ways to go on.
 pub fn open_checkpoint(path: &Path) -> Result<CheckpointFile> {
-    let path = in_run(path)?;
-    CheckpointFile::open(&path).map_err(|error| Error::Data(format!("{error}; {}", ways_on(&path))))
+    let path = resolve_checkpoint(path)?;
+    CheckpointFile::open(&path).map_err(|error| Error::data(format!("{error}; {}", ways_on(&path))))
 }
 
 /// How to go on without the checkpoint `lost`.
@@ -84,31 +83,31 @@ fn ways_on(lost: &Path) -> String {
 /// Makes or takes over the run's folder and writes its settings there, on rank 0 of `world`.
 ///
 /// # Errors
-/// Those of [`RunDir::create`] and [`CheckpointDir::open`]; [`Error::Data`] for settings that
+/// Those of [`RunDir::create`] and [`CheckpointDir::open`]; [`Error::Input`] for settings that
 /// TOML cannot hold.
 pub fn open_run<C: Serialize>(
-    world: &World,
+    world: &ProcessGroup,
     output: &Path,
-    start: &Start,
+    start: &ResumeMode,
     config: &C,
-) -> Result<RunFiles> {
+) -> Result<RunWriter> {
     let opened = world.is_main().then(|| -> Result<_> {
         let (run, checkpoints) = open_folder(output, start, config)?;
         if let Some(launch) = world.launch() {
-            launch.job.as_deref().map_or(Ok(()), |job| run.claim(job))?;
+            launch.job.as_deref().map_or(Ok(()), |job| run.set_owner(job))?;
         }
         Ok((run, checkpoints))
     });
-    Ok(RunFiles { world: world.clone(), main: world.agree(opened.transpose())? })
+    Ok(RunWriter { world: world.clone(), main: world.all_ok(opened.transpose())? })
 }
 
 /// The files of a run: rank 0 has them and writes; all processes call.
-pub struct RunFiles {
-    world: World,
+pub struct RunWriter {
+    world: ProcessGroup,
     main: Option<(RunDir, CheckpointDir)>,
 }
 
-impl RunFiles {
+impl RunWriter {
     /// The run's folder, on rank 0.
     pub fn folder(&self) -> Option<&RunDir> {
         self.main.as_ref().map(|(run, _)| run)
@@ -123,12 +122,12 @@ impl RunFiles {
     /// epochs. All processes wait until it is on disk.
     ///
     /// # Errors
-    /// [`Error::Io`], or a model or averages that are not finite: the checkpoints before are then
+    /// [`Error::Input`], or a model or averages that are not finite: the checkpoints before are then
     /// as they were. On the other processes [`Error::Elsewhere`].
     pub fn save(
         &self,
-        names: Names,
-        sections: &Sections,
+        names: CheckpointTags,
+        sections: &CheckpointTensors,
         state: &impl Serialize,
         keep: usize,
     ) -> Result<()> {
@@ -138,66 +137,113 @@ impl RunFiles {
                 .check_finite()
                 .and_then(|()| checkpoints.save(names, &sections.named(), state))
                 .and_then(|_| run.note_saved())
-                .and_then(|()| checkpoints.prune(keep, None))
-                .map(|_| ())
-                .map_err(|error| Error::Data(format!("cannot save a checkpoint: {error}"))),
+                .and_then(|()| checkpoints.prune(keep))
+                .map_err(|error| Error::data(format!("cannot save a checkpoint: {error}"))),
         };
-        self.world.agree(saved)
+        self.world.all_ok(saved)
     }
 }
 
 fn open_folder<C: Serialize>(
     output: &Path,
-    start: &Start,
+    start: &ResumeMode,
     config: &C,
 ) -> Result<(RunDir, CheckpointDir)> {
-    let overwrite =
-        matches!(start, Start::New { overwrite: true } | Start::From { overwrite: true, .. });
-    let run = RunDir::create(output, overwrite, *start == Start::Resume)?;
+    let overwrite = matches!(
+        start,
+        ResumeMode::New { overwrite: true } | ResumeMode::From { overwrite: true, .. }
+    );
+    let run = RunDir::create(output, overwrite, *start == ResumeMode::Resume)?;
     let checkpoints = CheckpointDir::open(&run.checkpoints())?;
     let text = toml::to_string_pretty(config)
-        .map_err(|error| Error::Data(format!("these settings cannot be saved: {error}")))?;
+        .map_err(|error| Error::data(format!("these settings cannot be saved: {error}")))?;
     write_file(&run.config(), text.as_bytes())?;
     Ok((run, checkpoints))
 }
 
-/// The form of a saved state, which every version of it has.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
-}
-
-/// The state in a checkpoint, of the form `version`.
+/// Where a run begins: what a checkpoint holds, or what the task has of weight files; on all
+/// processes, as rank 0 alone reads. `state` is that of a new run. Opens the run's folder once all
+/// of it is there.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] for another version or another program's checkpoint.
-pub fn saved_state<S: DeserializeOwned>(file: &CheckpointFile, version: u32) -> Result<S> {
-    let found: Versioned = file.state()?;
-    if found.version != version {
-        let problem = format!(
-            "is a checkpoint of version {}, but this program continues version {version}",
-            found.version
-        );
-        return Err(Error::checkpoint(file.path(), problem));
+/// A checkpoint that is gone, damaged or of another run; weights that do not fit; those of
+/// [`open_run`].
+pub fn begin_run<T: Task>(
+    task: &T,
+    trainer: &mut Trainer,
+    start: &ResumeMode,
+    mut state: StateOf<T>,
+) -> anyhow::Result<(StateOf<T>, RunWriter)> {
+    let world = trainer.world.clone();
+    let loaded = match world.is_main() {
+        true => load_initial_state(task, trainer, start, &mut state),
+        false => Ok(()),
+    };
+    world.all_ok(loaded)?;
+    if !world.is_alone() {
+        broadcast_initial_state(trainer, &mut state)?;
     }
-    file.state()
+    if let Some(scaler) = &mut trainer.scaler {
+        *scaler = state.scaler.clone().unwrap_or_default();
+    }
+    let files = open_run(&world, &task.run_settings().output, start, &state.config)?;
+    Ok((state, files))
 }
 
-/// Takes model and optimizer from a checkpoint, and tells which settings have changed since.
-///
-/// # Errors
-/// [`Error::Checkpoint`] when they do not fit; the model may then have been restored.
-pub fn restore_run<C: Serialize>(
+fn load_initial_state<T: Task>(
+    task: &T,
+    trainer: &mut Trainer,
+    start: &ResumeMode,
+    state: &mut StateOf<T>,
+) -> anyhow::Result<()> {
+    let Some(file) = start.open(&task.run_settings().output)? else {
+        task.load_initial_weights(state)?;
+        trainer.restart_averages();
+        return Ok(());
+    };
+    let saved = StateOf::<T>::read(&file)?;
+    let world_size = trainer.world.size();
+    task.resume(file.path(), &saved, state)?;
+    restore(&file, trainer, &saved.config, &state.config)?;
+    if saved.processes != world_size {
+        warn_world_size_changed(trainer, saved.processes);
+        task.warn_world_size_changed();
+    }
+    let fresh = state.clone();
+    *state = RunState {
+        version: fresh.version,
+        config: fresh.config,
+        processes: fresh.processes,
+        task: fresh.task,
+        ..saved
+    };
+    if matches!(start, ResumeMode::From { .. }) {
+        state.reset_best();
+    }
+    Ok(())
+}
+
+/// Takes model, optimizer and averages from a checkpoint, and tells which settings have changed
+/// since.
+fn restore<C: Serialize>(
     file: &CheckpointFile,
-    model: &BTreeMap<String, Tensor>,
-    optimizer: &mut dyn Optimizer,
-    (saved, current): (&C, &C),
+    trainer: &mut Trainer,
+    saved: &C,
+    current: &C,
 ) -> Result<()> {
-    checkpoint::restore(file.path(), &file.section("model")?, model)?;
-    optimizer.load_state(&file.section("optimizer")?).map_err(|error| {
+    checkpoint::restore(file.path(), &file.section("model")?, &trainer.variables)?;
+    trainer.optimizer.load_state(&file.section("optimizer")?).map_err(|error| {
         let problem = format!("its optimizer's state does not fit these settings: {error}");
         Error::checkpoint(file.path(), problem)
     })?;
+    if let Some(ema) = &trainer.ema {
+        if !file.sections().contains("ema") {
+            let problem = "does not fit these settings: it has no averaged weights; continue \
+                           with --ema 0";
+            return Err(Error::checkpoint(file.path(), problem));
+        }
+        checkpoint::restore(file.path(), &file.section("ema")?, ema.averages())?;
+    }
     let mut changed = differences(saved, current);
     changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
     if !changed.is_empty() {
@@ -207,88 +253,54 @@ pub fn restore_run<C: Serialize>(
 }
 
 /// Gives all processes rank 0's model, averages and state and, where steps were made, its
-/// optimizer's state: rank 0 alone has read a checkpoint or weight files.
-///
-/// # Errors
-/// [`Error::Distributed`], or what `made` is on a process.
-pub fn share_run<S: Serialize + DeserializeOwned + Clone, E: From<Error> + std::fmt::Display>(
-    world: &World,
-    made: std::result::Result<(), E>,
-    model: &BTreeMap<String, Tensor>,
-    optimizer: &mut dyn Optimizer,
-    averages: Option<&Ema>,
-    (state, steps): (&mut S, fn(&S) -> u64),
-) -> std::result::Result<(), E> {
-    world.agree(made)?;
-    if world.is_alone() {
-        return Ok(());
-    }
-    *state = world.share(|| Ok::<_, Error>(state.clone()))?;
-    world.broadcast(model)?;
-    if steps(state) > 0 {
-        let of_optimizer = optimizer.state();
+/// optimizer's state.
+fn broadcast_initial_state<C, T>(trainer: &mut Trainer, state: &mut RunState<C, T>) -> Result<()>
+where
+    C: Serialize + DeserializeOwned + Clone,
+    T: Serialize + DeserializeOwned + Clone,
+{
+    let world = trainer.world.clone();
+    *state = world.broadcast_from_rank0(|| Ok::<_, Error>(state.clone()))?;
+    world.broadcast(&trainer.variables)?;
+    if state.step > 0 {
+        let of_optimizer = trainer.optimizer.state();
         world.broadcast(&of_optimizer)?;
         if !world.is_main() {
-            optimizer.load_state(&of_optimizer)?;
+            trainer.optimizer.load_state(&of_optimizer)?;
         }
     }
-    if let Some(averages) = averages {
-        world.broadcast(averages.averages())?;
-    }
-    Ok(())
+    trainer.ema.as_ref().map_or(Ok(()), |ema| world.broadcast(ema.averages()))
 }
 
-/// Says what changes when a run that `saved` processes began goes on in `world`, if anything does.
-/// `batch` is the number of images of a batch, of which each process has its part.
-pub fn tell_world_change(world: &World, saved: usize, batch: usize, synchronised: bool) {
-    if saved == world.size() || !world.is_main() {
-        return;
-    }
+/// Says what changes when a run that `saved` processes began goes on with another number.
+fn warn_world_size_changed(trainer: &Trainer, saved: usize) {
     let processes =
         |count: usize| if count == 1 { "1 process".into() } else { format!("{count} processes") };
-    let norms = if synchronised {
+    let norms = if trainer.sync_bn {
         "batch norms still see the whole batch"
     } else {
         "without --sync-bn batch norms now see another number of images"
     };
+    let (size, batch) = (trainer.world.size(), trainer.batch_size);
     eprintln!(
         "continuing on {} what {} began: {} images of each batch of {batch} on each in place of {}. \
          Batches, augmentation, masks and learning rates stay the same and {norms}; sums are \
          rounded in another order",
-        processes(world.size()),
+        processes(size),
         processes(saved),
-        batch / world.size(),
+        batch / size,
         batch / saved.max(1),
     );
 }
 
 /// How a batch is divided, as an addition to its size: " on 4 processes in 2 parts of 32".
-pub fn parts_of_batch(world: &World, batch_size: usize, accum_steps: usize) -> String {
-    let part = batch_size / (world.size() * accum_steps);
-    match (world.size(), accum_steps) {
+pub fn describe_batch_split(trainer: &Trainer) -> String {
+    let part = trainer.micro_batch_size;
+    let size = trainer.world.size();
+    match (size, trainer.batch_size / (size * part)) {
         (1, 1) => String::new(),
         (1, parts) => format!(" in {parts} parts of {part}"),
         (size, 1) => format!(" on {size} processes, {part} on each"),
         (size, parts) => format!(" on {size} processes in {parts} parts of {part}"),
     }
-}
-
-/// Gives all processes rank 0's running statistics among `variables` and their `averages`, as
-/// DistributedDataParallel does: where batch norms are not `synchronised`, each has followed its
-/// own images.
-///
-/// # Errors
-/// [`Error::Distributed`].
-pub fn settle_statistics(
-    world: &World,
-    synchronised: bool,
-    variables: &BTreeMap<String, Tensor>,
-    averages: Option<&Ema>,
-) -> Result<()> {
-    let is_running = |name: &str| name.ends_with("running_mean") || name.ends_with("running_var");
-    for tensors in [Some(variables), averages.map(Ema::averages)].into_iter().flatten() {
-        let running = tensors.iter().filter(|(name, _)| !synchronised && is_running(name));
-        world.broadcast(&running.map(|(name, t)| (name.clone(), t.shallow_clone())).collect())?;
-    }
-    Ok(())
 }

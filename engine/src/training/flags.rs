@@ -5,35 +5,67 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::{Start, open_checkpoint};
-use crate::distributed::World;
-use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, has_lost_checkpoint, job_of, shown};
-use crate::settings::read_table;
+use super::state::is_first_version;
+use super::{Preset, ResumeMode, open_checkpoint, saved_settings};
+use crate::checkpoint::CheckpointFile;
+use crate::distributed::ProcessGroup;
+use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, run_owner};
+use crate::settings::{Given, Settings, from_layers, read_table};
 use crate::{Error, Result};
+
+/// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
+/// come from and the run begins.
+#[derive(Debug, Args)]
+pub struct TrainFlags<C: Settings, P: Preset> {
+    /// The settings given.
+    #[command(flatten)]
+    pub settings: Given<C>,
+    /// Settings that suit a situation; other flags override them
+    #[arg(long, value_enum, default_value_t = P::default())]
+    preset: P,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+impl<C: Settings + Serialize + DeserializeOwned, P: Preset> TrainFlags<C, P> {
+    /// Meets the other processes and gives all of them the settings, which rank 0 resolves, and
+    /// where the run begins in the settings' `output`; none if the settings were only to be
+    /// printed.
+    ///
+    /// # Errors
+    /// Settings that cannot be run, and those of [`ProcessGroup::from_env`].
+    pub fn begin(
+        &self,
+        resolve: fn(C) -> anyhow::Result<C>,
+        output: fn(&C) -> &Path,
+    ) -> anyhow::Result<Option<(C, ResumeMode, ProcessGroup)>> {
+        self.run.begin(|| resolve(self.run.settings(&self.preset, &self.settings)?), output)
+    }
+}
 
 /// Where settings come from besides flags of their own, and where the run begins.
 #[derive(Debug, Args)]
-pub struct RunFlags {
+struct RunFlags {
     /// TOML file with settings, keys named like the flags; flags override it.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
     /// Print the resulting settings as TOML and stop.
     #[arg(long)]
-    pub dump_config: bool,
+    dump_config: bool,
     /// Continue the run in --output, or from this checkpoint in a new folder.
     #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, alias = "resume_from", alias = "resume-from")]
     #[allow(clippy::option_option)]
-    pub resume: Option<Option<PathBuf>>,
+    resume: Option<Option<PathBuf>>,
     /// Delete the run that --output holds and begin anew.
     #[arg(long, conflicts_with = "resume")]
-    pub overwrite: bool,
+    overwrite: bool,
     /// Seconds that several processes wait for one of them before they all stop.
     #[arg(long, value_name = "SECONDS", default_value_t = 600.0, value_parser = seconds)]
-    pub dist_timeout: f64,
+    dist_timeout: f64,
 }
 
 /// A time that can be waited.
@@ -44,30 +76,24 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-/// The settings in a checkpoint's state.
-#[derive(Deserialize)]
-struct Saved {
-    config: Table,
-}
-
 impl RunFlags {
     /// Meets the other processes and gives all of them the settings that rank 0 makes of `resolve`
     /// (it alone sees files of an earlier run), and where the run begins in the settings' `output`;
     /// none if the settings were only to be printed.
     ///
     /// # Errors
-    /// Those of [`World::from_env`] and of `resolve`.
-    pub fn begin<C, E>(
+    /// Those of [`ProcessGroup::from_env`] and of `resolve`.
+    fn begin<C, E>(
         &self,
         resolve: impl FnOnce() -> std::result::Result<C, E>,
         output: fn(&C) -> &Path,
-    ) -> std::result::Result<Option<(C, Start, World)>, E>
+    ) -> std::result::Result<Option<(C, ResumeMode, ProcessGroup)>, E>
     where
         C: Serialize + DeserializeOwned,
         E: From<Error> + Display,
     {
-        let world = World::from_env(Duration::from_secs_f64(self.dist_timeout))?;
-        let (config, start) = world.share(|| {
+        let world = ProcessGroup::from_env(Duration::from_secs_f64(self.dist_timeout))?;
+        let (config, start) = world.broadcast_from_rank0(|| {
             let config = resolve()?;
             let start = self.start(output(&config), &world);
             Ok::<_, E>((config, start))
@@ -77,7 +103,7 @@ impl RunFlags {
         }
         if world.is_main() {
             let text = toml::to_string_pretty(&config).map_err(|error| {
-                Error::Data(format!("these settings cannot be printed: {error}"))
+                Error::data(format!("these settings cannot be printed: {error}"))
             })?;
             print!("{text}");
         }
@@ -86,54 +112,63 @@ impl RunFlags {
 
     /// Where the run in `output` begins. A launch that was restarted goes on with its own run,
     /// whatever its flags were at first; one that had no checkpoint yet begins again.
-    fn start(&self, output: &Path, world: &World) -> Start {
-        let owner = job_of(output);
+    fn start(&self, output: &Path, world: &ProcessGroup) -> ResumeMode {
+        let owner = run_owner(output);
         let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
         if restarted {
-            eprintln!("restarted: going on with {}", shown(output));
+            eprintln!("restarted: going on with {}", display_path(output));
             // Of one that is lost nothing is deleted either: that is refused later.
             if output.join(LAST_CHECKPOINT).exists() || has_lost_checkpoint(output) {
-                return Start::Resume;
+                return ResumeMode::Resume;
             }
         }
         let overwrite = self.overwrite || restarted;
         match &self.resume {
-            None => Start::New { overwrite },
-            Some(None) => Start::Resume,
+            None => ResumeMode::New { overwrite },
+            Some(None) => ResumeMode::Resume,
             Some(Some(checkpoint)) => {
-                Start::From { checkpoint: checkpoint.clone(), overwrite: restarted }
+                ResumeMode::From { checkpoint: checkpoint.clone(), overwrite: restarted }
             }
         }
     }
 
-    /// The layers of the run's settings above its defaults, lowest first: the preset, (when
-    /// continuing) the run's own, the file's, the flags'.
+    /// The run's settings: the flags over the file over (when continuing) the run's own settings
+    /// over the preset over the defaults.
     ///
     /// # Errors
-    /// A file or checkpoint that cannot be read.
-    pub fn config_layers(&self, preset: Table, flags: Table) -> Result<[Table; 4]> {
+    /// A file or checkpoint that cannot be read, a key that is no setting.
+    fn settings<C: Settings>(&self, preset: &impl Preset, flags: &Given<C>) -> Result<C> {
+        let preset = preset.table()?;
+        let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
         let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
         let saved = match (&self.resume, output) {
-            (Some(Some(checkpoint)), _) => settings_of(checkpoint)?,
-            (Some(None), Some(output)) => {
-                let output = Path::new(output);
-                match (output.join(CONFIG_FILE), output.join(LAST_CHECKPOINT)) {
-                    (saved, _) if saved.exists() => read_table(&saved)?,
-                    (_, last) if last.exists() => settings_of(&last)?,
-                    _ => Table::new(),
-                }
+            (Some(Some(checkpoint)), _) => {
+                let mut settings = saved_settings::<C>(&open_checkpoint(checkpoint)?)?;
+                settings.remove("output");
+                settings.remove("name");
+                settings
             }
+            (Some(None), Some(output)) => own_settings::<C>(Path::new(output))?,
             _ => Table::new(),
         };
-        Ok([preset, saved, file, flags])
+        from_layers([preset, saved, file, flags])
     }
 }
 
-/// The settings a checkpoint was made with, less its folder.
-fn settings_of(checkpoint: &Path) -> Result<Table> {
-    let Saved { mut config } = open_checkpoint(checkpoint)?.state()?;
-    config.remove("output");
-    config.remove("name");
-    Ok(config)
+/// The settings of the run in `output`, as it was last started; of a checkpoint of the first
+/// version its own, which are brought to the meaning that settings have now.
+fn own_settings<C: Settings>(output: &Path) -> Result<Table> {
+    let [config, last] = [CONFIG_FILE, LAST_CHECKPOINT].map(|name| output.join(name));
+    if !config.exists() {
+        return match last.exists() {
+            true => saved_settings::<C>(&open_checkpoint(&last)?),
+            false => Ok(Table::new()),
+        };
+    }
+    // A damaged checkpoint is refused when it is loaded, with the ways to go on.
+    match CheckpointFile::open(&last) {
+        Ok(file) if is_first_version(&file)? => saved_settings::<C>(&file),
+        _ => read_table(&config),
+    }
 }

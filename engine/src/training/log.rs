@@ -1,22 +1,23 @@
-//! Numbers of a run: progress on the terminal, `metrics.jsonl`, TensorBoard.
+//! Numbers of a run, gathered over all processes and given to the run's sinks.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+mod unusable;
+mod window;
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 
-use super::{Measured, RunFiles, Settled};
-use crate::Result;
-use crate::distributed::{World, host_name};
-use crate::metrics::{JsonlWriter, TensorBoardWriter};
-use crate::progress::{Progress, Step};
+use self::unusable::{Split, UnusableFiles};
+use self::window::Window;
+use super::{PendingMetrics, RunWriter, StepMetrics};
+use crate::distributed::{ProcessGroup, host_name};
+use crate::metrics::{JsonlWriter, LogSink, TensorBoardWriter, TerminalSink, TrainRecord};
+use crate::progress::Step;
 use crate::run_dir::RunDir;
+use crate::{Error, Result};
 use data::CorruptFiles;
-use data::write_file;
-
-/// Name of the total in records; a loss that is called so is no part beside it.
-const TOTAL: &str = "loss";
 
 /// How long a run is and where it stands.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,7 @@ pub struct RunPlan {
 
 /// A step and what it took.
 #[derive(Debug)]
-pub struct Taken<'a> {
+pub struct StepInfo<'a> {
     /// The epoch it belongs to, from 1.
     pub epoch: u64,
     /// Images of this process's part of the batch.
@@ -48,114 +49,60 @@ pub struct Taken<'a> {
     pub more: &'a [(&'static str, f64)],
 }
 
-/// A line of `metrics.jsonl`; also TensorBoard's scalars. Losses are means
-/// since the record before.
-#[derive(Serialize)]
-struct Record<'a> {
-    step: u64,
-    epoch: f64,
-    loss: f64,
-    #[serde(flatten)]
-    parts: &'a BTreeMap<&'static str, f64>,
-    lr: f64,
-    #[serde(flatten)]
-    more: BTreeMap<&'static str, f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grad_norm: Option<f64>,
-    /// Over all processes.
-    images_per_second: f64,
-    /// Share of the time spent waiting for data, on average over all processes.
-    data_wait: f64,
-    /// That of each process, to find the slow ones.
-    #[serde(skip_serializing_if = "<[f64]>::is_empty")]
-    data_wait_by_rank: &'a [f64],
-}
-
-/// A run's numbers, over all processes. All of them call; rank 0 writes and shows.
+/// A run's numbers, over all processes. All of them call; rank 0 has the sinks.
 pub struct RunLog {
-    world: World,
-    /// On rank 0.
-    output: Option<Output>,
+    world: ProcessGroup,
+    /// Empty but on rank 0.
+    sinks: Vec<Box<dyn LogSink>>,
     plan: RunPlan,
+    /// Steps made: what everything is logged at.
+    step: u64,
     /// The step before, whose numbers may still be on the device.
-    behind: Option<Measured>,
+    pending: Option<PendingMetrics>,
     window: Window,
-    last: Step,
-    /// Name and reason of files that can't be used, among those of training and of validation.
-    unusable: [BTreeMap<String, String>; 2],
+    /// On rank 0.
+    unusable: Option<UnusableFiles>,
     reported_slow: HashSet<usize>,
 }
 
-/// Where numbers go.
-struct Output {
-    metrics: JsonlWriter,
-    board: TensorBoardWriter,
-    progress: Progress,
-    corrupt_list: PathBuf,
-}
-
-impl Output {
-    fn new(run: &RunDir, plan: &RunPlan) -> Result<Self> {
-        let metrics = match plan.continued {
-            true => JsonlWriter::resume(&run.metrics(), plan.done)?,
-            false => JsonlWriter::create(&run.metrics())?,
-        };
-        // Purging names the first step that will be written again.
-        let purged = plan.continued.then_some(plan.done + 1);
-        let board = TensorBoardWriter::create(&run.tensorboard(), purged)?;
-        let epochs = plan.total_steps.div_ceil(plan.steps_per_epoch);
-        let progress = Progress::new(epochs, plan.total_steps, plan.done);
-        Ok(Self { metrics, board, progress, corrupt_list: run.path().join("corrupt.txt") })
-    }
-}
-
-/// Sums since the last record.
-struct Window {
-    since: Instant,
-    /// Time outside of steps (checkpoints, evaluations), left out of rates.
-    paused: Duration,
-    pause_began: Option<Instant>,
-    images: u64,
-    waited: Duration,
-    losses: BTreeMap<&'static str, f64>,
-    settled: u64,
-}
-
-impl Window {
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            paused: Duration::ZERO,
-            pause_began: None,
-            images: 0,
-            waited: Duration::ZERO,
-            losses: BTreeMap::new(),
-            settled: 0,
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        (self.since.elapsed().saturating_sub(self.paused)).as_secs_f64().max(1e-9)
-    }
+/// The sinks of every run: `metrics.jsonl`, TensorBoard and the terminal.
+fn open_sinks(run: &RunDir, plan: &RunPlan) -> Result<Vec<Box<dyn LogSink>>> {
+    let jsonl = match plan.continued {
+        true => JsonlWriter::resume(&run.metrics(), plan.done)?,
+        false => JsonlWriter::create(&run.metrics())?,
+    };
+    // Purging names the first step that will be written again.
+    let purged = plan.continued.then_some(plan.done + 1);
+    let board = TensorBoardWriter::create(&run.tensorboard(), purged)?;
+    let epochs = plan.total_steps.div_ceil(plan.steps_per_epoch);
+    let terminal = TerminalSink::new(epochs, plan.total_steps, plan.done);
+    Ok(vec![Box::new(jsonl), Box::new(board), Box::new(terminal)])
 }
 
 impl RunLog {
-    /// Files in the run's folder.
+    /// Opens the sinks in the run's folder.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
-    pub fn new(world: &World, files: &RunFiles, plan: RunPlan) -> Result<Self> {
-        let output = files.folder().map(|run| Output::new(run, &plan)).transpose();
+    /// [`Error::Input`].
+    pub fn new(world: &ProcessGroup, files: &RunWriter, plan: RunPlan) -> Result<Self> {
+        let sinks = files.folder().map(|run| open_sinks(run, &plan)).transpose();
         Ok(Self {
             world: world.clone(),
-            output: world.agree(output)?,
+            sinks: world.all_ok(sinks)?.unwrap_or_default(),
             plan,
-            behind: None,
+            step: plan.done,
+            pending: None,
             window: Window::new(),
-            last: Step::default(),
-            unusable: Default::default(),
+            unusable: files.folder().map(|run| UnusableFiles::new(run.path().join("corrupt.txt"))),
             reported_slow: HashSet::new(),
         })
+    }
+
+    /// Adds a sink of the caller's; of no use but on rank 0.
+    pub fn add_sink(&mut self, sink: Box<dyn LogSink>) {
+        if self.world.is_main() {
+            self.sinks.push(sink);
+        }
     }
 
     /// Whether a record follows this step.
@@ -167,78 +114,54 @@ impl RunLog {
     /// processes.
     ///
     /// # Errors
-    /// [`crate::Error::Distributed`].
-    pub fn measure(&mut self, measured: Measured, now: bool) -> Result<Vec<Settled>> {
-        let mut ready: Vec<Measured> = self.behind.replace(measured).into_iter().collect();
+    /// [`Error::Distributed`].
+    pub fn collect(&mut self, metrics: PendingMetrics, now: bool) -> Result<Vec<StepMetrics>> {
+        let mut ready: Vec<PendingMetrics> = self.pending.replace(metrics).into_iter().collect();
         if now {
-            ready.extend(self.behind.take());
+            ready.extend(self.pending.take());
         }
-        ready.into_iter().map(|measured| measured.settle(&self.world)).collect()
+        ready.into_iter().map(|metrics| metrics.settle(&self.world)).collect()
     }
 
-    /// Shows a step's progress and writes a record when one is due.
+    /// Tells the sinks of a step, and gives them a record when one is due.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
-    pub fn step(&mut self, step: u64, taken: &Taken, settled: &[Settled]) -> Result<()> {
-        let images = taken.images * self.world.size() as u64;
-        self.window.images += images;
-        self.window.waited += taken.waited;
-        for settled in settled {
-            self.window.settled += 1;
-            for (name, loss) in &settled.losses {
-                *self.window.losses.entry(name).or_default() += loss;
-            }
-        }
-        self.last = Step {
-            epoch: taken.epoch,
-            loss: settled.last().map(Settled::loss),
-            lr: taken.lr,
+    /// [`Error::Distributed`], or a sink's.
+    pub fn step(&mut self, step: u64, info: &StepInfo, metrics: &[StepMetrics]) -> Result<()> {
+        self.step = step;
+        let images = info.images * self.world.size() as u64;
+        self.window.add(images, info.waited, metrics);
+        let progress = Step {
+            epoch: info.epoch,
+            loss: metrics.last().map(StepMetrics::loss),
+            lr: info.lr,
             images,
-            wait: taken.waited,
+            wait: info.waited,
         };
-        if let Some(output) = &mut self.output {
-            output.progress.step(&self.last);
-        }
+        self.sinks.iter_mut().for_each(|sink| sink.log_step(&progress));
         if self.is_due(step) {
-            self.record(step, taken, settled.last().and_then(|settled| settled.grad_norm))?;
+            self.record(info, metrics.last().and_then(|metrics| metrics.grad_norm))?;
         }
-        self.window.pause_began = Some(Instant::now());
+        self.window.pause();
         Ok(())
     }
 
-    fn record(&mut self, step: u64, taken: &Taken, grad_norm: Option<f64>) -> Result<()> {
-        let mut window = std::mem::replace(&mut self.window, Window::new());
-        let seconds = window.seconds();
-        window.losses.values_mut().for_each(|loss| *loss /= window.settled as f64);
-        let loss = window.losses.values().sum();
-        window.losses.remove(TOTAL);
-        let waits = self.waits(window.waited.as_secs_f64() / seconds)?;
-        let Some(output) = &mut self.output else { return Ok(()) };
-        let record = Record {
-            step,
-            epoch: step as f64 / self.plan.steps_per_epoch as f64,
-            loss,
-            parts: &window.losses,
-            lr: taken.lr,
-            more: taken.more.iter().copied().collect(),
+    fn record(&mut self, info: &StepInfo, grad_norm: Option<f64>) -> Result<()> {
+        let means = std::mem::replace(&mut self.window, Window::new()).means();
+        let waits = self.waits(means.data_wait)?;
+        let record = TrainRecord {
+            step: self.step,
+            epoch: self.step as f64 / self.plan.steps_per_epoch as f64,
+            loss: means.loss,
+            parts: &means.parts,
+            lr: info.lr,
+            more: info.more.iter().copied().collect(),
             grad_norm,
-            images_per_second: window.images as f64 / seconds,
+            images_per_second: means.images_per_second,
             data_wait: waits.iter().sum::<f64>() / waits.len() as f64,
             data_wait_by_rank: if waits.len() > 1 { &waits } else { &[] },
         };
-        output.metrics.write(&record)?;
-        let board = &mut output.board;
-        board.scalar("train/loss", step, loss)?;
-        for (name, value) in record.parts.iter().chain(&record.more) {
-            board.scalar(&format!("train/{name}"), step, *value)?;
-        }
-        board.scalar("train/lr", step, taken.lr)?;
-        if let Some(norm) = grad_norm {
-            board.scalar("train/grad_norm", step, norm)?;
-        }
-        board.scalar("speed/images_per_second", step, record.images_per_second)?;
-        board.scalar("speed/data_wait", step, record.data_wait)
+        self.sinks.iter_mut().try_for_each(|sink| sink.log_train(&record))
     }
 
     /// Every process's share of time that it waited for its data; `own` is this one's. Names, once
@@ -265,86 +188,75 @@ impl RunLog {
         Ok(waits)
     }
 
-    /// Writes a further line of `metrics.jsonl`.
+    /// Gives the sinks a further record: an object with an integer `step`.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
+    /// [`Error::Input`] if it is none, or a sink's.
     pub fn write<R: Serialize>(&mut self, record: &R) -> Result<()> {
-        self.output.as_mut().map_or(Ok(()), |output| output.metrics.write(record))
-    }
-
-    /// Writes a number for TensorBoard.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`].
-    pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
-        self.output.as_mut().map_or(Ok(()), |output| output.board.scalar(tag, step, value))
-    }
-
-    /// Writes a picture, as PNG bytes, for TensorBoard.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`].
-    pub fn picture(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<()> {
-        self.output.as_mut().map_or(Ok(()), |output| output.board.image(tag, step, png))
-    }
-
-    /// Says something beside the progress.
-    pub fn note(&mut self, text: &str) {
-        if let Some(output) = &mut self.output {
-            output.progress.note(text);
+        if self.sinks.is_empty() {
+            return Ok(());
         }
+        let json = to_raw_value(record)
+            .map_err(|e| Error::invalid("a metrics record", "not serializable", e.to_string()))?;
+        self.sinks.iter_mut().try_for_each(|sink| sink.log_record(&json))
+    }
+
+    /// Gives the sinks a number, at the last step made: a run that resumes replaces what was
+    /// logged after its checkpoint, and knows it by its step.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn scalar(&mut self, tag: &str, value: f64) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.log_scalar(self.step, tag, value))
+    }
+
+    /// Gives the sinks a picture, as PNG bytes, at the last step made.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn image(&mut self, tag: &str, png: &[u8]) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.log_image(self.step, tag, png))
+    }
+
+    /// Says something to whoever watches.
+    pub fn note(&mut self, text: &str) {
+        self.sinks.iter_mut().for_each(|sink| sink.log_note(text));
     }
 
     /// Names training files that newly proved unreadable on any process, and lists all in the run.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
+    /// [`Error::Input`], [`Error::Distributed`].
     pub fn corrupt(&mut self, corrupt: &CorruptFiles) -> Result<()> {
-        self.list_unusable(0, corrupt, "skipped")
+        self.list_unusable(Split::Training, corrupt, "skipped")
     }
 
     /// As [`RunLog::corrupt`], for files that the scores of a validation are without.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Distributed`].
+    /// [`Error::Input`], [`Error::Distributed`].
     pub fn left_out_of_validation(&mut self, corrupt: &CorruptFiles) -> Result<()> {
-        self.list_unusable(1, corrupt, "left out of validation:")
+        self.list_unusable(Split::Validation, corrupt, "left out of validation:")
     }
 
-    fn list_unusable(&mut self, kind: usize, corrupt: &CorruptFiles, what: &str) -> Result<()> {
-        let report: BTreeMap<String, String> =
-            self.world.gather(&corrupt.report())?.into_iter().flatten().collect();
-        let Some(output) = &mut self.output else { return Ok(()) };
-        if report.len() <= self.unusable[kind].len() {
-            return Ok(());
+    fn list_unusable(&mut self, split: Split, corrupt: &CorruptFiles, what: &str) -> Result<()> {
+        let report = self.world.gather(&corrupt.report())?.into_iter().flatten().collect();
+        let Some(unusable) = &mut self.unusable else { return Ok(()) };
+        for (name, why) in unusable.update(split, report)? {
+            self.note(&format!("{what} {name}: {why}"));
         }
-        for (name, why) in &report {
-            if !self.unusable[kind].contains_key(name) {
-                output.progress.note(&format!("{what} {name}: {why}"));
-            }
-        }
-        self.unusable[kind] = report;
-        let all = self.unusable.iter().flatten();
-        let lines: String = all.map(|(name, why)| format!("{name}\t{why}\n")).collect();
-        Ok(write_file(&output.corrupt_list, lines.as_bytes())?)
+        Ok(())
     }
 
     /// Ends the work between two steps, which rates leave out.
     pub fn skip_time(&mut self) {
-        if let Some(began) = self.window.pause_began.take() {
-            self.window.paused += began.elapsed();
-        }
-        if let Some(output) = &mut self.output {
-            output.progress.skip_time();
-        }
+        self.window.resume();
+        self.sinks.iter_mut().for_each(|sink| sink.skip_time());
     }
 
-    /// Shows where the run ended.
+    /// Tells the sinks that the run has ended.
     pub fn finish(&mut self) {
-        if let Some(output) = &mut self.output {
-            output.progress.epoch_end(&self.last);
-        }
+        self.sinks.iter_mut().for_each(|sink| sink.finish());
     }
 }
 
@@ -356,14 +268,4 @@ fn slow_ranks(waits: &[f64]) -> Vec<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_slow_beside_quick_ones_only() {
-        assert_eq!(slow_ranks(&[0.01, 0.45, 0.02, 0.3]), [1, 3]);
-        assert_eq!(slow_ranks(&[0.5, 0.6, 0.55]), [0usize; 0]);
-        assert_eq!(slow_ranks(&[0.0, 0.15]), [0usize; 0]);
-        assert_eq!(slow_ranks(&[0.9]), [0usize; 0]);
-    }
-}
+mod tests;

@@ -1,24 +1,26 @@
-//! What training programs share around their loops: where a run begins, the flags
-//! that say so, the run's numbers, and the end of a run that went wrong. The loops
-//! themselves are each program's own.
+//! Training, the same for all programs: the loop [`fit`] over a [`Task`], the [`Trainer`] with what
+//! is trained, where a run begins, the flags that say so, and the run's numbers.
 
 mod begin;
 mod draws;
+mod fit;
 mod flags;
 mod log;
+mod metrics;
 mod presets;
 mod sections;
-mod settled;
-mod update;
+mod state;
+mod trainer;
 
 pub use begin::{
-    RunFiles, Start, open_checkpoint, open_run, parts_of_batch, restore_run, saved_state,
-    settle_statistics, share_run, tell_world_change,
+    ResumeMode, RunWriter, begin_run, describe_batch_split, open_checkpoint, open_run,
 };
 pub use draws::drop_path_table;
-pub use flags::RunFlags;
-pub use log::{RunLog, RunPlan, Taken};
+pub use fit::{BatchOf, Position, RunOutput, Scores, StateOf, Task, fit};
+pub use flags::TrainFlags;
+pub use log::{RunLog, RunPlan, StepInfo};
+pub use metrics::{PendingMetrics, StepMetrics, check_finite};
 pub use presets::{Preset, PresetsArgs};
-pub use sections::Sections;
-pub use settled::{Measured, Settled, refuse_non_finite};
-pub use update::update;
+pub use sections::CheckpointTensors;
+pub use state::{Criterion, RunState, saved_settings};
+pub use trainer::{Losses, Rates, Trainer};

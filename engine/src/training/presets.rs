@@ -1,11 +1,22 @@
 //! Settings under a name, and the command that lists them.
 
 use clap::{Args, ValueEnum};
+use toml::Table;
+
+use crate::{Error, Result};
 
 /// A program's settings that suit a situation.
-pub trait Preset: ValueEnum + Send + Sync + 'static {
+pub trait Preset: ValueEnum + Default + Send + Sync + 'static {
     /// Those that differ from the defaults, as TOML.
     fn toml(&self) -> &'static str;
+
+    /// The same as a layer.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a preset that is no TOML.
+    fn table(&self) -> Result<Table> {
+        self.toml().parse().map_err(|error| Error::data(format!("a preset is no TOML: {error}")))
+    }
 }
 
 /// Flags of a program's `presets` command.
@@ -39,9 +50,10 @@ impl<P: Preset> PresetsArgs<P> {
 mod tests {
     use super::*;
 
-    #[derive(Debug, Clone, Copy, ValueEnum)]
+    #[derive(Debug, Clone, Copy, Default, ValueEnum)]
     enum Two {
         /// The first.
+        #[default]
         One,
         /// The other.
         Other,

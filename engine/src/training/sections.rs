@@ -9,13 +9,13 @@ use crate::Result;
 use crate::optim::{Ema, Optimizer};
 
 /// Tensors of a checkpoint by section and name, sharing storage with what is trained.
-pub struct Sections {
+pub struct CheckpointTensors {
     model: BTreeMap<String, Tensor>,
     optimizer: BTreeMap<String, Tensor>,
     averages: Option<BTreeMap<String, Tensor>>,
 }
 
-impl Sections {
+impl CheckpointTensors {
     /// Of a model's variables, what updates them, and their averages if there are any.
     pub fn new(
         model: BTreeMap<String, Tensor>,
@@ -51,13 +51,17 @@ impl Sections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{CheckpointFile, Names};
-    use crate::distributed::World;
-    use crate::training::{Start, open_run};
+    use crate::checkpoint::{CheckpointFile, CheckpointTags};
+    use crate::distributed::ProcessGroup;
+    use crate::training::{ResumeMode, open_run};
 
-    fn sections(variance: f64, averages: Option<f64>) -> Sections {
+    fn sections(variance: f64, averages: Option<f64>) -> CheckpointTensors {
         let of = |value: f64| BTreeMap::from([("bn1.running_var".into(), Tensor::from(value))]);
-        Sections { model: of(variance), optimizer: BTreeMap::new(), averages: averages.map(of) }
+        CheckpointTensors {
+            model: of(variance),
+            optimizer: BTreeMap::new(),
+            averages: averages.map(of),
+        }
     }
 
     #[test]
@@ -65,10 +69,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("run");
         let settings = BTreeMap::from([("seed", 1)]);
-        let start = Start::New { overwrite: false };
-        let files = open_run(&World::alone(), &output, &start, &settings).unwrap();
-        files.save(Names::default(), &sections(1.0, Some(2.0)), &0, 0).unwrap();
-        let best = || Names { best: true, ..Names::default() };
+        let start = ResumeMode::New { overwrite: false };
+        let files = open_run(&ProcessGroup::alone(), &output, &start, &settings).unwrap();
+        files.save(CheckpointTags::default(), &sections(1.0, Some(2.0)), &0, 0).unwrap();
+        let best = || CheckpointTags { best: true, ..CheckpointTags::default() };
         for (sections, part) in [
             (sections(f64::NAN, None), "the model has values that are not finite, bn1.running_var"),
             (sections(1.0, Some(f64::INFINITY)), "the averaged model has values that are not"),

@@ -35,7 +35,7 @@ fn check_memory(task: &str) {
     valgrind.args(["--leak-check=full", "--show-leak-kinds=definite,indirect"]);
     valgrind.args(["--errors-for-leak-kinds=definite,indirect", "--error-exitcode=9"]);
     valgrind.arg(host()).arg(task).arg(folder(&format!("c_valgrind_{task}")));
-    let output = common::output(&mut valgrind);
+    let output = crate::common::output(&mut valgrind);
     assert!(output.status.success(), "{}", said(&output));
 }
 

@@ -28,7 +28,7 @@ fn moved_tree() -> &'static Path {
     MOVED.get_or_init(|| {
         let moved = folder("moved tree"); // with a space, as folders have
         let copy = moved.join("spark");
-        succeed(Command::new("cp").arg("-r").arg(common::tree()).arg(&copy));
+        succeed(Command::new("cp").arg("-r").arg(crate::common::tree()).arg(&copy));
         copy
     })
 }
@@ -92,10 +92,10 @@ fn the_pyramid_example_prints_every_level_of_an_image() {
     fs::write(&image, &bytes[..1000]).unwrap();
     let cut = output(example("pyramid").arg("resnet18").arg(&weights).arg(&image));
     assert_eq!(cut.status.code(), Some(1));
-    assert!(common::said(&cut).contains("image.ppm ends before its last pixel"));
+    assert!(crate::common::said(&cut).contains("image.ppm ends before its last pixel"));
     let missing = output(example("pyramid").args(["resnet18", "/nowhere/w.pth", "i.ppm"]));
     assert_eq!(missing.status.code(), Some(1));
-    assert!(common::said(&missing).contains("/nowhere/w.pth"));
+    assert!(crate::common::said(&missing).contains("/nowhere/w.pth"));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn pkg_config_has_the_flags_of_a_c_program() {
     }
     let ask = |arguments: &[&str]| {
         let mut command = Command::new("pkg-config");
-        command.env("PKG_CONFIG_PATH", common::tree().join("lib/pkgconfig"));
+        command.env("PKG_CONFIG_PATH", crate::common::tree().join("lib/pkgconfig"));
         succeed(command.args(arguments).arg("spark_backbone")).trim().to_owned()
     };
     assert_eq!(ask(&["--modversion"]), env!("CARGO_PKG_VERSION"));

@@ -2,5 +2,6 @@
 
 mod c_host;
 mod cmake_package;
+mod common;
 mod cpp_host;
 mod plugin;

@@ -9,34 +9,34 @@ use clap::Args;
 pub use engine::export::ExportFormat;
 use engine::export::decimals;
 use engine::outputs::Inputs;
-use engine::run_dir::{in_run, shown};
+use engine::run_dir::{display_path, resolve_checkpoint};
 
 use crate::config::TrainConfig;
-use crate::saved::Saved;
+use crate::saved::LoadedWeights;
 
 const EXAMPLES: &str = "\
 Examples:
   # A folder for timm.create_model('local-dir:r50-timm', pretrained=True)
-  pretrain export --checkpoint runs/first --format timm --output r50-timm
+  pretrain export --weights runs/first --format timm --output r50-timm
 
   # A .pkl for detectron2's MODEL.WEIGHTS
-  pretrain export --checkpoint runs/first --format detectron2 --output r50.pkl
+  pretrain export --weights runs/first --format detectron2 --output r50.pkl
 
   # mmdet: init_cfg=dict(type='Pretrained', checkpoint='r50.pth', prefix='backbone.')
-  pretrain export --checkpoint runs/first --format mmdet --output r50.pth";
+  pretrain export --weights runs/first --format mmdet --output r50.pth";
 
 /// Flags of `pretrain export`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArgs {
     /// A run folder, a checkpoint, or a weight file of any format.
-    #[arg(long, value_name = "PATH")]
-    checkpoint: PathBuf,
+    #[arg(long, alias = "checkpoint", value_name = "PATH")]
+    weights: PathBuf,
     /// Whose names and file form to write.
     #[arg(long, value_enum)]
     format: ExportFormat,
     /// File (for timm: folder) to write; .pth, .pkl or .safetensors decide the
-    /// form [default: beside the checkpoint].
+    /// form; beside the weights if not given
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
     /// The model, if the file does not tell.
@@ -60,16 +60,16 @@ pub fn timm_config(model: &Model, config: &TrainConfig) -> TimmConfig {
 /// # Errors
 /// The checkpoint cannot be read or fits no model; the file cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
-    let saved = Saved::open(&args.checkpoint)?;
+    let saved = LoadedWeights::open(&args.weights)?;
     let (model, encoder) = saved.encoder(args.model.as_deref())?;
     let output = args.output.unwrap_or_else(|| {
-        let folder = match args.checkpoint.is_dir() {
-            true => args.checkpoint.join("export"),
-            false => args.checkpoint.parent().map_or_else(PathBuf::new, Path::to_owned),
+        let folder = match args.weights.is_dir() {
+            true => args.weights.join("export"),
+            false => args.weights.parent().map_or_else(PathBuf::new, Path::to_owned),
         };
         folder.join(format!("{}{}", model.name, args.format.suffix()))
     });
-    let inputs = Inputs::new([in_run(&args.checkpoint)?]);
+    let inputs = Inputs::new([resolve_checkpoint(&args.weights)?]);
     inputs.spare(&output)?;
     inputs.spare(&output.join("model.safetensors"))?;
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -80,10 +80,10 @@ pub fn run(args: ExportArgs) -> Result<()> {
     args.format.write(&output, model, &encoder, config)?;
     println!(
         "{} ({} tensors of {}) → {}",
-        shown(&args.checkpoint),
+        display_path(&args.weights),
         encoder.len(),
         model.name,
-        shown(&output)
+        display_path(&output)
     );
     Ok(())
 }

@@ -9,11 +9,11 @@ use backbone::{DropPathDraws, Mode, PatchMask};
 use clap::{Args, ValueEnum};
 use tch::{Kind, Tensor};
 
-use crate::saved::Saved;
+use crate::saved::LoadedWeights;
 use crate::spark::{Execution, denormalise};
 use engine::device::parse_device;
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 
 const EXAMPLES: &str = "\
 The batch holds `input` [N, C, H, W] (normalised) and bool `active` [N, 1, H/32, W/32], true where
@@ -28,7 +28,7 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ForwardArgs {
-    /// The model [default: found out from the weights].
+    /// The model; the one that the weights fit if not given
     #[arg(long)]
     model: Option<String>,
     /// Weights with decoder, in any format.
@@ -38,14 +38,14 @@ pub struct ForwardArgs {
     #[arg(long, value_name = "FILE")]
     batch: PathBuf,
     /// Where to write the results, .safetensors.
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, short, alias = "out", value_name = "FILE")]
+    output: PathBuf,
     /// Whether norms use running or batch statistics.
     #[arg(long, value_enum, default_value = "eval")]
     mode: PassMode,
     /// Type of weights and arithmetic.
-    #[arg(long, value_enum, default_value = "float32")]
-    dtype: Dtype,
+    #[arg(long, alias = "dtype", value_enum, default_value = "float32")]
+    precision: Dtype,
     /// Execute densely and mask after every layer, as the official code does.
     #[arg(long)]
     masked_dense: bool,
@@ -71,9 +71,9 @@ enum Dtype {
 /// # Errors
 /// Files that cannot be read or do not fit together.
 pub fn run(args: ForwardArgs) -> Result<()> {
-    Inputs::new([&args.batch, &args.weights]).spare(&args.out)?;
+    Inputs::new([&args.batch, &args.weights]).spare(&args.output)?;
     let device = parse_device(&args.device)?;
-    let kind = if args.dtype == Dtype::Float64 { Kind::Double } else { Kind::Float };
+    let kind = if args.precision == Dtype::Float64 { Kind::Double } else { Kind::Float };
     let batch = weights::read(&args.batch)?;
     let tensor = |name: &str| {
         batch.tensors.get(name).with_context(|| {
@@ -90,7 +90,8 @@ pub fn run(args: ForwardArgs) -> Result<()> {
     let input = input.to_device(device).to_kind(kind);
     let mask = PatchMask::from_active(&tensor("active")?.to_device(device))?;
 
-    let (spark, store) = Saved::open(&args.weights)?.spark(args.model.as_deref(), device, kind)?;
+    let (spark, store) =
+        LoadedWeights::open(&args.weights)?.spark(args.model.as_deref(), device, kind)?;
     let (size, channels) = (input.size(), spark.encoder().in_chans());
     ensure!(
         size.len() == 4 && size[1] == channels,
@@ -128,12 +129,12 @@ pub fn run(args: ForwardArgs) -> Result<()> {
         .into_iter()
         .map(|(name, t)| (name, t.detach().to_device(tch::Device::Cpu)))
         .collect();
-    weights::write_safetensors(&args.out, &results, &BTreeMap::new())?;
+    weights::write_safetensors(&args.output, &results, &BTreeMap::new())?;
     println!(
         "loss {:.9}\nwrote {} tensors to {}",
         pass.loss.double_value(&[]),
         results.len(),
-        shown(&args.out)
+        display_path(&args.output)
     );
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use backbone::weights;
 use clap::Args;
 
-use crate::saved::Saved;
+use crate::saved::LoadedWeights;
 
 /// Flags of `pretrain inspect`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub struct InspectArgs {
 /// # Errors
 /// It cannot be read or is no weight file.
 pub fn run(args: InspectArgs) -> Result<()> {
-    let saved = Saved::open(&args.file)?;
+    let saved = LoadedWeights::open(&args.file)?;
     println!("{}", saved.file.path.display());
     println!("{}", weights::inspect(&saved.file, &weights::candidates(saved.in_chans())?));
     if let Some(config) = &saved.config {

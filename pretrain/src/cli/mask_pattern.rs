@@ -7,7 +7,7 @@ use backbone::models::{self, BuildOptions};
 use clap::Args;
 use data::rng::Rng;
 use data::write_file;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use tch::Device;
 
 use crate::config::InputSize;
@@ -88,6 +88,6 @@ pub fn run(args: MaskPatternArgs) -> Result<()> {
             );
         }
     }
-    println!("figure: {}", shown(&args.output));
+    println!("figure: {}", display_path(&args.output));
     Ok(())
 }

@@ -9,21 +9,21 @@ use clap::Args;
 use data::rng::Rng;
 use data::write_file;
 use data::{Evaluate, Image, Interpolation, Transform, decode_deep};
-use engine::device::parse_device;
+use engine::device::DeviceFlags;
 use engine::outputs::Inputs;
-use engine::run_dir::shown;
+use engine::run_dir::display_path;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
-use crate::saved::Saved;
+use crate::saved::LoadedWeights;
 use crate::train::normalize;
 
 const EXAMPLES: &str = "\
 Examples:
-  pretrain reconstruct --checkpoint runs/first --output sheet.png photos/*.jpg
-  pretrain reconstruct --checkpoint resnet50_withdecoder_1kpretrained_spark_style.pth \\
+  pretrain reconstruct --weights runs/first --output sheet.png photos/*.jpg
+  pretrain reconstruct --weights resnet50_withdecoder_1kpretrained_spark_style.pth \\
       --mask-ratio 0.75 --seed 7 --output sheet.png cat.jpg dog.jpg";
 
 /// Flags of `pretrain reconstruct`.
@@ -34,35 +34,34 @@ pub struct ReconstructArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// A run folder, a checkpoint, or weights with decoder.
-    #[arg(long, value_name = "PATH")]
-    checkpoint: PathBuf,
+    #[arg(long, alias = "checkpoint", value_name = "PATH")]
+    weights: PathBuf,
     /// PNG to write.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Also write original, mask and reconstruction as tensors, .safetensors.
     #[arg(long, value_name = "FILE")]
     tensors: Option<PathBuf>,
-    /// Share of patches that is masked [default: the run's, else 0.6].
+    /// Share of patches that is masked; the run's, else the paper's, if not given
     #[arg(long, value_name = "RATIO")]
     mask_ratio: Option<f64>,
     /// Seed of the masks.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Size to resize and crop to [default: the run's, else 224].
+    /// Size to resize and crop to; the run's, else the paper's, if not given
     #[arg(long, value_name = "PIXELS")]
     input_size: Option<InputSize>,
-    /// Mean of every channel, for pixels in 0-1 [default: the run's, else the usual one].
+    /// Mean of every channel, for pixels in 0–1; the run's, else ImageNet's, if not given
     #[arg(long, value_name = "M,M,M", value_delimiter = ',')]
     mean: Option<Vec<f32>>,
-    /// Deviation of every channel [default: likewise].
+    /// Standard deviation of every channel; likewise if not given
     #[arg(long, value_name = "S,S,S", value_delimiter = ',')]
     std: Option<Vec<f32>>,
     /// The model, if the file does not tell.
     #[arg(long)]
     model: Option<String>,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    compute: DeviceFlags,
 }
 
 /// Reconstructs, draws and writes.
@@ -70,17 +69,17 @@ pub struct ReconstructArgs {
 /// # Errors
 /// Files that cannot be read, weights without decoder, sizes that do not fit.
 pub fn run(args: ReconstructArgs) -> Result<()> {
-    let inputs = Inputs::new(args.images.iter().chain([&args.checkpoint]));
+    let inputs = Inputs::new(args.images.iter().chain([&args.weights]));
     [Some(&args.output), args.tensors.as_ref()]
         .into_iter()
         .flatten()
         .try_for_each(|output| inputs.spare(output))?;
-    let device = parse_device(&args.device)?;
-    let saved = Saved::open(&args.checkpoint)?;
+    let device = args.compute.open()?;
+    let saved = LoadedWeights::open(&args.weights)?;
     let model = saved.model(args.model.as_deref())?;
     let own = saved.config.clone().unwrap_or_else(|| foreign_config(&saved));
-    let config =
-        TrainConfig { mean: args.mean.or(own.mean), std: args.std.or(own.std), ..own }.resolve()?;
+    let config = TrainConfig { mean: args.mean.or(own.mean), std: args.std.or(own.std), ..own }
+        .resolve_images()?;
     let size = args.input_size.unwrap_or(config.input_size);
     let images = args.images.iter().map(|path| sample(path, &config, size));
     let images = images.collect::<Result<Vec<Tensor>>>()?;
@@ -97,7 +96,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let drawn = reconstruct(&spark, &images, &settings)?;
     let bytes = png(&drawn.sheet)?;
     write_file(&args.output, &bytes)?;
-    println!("loss {:.4} on masked patches; sheet: {}", drawn.loss, shown(&args.output));
+    println!("loss {:.4} on masked patches; sheet: {}", drawn.loss, display_path(&args.output));
     if let Some(path) = &args.tensors {
         let patches = drawn.mask.active((1, 1));
         let tensors: StateDict =
@@ -106,15 +105,14 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
                 .map(|(name, tensor)| (name.to_owned(), tensor.to_device(Device::Cpu)))
                 .collect();
         weights::write_safetensors(path, &tensors, &BTreeMap::new())?;
-        println!("tensors: {}", shown(path));
+        println!("tensors: {}", display_path(path));
     }
     Ok(())
 }
 
 /// Foreign weights come without settings: those of the paper.
-fn foreign_config(saved: &Saved) -> TrainConfig {
-    let paper = TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() };
-    TrainConfig { data: "-".into(), output: "-".into(), ..paper }
+fn foreign_config(saved: &LoadedWeights) -> TrainConfig {
+    TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() }
 }
 
 /// An image resized, cropped at its centre and normalised, `[C, H, W]`.

@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use engine::settings::{Given, from_layers};
-use engine::training::{Preset as _, RunFlags};
+use engine::training::TrainFlags;
 
 use crate::config::{Preset, TrainConfig};
 use crate::train;
@@ -32,12 +31,7 @@ Examples:
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub struct TrainArgs {
     #[command(flatten)]
-    settings: Given<TrainConfig>,
-    /// Settings that suit a situation; other flags override them
-    #[arg(long, value_enum, default_value_t = Preset::Paper)]
-    preset: Preset,
-    #[command(flatten)]
-    run: RunFlags,
+    flags: TrainFlags<TrainConfig, Preset>,
 }
 
 /// Resolves the flags and trains.
@@ -45,15 +39,7 @@ pub struct TrainArgs {
 /// # Errors
 /// Settings that cannot be run, and whatever stops the run.
 pub fn run(args: TrainArgs) -> Result<()> {
-    let started = args.run.begin(|| resolve(&args), |config| &config.run.output)?;
+    let started = args.flags.begin(TrainConfig::resolve, |config| &config.run.output)?;
     let Some((config, start, world)) = started else { return Ok(()) };
     train::train(config, start, &world)
-}
-
-/// The flags over the file over (when continuing) the run's own settings over the preset over the
-/// defaults.
-fn resolve(args: &TrainArgs) -> Result<TrainConfig> {
-    let preset = args.preset.toml().parse()?;
-    let flags = args.settings.table.clone();
-    from_layers::<TrainConfig>(args.run.config_layers(preset, flags)?)?.resolve()
 }

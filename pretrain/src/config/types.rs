@@ -77,9 +77,10 @@ impl<'de> Deserialize<'de> for InputSize {
 }
 
 /// Settings that belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 pub enum Preset {
     /// The paper's recipe (the defaults): batch 4096, 1600 epochs, LAMB.
+    #[default]
     Paper,
     /// The paper's ConvNeXt-L at 384 px.
     #[value(name = "paper-384")]

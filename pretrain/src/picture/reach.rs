@@ -7,7 +7,7 @@ use embedded_graphics::text::Alignment;
 use engine::picture::canvas::{BODY, Canvas, HEADING, INK, WHITE};
 use image::RgbImage;
 
-use crate::sparsity::{PositionMap, Reach};
+use crate::sparsity::{MaskLeakage, PositionMap};
 
 /// A position that depends on visible pixels.
 const ACTIVE: Rgb888 = Rgb888::new(31, 100, 170);
@@ -25,7 +25,7 @@ const TILE_SIDE: u32 = 128;
 /// Two rows of maps for each of `sections`: the positions that depend on
 /// visible pixels under dense convolution and under sparse execution, with
 /// their shares.
-pub fn reach_figure(title: &str, sections: &[Reach]) -> RgbImage {
+pub fn reach_figure(title: &str, sections: &[MaskLeakage]) -> RgbImage {
     let layouts: Vec<Section> = sections.iter().map(Section::new).collect();
     let widest = layouts.iter().map(Section::width).fold(HEADING.width(title), u32::max);
     let title_height = HEADING.height() + GAP;
@@ -42,13 +42,13 @@ pub fn reach_figure(title: &str, sections: &[Reach]) -> RgbImage {
 
 /// One network's two rows.
 struct Section<'a> {
-    reach: &'a Reach,
+    reach: &'a MaskLeakage,
     tile: (u32, u32),
     column: u32,
 }
 
 impl<'a> Section<'a> {
-    fn new(reach: &'a Reach) -> Self {
+    fn new(reach: &'a MaskLeakage) -> Self {
         // The input is as fine as the finest map and needs no size of its own.
         let finest = reach.layers.iter().map(|layer| layer.dense.size()).max_by_key(|size| size.0);
         let (height, width) = finest.unwrap_or((1, 1));
@@ -134,7 +134,7 @@ mod tests {
 
     /// One of 2×3 patches visible, 16 positions each: maps of 32×48 positions
     /// in tiles of twice that.
-    fn section(layers: usize) -> Reach {
+    fn section(layers: usize) -> MaskLeakage {
         let mask = PatchMask::from_visible(1, (2, 3), &[4], Device::Cpu).unwrap();
         of_convolutions(layers, (16, 16), &mask).unwrap()
     }

@@ -39,7 +39,7 @@ pub struct Spark {
 
 /// What one pass gives.
 #[derive(Debug)]
-pub struct Pass {
+pub struct SparkOutput {
     /// The encoder's pyramid, finest first.
     pub features: Vec<FeatureMap>,
     /// The decoder's output `[N, C, H, W]`: in every patch, the prediction of
@@ -109,12 +109,12 @@ impl Spark {
         mask: &Rc<PatchMask>,
         mode: &Mode,
         execution: Execution,
-    ) -> Result<Pass> {
+    ) -> Result<SparkOutput> {
         let features = self.encode(images, mask, mode, execution)?;
         let levels = self.densify.forward(&features, mode);
         let prediction = self.decoder.forward(&levels, mode);
         let loss = masked_patch_loss(images, &prediction, mask);
-        Ok(Pass { features, prediction, loss })
+        Ok(SparkOutput { features, prediction, loss })
     }
 
     /// The loss alone: as [`Spark::forward`] gives it, without a prediction of

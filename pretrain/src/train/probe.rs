@@ -4,18 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use backbone::Mode;
 use data::{Evaluate, Interpolation, LoaderOptions};
-use engine::distributed::World;
-use engine::metrics::series;
+use engine::distributed::ProcessGroup;
 use engine::probe::{Knn, ProbeData, pooled};
-use engine::run_dir::RunDir;
-use engine::training::RunLog;
+use engine::training::{Position, RunLog, Trainer};
 use serde::Serialize;
 use tch::Kind;
 
 use super::setup::normalize;
-use super::step::Trainer;
+use super::task::Pretraining;
 use crate::config::TrainConfig;
 
 /// A probe's line of `metrics.jsonl`; the accuracy is in 0–1.
@@ -29,7 +26,6 @@ struct Record {
 /// Labelled images that the encoder is tried on now and then.
 pub struct Probe {
     data: ProbeData,
-    every: u64,
 }
 
 impl Probe {
@@ -37,7 +33,7 @@ impl Probe {
     ///
     /// # Errors
     /// A folder without `train` and `val`, or without classes in them.
-    pub fn open(config: &TrainConfig, world: &World) -> Result<Option<Self>> {
+    pub fn open(config: &TrainConfig, world: &ProcessGroup) -> Result<Option<Self>> {
         let Some(folder) = &config.probe else { return Ok(None) };
         let size = (config.input_size.height as usize, config.input_size.width as usize);
         let side = size.0.max(size.1);
@@ -47,35 +43,24 @@ impl Probe {
             config.loading.max_corrupt,
             world.cores(),
         );
-        let batch = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
+        let batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
         let data = ProbeData::open(folder, Arc::new(transform), batch, &options, world)
             .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;
         data.notes().filter(|_| world.is_main()).for_each(|note| eprintln!("note: {note}"));
-        Ok(Some(Self { data, every: config.probe_epochs }))
-    }
-
-    /// Whether it is time after `epoch` (from 1) of `epochs`.
-    pub fn is_due(&self, epoch: u64, epochs: u64) -> bool {
-        epoch == epochs || epoch.is_multiple_of(self.every)
-    }
-
-    /// Whether the records of `run` have its figure after step `step`.
-    pub fn was_run(run: Option<&RunDir>, step: u64) -> Result<bool> {
-        let Some(run) = run else { return Ok(false) };
-        let figures = series(&run.metrics(), "step", "knn_top1")?;
-        Ok(figures.iter().any(|&(at, _)| at == step as f64))
+        Ok(Some(Self { data }))
     }
 
     /// Scores the encoder and writes the figure down.
     pub fn run(
         &self,
+        task: &Pretraining,
         trainer: &Trainer,
-        (step, epoch): (u64, u64),
+        at: &Position,
         log: &mut RunLog,
     ) -> Result<()> {
-        let mode = Mode::eval().with_compute(trainer.config.execution.precision.compute());
-        let encoder = trainer.spark.encoder();
-        let kind = trainer.config.execution.precision.parameters();
+        let (mode, encoder) = (trainer.eval_mode(), task.spark.encoder());
+        let kind = task.config.execution.precision.parameters();
+        let (step, epoch) = (at.step, at.epoch);
         let features = |images: &tch::Tensor| {
             Ok(pooled(encoder, &images.to_kind(kind), &mode)?.to_kind(Kind::Float))
         };
@@ -90,7 +75,7 @@ impl Probe {
         let found = Knn::default().predict(&training, validation.features())?;
         let knn_top1 = validation.accuracy(&found);
         log.write(&Record { step, finished_epoch: epoch, knn_top1 })?;
-        log.scalar("probe/knn_top1", step, knn_top1)?;
+        log.scalar("probe/knn_top1", knn_top1)?;
         log.note(&format!("epoch {epoch}: {:.2} % by nearest neighbours", 100.0 * knn_top1));
         Ok(())
     }

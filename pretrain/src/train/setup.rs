@@ -7,26 +7,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
 use data::{
-    Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
-    Normalize, RandomHorizontalFlip, RandomResizedCrop,
+    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
+    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::device::{described, device_among, tune_for_one_size, use_threads_among};
-use engine::distributed::{Gradients, World};
-use engine::optim::{
-    AdamW, AdamWConfig, GradScaler, Lamb, LambConfig, Optimizer, Sgd, SgdConfig, param_groups,
-};
-use engine::run_dir::shown;
-use engine::training::{
-    RunFiles, Start, open_run, parts_of_batch, restore_run, saved_state, share_run,
-    tell_world_change,
-};
+use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
+use engine::distributed::ProcessGroup;
+use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
+use engine::precision::Precision;
+use engine::run_dir::display_path;
+use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
 use tch::{Device, nn};
 
+use super::outputs::Outputs;
 use super::probe::Probe;
-use super::state::TrainState;
-use super::step::Trainer;
-use crate::config::{OptimizerKind, Precision, TrainConfig};
-use crate::saved;
+use super::task::Pretraining;
+use super::{PretrainState, TrainState};
+use crate::config::TrainConfig;
 use crate::spark::Spark;
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
@@ -34,72 +30,49 @@ const LISTING: Duration = Duration::from_secs(6 * 3600);
 
 /// Everything a run works with.
 pub struct Setup {
-    pub files: RunFiles,
-    pub loader: Loader,
+    pub task: Pretraining,
     pub trainer: Trainer,
+    pub loader: Loader,
     pub state: TrainState,
-    pub probe: Option<Probe>,
+    pub files: RunWriter,
+    pub plan: RunPlan,
 }
 
 impl Setup {
     /// Builds everything, prints what will happen, and only then touches the
     /// run's folder.
-    pub fn new(config: TrainConfig, start: &Start, world: &World) -> Result<Self> {
-        let threads = use_threads_among(config.execution.threads, world);
-        let device = world.agree(device_among(&config.execution.device, world))?;
-        tune_for_one_size(device);
-        world.use_device(device)?;
+    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
+        let (device, threads) = open_device(&config.execution, world)?;
+        enable_cudnn_benchmark(device);
 
         let loader = loader(&config, world)?;
-        let probe = world.agree(Probe::open(&config, world))?;
-        let mut trainer = world.agree(trainer(config, device, world))?;
-        trainer.gradients = Gradients::new(world, &trainer.store)?;
-        let scaler =
-            (trainer.config.execution.precision == Precision::Float16).then(GradScaler::default);
-        let mut state = TrainState::new(trainer.config.clone(), scaler, world.size());
-        let made = if world.is_main() { begin(start, &mut trainer, &mut state) } else { Ok(()) };
-        let variables = trainer.variables();
-        let (optimizer, averages) = (trainer.optimizer.as_mut(), None);
-        share_run(world, made, &variables, optimizer, averages, (&mut state, |state| state.step))?;
+        let probe = world.all_ok(Probe::open(&config, world))?;
+        let built = world.all_ok(build(&config, device))?;
+        let (store, spark, optimizer) = built;
+        let settings = (&config.optim, &config.execution);
+        let mut trainer = Trainer::new(&store, optimizer, settings, world)?;
+        let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
+        let outputs = world.all_ok(outputs)?;
+        let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
 
-        let files = open_run(world, &trainer.config.run.output, start, &trainer.config)?;
+        let state = TrainState::new(config.clone(), PretrainState::default(), world.size());
+        let (state, files) = begin_run(&task, &mut trainer, start, state)?;
+        let plan = RunPlan {
+            steps_per_epoch: loader.steps(),
+            total_steps: loader.steps() * config.optim.epochs,
+            done: state.step,
+            continued: *start == ResumeMode::Resume,
+            log_steps: config.run.log_steps,
+        };
         if world.is_main() {
-            announce(&trainer, &loader, &state, threads);
+            announce(&task, &trainer, &loader, &plan, threads);
         }
-        Ok(Self { files, loader, trainer, state, probe })
+        Ok(Self { task, trainer, loader, state, files, plan })
     }
 }
 
-/// Weights and state to begin with: a checkpoint's, a weight file's, or random
-/// ones.
-fn begin(start: &Start, trainer: &mut Trainer, state: &mut TrainState) -> Result<()> {
-    if let Some(file) = start.open(&trainer.config.run.output)? {
-        let saved: TrainState = saved_state(&file, TrainState::VERSION)?;
-        let variables = trainer.variables();
-        let settings = (&saved.config, &trainer.config);
-        restore_run(&file, &variables, trainer.optimizer.as_mut(), settings)?;
-        let (batch_size, synchronised) =
-            (trainer.config.optim.batch_size, trainer.config.execution.sync_bn);
-        tell_world_change(&trainer.world, saved.processes, batch_size, synchronised);
-        if trainer.config.shard_by_rank && saved.processes != trainer.world.size() {
-            eprintln!("with --own-shards each process now reads other shards: batches are others");
-        }
-        state.continue_from(saved);
-        if matches!(start, Start::From { .. }) {
-            state.forget_best();
-        }
-        return Ok(());
-    }
-    if let Some(weights) = &trainer.config.init_weights {
-        let family = trainer.config.registered_model()?.family();
-        let report = saved::load_weights(weights, family, trainer.config.in_chans, &trainer.store)?;
-        eprintln!("initial weights from {}:\n{report}", weights.display());
-    }
-    Ok(())
-}
-
-fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
-    let part = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
+fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
+    let part = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     if world.is_alone() || !config.execution.sync_bn {
         config.check_statistics(part)?;
     }
@@ -110,12 +83,12 @@ fn loader(config: &TrainConfig, world: &World) -> Result<Loader> {
         deep: true,
         ..DatasetOptions::with_channels(config.in_chans as usize)
     };
-    let open = || Dataset::open_among(&config.data, &options, world);
+    let open = || Ok::<_, engine::Error>(Dataset::open_among(&config.data, &options, world)?);
     let dataset = world
-        .patiently(LISTING, open)
+        .with_timeout(LISTING, open)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
-    let transform = Augment {
+    let transform = PretrainTransform {
         crop: RandomResizedCrop::new(
             size,
             config.crops.crop_scale.into(),
@@ -145,7 +118,10 @@ pub fn normalize(config: &TrainConfig) -> Result<Normalize> {
     Ok(Normalize::new(mean, std)?)
 }
 
-fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer> {
+fn build(
+    config: &TrainConfig,
+    device: Device,
+) -> Result<(nn::VarStore, Spark, Box<dyn Optimizer>)> {
     tch::manual_seed(config.execution.seed as i64);
     let model = config.registered_model()?;
     let options = BuildOptions {
@@ -159,60 +135,37 @@ fn trainer(config: TrainConfig, device: Device, world: &World) -> Result<Trainer
     if config.execution.precision == Precision::Float64 {
         store.double();
     }
-    // Of one process until all have got this far.
-    let gradients = Gradients::alone();
-    let optimizer = optimizer(&config, &store)?;
-    let part_size = world.part_of(config.optim.batch_size, config.optim.accum_steps)?;
-    let world = world.clone();
-    Ok(Trainer { config, store, spark, optimizer, device, world, gradients, part_size })
-}
-
-fn optimizer(config: &TrainConfig, store: &nn::VarStore) -> Result<Box<dyn Optimizer>> {
     let mut params: Vec<_> =
         store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
     params.sort_by(|a, b| a.0.cmp(&b.0));
     let groups = param_groups(params);
-    let clip = (config.optim.clip_grad > 0.0).then_some(config.optim.clip_grad);
-    let betas = (config.optim.beta1, config.beta2());
-    Ok(match config.optim.optimizer {
-        OptimizerKind::Lamb => {
-            let options = LambConfig { betas, max_grad_norm: clip, ..LambConfig::default() };
-            Box::new(Lamb::new(groups, options)?)
-        }
-        OptimizerKind::Adamw => {
-            let options = AdamWConfig { betas, max_grad_norm: clip, ..AdamWConfig::default() };
-            Box::new(AdamW::new(groups, options)?)
-        }
-        OptimizerKind::Sgd => {
-            let options = SgdConfig {
-                momentum: config.optim.beta1,
-                max_grad_norm: clip,
-                ..SgdConfig::default()
-            };
-            Box::new(Sgd::new(groups, options)?)
-        }
-    })
+    let optimizer = OptimizerKind::build(&config.optim, groups, LambConfig::default())?;
+    Ok((store, spark, optimizer))
 }
 
 /// Says what is about to run.
-fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usize) {
-    let config = &trainer.config;
-    let steps = loader.steps();
+fn announce(
+    task: &Pretraining,
+    trainer: &Trainer,
+    loader: &Loader,
+    plan: &RunPlan,
+    threads: usize,
+) {
+    let config = &task.config;
     let count = |prefix: &str| -> usize {
-        let variables = trainer.store.variables();
-        let of_prefix =
-            variables.iter().filter(|(name, t)| name.starts_with(prefix) && t.requires_grad());
+        let variables = trainer.variables.iter();
+        let of_prefix = variables.filter(|(name, t)| name.starts_with(prefix) && t.requires_grad());
         of_prefix.map(|(_, tensor)| tensor.numel()).sum()
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
     let rest = count("") - encoder;
-    let parts = parts_of_batch(&trainer.world, config.optim.batch_size, config.optim.accum_steps);
-    let device = described(trainer.device, threads);
+    let parts = describe_batch_split(trainer);
+    let device = describe_device(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\
          images   {} in {} ({} other files skipped), {} px crops\n\
          model    encoder {:.1} M parameters, decoder {:.1} M, mask ratio {}\n\
-         batch    {}{parts}: {steps} steps an epoch, {} in all\n\
+         batch    {}{parts}: {} steps an epoch, {} in all\n\
          lr       {:.3e} at its peak ({:e} · {} / 256), {:?}, weight decay {} → {}\n\
          output   {}",
         config.run.name,
@@ -226,14 +179,15 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
         rest as f64 / 1e6,
         config.mask_ratio,
         config.optim.batch_size,
-        steps * config.optim.epochs,
+        plan.steps_per_epoch,
+        plan.total_steps,
         config.peak_lr(),
         config.optim.base_lr,
         config.optim.batch_size,
         config.optim.optimizer,
         config.optim.weight_decay,
         config.weight_decay_end,
-        shown(&config.run.output),
+        display_path(&config.run.output),
     );
     if loader.dataset().total_samples() < config.optim.batch_size {
         eprintln!(
@@ -242,7 +196,7 @@ fn announce(trainer: &Trainer, loader: &Loader, state: &TrainState, threads: usi
             config.optim.batch_size
         );
     }
-    if state.step > 0 {
-        eprintln!("resuming after step {} of {}", state.step, steps * config.optim.epochs);
+    if plan.done > 0 {
+        eprintln!("resuming after step {} of {}", plan.done, plan.total_steps);
     }
 }

@@ -5,7 +5,7 @@ use crate::common::{
 };
 use backbone::models::{self, BuildOptions, MODELS};
 use backbone::weights::{self, Naming, StateDict, WeightFile};
-use pretrain::saved::Saved;
+use pretrain::saved::LoadedWeights;
 use tch::Device;
 use tch::nn::VarStore;
 
@@ -51,7 +51,8 @@ fn inspects(work: &Workplace) {
 
 /// The run's encoder comes out of every format unchanged.
 fn exports(work: &Workplace) {
-    let encoder = |path: &str| Saved::open(&work.path(path)).unwrap().encoder(None).unwrap();
+    let encoder =
+        |path: &str| LoadedWeights::open(&work.path(path)).unwrap().encoder(None).unwrap();
     let (_, own) = encoder("run");
     for (format, file, parts) in [
         ("timm", "resnet18_timm", ["timm folder: 120", "naming: timm"]),
@@ -149,7 +150,7 @@ fn channels_are_found_in_every_naming() {
                 let named = |(name, tensor)| (format!("{prefix}{name}"), tensor);
                 let tensors = exported.iter().map(|(n, t)| (n, t.shallow_clone())).map(named);
                 let file = WeightFile::from_tensors("f.pth", tensors.collect());
-                let saved = Saved { file, config: None };
+                let saved = LoadedWeights { file, config: None };
                 assert_eq!(saved.in_chans(), 4, "{naming} {name}");
                 assert_eq!(saved.model(None).unwrap().name, name, "{naming}");
             }

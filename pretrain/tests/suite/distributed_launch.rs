@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Finished, Together, Workplace, assert_same_bits, assert_says, read, wait_for_step, with_images,
+    Finished, Together, Workplace, assert_same_bits, assert_says, python, read, wait_for_step,
+    with_images,
 };
 
 /// What a run exports.

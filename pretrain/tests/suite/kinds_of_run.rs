@@ -170,7 +170,7 @@ fn the_encoder_is_probed_now_and_then() {
     let more = ["--epochs", "3", "--probe-epochs", "2"];
     let probing = [&more[..], &["--probe", "labelled"]].concat();
     work.train("probed", &probing).succeeded();
-    let probes: Vec<(u64, f64)> = common::records(&work.path("probed"))
+    let probes: Vec<(u64, f64)> = crate::common::records(&work.path("probed"))
         .iter()
         .filter_map(|record| {
             Some((record["finished_epoch"].as_u64()?, record["knn_top1"].as_f64()?))
@@ -182,7 +182,7 @@ fn the_encoder_is_probed_now_and_then() {
     // To look changes nothing.
     work.train("plain", &more).succeeded();
     let export = "export/resnet18_spark.safetensors";
-    common::assert_same_bits(&work.bits("probed", export), &work.bits("plain", export));
+    crate::common::assert_same_bits(&work.bits("probed", export), &work.bits("plain", export));
 
     let elsewhere = [&more[..], &["--probe", "images"]].concat();
     work.train("next", &elsewhere)

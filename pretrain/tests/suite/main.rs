@@ -1,6 +1,7 @@
 //! What `pretrain` does, as a user sees it.
 
 mod commands;
+mod common;
 mod distributed;
 mod distributed_faults;
 mod distributed_launch;

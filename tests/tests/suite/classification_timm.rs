@@ -9,13 +9,15 @@ use backbone::models;
 use backbone::weights::{self, Naming, StateDict};
 use classification::classifier::{Classifier, ClassifierOptions};
 use classification::data::ImageSettings;
-use classification::saved::{Loaded, Wanted};
-use classification::train::{OptimizerKind, TrainConfig, averages, optimizer};
+use classification::saved::{LoadSpec, LoadedModel};
+use classification::train::{CropMode, TrainConfig, optimizer};
 use data::rng::Rng;
 use data::{Interpolation, MixParams, Transform, decode};
 use engine::export::ExportFormat;
+use engine::optim::OptimizerKind;
 use engine::precision::Precision;
-use engine::probe::{Knn, Labelled, LinearProbe};
+use engine::probe::{FeatureBank, Knn, LinearProbe};
+use engine::settings::OptimSettings;
 use serde_json::{Value, json};
 use spark_tests::difference::Difference;
 use spark_tests::{python, rule, run_python};
@@ -54,17 +56,20 @@ const MIXES: [(f64, Option<(usize, usize)>); 2] = [(0.3, None), (0.45, Some((50,
 
 impl Case {
     fn config(&self) -> TrainConfig {
-        let config = TrainConfig {
+        let mut config = TrainConfig {
             data: "d".into(),
-            output: "o".into(),
             model: self.model.into(),
-            optimizer: self.optimizer,
             layer_decay: 0.7,
+            ..TrainConfig::default()
+        };
+        config.run.output = "o".into();
+        config.optim = OptimSettings {
+            optimizer: self.optimizer,
             weight_decay: 0.05,
             base_lr: 3e-3,
             batch_size: 256,
             ema: 0.9,
-            ..TrainConfig::default()
+            ..config.optim
         };
         config.resolve().unwrap()
     }
@@ -80,8 +85,8 @@ impl Case {
             "chunks": self.chunks,
             "lr": config.peak_lr(),
             "layer_decay": config.layer_decay,
-            "weight_decay": config.weight_decay,
-            "ema": config.ema,
+            "weight_decay": config.optim.weight_decay,
+            "ema": config.optim.ema,
             "mixes": mixes,
         })
     }
@@ -126,7 +131,7 @@ fn difference(got: &Tensor, expected: &Tensor) -> f64 {
 fn compare_steps(case: &Case, batch: &StateDict, python: &StateDict) {
     let (config, classifier) = (case.config(), case.classifier());
     let mut optimizer = optimizer(&config, &classifier).unwrap();
-    let mut ema = averages(&config, &classifier).unwrap().unwrap();
+    let mut ema = config.optim.build_ema(&classifier.variables()).unwrap().unwrap();
     let labels = Vec::<i64>::try_from(&batch["labels"]).unwrap();
     let side = SIDE as usize;
     for (number, (lam, centre)) in MIXES.into_iter().enumerate() {
@@ -141,7 +146,7 @@ fn compare_steps(case: &Case, batch: &StateDict, python: &StateDict) {
         let loss = config.loss().of(&logits, &targets);
         optimizer.zero_grad();
         loss.backward();
-        optimizer.step(config.peak_lr(), config.weight_decay);
+        optimizer.step(config.peak_lr(), config.optim.weight_decay);
         ema.update(&classifier.variables(), number as u64 + 1);
         let expected = &python[&format!("{}/loss.{number}", case.model)];
         let off = difference(&loss.detach(), expected);
@@ -171,16 +176,16 @@ fn names(classes: i64) -> Vec<String> {
 }
 
 /// Exports a classifier as the program does.
-fn export(folder: &Path, model: &str, classes: i64) -> Loaded {
+fn export(folder: &Path, model: &str, classes: i64) -> LoadedModel {
     let images = ImageSettings {
         size: if model == "resnet18" { 96 } else { 128 },
         crop: if model == "resnet18" { 0.875 } else { 1.0 },
-        squash: model != "resnet18",
+        crop_mode: if model == "resnet18" { CropMode::Center } else { CropMode::Squash },
         interpolation: Interpolation::Bicubic,
         mean: [0.5, 0.4, 0.3],
         std: [0.2, 0.25, 0.3],
     };
-    let loaded = Loaded {
+    let loaded = LoadedModel {
         classifier: classifier(model, classes),
         images,
         classes: Some(names(classes)),
@@ -212,14 +217,14 @@ fn transformed(photo: &Path, images: &ImageSettings) -> Tensor {
     Tensor::from_slice(&pixels).view([3, side, side])
 }
 
-fn logits(loaded: &Loaded, image: &Tensor) -> Tensor {
+fn logits(loaded: &LoadedModel, image: &Tensor) -> Tensor {
     let batch = image.unsqueeze(0);
     tch::no_grad(|| loaded.classifier.forward(&batch, &Mode::eval())).unwrap().squeeze_dim(0)
 }
 
 /// The photographs' logits here and there: of the very same pixels, and from file
 /// to logits.
-fn compare_logits(loaded: &Loaded, folder: &Path, name: &str, python: &StateDict) {
+fn compare_logits(loaded: &LoadedModel, folder: &Path, name: &str, python: &StateDict) {
     let mut compared = 0;
     for photo in std::fs::read_dir(folder.join("photos")).unwrap() {
         let photo = photo.unwrap().path();
@@ -262,9 +267,9 @@ fn packages() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-fn labelled(rows: &Tensor, classes: &Tensor) -> Labelled {
+fn labelled(rows: &Tensor, classes: &Tensor) -> FeatureBank {
     let classes = Vec::<i64>::try_from(classes).unwrap();
-    Labelled::new(rows.shallow_clone(), &classes, 5).unwrap()
+    FeatureBank::new(rows.shallow_clone(), &classes, 5).unwrap()
 }
 
 /// Five overlapping clouds.
@@ -334,7 +339,10 @@ fn steps_logits_and_probes_are_those_of_timm() {
         let name = loaded.classifier.model().name;
         compare_logits(loaded, folder.path(), name, &photos);
         let side = loaded.images.size;
-        let crop_mode = if loaded.images.squash { "squash" } else { "center" };
+        let crop_mode = match loaded.images.crop_mode {
+            CropMode::Squash => "squash",
+            CropMode::Center => "center",
+        };
         let expected = json!({
             "classes": loaded.classifier.num_classes(),
             "label_names": names(loaded.classifier.num_classes()),
@@ -349,7 +357,7 @@ fn steps_logits_and_probes_are_those_of_timm() {
     let foreign = read("foreign.safetensors");
     for name in ["resnet18", "convnext_tiny"] {
         let folder_of = path("foreign").join(name);
-        let loaded = Wanted::new(&folder_of, Device::Cpu, Kind::Float).load().unwrap();
+        let loaded = LoadSpec::new(&folder_of, Device::Cpu, Kind::Float).load().unwrap();
         assert_eq!(loaded.classifier.model().name, name);
         assert_eq!(loaded.names()[999], "thing 999");
         let bilinear = loaded.images.interpolation == Interpolation::Bilinear;

@@ -11,7 +11,7 @@ use data::rng::Rng;
 use detection::cli::Cli;
 use detection::modeling::{MaskRcnn, ModelConfig, weights};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use spark_tests::rule;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -185,13 +185,13 @@ fn losses_and_gradients_are_detectron2s() {
     let golden = Golden::read();
     let mut config = config();
     // Every anchor and every proposal is kept: nothing is left to chance.
-    (config.rpn.batch, config.rpn.positive_fraction) = (20_000, 1.0);
-    (config.roi.batch, config.roi.positive_fraction) = (10_000_000, 1.0);
+    (config.rpn.batch_size_per_image, config.rpn.positive_fraction) = (20_000, 1.0);
+    (config.roi.batch_size_per_image, config.roi.positive_fraction) = (10_000_000, 1.0);
     let (model, _store, tensors) = model(&config);
     let mode = Mode::train().with_drop_path(DropPathDraws::Off);
     let mut rngs = [Rng::new(0, &[])];
     let losses = model
-        .losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs, &World::alone())
+        .losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs, &ProcessGroup::alone())
         .unwrap();
     for (name, loss) in losses.iter() {
         let name = format!("train.{name}");

@@ -10,7 +10,7 @@ use detection::modeling::config::BackboneNorm;
 use detection::modeling::weights::{ReadOptions, read_detector, state_dict, write_detector};
 use detection::modeling::{MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use spark_tests::{rule, run_python};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -142,8 +142,8 @@ fn detections_losses_and_state_dicts_are_torchvisions() {
 fn config(norm: BackboneNorm) -> ModelConfig {
     let mut config = ModelConfig { backbone_norm: norm, ..ModelConfig::mask_rcnn_torchvision() };
     // Everything is sampled: nothing is left to chance.
-    (config.rpn.batch, config.rpn.positive_fraction) = (10_000_000, 1.0);
-    (config.roi.batch, config.roi.positive_fraction) = (10_000_000, 1.0);
+    (config.rpn.batch_size_per_image, config.rpn.positive_fraction) = (10_000_000, 1.0);
+    (config.roi.batch_size_per_image, config.roi.positive_fraction) = (10_000_000, 1.0);
     config.rpn.post_nms_train = 200;
     config
 }
@@ -165,7 +165,7 @@ fn compare_training(
     let mut rngs = [Rng::new(0, &[]), Rng::new(1, &[])];
     let images = ["image0", "image1"].map(|name| inputs[name].to_kind(Kind::Double));
     let targets = [targets(inputs, 0), targets(inputs, 1)];
-    let losses = model.losses(&images, &targets, &mode, &mut rngs, &World::alone()).unwrap();
+    let losses = model.losses(&images, &targets, &mode, &mut rngs, &ProcessGroup::alone()).unwrap();
     let names = [
         ("loss_rpn_cls", "loss_objectness"),
         ("loss_rpn_loc", "loss_rpn_box_reg"),

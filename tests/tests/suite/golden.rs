@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use backbone::models::Family;
 use backbone::{DropPathDraws, Mode, PatchMask, models};
-use engine::optim::{Lamb, LambConfig, Optimizer, param_groups};
+use engine::optim::{Clip, Lamb, LambConfig, Optimizer, param_groups};
 use engine::schedule::{cosine_lr, cosine_weight_decay};
-use pretrain::spark::{Execution, Pass, Spark, denormalise};
+use pretrain::spark::{Execution, Spark, SparkOutput, denormalise};
 use spark_tests::rule;
 use tch::{Device, Kind, Tensor, nn};
 
@@ -69,7 +69,7 @@ impl Golden {
         }
     }
 
-    fn forward(&self, mask: &Rc<PatchMask>, mode: Mode) -> Pass {
+    fn forward(&self, mask: &Rc<PatchMask>, mode: Mode) -> SparkOutput {
         let mode = mode.with_drop_path(DropPathDraws::Off);
         self.spark.forward(&self.input, mask, &mode, Execution::Packed).unwrap()
     }
@@ -168,7 +168,7 @@ fn check_steps(golden: &Golden, family: Family) {
 
         // The limit at which our exact norm clips by the official factor.
         let limit = norm / f64::from(official_norm as f32 / 5.0);
-        let config = LambConfig { betas, max_grad_norm: Some(limit), ..LambConfig::default() };
+        let config = LambConfig { betas, clip: Some(Clip::Norm(limit)), ..LambConfig::default() };
         let mut optimizer = Lamb::new(param_groups(params()), config).unwrap();
         if let Some(state) = &state {
             optimizer.load_state(state).unwrap();

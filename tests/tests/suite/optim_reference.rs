@@ -1,11 +1,14 @@
-//! The optimizers step by step against `torch.optim` and timm's `Lamb`, run
-//! live on the same parameters and gradients in float64.
+//! The optimizers step by step against `torch.optim` and timm's `Lamb` and
+//! `Lion`, run live on the same parameters and gradients in float64.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 
-use engine::optim::{AdamW, AdamWConfig, Lamb, LambConfig, Optimizer, ParamGroup, Sgd, SgdConfig};
+use engine::optim::{
+    AdamWConfig, BucketedOptimizer, Clip, LambConfig, LionConfig, Optimizer, ParamGroup, SgdConfig,
+    UpdateRule,
+};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -73,47 +76,77 @@ fn inputs() -> HashMap<String, Tensor> {
 
 type Make = Box<dyn Fn(Vec<ParamGroup>) -> Box<dyn Optimizer>>;
 
+/// A case as Python reads it, and the same optimizer of ours.
+fn case<const S: usize, R: UpdateRule<S> + Clone + 'static>(
+    (name, kind): (&str, &str),
+    options: Value,
+    clip: Option<Clip>,
+    rule: R,
+) -> (Value, Make) {
+    let (max_norm, max_value) = match clip {
+        Some(Clip::Norm(bound)) => (Some(bound), None),
+        Some(Clip::Value(bound)) => (None, Some(bound)),
+        None => (None, None),
+    };
+    let case = json!({
+        "name": name, "kind": kind, "options": options,
+        "max_norm": max_norm, "max_value": max_value,
+    });
+    (case, Box::new(move |groups| Box::new(BucketedOptimizer::new(groups, rule.clone()).unwrap())))
+}
+
+fn lamb(name: &str, config: LambConfig) -> (Value, Make) {
+    // timm clips by norm inside its step, and not by value.
+    let (max_norm, outside) = match config.clip {
+        Some(Clip::Norm(bound)) => (Some(bound), None),
+        other => (None, other),
+    };
+    let options = json!({
+        "betas": [config.betas.0, config.betas.1], "eps": config.eps,
+        "max_grad_norm": max_norm, "bias_correction": config.bias_correction,
+        "grad_averaging": config.grad_averaging, "always_adapt": config.always_adapt,
+    });
+    case((name, "lamb"), options, outside, config)
+}
+
+fn adamw(name: &str, config: AdamWConfig) -> (Value, Make) {
+    let options = json!({ "betas": [config.betas.0, config.betas.1], "eps": config.eps });
+    case((name, "adamw"), options, config.clip, config)
+}
+
+fn sgd(name: &str, config: SgdConfig) -> (Value, Make) {
+    let options = json!({ "momentum": config.momentum, "nesterov": config.nesterov });
+    case((name, "sgd"), options, config.clip, config)
+}
+
+fn lion(name: &str, config: LionConfig) -> (Value, Make) {
+    let options = json!({ "betas": [config.betas.0, config.betas.1] });
+    case((name, "lion"), options, config.clip, config)
+}
+
 /// Each of our configurations with what Python needs for the same.
 fn cases() -> Vec<(Value, Make)> {
-    let lamb = |name: &str, config: LambConfig| -> (Value, Make) {
-        let options = json!({
-            "betas": [config.betas.0, config.betas.1], "eps": config.eps,
-            "max_grad_norm": config.max_grad_norm, "bias_correction": config.bias_correction,
-            "grad_averaging": config.grad_averaging, "always_adapt": config.always_adapt,
-        });
-        // timm clips inside its step.
-        let case = json!({ "name": name, "kind": "lamb", "options": options, "max_norm": null });
-        (case, Box::new(move |g| Box::new(Lamb::new(g, config.clone()).unwrap())))
-    };
-    let adamw = |name: &str, config: AdamWConfig| -> (Value, Make) {
-        let options = json!({ "betas": [config.betas.0, config.betas.1], "eps": config.eps });
-        let max_norm = config.max_grad_norm;
-        let case =
-            json!({ "name": name, "kind": "adamw", "options": options, "max_norm": max_norm });
-        (case, Box::new(move |g| Box::new(AdamW::new(g, config.clone()).unwrap())))
-    };
-    let sgd = |name: &str, config: SgdConfig| -> (Value, Make) {
-        let options = json!({ "momentum": config.momentum, "nesterov": config.nesterov });
-        let max_norm = config.max_grad_norm;
-        let case = json!({ "name": name, "kind": "sgd", "options": options, "max_norm": max_norm });
-        (case, Box::new(move |g| Box::new(Sgd::new(g, config.clone()).unwrap())))
-    };
     let base = LambConfig::default;
+    // Clips some values of each step but the first.
+    let by_value = Some(Clip::Value(0.02));
     vec![
         lamb("lamb", base()),
         lamb("lamb_convnext", LambConfig { betas: (0.9, 0.999), ..base() }),
-        lamb("lamb_unclipped", LambConfig { max_grad_norm: None, ..base() }),
+        lamb("lamb_unclipped", LambConfig { clip: None, ..base() }),
         lamb("lamb_adapt", LambConfig { always_adapt: true, ..base() }),
         lamb("lamb_uncorrected", LambConfig { bias_correction: false, ..base() }),
         lamb("lamb_sum", LambConfig { grad_averaging: false, ..base() }),
+        lamb("lamb_by_value", LambConfig { clip: by_value, ..base() }),
         adamw("adamw", AdamWConfig::default()),
-        adamw(
-            "adamw_unclipped",
-            AdamWConfig { max_grad_norm: None, betas: (0.8, 0.95), eps: 1e-6 },
-        ),
+        adamw("adamw_unclipped", AdamWConfig { clip: None, betas: (0.8, 0.95), eps: 1e-6 }),
+        adamw("adamw_by_value", AdamWConfig { clip: by_value, ..AdamWConfig::default() }),
         sgd("sgd", SgdConfig::default()),
         sgd("sgd_heavy_ball", SgdConfig { nesterov: false, ..SgdConfig::default() }),
-        sgd("sgd_unclipped", SgdConfig { max_grad_norm: None, ..SgdConfig::default() }),
+        sgd("sgd_unclipped", SgdConfig { clip: None, ..SgdConfig::default() }),
+        sgd("sgd_by_value", SgdConfig { clip: by_value, ..SgdConfig::default() }),
+        lion("lion", LionConfig::default()),
+        lion("lion_unclipped", LionConfig { clip: None, betas: (0.8, 0.95) }),
+        lion("lion_by_value", LionConfig { clip: by_value, ..LionConfig::default() }),
     ]
 }
 

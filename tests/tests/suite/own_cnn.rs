@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use backbone::{DropPathDraws, Mode, PatchMask};
 use network::OwnCnn;
-use pretrain::spark::{Execution, Pass, Spark};
+use pretrain::spark::{Execution, Spark, SparkOutput};
 use tch::{Device, Kind, Tensor, nn};
 
 /// Float64 sums in another order, through some twenty layers with batch norms.
@@ -90,7 +90,7 @@ fn packed_equals_masked_dense() {
     let parameters: BTreeMap<String, Tensor> =
         store.variables().into_iter().filter(|(_, variable)| variable.requires_grad()).collect();
     let run = |execution| {
-        let Pass { features, prediction, loss } =
+        let SparkOutput { features, prediction, loss } =
             spark.forward(&images, &mask, &mode(), execution).unwrap();
         loss.backward();
         let mut results: Vec<(String, Tensor)> =

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
-use crate::duel::{Duel, Settings};
+use crate::duel::{Comparison, Settings};
 use crate::duels;
 use crate::machine::Machine;
 use crate::progress::Progress;
@@ -82,17 +82,17 @@ struct Scale {
 /// What all measurements are told.
 #[derive(Debug, Args)]
 struct Common {
-    /// Timed rounds, after one that warms up [default: 5]
+    /// Timed rounds, after one that warms up; 5, or as many as a measurement needs, if not given
     #[arg(long)]
     rounds: Option<usize>,
     /// Threads of each side
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Folder for results, inputs and logs [default: bench in cargo's target folder]
+    /// Folder for results, inputs and logs; bench in cargo's target folder if not given
     #[arg(long)]
     output: Option<PathBuf>,
-    /// A Python with the other implementations [default: SPARK_PYTHON, or the one that
-    /// `cargo xtask bench` makes]
+    /// A Python with the other implementations; SPARK_PYTHON, or the one that `cargo xtask
+    /// bench` makes, if not given
     #[arg(long)]
     python: Option<PathBuf>,
 }
@@ -183,7 +183,7 @@ impl Scale {
         let mut found = Scaling { machine, threads, rounds, sweeps: Vec::new() };
         let mut progress = Progress::new(sweeps.iter().map(scaling::Sweep::expected).sum());
         for sweep in &sweeps {
-            let begin = |progress: &mut Progress, duel: &Duel| {
+            let begin = |progress: &mut Progress, duel: &Comparison| {
                 progress.begin(&duel.name, duel.expected);
             };
             found.sweeps.push(sweep.run(&settings, &mut progress, begin)?);

@@ -81,7 +81,7 @@ pub enum Program {
 
 /// A worker and its arguments; where its inputs lie and its threads are added.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Side {
+pub struct Contender {
     /// What sets it apart from other ways to do the same; may be empty.
     pub label: &'static str,
     /// The program.
@@ -90,7 +90,7 @@ pub struct Side {
     pub arguments: Vec<String>,
 }
 
-impl Side {
+impl Contender {
     /// With `arguments` separated by blanks.
     pub fn new(label: &'static str, program: Program, arguments: &str) -> Self {
         let arguments = arguments.split_whitespace().map(str::to_owned).collect();
@@ -100,7 +100,7 @@ impl Side {
 
 /// A comparison.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Duel {
+pub struct Comparison {
     /// Its name on the command line.
     pub name: String,
     /// What is done, for the table.
@@ -117,9 +117,9 @@ pub struct Duel {
     /// What must agree.
     pub checks: Vec<Check>,
     /// Our worker.
-    pub ours: Side,
+    pub ours: Contender,
     /// Theirs, in several ways of which the fastest is taken.
-    pub theirs: Vec<Side>,
+    pub theirs: Vec<Contender>,
 }
 
 /// How duels are run.
@@ -207,14 +207,14 @@ pub struct Outcome {
 }
 
 /// Told of every step of a duel.
-pub trait Watcher {
+pub trait Observer {
     /// `what` is going on; `share` of the duel is done.
     fn at(&mut self, what: &str, share: f64);
 }
 
-impl Duel {
+impl Comparison {
     /// Makes the inputs, checks, and times. A failure is part of the outcome.
-    pub fn run(&self, settings: &Settings, watcher: &mut dyn Watcher) -> Outcome {
+    pub fn run(&self, settings: &Settings, watcher: &mut dyn Observer) -> Outcome {
         let measured = self.measure(settings, watcher);
         let Self { name, work, opponent, unit, .. } = self;
         let error = measured.as_ref().err().map(|error| format!("{error:#}"));
@@ -228,7 +228,7 @@ impl Duel {
         }
     }
 
-    fn measure(&self, settings: &Settings, watcher: &mut dyn Watcher) -> Result<Measured> {
+    fn measure(&self, settings: &Settings, watcher: &mut dyn Observer) -> Result<Measured> {
         watcher.at("making what both work on", 0.0);
         self.inputs.make(settings)?;
         let (theirs, tried) = self.fastest(settings, watcher)?;
@@ -261,13 +261,13 @@ impl Duel {
     fn fastest(
         &self,
         settings: &Settings,
-        watcher: &mut dyn Watcher,
-    ) -> Result<(&Side, BTreeMap<String, f64>)> {
+        watcher: &mut dyn Observer,
+    ) -> Result<(&Contender, BTreeMap<String, f64>)> {
         let mut tried = BTreeMap::new();
         if let [only] = &self.theirs[..] {
             return Ok((only, tried));
         }
-        let mut best: Option<(f64, &Side)> = None;
+        let mut best: Option<(f64, &Contender)> = None;
         for side in &self.theirs {
             watcher.at(&format!("trying {} {}", self.opponent, side.label), 0.05);
             let mut worker = self.start("theirs", side, settings)?;
@@ -284,7 +284,7 @@ impl Duel {
         Ok((side, tried))
     }
 
-    fn start(&self, who: &str, side: &Side, settings: &Settings) -> Result<Worker> {
+    fn start(&self, who: &str, side: &Contender, settings: &Settings) -> Result<Worker> {
         let threads = settings.threads.to_string();
         let mut command = match side.program {
             Program::Own | Program::Around(_) => {

@@ -70,7 +70,7 @@ impl Machine {
         });
         Ok(Self {
             processor: field(&processor, "model name").unwrap_or("unknown").to_owned(),
-            cores: engine::device::cores(),
+            cores: data::cores(),
             features: features(field(&processor, "flags").unwrap_or_default()),
             memory_gb: kilobytes.unwrap_or(0.0) * 1024.0 / 1e9,
             libtorch: env!("SPARK_LIBTORCH_VERSION").to_owned(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::duel::Watcher;
+use crate::duel::Observer;
 
 /// Parts a duel's share of the bar is counted in.
 const FINE: f64 = 100.0;
@@ -61,7 +61,7 @@ impl Progress {
     }
 }
 
-impl Watcher for Progress {
+impl Observer for Progress {
     fn at(&mut self, what: &str, share: f64) {
         let done = self.done + share * self.current;
         let left = self.left(done).map(|left| format!(", about {} left", HumanDuration(left)));

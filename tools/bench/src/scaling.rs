@@ -10,7 +10,7 @@ use engine::picture::{Canvas, LineChart, png};
 use engine::precision::Precision;
 use serde::{Deserialize, Serialize};
 
-use crate::duel::{Duel, Outcome, Settings, Watcher, three_digits};
+use crate::duel::{Comparison, Observer, Outcome, Settings, three_digits};
 use crate::duels;
 use crate::inputs::SparkInputs;
 use crate::machine::Machine;
@@ -167,18 +167,18 @@ pub fn chosen(names: &[String]) -> Result<Vec<Sweep>> {
 
 impl Sweep {
     /// Line, value and comparison of every step.
-    fn duels(&self) -> impl Iterator<Item = (&'static str, f64, SparkInputs, Duel)> {
+    fn duels(&self) -> impl Iterator<Item = (&'static str, f64, SparkInputs, Comparison)> {
         self.lines.iter().flat_map(move |line| {
             line.steps.iter().map(|(x, inputs)| {
                 let duel = duels::spark::step(inputs.clone(), Precision::Float32, 1);
                 let name = format!("scaling-{}-{x}", self.name);
-                let duel = Duel { name, expected: expected(inputs), ..duel };
+                let duel = Comparison { name, expected: expected(inputs), ..duel };
                 (line.name, *x, inputs.clone(), duel)
             })
         })
     }
 
-    /// About how long it takes, in the unit of [`Duel::expected`].
+    /// About how long it takes, in the unit of [`Comparison::expected`].
     pub fn expected(&self) -> f64 {
         self.duels().map(|(.., duel)| duel.expected).sum()
     }
@@ -189,11 +189,11 @@ impl Sweep {
     /// # Errors
     /// Inputs cannot be removed. A step that cannot be measured is part of the
     /// result.
-    pub fn run<W: Watcher>(
+    pub fn run<W: Observer>(
         &self,
         settings: &Settings,
         watcher: &mut W,
-        mut begin: impl FnMut(&mut W, &Duel),
+        mut begin: impl FnMut(&mut W, &Comparison),
     ) -> Result<SweepResult> {
         let mut points = Vec::new();
         for (line, x, inputs, duel) in self.duels() {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use backbone::weights::{read, write_safetensors};
-use bench::duel::{Duel, Outcome, Settings, Watcher};
+use bench::duel::{Comparison, Observer, Outcome, Settings};
 use bench::duels::spark::step;
 use bench::inputs::SparkInputs;
 use bench::machine::Machine;
@@ -13,7 +13,7 @@ use engine::precision::Precision;
 
 struct Silent;
 
-impl Watcher for Silent {
+impl Observer for Silent {
     fn at(&mut self, _what: &str, _share: f64) {}
 }
 
@@ -32,14 +32,14 @@ fn inputs() -> SparkInputs {
 }
 
 /// One way of theirs alone, with more arguments.
-fn duel(more: &[&str]) -> Duel {
+fn duel(more: &[&str]) -> Comparison {
     let mut duel = step(inputs(), Precision::Float32, 1);
     duel.theirs.truncate(1);
     duel.theirs[0].arguments.extend(more.iter().map(|&word| word.to_owned()));
     duel
 }
 
-fn run(duel: &Duel, folder: &Path) -> Outcome {
+fn run(duel: &Comparison, folder: &Path) -> Outcome {
     duel.run(&settings(folder), &mut Silent)
 }
 

@@ -32,7 +32,7 @@ const SECONDS_TO_STOP: &str = "120";
 /// How the processes are started.
 #[derive(Debug, Clone, Args)]
 pub struct Launch {
-    /// Processes [default: as many as NVIDIA GPUs, or 2 if there are none]
+    /// Processes; as many as NVIDIA GPUs, or 2 if there are none, if not given
     #[arg(short = 'n', long, value_name = "N", value_parser = positive)]
     processes: Option<usize>,
     /// How often all are started again after one has failed; the run goes on from

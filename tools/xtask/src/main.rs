@@ -100,7 +100,7 @@ Examples:
     Wheel {
         #[command(flatten)]
         source: Source,
-        /// Folder for the wheel [default: target/wheels]
+        /// Folder for the wheel; target/wheels if not given
         #[arg(long)]
         output: Option<PathBuf>,
     },

@@ -1,5 +1,5 @@
 use clap::ValueEnum;
-use engine::settings::from_layers;
+use engine::settings::{Span, from_layers};
 use engine::training::Preset as _;
 use toml::Table;
 
@@ -63,7 +63,7 @@ fn recipes_are_the_official_ones() {
             c.layer_decay,
             c.optim.weight_decay,
             c.mixup,
-            c.repeats,
+            c.aug_repeats,
             c.drop_path,
             c.optim.ema,
         );
@@ -75,13 +75,16 @@ fn recipes_are_the_official_ones() {
         assert_eq!((c.optim.optimizer, c.loss()), (optimizer, loss), "{choice:?}");
         let large = c.input_size == 384;
         let policy = if large { Policy::AutoV0 } else { Policy::TrivialWide };
-        assert_eq!((c.augment, c.eval_squash, c.eval_crop == 0.95), (policy, large, !large));
+        assert_eq!(
+            (c.augment, c.crop_mode == CropMode::Squash, c.crop_pct == 0.95),
+            (policy, large, !large)
+        );
         let common =
-            (c.cutmix, c.cutmix_share, c.label_smoothing, c.random_erasing, c.optim.clip_grad);
+            (c.cutmix, c.mixup_switch_prob, c.label_smoothing, c.random_erasing, c.optim.clip_grad);
         assert_eq!(common, (1.0, 0.5, 0.1, 0.25, 0.0));
         assert_eq!(
             (c.crops.crop_scale, c.crops.hflip, c.optim.ema_warmup),
-            ([0.08, 1.0], 0.5, false)
+            (Span::new(0.08, 1.0), 0.5, false)
         );
     }
     let half = preset(P::Resnet50, "batch-size = 1024").unwrap();
@@ -111,8 +114,8 @@ fn settings_out_of_range_are_named() {
     assert!(error("label-smoothing = 1.0").contains("label-smoothing"));
     assert!(error("accum-steps = 3").contains("accum-steps is 3, but it must divide"));
     assert!(error("model = \"resnet51\"").contains("resnet51"));
-    assert!(error("epochs = 2").contains("warmup-epochs is 2, but it must be in [0, 2)"));
-    assert!(error("repeats = 0").contains("repeats is 0"));
+    assert!(error("epochs = 2").contains("warmup-epochs is 2, but it must be below epochs 2"));
+    assert!(error("repeats = 0").contains("aug-repeats is 0"));
     assert!(error("mixup = -1.0").contains("mixup is -1"));
     assert!(error("mixups = 1.0").contains("mixups"));
     let both = "weights = \"a\"\nbackbone-weights = \"b\"";

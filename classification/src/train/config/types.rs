@@ -47,10 +47,11 @@ pub enum Policy {
 }
 
 /// Settings that belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 #[value(rename_all = "snake_case")]
 pub enum Preset {
     /// SparK's ResNet-50 on ImageNet (the defaults): LAMB, 300 epochs.
+    #[default]
     Resnet50,
     /// SparK's ResNet-101.
     Resnet101,

@@ -9,7 +9,9 @@ use super::super::file::ImageFile;
 use super::super::{decode, tests::exif_segment};
 use super::*;
 use crate::rng::Rng;
-use crate::{Augment, LazyImage, Normalize, RandomHorizontalFlip, RandomResizedCrop, Transform};
+use crate::{
+    LazyImage, Normalize, PretrainTransform, RandomHorizontalFlip, RandomResizedCrop, Transform,
+};
 
 const FILTER: Interpolation = Interpolation::Bicubic;
 
@@ -171,7 +173,7 @@ fn what_is_not_reduced_is_the_same_to_the_bit() {
 
 #[test]
 fn a_transform_gives_the_same_again_and_only_differs_where_it_may() {
-    let transform = Augment {
+    let transform = PretrainTransform {
         crop: RandomResizedCrop::new((32, 32), (0.5, 1.0), (0.75, 1.33), FILTER).unwrap(),
         flip: RandomHorizontalFlip::new(0.5).unwrap(),
         normalize: Normalize::imagenet(),

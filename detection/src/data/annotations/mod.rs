@@ -34,7 +34,7 @@ use records::{AnnotationRecord, Read, RecordIds};
 pub(crate) use records::{BOX_RULE, ID_RULE, is_empty_list};
 use repeats::{Known, different, once, references};
 pub(crate) use segmentation::{given, segmentation};
-pub(crate) use text::{decode, shown};
+pub(crate) use text::{abbreviated, decode};
 pub(crate) use values::{bbox, broken, number};
 
 use super::findings::{Finding, Notes, Severity};
@@ -153,7 +153,7 @@ pub(crate) struct AnnotationFile {
 impl AnnotationFile {
     /// Reads `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| engine::Error::io(path, error))?;
+        let bytes = std::fs::read(path).map_err(|error| data::Error::io(path, error))?;
         Self::parse(path, bytes)
     }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::document::Fields;
 use super::id::Id;
 use super::segmentation::{given, segmentation};
-use super::text::shown;
+use super::text::abbreviated;
 use super::values::{bbox, broken, flag, number, whole};
 
 pub(crate) const ID_RULE: &str = "a whole number or a text";
@@ -89,7 +89,7 @@ fn annotation_by_fields(record: &RawValue, place: usize) -> Read<AnnotationRecor
     };
     let mut notes = Vec::new();
     if own.is_none() {
-        let id = fields.get("id").map(|id| format!(" (id is {})", shown(id)));
+        let id = fields.get("id").map(|id| format!(" (id is {})", abbreviated(id)));
         notes.push(("annotation_without_id", format!("place {place}{}", id.unwrap_or_default())));
     }
     let read = geometry(&fields, &name, &mut notes).and_then(|annotation| {
@@ -125,7 +125,7 @@ fn geometry(
                 annotation.area = Some(area);
                 notes.extend(text.then(|| as_text("area")));
             }
-            None => notes.push(("bad_area", format!("{name} (area is {})", shown(value)))),
+            None => notes.push(("bad_area", format!("{name} (area is {})", abbreviated(value)))),
         }
     }
     match fields.get("iscrowd") {
@@ -162,7 +162,7 @@ pub(crate) fn is_empty_list(json: &str) -> bool {
 fn no_object<T>(code: &'static str, record: &RawValue, place: usize) -> Read<T> {
     Read::unusable(
         code,
-        format!("place {place} ({}, but a record is an object)", shown(record.get())),
+        format!("place {place} ({}, but a record is an object)", abbreviated(record.get())),
     )
 }
 

@@ -82,7 +82,7 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
 
 /// A value of a record for a message, shortened; numbers that JSON does not have without the
 /// quotes of [`quote_non_finite`].
-pub(crate) fn shown(json: &str) -> String {
+pub(crate) fn abbreviated(json: &str) -> String {
     const LONGEST: usize = 60;
     let mut text: Cow<str> = json.into();
     for token in NON_FINITE {
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(quoted, r#"{"NaN": ["a\"NaN", "NaN", "-Infinity", "Infinity", -1, "I"]}"#);
         assert_eq!(quote_non_finite(r#"{"a": [-1, "NaN", "\\"]}"#), None);
         assert_eq!(quote_non_finite("\"NaN\\"), None);
-        assert_eq!(shown(r#"[1, "NaN"]"#), "[1, NaN]");
-        assert_eq!(shown(&"é".repeat(70)).chars().count(), 61);
+        assert_eq!(abbreviated(r#"[1, "NaN"]"#), "[1, NaN]");
+        assert_eq!(abbreviated(&"é".repeat(70)).chars().count(), 61);
     }
 }

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::text::shown;
+use super::text::abbreviated;
 
 /// A field that cannot be used: its name, its value, the rule. A clause for a message.
 pub(crate) fn broken(field: &str, value: Option<&str>, rule: &str) -> String {
     match value {
-        Some(value) => format!("{field} is {}, but it must be {rule}", shown(value)),
+        Some(value) => format!("{field} is {}, but it must be {rule}", abbreviated(value)),
         None => format!("{field} is missing, but it must be {rule}"),
     }
 }

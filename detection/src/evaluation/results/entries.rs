@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::data::Id;
 use crate::data::annotations::{
-    BOX_RULE, Fields, ID_RULE, List, Sink, bbox, broken, given, is_empty_list, number,
-    segmentation, shown,
+    BOX_RULE, Fields, ID_RULE, List, Sink, abbreviated, bbox, broken, given, is_empty_list, number,
+    segmentation,
 };
 
 const SCORE_RULE: &str = "a finite number";
@@ -95,7 +95,7 @@ fn entry(record: &RawValue) -> Result<Entry, String> {
         });
     }
     let Some(fields) = Fields::of(record) else {
-        return Err(format!("{}, but an entry is an object", shown(record.get())));
+        return Err(format!("{}, but an entry is an object", abbreviated(record.get())));
     };
     let id = |field| {
         let value = fields.get(field);

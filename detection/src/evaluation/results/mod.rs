@@ -97,7 +97,7 @@ pub fn write(
         }
     }
     write_atomically(path, |temporary| {
-        let io = |error| engine::Error::io(path, error);
+        let io = |error| data::Error::io(path, error);
         let mut file = BufWriter::new(File::create(temporary).map_err(io)?);
         serde_json::to_writer(&mut file, &entries).map_err(|error| io(error.into()))?;
         file.flush().map_err(io)

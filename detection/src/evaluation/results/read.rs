@@ -64,7 +64,7 @@ impl Notes {
 /// # Errors
 /// A file that cannot be read or holds no results; an image that the ground truth has not.
 pub fn read(path: &Path, ground_truth: &GroundTruth) -> crate::Result<Results> {
-    let bytes = fs::read(path).map_err(|error| engine::Error::io(path, error))?;
+    let bytes = fs::read(path).map_err(|error| data::Error::io(path, error))?;
     parse(path, bytes, ground_truth)
 }
 

@@ -8,9 +8,9 @@ use backbone::models::{self, Family};
 use serde::{Deserialize, Serialize};
 
 pub use parts::{
-    AnchorConfig, AnchorRule, BackboneNorm, BoxHeadConfig, BoxPrecision, ClassLayout, HeadNorm,
-    LevelRule, LossNormalizer, MaskHeadConfig, MaskTargets, PoolConfig, ProposalScore, RoiConfig,
-    RpnConfig,
+    AnchorConfig, BackboneNorm, BackgroundClass, BoxHeadConfig, BoxPrecision, HeadNorm, LevelRule,
+    LossNormalizer, MaskHeadConfig, MaskPaste, MaskTargets, Naming, PoolConfig, ProposalScore,
+    RoiConfig, RpnConfig,
 };
 
 use crate::{Error, Result};
@@ -52,10 +52,12 @@ pub struct ModelConfig {
     pub box_head: BoxHeadConfig,
     /// The mask branch; boxes alone if none.
     pub mask_head: Option<MaskHeadConfig>,
-    /// Where the background stands among the classes' outputs; also decides
-    /// whose state dicts are written: detectron2's (last) or torchvision's
-    /// (first).
-    pub classes: ClassLayout,
+    /// Which class the background is.
+    pub background: BackgroundClass,
+    /// Whose state dicts are written.
+    pub naming: Naming,
+    /// How masks are pasted into the image.
+    pub mask_paste: MaskPaste,
 }
 
 impl ModelConfig {
@@ -73,9 +75,9 @@ impl ModelConfig {
     /// `faster_rcnn_resnet18` without mask branch; torchvision's say so.
     pub fn name(&self) -> String {
         let detector = if self.mask_head.is_some() { "mask_rcnn" } else { "faster_rcnn" };
-        let theirs = match self.classes {
-            ClassLayout::BackgroundLast => "",
-            ClassLayout::BackgroundFirst => "_torchvision",
+        let theirs = match self.naming {
+            Naming::Detectron2 => "",
+            Naming::Torchvision => "_torchvision",
         };
         format!("{detector}_{}{theirs}", self.backbone)
     }
@@ -94,13 +96,13 @@ impl ModelConfig {
         let positive = [
             ("num-classes", self.num_classes),
             ("fpn-channels", self.fpn_channels),
-            ("rpn.batch", self.rpn.batch),
+            ("rpn.batch-size-per-image", self.rpn.batch_size_per_image),
             ("rpn.pre-nms-train", self.rpn.pre_nms_train),
             ("rpn.pre-nms-test", self.rpn.pre_nms_test),
             ("rpn.post-nms-train", self.rpn.post_nms_train),
             ("rpn.post-nms-test", self.rpn.post_nms_test),
-            ("roi.batch", self.roi.batch),
-            ("roi.detections", self.roi.detections),
+            ("roi.batch-size-per-image", self.roi.batch_size_per_image),
+            ("roi.detections-per-image", self.roi.detections_per_image),
             ("box-head.pool.size", self.box_head.pool.size),
             ("box-head.fcs", self.box_head.fcs),
         ];

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use crate::ops::AnchorStyle;
 use crate::{Error, Result};
 
 /// How the backbone's batch norms are run.
@@ -28,30 +29,50 @@ pub enum HeadNorm {
     Group,
 }
 
-/// Where the background stands among a classifier's outputs.
+/// Whose names the parameters have in state dicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ClassLayout {
-    /// Behind the classes; boxes and masks have none (detectron2, mmdet).
-    BackgroundLast,
-    /// Before the classes, in boxes and masks too (torchvision).
-    BackgroundFirst,
+pub enum Naming {
+    /// detectron2's.
+    Detectron2,
+    /// torchvision's.
+    Torchvision,
 }
 
-impl ClassLayout {
+/// How masks are pasted into the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskPaste {
+    /// Sampled at the centres of pixels (detectron2, mmdet).
+    Detectron2,
+    /// Enlarged by a pixel and resized to whole pixels.
+    Torchvision,
+}
+
+/// Which class the background is among a classifier's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackgroundClass {
+    /// Behind the classes; boxes and masks have none (detectron2, mmdet).
+    Last,
+    /// Before the classes, in boxes and masks too (torchvision).
+    First,
+}
+
+impl BackgroundClass {
     /// Outputs before that of class 0.
     pub fn offset(self) -> i64 {
         match self {
-            Self::BackgroundLast => 0,
-            Self::BackgroundFirst => 1,
+            Self::Last => 0,
+            Self::First => 1,
         }
     }
 
     /// The background's place among the scores of `classes` classes.
-    pub fn background(self, classes: i64) -> i64 {
+    pub fn index(self, classes: i64) -> i64 {
         match self {
-            Self::BackgroundLast => classes,
-            Self::BackgroundFirst => 0,
+            Self::Last => classes,
+            Self::First => 0,
         }
     }
 
@@ -59,17 +80,6 @@ impl ClassLayout {
     pub fn outputs(self, classes: i64) -> i64 {
         classes + self.offset()
     }
-}
-
-/// How anchors are made from sizes and aspect ratios.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AnchorRule {
-    /// As large as the sizes say; levels step by their stride.
-    Detectron2,
-    /// Corners rounded to whole pixels; levels step by the padded image's side
-    /// over the map's, rounded down.
-    Torchvision,
 }
 
 /// The type boxes are computed in.
@@ -102,7 +112,7 @@ pub struct AnchorConfig {
     /// Height over width.
     pub aspect_ratios: Vec<f64>,
     /// How they are made.
-    pub rule: AnchorRule,
+    pub rule: AnchorStyle,
 }
 
 impl AnchorConfig {
@@ -134,7 +144,7 @@ impl AnchorConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossNormalizer {
-    /// Anchors that may be sampled: `rpn.batch` times images (detectron2).
+    /// Anchors that may be sampled: `rpn.batch-size-per-image` times images (detectron2).
     Budget,
     /// Anchors that were sampled (torchvision, mmdet).
     Sampled,
@@ -155,7 +165,7 @@ pub enum ProposalScore {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RpnConfig {
     /// Anchors sampled per image.
-    pub batch: i64,
+    pub batch_size_per_image: i64,
     /// Share of them that may be positive.
     pub positive_fraction: f64,
     /// Below the first an anchor is background, from the second on an object,
@@ -197,7 +207,7 @@ pub enum LevelRule {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RoiConfig {
     /// Regions sampled per image in training.
-    pub batch: i64,
+    pub batch_size_per_image: i64,
     /// Share of them that may be objects.
     pub positive_fraction: f64,
     /// Overlap with an object from which on a region is that object.
@@ -207,13 +217,13 @@ pub struct RoiConfig {
     /// Side in pixels of a square region that is read at stride 16.
     pub canonical_size: f64,
     /// Least score of a detection (exclusive).
-    pub score: f64,
+    pub score_thresh: f64,
     /// Overlap above which the worse of two detections of a class goes.
     pub nms_iou: f64,
     /// Shortest side of a detection in pixels; any if none.
     pub min_side: Option<f64>,
     /// Most detections of an image.
-    pub detections: i64,
+    pub detections_per_image: i64,
 }
 
 /// RoIAlign.

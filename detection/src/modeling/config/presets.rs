@@ -1,10 +1,11 @@
 //! The detectors of the published recipes.
 
 use super::{
-    AnchorConfig, AnchorRule, BackboneNorm, BoxHeadConfig, BoxPrecision, ClassLayout, HeadNorm,
-    LevelRule, LossNormalizer, MaskHeadConfig, MaskTargets, ModelConfig, PoolConfig, ProposalScore,
-    RoiConfig, RpnConfig,
+    AnchorConfig, BackboneNorm, BackgroundClass, BoxHeadConfig, BoxPrecision, HeadNorm, LevelRule,
+    LossNormalizer, MaskHeadConfig, MaskPaste, MaskTargets, ModelConfig, Naming, PoolConfig,
+    ProposalScore, RoiConfig, RpnConfig,
 };
+use crate::ops::AnchorStyle;
 use crate::{Error, Result};
 
 /// COCO's classes.
@@ -51,10 +52,10 @@ impl ModelConfig {
             anchors: AnchorConfig {
                 sizes: [32.0, 64.0, 128.0, 256.0, 512.0].map(|size| vec![size]).to_vec(),
                 aspect_ratios: vec![0.5, 1.0, 2.0],
-                rule: AnchorRule::Detectron2,
+                rule: AnchorStyle::Detectron2,
             },
             rpn: RpnConfig {
-                batch: 256,
+                batch_size_per_image: 256,
                 positive_fraction: 0.5,
                 iou: [0.3, 0.7],
                 pre_nms_train: 2000,
@@ -68,15 +69,15 @@ impl ModelConfig {
                 normalizer: LossNormalizer::Budget,
             },
             roi: RoiConfig {
-                batch: 512,
+                batch_size_per_image: 512,
                 positive_fraction: 0.25,
                 foreground_iou: 0.5,
                 level: LevelRule::Detectron2,
                 canonical_size: 224.0,
-                score: 0.05,
+                score_thresh: 0.05,
                 nms_iou: 0.5,
                 min_side: None,
-                detections: 100,
+                detections_per_image: 100,
             },
             box_head: BoxHeadConfig {
                 pool: PoolConfig { size: 7, sampling_ratio: 0, aligned: true },
@@ -95,7 +96,9 @@ impl ModelConfig {
                 norm: HeadNorm::Batch,
                 targets: MaskTargets::Binary,
             }),
-            classes: ClassLayout::BackgroundLast,
+            background: BackgroundClass::Last,
+            naming: Naming::Detectron2,
+            mask_paste: MaskPaste::Detectron2,
         }
     }
 
@@ -126,7 +129,7 @@ impl ModelConfig {
             pixel_std: [0.229, 0.224, 0.225].map(|std| 255.0 * std),
             backbone_norm: BackboneNorm::Frozen,
             boxes: BoxPrecision::Network,
-            anchors: AnchorConfig { rule: AnchorRule::Torchvision, ..base.anchors },
+            anchors: AnchorConfig { rule: AnchorStyle::Torchvision, ..base.anchors },
             rpn: RpnConfig {
                 post_nms_train: 2000,
                 min_side: 1e-3,
@@ -142,7 +145,9 @@ impl ModelConfig {
                 targets: MaskTargets::Average,
                 ..head
             }),
-            classes: ClassLayout::BackgroundFirst,
+            background: BackgroundClass::First,
+            naming: Naming::Torchvision,
+            mask_paste: MaskPaste::Torchvision,
             ..base
         }
     }
@@ -174,7 +179,7 @@ impl ModelConfig {
                 post_nms_test: 300,
                 ..self.rpn
             },
-            roi: RoiConfig { batch: 128, canonical_size: 56.0, ..self.roi },
+            roi: RoiConfig { batch_size_per_image: 128, canonical_size: 56.0, ..self.roi },
             box_head: BoxHeadConfig { convs: 0, fcs: 1, fc_width: 256, ..self.box_head },
             mask_head: self.mask_head.map(|head| MaskHeadConfig {
                 convs: 2,

@@ -18,7 +18,7 @@ impl RoiHeads {
         regions: &[&Tensor],
         sizes: &[(i64, i64)],
     ) -> Vec<Detections> {
-        let offset = self.config.classes.offset();
+        let offset = self.config.background.offset();
         let classes = self.config.num_classes;
         let scores = predictions.scores.softmax(-1, None::<Kind>).narrow(1, offset, classes);
         let moves = predictions.moves.narrow(1, offset, classes);
@@ -43,7 +43,7 @@ impl RoiHeads {
         size: (i64, i64),
     ) -> Detections {
         let roi = self.roi();
-        let pairs = scores.gt(roi.score).nonzero();
+        let pairs = scores.gt(roi.score_thresh).nonzero();
         let (rows, classes) = (pairs.select(1, 0), pairs.select(1, 1));
         let flat = &rows * self.config.num_classes + &classes;
         let scores = scores.reshape([-1]).index_select(0, &flat);
@@ -62,7 +62,7 @@ impl RoiHeads {
         let (boxes, scores, classes) =
             (of(&boxes, &sound), of(&scores, &sound), of(&classes, &sound));
         let best = batched_nms(&boxes, &scores, &classes, roi.nms_iou);
-        let best = best.narrow(0, 0, roi.detections.min(best.size()[0]));
+        let best = best.narrow(0, 0, roi.detections_per_image.min(best.size()[0]));
         Detections {
             boxes: Boxes(of(&boxes, &best)),
             scores: of(&scores, &best),
@@ -82,7 +82,7 @@ impl RoiHeads {
         let boxes: Vec<&Tensor> = detections.iter().map(|found| found.boxes.tensor()).collect();
         let counts: Vec<i64> = detections.iter().map(|found| found.boxes.len()).collect();
         let classes: Vec<&Tensor> = detections.iter().map(|found| &found.classes).collect();
-        let columns = Tensor::cat(&classes, 0) + self.config.classes.offset();
+        let columns = Tensor::cat(&classes, 0) + self.config.background.offset();
         let regions = branch.pooler.pool(maps, &boxes);
         let masks = branch.head.forward(&regions, &columns, mode).sigmoid();
         for (found, masks) in detections.iter_mut().zip(masks.split_with_sizes(&counts[..], 0)) {

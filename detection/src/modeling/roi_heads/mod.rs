@@ -12,7 +12,7 @@ mod sample;
 
 use backbone::Mode;
 use data::rng::Rng;
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::nn::Path;
 use tch::{Reduction, Tensor};
 
@@ -53,7 +53,7 @@ impl RoiHeads {
     /// # Errors
     /// Thresholds out of range.
     pub fn new(path: &Path, config: &ModelConfig, strides: &[i64]) -> Result<Self> {
-        let outputs = config.classes.outputs(config.num_classes);
+        let outputs = config.background.outputs(config.num_classes);
         let width = config.fpn_channels;
         let mask = config.mask_head.as_ref().map(|head| MaskBranch {
             head: MaskHead::new(&(path / "mask_head"), width, outputs, head),
@@ -88,7 +88,7 @@ impl RoiHeads {
         targets: &[Targets],
         sizes: &[(i64, i64)],
         mode: &Mode,
-        (rngs, world): (&mut [Rng], &World),
+        (rngs, world): (&mut [Rng], &ProcessGroup),
     ) -> Result<Vec<(&'static str, Tensor)>> {
         let samples: Vec<Sample> = proposals
             .iter()
@@ -138,7 +138,7 @@ impl RoiHeads {
         &self,
         predictions: &Predictions,
         samples: &[Sample],
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<(Tensor, Tensor)> {
         let all = |field: fn(&Sample) -> &Tensor| {
             Tensor::cat(&samples.iter().map(field).collect::<Vec<_>>(), 0)
@@ -167,7 +167,7 @@ impl RoiHeads {
         maps: &[Tensor],
         objects: &Objects,
         mode: &Mode,
-        world: &World,
+        world: &ProcessGroup,
     ) -> Result<Tensor> {
         let Objects { samples, targets, sizes } = objects;
         let boxes: Vec<Tensor> = samples.iter().map(Sample::object_boxes).collect();
@@ -198,7 +198,7 @@ impl RoiHeads {
     }
 
     fn background(&self) -> i64 {
-        self.config.classes.background(self.config.num_classes)
+        self.config.background.index(self.config.num_classes)
     }
 
     fn roi(&self) -> &RoiConfig {

@@ -46,11 +46,12 @@ impl RoiHeads {
             matches.label.full_like(background)
         } else {
             let columns = targets.classes.index_select(0, &matches.object);
-            (columns + self.config.classes.offset()).masked_fill(&matches.label.eq(0), background)
+            (columns + self.config.background.offset())
+                .masked_fill(&matches.label.eq(0), background)
         };
         let roi = self.roi();
         let (positive, negative) =
-            subsample(&columns, roi.batch, roi.positive_fraction, background, rng);
+            subsample(&columns, roi.batch_size_per_image, roi.positive_fraction, background, rng);
         let matched = matches.object.index_select(0, &positive);
         let goals = self
             .coder

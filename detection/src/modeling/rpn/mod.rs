@@ -10,14 +10,14 @@ mod select;
 
 use backbone::Mode;
 use data::rng::Rng;
-use engine::distributed::World;
+use engine::distributed::ProcessGroup;
 use tch::nn::Path;
 use tch::{Kind, Reduction, Tensor};
 
 pub use select::Proposals;
 
 use self::head::RpnHead;
-use super::config::{AnchorRule, BoxPrecision, LossNormalizer, ModelConfig, RpnConfig};
+use super::config::{BoxPrecision, LossNormalizer, ModelConfig, RpnConfig};
 use super::losses::{mean_count, smooth_l1_sum};
 use crate::Result;
 use crate::ops::{AnchorGenerator, AnchorStyle, BoxCoder, Matcher, subsample};
@@ -73,10 +73,7 @@ impl Rpn {
                 aspect_ratios: anchors.aspect_ratios.clone(),
                 strides: strides.to_vec(),
                 offset: 0.0,
-                style: match anchors.rule {
-                    AnchorRule::Detectron2 => AnchorStyle::Detectron2,
-                    AnchorRule::Torchvision => AnchorStyle::Torchvision,
-                },
+                style: anchors.rule,
             },
             coder: BoxCoder::new([1.0; 4]),
             matcher: Matcher::new(&config.rpn.iou, &[0, -1, 1], true)?,
@@ -142,7 +139,7 @@ impl Rpn {
         output: &RpnOutput,
         targets: &[Targets],
         mode: &Mode,
-        (rngs, world): (&mut [Rng], &World),
+        (rngs, world): (&mut [Rng], &ProcessGroup),
     ) -> crate::Result<(Tensor, Tensor)> {
         let anchors: Vec<&Tensor> = output.0.iter().map(|level| &level.anchors).collect();
         let anchors = Tensor::cat(&anchors, 0);
@@ -172,7 +169,9 @@ impl Rpn {
         let goals = Tensor::cat(&goals, 0).to_kind(moves.kind());
         let distance = smooth_l1_sum(&moves, &goals, self.config.smooth_l1_beta);
         let normalizer = match self.config.normalizer {
-            LossNormalizer::Budget => (self.config.batch * targets.len() as i64) as f64,
+            LossNormalizer::Budget => {
+                (self.config.batch_size_per_image * targets.len() as i64) as f64
+            }
             LossNormalizer::Sampled => mean_count(world, count)?,
         };
         Ok((cross_entropy / normalizer, distance / normalizer))
@@ -191,7 +190,7 @@ impl Rpn {
         let matches = self
             .matcher
             .match_(&Boxes(objects.shallow_clone()).iou(&Boxes(anchors.shallow_clone())));
-        let RpnConfig { batch, positive_fraction, .. } = self.config;
+        let RpnConfig { batch_size_per_image: batch, positive_fraction, .. } = self.config;
         let (positive, negative) = subsample(&matches.label, batch, positive_fraction, 0, rng);
         let matched = objects.index_select(0, &matches.object.index_select(0, &positive));
         let goals = self.coder.encode(&anchors.index_select(0, &positive), &matched);

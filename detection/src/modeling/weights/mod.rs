@@ -16,7 +16,7 @@ use backbone::weights::{
 };
 use tch::nn::VarStore;
 
-use super::config::{ClassLayout, ModelConfig};
+use super::config::{self, ModelConfig};
 use crate::{Error, Result};
 
 /// What stands before the backbone's names in memory.
@@ -53,10 +53,10 @@ impl Default for ReadOptions {
 }
 
 /// Whose names a model of `config` has on disk.
-pub fn naming(config: &ModelConfig) -> Naming {
-    match config.classes {
-        ClassLayout::BackgroundLast => Naming::Detectron2,
-        ClassLayout::BackgroundFirst => Naming::Torchvision,
+pub fn naming(model: &ModelConfig) -> Naming {
+    match model.naming {
+        config::Naming::Detectron2 => Naming::Detectron2,
+        config::Naming::Torchvision => Naming::Torchvision,
     }
 }
 
@@ -236,7 +236,7 @@ fn check_classes(file: &WeightFile, config: &ModelConfig, found: Naming) -> Resu
         };
         let problem = format!(
             "a detector of {found}, and the model's outputs are in {}'s order: use {preset}; in \
-             training, --new-classes takes all but these outputs",
+             training, --reset-head takes all but these outputs",
             naming(config)
         );
         return Err(Error::format(&file.path, problem));
@@ -246,7 +246,7 @@ fn check_classes(file: &WeightFile, config: &ModelConfig, found: Naming) -> Resu
     match classes {
         Some(classes) if classes != config.num_classes => {
             let problem = format!(
-                "a detector of {classes} classes, and the model has {}: --new-classes learns the \
+                "a detector of {classes} classes, and the model has {}: --reset-head learns the \
                  model's from the rest of the file",
                 config.num_classes
             );

@@ -15,11 +15,12 @@ pub enum Schedule {
 }
 
 /// Settings that belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 #[value(rename_all = "snake_case")]
 pub enum Preset {
     /// SparK's ResNet-50 recipe in detectron2 (the defaults): 90,000 iterations.
     #[value(name = "mask_rcnn_resnet50_1x")]
+    #[default]
     MaskRcnnResnet50_1x,
     /// SparK's ConvNeXt-B recipe in mmdet: 36 epochs.
     #[value(name = "mask_rcnn_convnext_base_3x")]

@@ -1,6 +1,6 @@
 //! A backbone's features against timm's eager ones.
 
-use crate::duel::{Check, Duel, Program, Side, Unit};
+use crate::duel::{Check, Comparison, Contender, Program, Unit};
 use crate::inputs::Inputs;
 
 /// Model, and its name in the table.
@@ -16,15 +16,15 @@ const TOLERANCE: f64 = 1e-4;
 const LEVELS: [&str; 4] = ["level 0", "level 1", "level 2", "level 3"];
 
 /// One image at a time, and sixteen.
-pub fn duels() -> Vec<Duel> {
+pub fn duels() -> Vec<Comparison> {
     let pairs = MODELS.into_iter().flat_map(|model| BATCHES.map(|batch| (model, batch)));
     pairs.map(|((model, title), (batch, passes))| duel(model, title, batch, passes)).collect()
 }
 
-fn duel(model: &'static str, title: &str, batch: usize, passes: usize) -> Duel {
+fn duel(model: &'static str, title: &str, batch: usize, passes: usize) -> Comparison {
     let arguments =
         format!("--model {model} --batch {batch} --passes {passes} --samples {SAMPLES}");
-    Duel {
+    Comparison {
         name: format!("inference-{model}-b{batch}"),
         work: format!("features, {title}, {batch} × {SIZE} px, float32"),
         opponent: "timm, eager, inference mode".to_owned(),
@@ -32,7 +32,7 @@ fn duel(model: &'static str, title: &str, batch: usize, passes: usize) -> Duel {
         expected: 3.0,
         inputs: Inputs::Timm { model, images: BATCHES[1].0, size: SIZE },
         checks: LEVELS.map(|name| Check { name, tolerance: TOLERANCE }).into(),
-        ours: Side::new("", Program::Own, &format!("inference {arguments}")),
-        theirs: vec![Side::new("channels last", Program::Script("inference.py"), &arguments)],
+        ours: Contender::new("", Program::Own, &format!("inference {arguments}")),
+        theirs: vec![Contender::new("channels last", Program::Script("inference.py"), &arguments)],
     }
 }

@@ -1,6 +1,6 @@
 //! Loading of photographs against torchvision's.
 
-use crate::duel::{Check, Duel, Program, Side, Unit};
+use crate::duel::{Check, Comparison, Contender, Program, Unit};
 use crate::inputs::Inputs;
 
 /// Name, photographs, their size, images of a batch, batches of a round.
@@ -20,17 +20,20 @@ const DECODERS: [Decoder; 2] = [
 ];
 
 /// Small photographs and large ones, against each decoder.
-pub fn duels() -> Vec<Duel> {
+pub fn duels() -> Vec<Comparison> {
     let pairs = SETS.into_iter().flat_map(|set| DECODERS.map(|decoder| (set, decoder)));
     pairs.map(|(set, decoder)| duel(set, decoder)).collect()
 }
 
-fn duel((name, count, size, batch, batches): Set, (decoder, opponent, ways): Decoder) -> Duel {
+fn duel(
+    (name, count, size, batch, batches): Set,
+    (decoder, opponent, ways): Decoder,
+) -> Comparison {
     let arguments = format!("--batch {batch} --batches {batches} --size {CROP}");
     let theirs = |label, way: &str| {
-        Side::new(label, Program::Script("loading.py"), &format!("{arguments} --way {way}"))
+        Contender::new(label, Program::Script("loading.py"), &format!("{arguments} --way {way}"))
     };
-    Duel {
+    Comparison {
         name: format!("loading-{name}-{decoder}"),
         work: format!(
             "loading {} × {} px JPEG, crops of {CROP} px{}",
@@ -45,7 +48,7 @@ fn duel((name, count, size, batch, batches): Set, (decoder, opponent, ways): Dec
         // Other crops on either side: a means to notice another scale or
         // normalisation.
         checks: vec![Check { name: "statistics", tolerance: 0.05 }],
-        ours: Side::new("", Program::Own, &format!("loading {arguments}")),
+        ours: Contender::new("", Program::Own, &format!("loading {arguments}")),
         theirs: ways.iter().map(|(label, way)| theirs(label, way)).collect(),
     }
 }

@@ -8,10 +8,10 @@ mod start;
 
 use anyhow::{Result, ensure};
 
-use crate::duel::Duel;
+use crate::duel::Comparison;
 
 /// All of them, in the order of the table.
-pub fn all() -> Vec<Duel> {
+pub fn all() -> Vec<Comparison> {
     [spark::duels(), inference::duels(), loading::duels(), coco::duels(), start::duels()].concat()
 }
 
@@ -20,7 +20,7 @@ pub fn all() -> Vec<Duel> {
 ///
 /// # Errors
 /// A word that no name contains.
-pub fn chosen(words: &[String]) -> Result<Vec<Duel>> {
+pub fn chosen(words: &[String]) -> Result<Vec<Comparison>> {
     let all = all();
     let names: Vec<String> = all.iter().map(|duel| duel.name.clone()).collect();
     for word in words {
@@ -34,7 +34,8 @@ pub fn chosen(words: &[String]) -> Result<Vec<Duel>> {
         true => name == word,
         false => name.contains(word),
     };
-    let wanted = |duel: &Duel| words.is_empty() || words.iter().any(|word| fits(&duel.name, word));
+    let wanted =
+        |duel: &Comparison| words.is_empty() || words.iter().any(|word| fits(&duel.name, word));
     Ok(all.into_iter().filter(wanted).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use engine::precision::Precision;
 
-use crate::duel::{Check, Duel, Program, Side, Unit};
+use crate::duel::{Check, Comparison, Contender, Program, Unit};
 use crate::inputs::{Inputs, SparkInputs};
 
 /// Model, its name in the table, and about how long a round of both takes.
@@ -25,7 +25,7 @@ const MASK_RATIO: f64 = 0.6;
 const UPDATE: &str = "--lr 1e-3 --weight-decay 0.04";
 
 /// In float32 and in bfloat16, against float32.
-pub fn duels() -> Vec<Duel> {
+pub fn duels() -> Vec<Comparison> {
     let mut duels = Vec::new();
     for (model, title, expected) in MODELS {
         for precision in [Precision::Float32, Precision::Bfloat16] {
@@ -37,7 +37,7 @@ pub fn duels() -> Vec<Duel> {
             };
             let duel = step(inputs, precision, STEPS);
             let work = format!("SparK step, {title}, {BATCH} × {SIZE} px, {}", duel.work);
-            duels.push(Duel { work, expected, ..duel });
+            duels.push(Comparison { work, expected, ..duel });
         }
     }
     duels
@@ -45,7 +45,7 @@ pub fn duels() -> Vec<Duel> {
 
 /// A step of both sides on `inputs`, `steps` of them a round; ours in
 /// `precision`. The work is told by its precision alone.
-pub fn step(inputs: SparkInputs, precision: Precision, steps: usize) -> Duel {
+pub fn step(inputs: SparkInputs, precision: Precision, steps: usize) -> Comparison {
     let (name, tolerance) = match precision {
         // Single rounding errors of 10⁷ terms, and those of the first update.
         Precision::Float32 => ("float32", 1e-4),
@@ -55,16 +55,16 @@ pub fn step(inputs: SparkInputs, precision: Precision, steps: usize) -> Duel {
     let SparkInputs { model, .. } = &inputs;
     let arguments = format!("--model {model} --steps {steps} {UPDATE}");
     let theirs = |label, more: &str| {
-        Side::new(label, Program::Script("spark.py"), &format!("{arguments} {more}"))
+        Contender::new(label, Program::Script("spark.py"), &format!("{arguments} {more}"))
     };
-    Duel {
+    Comparison {
         name: format!("spark-{model}-{name}"),
         work: name.to_owned(),
         opponent: "eager PyTorch, masked-dense, float32".to_owned(),
         unit: Unit::Step,
         expected: 5.0,
         checks: vec![Check { name: "loss", tolerance }],
-        ours: Side::new("", Program::Own, &format!("spark --precision {name} {arguments}")),
+        ours: Contender::new("", Program::Own, &format!("spark --precision {name} {arguments}")),
         theirs: vec![theirs("contiguous", ""), theirs("channels last", "--channels-last")],
         inputs: Inputs::Spark(inputs),
     }

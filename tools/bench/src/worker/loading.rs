@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use data::{
-    Augment, Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions,
-    Normalize, RandomHorizontalFlip, RandomResizedCrop,
+    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
+    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
 };
-use engine::device::upload;
+use engine::device::to_device;
 use tch::{Device, Kind, Tensor};
 
 use super::{Common, timed};
@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let sampler = EpochSampler::new(dataset.len(), *batch, 0)?;
     // Whole epochs, so that nothing is loaded that no round takes.
     let epochs = (*batches as u64).div_ceil(sampler.steps());
-    let transform = Augment {
+    let transform = PretrainTransform {
         crop: RandomResizedCrop::new(
             (*size, *size),
             RandomResizedCrop::SCALE,
@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         timed(images, &memory, || {
             // Into a tensor, as training takes them and the other side gives them.
             loader.batches(from..from + epochs, 0).try_for_each(|loaded| {
-                drop(std::hint::black_box(upload(&loaded?.images, Device::Cpu, Kind::Float)?));
+                drop(std::hint::black_box(to_device(&loaded?.images, Device::Cpu, Kind::Float)?));
                 Ok(())
             })
         })

@@ -7,7 +7,7 @@ use engine::device::use_threads;
 use engine::distributed::Gradients;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use engine::precision::Precision;
-use engine::training;
+
 use pretrain::spark::Spark;
 use tch::{Device, Tensor, nn};
 
@@ -116,7 +116,7 @@ impl Step {
             .with_drop_path(DropPathDraws::Off);
         let loss = self.spark.loss(&self.images, &mask, &mode)?;
         self.gradients.backward(&loss, true)?;
-        training::update(&mut self.optimizer, None, self.lr, self.weight_decay);
+        self.optimizer.step(self.lr, self.weight_decay);
         Ok(loss.double_value(&[]))
     }
 }

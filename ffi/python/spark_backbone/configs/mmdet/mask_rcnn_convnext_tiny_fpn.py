@@ -182,7 +182,4 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=0.0001, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-# The last norm belongs to the classifier and has no gradient, which
-# DistributedDataParallel must know.
-find_unused_parameters = True
 auto_scale_lr = dict(enable=False, base_batch_size=16)

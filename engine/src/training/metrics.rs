@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::RunFiles;
-use crate::distributed::World;
+use super::RunWriter;
+use crate::distributed::ProcessGroup;
 use crate::{Error, Result};
 use data::write_file;
 
 /// What a step computed, still on the device.
 #[derive(Debug)]
-pub struct Measured {
+pub struct PendingMetrics {
     /// Scalars by name; their sum is what is learned from.
     pub losses: Vec<(&'static str, Tensor)>,
     /// Scalar, before clipping; none if float16 gradients overflowed and the
@@ -25,7 +25,7 @@ pub struct Measured {
 
 /// A step's numbers, read from the device.
 #[derive(Debug)]
-pub struct Settled {
+pub struct StepMetrics {
     /// By name; their sum is what is learned from.
     pub losses: BTreeMap<&'static str, f64>,
     /// Before clipping; none if the step was left out.
@@ -36,25 +36,25 @@ pub struct Settled {
     pub indices: Vec<usize>,
 }
 
-impl Settled {
+impl StepMetrics {
     /// The sum of the losses.
     pub fn loss(&self) -> f64 {
         self.losses.values().sum()
     }
 }
 
-impl Measured {
+impl PendingMetrics {
     /// Waits for the device, and takes the means over all processes of the losses; gradients are
     /// everybody's already.
     ///
     /// # Errors
     /// [`Error::Distributed`].
-    pub fn settle(self, world: &World) -> Result<Settled> {
+    pub fn settle(self, world: &ProcessGroup) -> Result<StepMetrics> {
         let number = |tensor: &Tensor| tensor.double_value(&[]);
         let mut losses: Vec<f64> = self.losses.iter().map(|(_, loss)| number(loss)).collect();
         world.mean(&mut losses)?;
         let names = self.losses.iter().map(|(name, _)| *name);
-        Ok(Settled {
+        Ok(StepMetrics {
             losses: names.zip(losses).collect(),
             grad_norm: self.grad_norm.as_ref().map(number),
             step: self.step,
@@ -68,34 +68,34 @@ impl Measured {
 /// its index, `advice` is what may help.
 ///
 /// # Errors
-/// [`Error::Data`] if that is the case.
-pub fn refuse_non_finite(
-    world: &World,
-    settled: &Settled,
-    files: &RunFiles,
+/// [`Error::Input`] if that is the case.
+pub fn check_finite(
+    world: &ProcessGroup,
+    metrics: &StepMetrics,
+    files: &RunWriter,
     name: impl Fn(usize) -> String,
     advice: &str,
 ) -> Result<()> {
-    let wrong = settled.losses.iter().find(|(_, loss)| !loss.is_finite());
-    let what = match (wrong, settled.grad_norm) {
+    let wrong = metrics.losses.iter().find(|(_, loss)| !loss.is_finite());
+    let what = match (wrong, metrics.grad_norm) {
         (Some((name, loss)), _) => format!("{name} is {loss}"),
         (None, Some(norm)) if !norm.is_finite() => format!("the gradient norm is {norm}"),
         _ => return Ok(()),
     };
-    let names: Vec<String> = settled.indices.iter().map(|&index| name(index)).collect();
+    let names: Vec<String> = metrics.indices.iter().map(|&index| name(index)).collect();
     let names = world.gather(&names)?.concat();
     let (Some(folder), Some(checkpoints)) = (files.folder(), files.checkpoints()) else {
-        let text = format!("{what} at step {}", settled.step);
+        let text = format!("{what} at step {}", metrics.step);
         return Err(Error::Elsewhere { rank: 0, text });
     };
-    let list = folder.path().join(format!("non-finite-step-{}.txt", settled.step));
+    let list = folder.path().join(format!("non-finite-step-{}.txt", metrics.step));
     write_file(&list, (names.join("\n") + "\n").as_bytes())?;
     let kept = checkpoints.last().map_or("there is no checkpoint yet".into(), |path| {
         format!("the last good checkpoint is {}", path.display())
     });
-    Err(Error::Data(format!(
+    Err(Error::data(format!(
         "{what} at step {}; its {} images are listed in {} (the first: {}); {kept}. {advice} may help",
-        settled.step,
+        metrics.step,
         names.len(),
         list.display(),
         names.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
