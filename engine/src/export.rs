@@ -58,7 +58,7 @@ impl ExportFormat {
     ) -> Result<()> {
         if self == Self::Timm {
             let config = config.unwrap_or_else(|| TimmConfig::imagenet(model.name));
-            let config = with_channels_of(config, tensors);
+            let config = with_channels_of(config, model, tensors);
             let tensors = weights::export(model.family(), self.naming(), tensors)?;
             return weights::write_timm_folder(path, &config, &tensors);
         }
@@ -67,9 +67,9 @@ impl ExportFormat {
 }
 
 /// `config` for as many channels as the stem takes.
-fn with_channels_of(mut config: TimmConfig, tensors: &StateDict) -> TimmConfig {
-    let stem = ["conv1.weight", "downsample_layers.0.0.weight"];
-    config.in_chans = stem.iter().find_map(|name| tensors.get(*name)).map_or(3, |t| t.size()[1]);
+fn with_channels_of(mut config: TimmConfig, model: &Model, tensors: &StateDict) -> TimmConfig {
+    let stem = weights::stem_weight(model.family()).and_then(|name| tensors.get(name));
+    config.in_chans = stem.map_or(3, |weight| weight.size()[1]);
     // Statistics of another number of channels say nothing.
     config.mean.resize(config.in_chans as usize, 0.5);
     config.std.resize(config.in_chans as usize, 0.5);

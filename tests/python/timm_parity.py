@@ -7,7 +7,7 @@ Writes to it:
   features.safetensors         MODEL/FORMAT/BATCH/LEVEL of what was exported,
                                and timm/MODEL/BATCH/LEVEL of timm's own models
   foreign/MODEL.{pth,safetensors}  weights of timm's own models
-  training.safetensors         a ResNet-18 trained for one step in float64
+  training_MODEL.safetensors   a model trained for one step in float64
 """
 
 import pickle
@@ -51,6 +51,8 @@ MMDET_CONVNEXT = CONVNEXT_TRUNK + [
     (r"norm3\.(.*)", r"head.norm.\1"),
 ]
 SAME = [(r"(.*)", r"\1")]
+# Models that torchvision calls otherwise.
+TORCHVISION = {"regnety_016": "regnet_y_1_6gf"}
 
 
 def translate(state, table):
@@ -125,14 +127,17 @@ def exported(name, family):
     record(f"{name}/timm features_only", lambda images: extractor(images)[-4:])
 
     official = OFFICIAL_CONVNEXT if family == "convnext" else SAME
-    mmdet = MMDET_CONVNEXT if family == "convnext" else SAME
     states = {
         "official": translate(pth(f"{name}.official.pth"), official),
-        "mmdet": translate(without_prefix(pth(f"{name}.mmdet.pth"), "backbone."), mmdet),
         "safetensors": translate(
             safetensors.torch.load_file(folder / f"{name}.safetensors"), official
         ),
     }
+    if family != "regnet":
+        mmdet = MMDET_CONVNEXT if family == "convnext" else SAME
+        states["mmdet"] = translate(
+            without_prefix(pth(f"{name}.mmdet.pth"), "backbone."), mmdet
+        )
     if family == "resnet":
         states["detectron2"] = translate(
             detectron2(f"{name}.detectron2.pkl"), DETECTRON2_RESNET
@@ -146,16 +151,19 @@ def exported(name, family):
         whole.load_state_dict(state, strict=True)
         record_timm(f"{name}/{form}", whole)
 
-    if not hasattr(torchvision.models, name):
+    theirs = TORCHVISION.get(name, name)
+    if not hasattr(torchvision.models, theirs):
         return
-    model = getattr(torchvision.models, name)()
+    model = getattr(torchvision.models, theirs)()
     lacking = model.load_state_dict(pth(f"{name}.torchvision.pth"), strict=False)
-    head = "fc." if family == "resnet" else "classifier.2."
+    head = "classifier.2." if family == "convnext" else "fc."
     assert not lacking.unexpected_keys, lacking.unexpected_keys
     assert sorted(lacking.missing_keys) == [f"{head}bias", f"{head}weight"], lacking
     model.eval()
     if family == "resnet":
         stages = [model.layer1, model.layer2, model.layer3, model.layer4]
+    elif family == "regnet":
+        stages = list(model.trunk_output)
     else:
         stages = [model.features[index] for index in (1, 3, 5, 7)]
     record(f"{name}/torchvision", torchvision_levels(model, stages))
@@ -185,13 +193,16 @@ def foreign(name):
     return model
 
 
-def training(model):
+def training(architecture):
     """A forward and backward pass in float64, with batch statistics."""
-    model.double().train()
+    model = foreign(architecture).double().train()
     images = batches["landscape"].double().requires_grad_()
-    loss = sum(features.square().mean() for features in pyramid(model, images))
+    levels = pyramid(model, images)
+    loss = sum(features.square().mean() for features in levels)
     loss.backward()
     tensors = {"loss": loss.detach(), "input": images.grad}
+    for level, features in enumerate(levels):
+        tensors[f"level.{level}"] = features.detach()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             tensors[f"grad.{name}"] = parameter.grad
@@ -199,7 +210,7 @@ def training(model):
         tensors[f"buffer.{name}"] = buffer
     safetensors.torch.save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
-        folder / "training.safetensors",
+        folder / f"training_{architecture}.safetensors",
     )
 
 
@@ -207,7 +218,9 @@ def training(model):
 exported("resnet50", "resnet")
 exported("convnext_tiny", "convnext")
 exported("convnext_atto", "convnext")
-for name in ("resnet50", "convnext_tiny", "convnext_atto", "resnext50_32x4d"):
+exported("regnety_016", "regnet")
+for name in ("resnet50", "convnext_tiny", "convnext_atto", "resnext50_32x4d", "regnety_040"):
     foreign(name)
-training(foreign("resnet18"))
+for name in ("resnet18", "regnety_016"):
+    training(name)
 safetensors.torch.save_file(results, folder / "features.safetensors")

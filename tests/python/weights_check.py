@@ -48,7 +48,9 @@ for encoding in ("ASCII", "latin1"):  # the second is what detectron2 passes
 
 # timm: strict keys, whole and as a feature extractor, with a classifier and
 # with other than three channels.
-for name in ("resnet18", "convnext_tiny", "resnet18_classes", "convnext_tiny_four"):
+for name in (
+    "resnet18", "convnext_tiny", "regnety_016", "resnet18_classes", "convnext_tiny_four"
+):
     source = safetensors.torch.load_file(folder / name / "model.safetensors")
     model = timm.create_model(f"local-dir:{folder / name}", pretrained=True)
     missing = set(model.state_dict()) ^ set(source)
@@ -68,9 +70,13 @@ for name in ("resnet18", "convnext_tiny", "resnet18_classes", "convnext_tiny_fou
     assert maps[-1].shape[-1] == 2, name
 
 # torchvision: strict keys.
-for name in ("resnet50", "convnext_tiny"):
+for name, theirs in (
+    ("resnet50", "resnet50"),
+    ("convnext_tiny", "convnext_tiny"),
+    ("regnety_016", "regnet_y_1_6gf"),
+):
     state = torch.load(folder / f"torchvision_{name}.pth", weights_only=True)
-    model = getattr(torchvision.models, name)()
+    model = getattr(torchvision.models, theirs)()
     model.load_state_dict(state, strict=True)
     same(model.state_dict(), {key: state[key] for key in model.state_dict()}, name)
 print("ok")

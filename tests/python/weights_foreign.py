@@ -145,22 +145,26 @@ def shapes(model):
     return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
+# torchvision's RegNet computes its widths by tensors, which the meta device cannot.
+regnet = shapes(torchvision.models.regnet_y_1_6gf())
 # On the meta device a model has names and shapes, but no numbers to draw.
 models = (
     "resnet18 resnet34 resnet50 resnet101 resnet152 resnet200 resnext50_32x4d resnext101_32x8d "
     "wide_resnet50_2 wide_resnet101_2 convnext_atto convnext_femto convnext_pico convnext_nano "
-    "convnext_tiny convnext_small convnext_base convnext_large"
+    "convnext_tiny convnext_small convnext_base convnext_large regnety_016 regnety_032 regnety_040 "
+    "regnety_080 regnety_120 regnety_160 regnety_320"
 ).split()
 with torch.device("meta"):
     names = {
         "timm": {name: shapes(timm.create_model(name)) for name in models},
         "timm_features": {
             name: shapes(timm.create_model(name, features_only=True))
-            for name in ("resnet50", "convnext_tiny")
+            for name in ("resnet50", "convnext_tiny", "regnety_016")
         },
         "torchvision": {
-            name: shapes(getattr(torchvision.models, name)())
-            for name in ("resnet50", "convnext_tiny")
+            "resnet50": shapes(torchvision.models.resnet50()),
+            "convnext_tiny": shapes(torchvision.models.convnext_tiny()),
+            "regnety_016": regnet,
         },
     }
     # What nn.Sequential(*model.children()) calls each tensor, and what the model does.

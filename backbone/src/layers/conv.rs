@@ -191,6 +191,14 @@ impl Conv2d {
                     |columns| self.multiply_rows(columns, mode),
                 )
             }
+            ConvPlan::GroupedProduct => {
+                let (columns, groups) = (self.sliding.columns(patch, mask), self.groups);
+                let channels = x.map().channels();
+                x.apply(
+                    move |x| rows_of_groups(&columns(&cast(x, compute)), channels, groups),
+                    |rows| self.multiply_groups(rows, mode),
+                )
+            }
             _ => {
                 let windows = self.sliding.gather(patch, mask, Border::Zero);
                 let (x, recompute) = x.prepared(move |x| windows(&cast(x, compute)));
@@ -264,6 +272,30 @@ impl Conv2d {
             |weight| kernels::linear(&mode.cast(rows), weight, bias.as_ref()).permute([0, 3, 1, 2]),
         )
     }
+
+    /// `rows` `[groups, V, kh·kw·in / groups]`, of patches with one output each, to
+    /// `[V, out, 1, 1]`.
+    fn multiply_groups(&self, rows: &Tensor, mode: &Mode) -> Tensor {
+        let (weights, groups) = (mode.weights(), self.groups);
+        let product = with_copy(
+            &self.weight,
+            move |weight| as_matrix(&weights.cast(weight)).unflatten(0, [groups, -1]),
+            |weight| rows.bmm(&weight.transpose(1, 2)).permute([1, 0, 2]).flatten(1, 2),
+        );
+        let product = match &self.bias {
+            Some(bias) => product + mode.cast(bias),
+            None => product,
+        };
+        product.unsqueeze(-1).unsqueeze(-1)
+    }
+}
+
+/// Rows `[V, 1, 1, kh·kw·in]` of all `channels`, apart for each group:
+/// `[groups, V, kh·kw·in / groups]`.
+fn rows_of_groups(rows: &Tensor, channels: i64, groups: i64) -> Tensor {
+    rows.reshape([rows.size()[0], -1, groups, channels / groups])
+        .permute([2, 0, 1, 3])
+        .flatten(2, 3)
 }
 
 impl Layer for Conv2d {

@@ -27,8 +27,9 @@ pub(super) struct Conversions {
     pub(super) told: Vec<String>,
 }
 
-/// The canonical name of the convolution that images meet first.
-pub(super) fn stem(family: Family) -> Option<&'static str> {
+/// The canonical name of the weight that images meet first, `[out, in, kh, kw]`; none
+/// for a network of a reader's own.
+pub fn stem_weight(family: Family) -> Option<&'static str> {
     match family {
         Family::ResNet => Some("conv1.weight"),
         Family::ConvNeXt => Some("downsample_layers.0.0.weight"),
@@ -40,7 +41,7 @@ pub(super) fn stem(family: Family) -> Option<&'static str> {
 /// The conversions that make `fit` a better one; what they make fit is matched then.
 pub(super) fn needed(family: Family, fit: &mut Fit) -> Conversions {
     let mut conversions = Conversions::default();
-    let Some(stem) = stem(family) else { return conversions };
+    let Some(stem) = stem_weight(family) else { return conversions };
     conversions.stem = stem;
     input_channels(stem, fit, &mut conversions);
     let key = fit.matched.get(stem);

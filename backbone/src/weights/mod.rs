@@ -56,6 +56,7 @@ use tch::Tensor;
 
 use crate::{Error, Result};
 
+pub use convert::stem_weight;
 pub use detect::Format;
 pub use export::export;
 pub use finite::{check_finite, not_finite};

@@ -3,7 +3,7 @@
 use tch::Device;
 use tch::nn::VarStore;
 
-use super::convert::stem;
+use super::convert::stem_weight;
 use super::{Candidate, Naming, WeightFile, inspect};
 use crate::models::{self, BuildOptions, Family, MODELS, Model};
 use crate::{Error, Result};
@@ -85,7 +85,8 @@ fn canonical(name: &str, family: Family) -> impl Iterator<Item = String> {
 fn is_stem(name: &str) -> Option<bool> {
     let families = [Family::ResNet, Family::ConvNeXt, Family::RegNet];
     let is_one = |end: &str| {
-        let is_stem_of = |family| canonical(end, family).any(|own| stem(family) == Some(&own));
+        let is_stem_of =
+            |family| canonical(end, family).any(|own| stem_weight(family) == Some(&own));
         families.into_iter().any(is_stem_of)
     };
     let is_numbered = |end: &str| {

@@ -227,6 +227,27 @@ fn convolution_as_a_matrix_product() {
     }
 }
 
+/// Wide groups, of patches of one output, are one product each; narrower ones, and
+/// more outputs, are not.
+#[test]
+fn grouped_convolution_as_products() {
+    let square = Conv2dConfig::square;
+    for (per_group, patch, config) in [
+        (16, (1, 1), square(3)),
+        (16, (2, 2), square(3).stride(2).bias()),
+        (17, (1, 1), square(5).bias()),
+        (16, (1, 1), square(1)),
+        (15, (1, 1), square(3)),
+        (16, (1, 2), square(3)),
+    ] {
+        let visible = (0..12).map(|i| i % 5 > 1).collect();
+        let case = Case { batch: 2, patches: (2, 3), patch, visible, seed: 6 };
+        layer_agrees(&case, 3 * per_group, &train(), |path| {
+            Conv2d::new(path, 3 * per_group, 6, config.groups(3))
+        });
+    }
+}
+
 /// Equal values compete in max pooling: where visible ones and the zeros of
 /// masked positions tie, both executions pass the gradient to the same place.
 #[test]

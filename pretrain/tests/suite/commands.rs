@@ -136,7 +136,7 @@ fn reconstructs_with_foreign_weights(work: &Workplace) {
 
 #[test]
 fn channels_are_found_in_every_naming() {
-    for name in ["resnet18", "resnet50", "convnext_tiny"] {
+    for name in ["resnet18", "resnet50", "convnext_tiny", "regnety_016"] {
         let model = models::find(name).unwrap();
         let options = BuildOptions { in_chans: 4, uninitialised: true, ..BuildOptions::default() };
         let store = VarStore::new(Device::Cpu);
@@ -205,6 +205,7 @@ fn the_list_of_models() {
         ("resnext101_32x8d", "88.8", "16.4"),
         ("convnext_tiny", "28.6", "4.5"),
         ("convnext_base", "88.6", "15.4"),
+        ("regnety_040", "20.6", "4.0"),
     ] {
         let line = out.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -16,8 +16,9 @@ use tch::{Device, Kind, Tensor};
 /// Float32 through some fifty layers, summed in another order: 1.2e-6 of the
 /// largest value was seen, and other processors round otherwise.
 const FLOAT32: f64 = 1e-5;
-/// Float64 through eighteen layers there and back: 2e-15 was seen.
-const FLOAT64: f64 = 1e-12;
+/// Float64 through up to eighty layers there and back, of batch norms over few
+/// positions: 2e-12 was seen on RegNetY-1.6GF, 2e-15 on ResNet-18.
+const FLOAT64: f64 = 2e-11;
 
 /// A backbone and its tensors, which share storage with it.
 struct Network {
@@ -76,8 +77,9 @@ impl Network {
                 ExportFormat::Timm => write(*format, format!("{name}.timm")),
                 ExportFormat::Official => write(*format, format!("{name}.official.pth")),
                 ExportFormat::Torchvision => write(*format, format!("{name}.torchvision.pth")),
+                ExportFormat::Mmdet if name.starts_with("regnet") => {}
                 ExportFormat::Mmdet => write(*format, format!("{name}.mmdet.pth")),
-                ExportFormat::Detectron2 if name.starts_with("convnext") => {}
+                ExportFormat::Detectron2 if !name.starts_with("resnet") => {}
                 ExportFormat::Detectron2 => write(*format, format!("{name}.detectron2.pkl")),
             }
         }
@@ -89,7 +91,7 @@ fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
     assert_eq!(got.size(), expected.size(), "{what}");
     let scale = expected.abs().max().double_value(&[]);
     let difference = (got - expected).abs().max().double_value(&[]) / scale;
-    assert!(scale > 1e-3 && difference <= tolerance, "{what}: {difference:.2e} of {scale:.3}");
+    assert!(scale > 1e-5 && difference <= tolerance, "{what}: {difference:.2e} of {scale:.1e}");
 }
 
 /// Compares with what Python computed, and says for which keys.
@@ -128,6 +130,10 @@ fn compare_training(network: &mut Network, python: &StateDict, images: &Tensor) 
     loss.backward();
     assert_close("loss", &loss.detach(), &python["loss"], FLOAT64);
     assert_close("input", &images.grad(), &python["input"], FLOAT64);
+    for (level, features) in features.iter().enumerate() {
+        let expected = &python[&format!("level.{level}")];
+        assert_close(&format!("level {level}"), &features.detach(), expected, FLOAT64);
+    }
     for (name, tensor) in network.tensors() {
         if tensor.requires_grad() {
             assert_close(&name, &tensor.grad(), &python[&format!("grad.{name}")], FLOAT64);
@@ -151,7 +157,7 @@ fn features_are_timms_and_torchvisions() {
         ("odd".into(), draw(75, 110)),
     ]);
     write_safetensors(path("batches.safetensors"), &batches, &Default::default()).unwrap();
-    let ours = ["resnet50", "convnext_tiny", "convnext_atto"]
+    let ours = ["resnet50", "convnext_tiny", "convnext_atto", "regnety_016"]
         .map(|name| Network::new(name).fill_by_rule());
     for network in &ours {
         network.export(folder.path());
@@ -172,19 +178,26 @@ fn features_are_timms_and_torchvisions() {
         &["mmdet", "official", "safetensors", "timm", "timm features_only", "torchvision"],
         // torchvision has none smaller than Tiny.
         &["mmdet", "official", "safetensors", "timm", "timm features_only"],
+        &["official", "safetensors", "timm", "timm features_only", "torchvision"],
     ];
     for (network, formats) in ours.iter().zip(formats) {
         let prefix = format!("{}/", network.model.name);
         let compared = compare(network, &prefix, &python, &batches);
         assert_eq!(compared, *formats, "{prefix}");
     }
-    for name in ["resnet50", "convnext_tiny", "convnext_atto", "resnext50_32x4d", "resnet18"] {
+    // RegNetY-1.6GF with timm's random weights enlarges rounding past the float32 bound
+    // (1.2e-5 was seen): it is compared in float64 below.
+    for name in
+        ["resnet50", "convnext_tiny", "convnext_atto", "resnext50_32x4d", "resnet18", "regnety_040"]
+    {
         let network = Network::new(name).load(&path(&format!("foreign/{name}.safetensors")));
         compare(&network, &format!("timm/{name}/"), &python, &batches);
         let again = Network::new(name).load(&path(&format!("foreign/{name}.pth"))).tensors();
         assert!(network.tensors().iter().all(|(name, tensor)| again[name].equal(tensor)), "{name}");
     }
-    let mut network = Network::new("resnet18").load(&path("foreign/resnet18.pth"));
-    let training = weights::read(path("training.safetensors")).unwrap().tensors;
-    compare_training(&mut network, &training, &batches["landscape"]);
+    for name in ["resnet18", "regnety_016"] {
+        let mut network = Network::new(name).load(&path(&format!("foreign/{name}.pth")));
+        let training = weights::read(path(&format!("training_{name}.safetensors"))).unwrap();
+        compare_training(&mut network, &training.tensors, &batches["landscape"]);
+    }
 }

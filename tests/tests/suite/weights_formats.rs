@@ -105,7 +105,15 @@ fn inspection_tells_models_apart() {
             (model.name.to_owned(), model.family(), shapes)
         })
         .collect();
-    for model in ["resnet50", "resnet101", "wide_resnet50_2", "convnext_tiny", "convnext_small"] {
+    for model in [
+        "resnet50",
+        "resnet101",
+        "wide_resnet50_2",
+        "convnext_tiny",
+        "convnext_small",
+        "regnety_032",
+        "regnety_040",
+    ] {
         let file = WeightFile::from_tensors("f.pth", zeros(&names("timm", model)));
         let found = inspect(&file, &candidates).model.unwrap();
         assert_eq!((found.name.as_str(), found.naming), (model, Naming::Timm));
@@ -166,6 +174,13 @@ fn what_cannot_be_read_says_why() {
 
 type Shapes = BTreeMap<String, Vec<i64>>;
 
+/// A model of each family.
+const FAMILIES: [(&str, Family); 3] = [
+    ("resnet50", Family::ResNet),
+    ("convnext_tiny", Family::ConvNeXt),
+    ("regnety_016", Family::RegNet),
+];
+
 fn names(library: &str, model: &str) -> Shapes {
     let text = std::fs::read_to_string(foreign().join("names.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -202,7 +217,7 @@ fn names_and_shapes_are_those_of_the_libraries() {
         });
         assert_eq!(there.collect::<Shapes>(), names("timm", model), "timm {model}");
     }
-    for (model, family) in [("resnet50", Family::ResNet), ("convnext_tiny", Family::ConvNeXt)] {
+    for (model, family) in FAMILIES {
         let ours = zeros(&canonical(family, model));
         let exported = export(family, Naming::Torchvision, &ours).unwrap();
         assert_eq!(shapes_of(&exported), names("torchvision", model), "torchvision {model}");
@@ -239,7 +254,7 @@ fn a_resnet50_has_detectron2s_318_keys() {
 
 #[test]
 fn feature_extractors_load_too() {
-    for (model, family) in [("resnet50", Family::ResNet), ("convnext_tiny", Family::ConvNeXt)] {
+    for (model, family) in FAMILIES {
         let mut shapes = canonical(family, model);
         let file = WeightFile::from_tensors("f.pth", zeros(&names("timm_features", model)));
         let report = load(&zeros(&shapes), family, &file, &LoadOptions::default()).unwrap();
@@ -313,6 +328,9 @@ fn write_timm_folders(folder: &Path) {
     let stem = Tensor::rand([96, 4, 4, 4], (Kind::Float, Device::Cpu));
     convnext.insert("downsample_layers.0.0.weight".into(), stem);
     write("convnext_tiny_four", Family::ConvNeXt, "convnext_tiny", 4, &convnext);
+    let mut regnet = random(Family::RegNet, "regnety_016");
+    regnet.retain(|name, _| !name.starts_with("head."));
+    write("regnety_016", Family::RegNet, "regnety_016", 3, &regnet);
 }
 
 #[test]
@@ -323,7 +341,7 @@ fn the_frameworks_read_what_is_written() {
     write_pkl(path("ours.pkl"), &every_type()).unwrap();
     write_safetensors(path("ours.safetensors"), &every_type(), &BTreeMap::new()).unwrap();
     write_timm_folders(folder.path());
-    for (model, family) in [("resnet50", Family::ResNet), ("convnext_tiny", Family::ConvNeXt)] {
+    for (model, family) in FAMILIES {
         let exported = export(family, Naming::Torchvision, &random(family, model)).unwrap();
         write_pth(path(&format!("torchvision_{model}.pth")), &exported).unwrap();
     }

@@ -12,6 +12,11 @@ use crate::{FeatureMap, Mode};
 /// ResNet-50 (x86, AVX-512), where 1, 4 and 16 take 75 %, 60 % and 63 % of the
 /// time without, at more memory for more outputs.
 const FEW_OUTPUTS: i64 = 4;
+/// Input channels of a group from which on a product for each group beats windows
+/// for patches of one output: measured forward and backward on one thread (x86),
+/// where groups of 16 take 70 % of the time without, those of 24 to 112 take 27 to
+/// 55 %. With more outputs it is no faster.
+const WIDE_GROUP: i64 = 16;
 
 /// How a convolution runs. All ways give the same values but for rounding;
 /// [`Conv2d::plan`] takes the first row that applies:
@@ -21,6 +26,7 @@ const FEW_OUTPUTS: i64 = 4;
 /// | [`Direct`](Self::Direct) | patches, on a processor | depthwise, stride 1, keeps the size | reads the visible neighbours alone |
 /// | [`OnGrid`](Self::OnGrid) | patches | one input channel a group, windows larger than the grid | reading the windows costs more than convolving the masked positions |
 /// | [`MatrixProduct`](Self::MatrixProduct) | patches | one group; 1×1, or at most 4 outputs a patch | convolution kernels are made for large images |
+/// | [`GroupedProduct`](Self::GroupedProduct) | patches, on a processor | groups of 16 input channels or more, one output a patch | the same; grouped kernels are slower still |
 /// | [`Windows`](Self::Windows) | patches | any other | |
 /// | [`Tiles`](Self::Tiles) | grid, masked grid | one group, 3×3, stride 1, padding 1; float32 training on a processor without AVX-512, from 4096 positions on | oneDNN's weight gradient falls out of the cache |
 /// | [`MatrixProduct`](Self::MatrixProduct) | grid, masked grid in channels-last memory | one group, 1×1, no padding; float32 on a processor, from 2²⁵ multiplications on | oneDNN's product is faster than its convolution |
@@ -34,6 +40,8 @@ pub(super) enum ConvPlan {
     /// The inputs of every output are a row of a matrix, which is multiplied by
     /// the weights.
     MatrixProduct,
+    /// The same with a matrix for each group.
+    GroupedProduct,
     /// Libtorch convolves every patch with its halo, without padding.
     Windows,
     /// Libtorch convolves the grid tile by tile.
@@ -60,6 +68,8 @@ impl Conv2d {
             ConvPlan::OnGrid
         } else if self.is_matrix_product(packed) {
             ConvPlan::MatrixProduct
+        } else if self.is_grouped_product(packed) {
+            ConvPlan::GroupedProduct
         } else {
             ConvPlan::Windows
         }
@@ -120,9 +130,21 @@ impl Conv2d {
     /// large images and the windows of such patches are hardly smaller than the
     /// matrix.
     fn is_matrix_product(&self, packed: &Tensor) -> bool {
-        let Sliding { kernel, stride, .. } = self.sliding;
-        let (height, width) = patch_size(packed);
-        let outputs = height / stride.0 * (width / stride.1);
-        self.groups == 1 && (kernel == (1, 1) || outputs <= FEW_OUTPUTS)
+        let is_few = self.outputs_of_patch(packed) <= FEW_OUTPUTS;
+        self.groups == 1 && (self.sliding.kernel == (1, 1) || is_few)
+    }
+
+    /// Whether to compute patches as one matrix product a group. Measured on
+    /// processors alone.
+    fn is_grouped_product(&self, packed: &Tensor) -> bool {
+        packed.device() == Device::Cpu
+            && self.groups > 1
+            && self.weight.size()[1] >= WIDE_GROUP
+            && self.outputs_of_patch(packed) == 1
+    }
+
+    fn outputs_of_patch(&self, packed: &Tensor) -> i64 {
+        let ((height, width), stride) = (patch_size(packed), self.sliding.stride);
+        height / stride.0 * (width / stride.1)
     }
 }

@@ -168,7 +168,7 @@ fn a_file_of_no_registered_model_is_described() {
 
 #[test]
 fn the_channels_of_an_image_are_those_of_the_first_convolution() {
-    let cases: [(Shapes, Option<i64>); 6] = [
+    let cases: [(Shapes, Option<i64>); 8] = [
         (&[("conv1.weight", &[64, 4, 7, 7]), ("layer1.0.conv1.weight", &[64, 64, 3, 3])], Some(4)),
         (&[("b.0.weight", &[64, 1, 7, 7]), ("b.4.0.conv1.weight", &[64, 64, 3, 3])], Some(1)),
         (
@@ -191,6 +191,20 @@ fn the_channels_of_an_image_are_those_of_the_first_convolution() {
                 ("dense_decoder.dec.0.conv.0.weight", &[16, 16, 3, 3]),
             ],
             Some(3),
+        ),
+        (
+            &[
+                ("module.stem.conv.weight", &[32, 5, 3, 3]),
+                ("module.s1.b1.conv1.conv.weight", &[48, 32, 1, 1]),
+            ],
+            Some(5),
+        ),
+        (
+            &[
+                ("stem.0.weight", &[32, 4, 3, 3]),
+                ("trunk_output.block1.block1-0.f.a.0.weight", &[48, 32, 1, 1]),
+            ],
+            Some(4),
         ),
         (&[("fc.weight", &[10, 4])], None),
     ];
