@@ -240,7 +240,7 @@ impl Classifier {
         match found {
             Some(found) => ensure!(
                 found == wanted,
-                "{path} tells {found} classes apart, but there are {wanted}; with --reset-head its \
+                "{path} has {found} classes, expected {wanted}; with --reset-head its \
                  backbone is taken and the head learned anew"
             ),
             None => ensure!(

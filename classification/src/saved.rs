@@ -148,7 +148,7 @@ impl<'a> LoadSpec<'a> {
         if let Some(classes) = &classes {
             ensure!(
                 classes.len() as i64 == num_classes,
-                "there are {} class names, but {} tells {num_classes} classes apart",
+                "there are {} class names, but {} has {num_classes} classes",
                 classes.len(),
                 file.path.display()
             );

@@ -189,7 +189,7 @@ fn heads_of_other_sizes_are_refused_with_a_way_out() {
         zeros.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
     let file = WeightFile::from_tensors("four.pth", zeros);
     let message = classifier("resnet18", 3).load(&file).unwrap_err().to_string();
-    assert!(message.contains("four.pth tells 4 classes apart, but there are 3"), "{message}");
+    assert!(message.contains("four.pth has 4 classes, expected 3"), "{message}");
     assert!(message.contains("--reset-head"), "{message}");
     classifier("resnet18", 4).load(&file).unwrap();
     // The backbone alone is of any number of classes.

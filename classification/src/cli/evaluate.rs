@@ -126,7 +126,7 @@ fn labelled(folder: &Path, loaded: &LoadedModel) -> Result<LabelledDataset> {
             let (found, known) = (dataset.classes().len() as i64, loaded.classifier.num_classes());
             ensure!(
                 found == known,
-                "{} has {found} class folders, but the classifier tells {known} classes apart",
+                "{} has {found} class folders, but the classifier has {known} classes",
                 folder.display(),
             );
             eprintln!(

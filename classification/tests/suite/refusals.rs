@@ -108,8 +108,7 @@ fn weights_that_do_not_fit() {
         }
     }
     let two = |more: &[&'static str]| [&short[..], &["--data", "two", "--weights"], more].concat();
-    work.train("next", &two(&["run"]))
-        .refused(&["tells 3 classes apart, but there are 2", "--reset-head"]);
+    work.train("next", &two(&["run"])).refused(&["has 3 classes, expected 2", "--reset-head"]);
     let finished = work.train("next", &two(&["run", "--reset-head"])).succeeded();
     crate::common::assert_says(&finished.err, &["with a new head"]);
 

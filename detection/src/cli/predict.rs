@@ -169,7 +169,7 @@ fn classes(loaded: &LoadedModel, file: Option<&Path>) -> Result<Vec<(Id, String)
         let ids = crate::evaluation::category_ids(&truth);
         ensure!(
             ids.len() == count,
-            "{} has {} categories, but the detector tells {count} classes apart",
+            "{} has {} categories, but the detector has {count} classes",
             file.display(),
             ids.len()
         );

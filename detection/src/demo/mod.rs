@@ -1,7 +1,7 @@
 //! A small data set with known masks, made out of photographs.
 //!
 //! Shapes of a few classes, turned, scaled and hiding each other, lie on parts of photographs
-//! among things of no class. Their masks are what can be seen of them. Training and validation
+//! among distractors of no class. Their masks are what can be seen of them. Training and validation
 //! pictures share no pixel of a photograph. Colour goes with the class, as it does with fruit: a
 //! detector that begins with random weights has minutes, not days.
 

@@ -41,7 +41,7 @@ struct Arguments {
 }
 
 const WHICH_LIBTORCH: &str = "\
-Which libtorch is used, first that applies:
+libtorch is resolved in this order:
   LIBTORCH_USE_PYTORCH=1    the torch of the active Python
   LIBTORCH=/path            the folder with its lib/ and include/
   .libtorch                 the same folder as at an earlier set-up
@@ -63,7 +63,7 @@ Examples:
         #[arg(long)]
         nccl: bool,
     },
-    /// Say what is set up and what to do about each trouble
+    /// Say what is set up and how to fix each problem
     #[command(after_help = "\
 Changes nothing. Exits with 1 if there is a trouble.
 
