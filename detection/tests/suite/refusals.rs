@@ -23,7 +23,7 @@ fn settings_that_break_a_rule_are_named() {
         ("--beta2 1", "beta2 is 1, but it must be in [0, 1)"),
         ("--ema 1", "ema is 1, but it must be in [0, 1)"),
         ("--drop-path 1", "drop-path is 1, but it must be in [0, 1)"),
-        ("--freeze 9", "freeze is 9, but resnet18 has 5 parts"),
+        ("--freeze 9", "freeze-at is 9, but resnet18 has 5 stages"),
         ("--eval-max-side 40", "eval-max-side is 40, but it must be at least 64"),
         ("--short-sides 0", "short sides"),
         ("--device tpu", "device is \"tpu\", but it must be auto, cpu, cuda or cuda:N"),
@@ -48,7 +48,7 @@ fn files_with_settings() {
         work.run(&["train", "--data", "d", "--output", "o", "--config", "a.toml"])
             .refused(&[message]);
     };
-    refuse("epoch = 3", "unknown field `epoch`");
+    refuse("epoch = 3", "there is no such setting; the nearest is epochs");
     refuse("seed = \"many\"", "invalid type: string \"many\"");
     refuse("epochs = ", "a.toml is not valid TOML");
     refuse("[model]\nnum-classes = 3", "num-classes");

@@ -172,7 +172,7 @@ mod tests {
     fn help_shows_the_true_defaults() {
         use clap::CommandFactory as _;
         let help = Cli::command().render_long_help().to_string();
-        for part in ["[default: 7]", "[default: dark-blue]", "[default: 0.5,1]", "[default: true]"]
+        for part in ["[default: 7]", "[default: dark-blue]", "[default: 0.5,1.0]", "[default: true]"]
         {
             assert!(help.contains(part), "{part}: {help}");
         }
@@ -199,7 +199,7 @@ mod tests {
             "coun is 3, but there is no such setting; the nearest is count"
         );
         assert_eq!(told("count = \"x\""), "count is \"x\", but usize is expected");
-        assert!(told("colour = \"pink\"").contains("expected `red` or `dark-blue`"));
+        assert!(told("colour = \"pink\"").contains("but `red` or `dark-blue` is expected"));
     }
 
     #[test]
