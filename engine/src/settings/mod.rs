@@ -34,7 +34,9 @@ pub fn from_layers<S: Settings>(layers: impl IntoIterator<Item = Table>) -> Resu
     let mut merged = Table::new();
     for layer in layers {
         let known = |(key, value)| (names.get(&key).cloned().unwrap_or(key), value);
-        merge(&mut merged, layer.into_iter().map(known).collect());
+        let mut layer = layer.into_iter().map(known).collect();
+        S::rename(&mut layer);
+        merge(&mut merged, layer);
     }
     let settings = S::default().take(&mut merged)?;
     let Some((key, value)) = merged.into_iter().next() else { return Ok(settings) };
