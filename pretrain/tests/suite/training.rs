@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::common::{
-    SHORTER, Workplace, assert_same_bits, records, shorter, shown_on_board, with_images,
+    SHORTER, Workplace, assert_same_bits, blobs, make_pending, records, shorter, shown_on_board,
+    with_images,
 };
 use serde_json::Value;
 
@@ -78,20 +79,38 @@ fn an_interval_of_0_is_the_end_of_the_run_alone() {
     assert!(work.path("run/reconstruction.png").exists());
 }
 
-/// Without shared statistics each process has followed its own images; rank 0's are saved, and
-/// those are probed, on all processes.
+/// Without shared statistics each process has followed its own images, here dull ones and bright
+/// ones; rank 0's are saved, and those are probed, on all processes.
 #[test]
 fn what_is_probed_on_several_processes_is_what_is_saved() {
-    let work = with_images(16);
-    labelled(&work);
-    let more = "--sync-bn false --probe labelled --epochs 3 --workers 1 --base-lr 0.2 \
-                --checkpoint-steps 1";
-    let more: Vec<&str> = more.split_whitespace().collect();
-    work.train_together(2, "run", &more);
+    let work = with_images(8);
+    for shard in 0..2u32 {
+        let mut archive = tar::Builder::new(Vec::new());
+        for number in 0..8 {
+            let mut picture = blobs(number);
+            picture.pixels_mut().for_each(|pixel| {
+                pixel.0 = pixel.0.map(|value| if shard == 0 { value / 3 } else { 200 + value / 5 });
+            });
+            picture.save(work.path("a.png")).unwrap();
+            archive.append_path_with_name(work.path("a.png"), format!("{number}.png")).unwrap();
+        }
+        let bytes = archive.into_inner().unwrap();
+        std::fs::write(work.path(&format!("{shard}.tar")), bytes).unwrap();
+    }
+    // Labels that say nothing, so that the least difference of features gives other ones.
+    for (part, numbers) in [("train", 100..140), ("val", 200..260)] {
+        for number in numbers {
+            let class = work.path(&format!("labelled/{part}/class{}", number % 2));
+            std::fs::create_dir_all(&class).unwrap();
+            blobs(number).save(class.join(format!("{number}.png"))).unwrap();
+        }
+    }
+    let more = "--data {0..1}.tar --own-shards --sync-bn false --probe labelled --workers 1 \
+                --epochs 2 --base-lr 0.2";
+    work.train_together(2, "run", &more.split_whitespace().collect::<Vec<_>>());
     let together = probes(&work, "run");
     // The same checkpoint, probed again by one process.
-    let path = work.path("run/checkpoints/last.safetensors");
-    crate::common::make_pending(&path);
+    make_pending(&work.path("run/checkpoints/last.safetensors"));
     work.run(&["train", "--output", "run", "--resume"]).succeeded();
     assert_eq!(probes(&work, "run"), together);
 }
