@@ -190,7 +190,19 @@ pub fn key(name: &str) -> String {
 pub fn put(table: &mut Table, name: &str, value: &impl Serialize) {
     // Of all types that settings have only an empty `Option` is no TOML.
     if let Ok(value) = Value::try_from(value) {
-        table.insert(key(name), value);
+        table.insert(key(name), shortest(value));
+    }
+}
+
+/// Numbers of float32 with no more digits than it takes to tell them apart: 0.485, and not
+/// 0.48500001430511475.
+fn shortest(value: Value) -> Value {
+    match value {
+        Value::Float(number) if f64::from(number as f32) == number => {
+            (number as f32).to_string().parse().map_or(value, Value::Float)
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(shortest).collect()),
+        other => other,
     }
 }
 
