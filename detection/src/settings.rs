@@ -53,6 +53,7 @@ settings! {
         @
         /// What differs from the detector's preset, in the end all of it.
         model: Table = Table::new();
+        rename = use_present_keys;
     }
 }
 
@@ -134,7 +135,7 @@ impl DetectorSettings {
                 "[model] has {key}, but that is a setting of its own, or comes from the data"
             );
         }
-        merge(&mut table, with_present_keys(self.model.clone()));
+        merge(&mut table, self.model.clone());
         let mut model: ModelConfig =
             table.try_into().context("[model] does not describe a detector")?;
         if !self.masks {
@@ -177,8 +178,10 @@ impl DetectorSettings {
     }
 }
 
-/// `[model]` with the names that its keys have now: files and checkpoints may have former ones.
-fn with_present_keys(mut model: Table) -> Table {
+/// Gives the keys in `[model]` of `layer` the names they have now: files and checkpoints may have
+/// former ones.
+fn use_present_keys(layer: &mut Table) {
+    let Some(Value::Table(model)) = layer.get_mut("model") else { return };
     for (part, former, present) in FORMER_KEYS {
         if let Some(Value::Table(table)) = model.get_mut(part)
             && let Some(value) = table.remove(former)
@@ -196,12 +199,12 @@ fn with_present_keys(mut model: Table) -> Table {
             model.entry(key).or_insert(value.into());
         }
     }
-    model
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::modeling::config::BackgroundClass;
 
     fn resolved(text: &str) -> Result<DetectorSettings> {
         let table: Table = text.parse()?;
@@ -218,6 +221,19 @@ mod tests {
                        mask-paste = \"torchvision\"\n[model.roi]\nscore-thresh = 0.2\n\
                        detections-per-image = 7\n[model.rpn]\nbatch-size-per-image = 9";
         assert_eq!(resolved(former).unwrap(), resolved(present).unwrap());
+    }
+
+    #[test]
+    fn former_keys_of_the_model_are_laid_over_present_ones() {
+        let layer = |text: &str| text.parse::<Table>().unwrap();
+        let mut settings: DetectorSettings = engine::settings::from_layers([
+            layer("[model]\nbackground = \"first\"\n[model.roi]\nscore-thresh = 0.2"),
+            layer("[model]\nclasses = \"background-last\"\n[model.roi]\nscore = 0.4"),
+        ])
+        .unwrap();
+        settings.resolve(Precision::Float32).unwrap();
+        let model = settings.model_config(2).unwrap();
+        assert_eq!((model.roi.score_thresh, model.background), (0.4, BackgroundClass::Last));
     }
 
     /// What `[model]` says of the norms counts, not what the preset says.

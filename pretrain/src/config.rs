@@ -95,9 +95,9 @@ settings! {
         /// evaluation of the encoder
         #[arg(value_name = "DIR", help_heading = "Output")]
         probe: Option<PathBuf>;
-        /// Epochs between such evaluations
+        /// Epochs between such evaluations, 0 for none but the last
         #[arg(value_name = "N", help_heading = "Output")]
-        probe_epochs: u64 = 20, at_least(1);
+        probe_epochs: u64 = 20;
     }
 }
 

@@ -16,7 +16,8 @@ use crate::train::TrainState;
 /// Weights, and the settings they were trained with if they tell.
 #[derive(Debug)]
 pub struct LoadedWeights {
-    /// Every tensor by its name in the file.
+    /// Every tensor by its name in the file; of our own checkpoints the averages where there are
+    /// any.
     pub file: WeightFile,
     /// Settings of the run, in our own checkpoints.
     pub config: Option<TrainConfig>,
@@ -33,7 +34,9 @@ impl LoadedWeights {
         let own = CheckpointFile::open(path).ok().filter(|f| f.sections().contains("model"));
         if let Some(checkpoint) = own {
             let state = TrainState::read(&checkpoint)?;
-            let file = WeightFile::from_tensors(path, checkpoint.section("model")?);
+            let averaged = state.config.optim.ema > 0.0 && checkpoint.sections().contains("ema");
+            let section = if averaged { "ema" } else { "model" };
+            let file = WeightFile::from_tensors(path, checkpoint.section(section)?);
             return Ok(Self { file, config: Some(state.config) });
         }
         Ok(Self { file: weights::read(path)?, config: None })

@@ -3,5 +3,7 @@
 mod commands;
 mod common;
 mod distributed;
+mod former;
 mod refusals;
 mod resume;
+mod training;

@@ -8,6 +8,8 @@ mod demo_training;
 mod detector;
 mod distributed;
 mod evaluation;
+mod former;
 mod pictures;
 mod refusals;
 mod resume;
+mod training;

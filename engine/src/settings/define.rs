@@ -31,6 +31,10 @@ pub trait Settings: clap::Args + Default {
     /// Keys of settings that are no flags.
     fn file_keys() -> Vec<String>;
 
+    /// Brings former names within `layer`, a file or the like, to those of now, before it is laid
+    /// over others; aliases of whole keys need no word here.
+    fn rename(_layer: &mut Table) {}
+
     /// Brings the settings in a checkpoint of the first version to the meaning they have now.
     fn upgrade(_config: &mut serde_json::Map<String, serde_json::Value>) {}
 }
@@ -60,8 +64,8 @@ pub trait Settings: clap::Args + Default {
 /// The comment is the flag's help, which shows the default too; `#[arg(…)]` is clap's; aliases
 /// hold for flags and for keys of files. What follows the comma is the rule, a function of name and
 /// value such as [`at_least`](super::at_least); of an `Option` it holds the value, if there is one.
-/// A field after `@` is a key of files alone and no flag. `upgrade = function;` at the end is
-/// [`Settings::upgrade`].
+/// A field after `@` is a key of files alone and no flag. `rename = function;` and
+/// `upgrade = function;` at the end are [`Settings::rename`] and [`Settings::upgrade`].
 #[macro_export]
 macro_rules! settings {
     (
@@ -77,6 +81,7 @@ macro_rules! settings {
                 $(#[$table_meta:meta])*
                 $table:ident : $table_type:ty = $table_default:expr;
             )*
+            $( rename = $rename:expr; )?
             $( upgrade = $upgrade:expr; )?
         }
     ) => {
@@ -134,6 +139,12 @@ macro_rules! settings {
                 keys
             }
 
+            #[allow(unused_variables)]
+            fn rename(layer: &mut ::toml::Table) {
+                $( <$group_type as $crate::settings::Settings>::rename(layer); )*
+                $( $rename(layer); )?
+            }
+
             $(
                 fn upgrade(config: &mut ::serde_json::Map<String, ::serde_json::Value>) {
                     $upgrade(config);
@@ -179,7 +190,19 @@ pub fn key(name: &str) -> String {
 pub fn put(table: &mut Table, name: &str, value: &impl Serialize) {
     // Of all types that settings have only an empty `Option` is no TOML.
     if let Ok(value) = Value::try_from(value) {
-        table.insert(key(name), value);
+        table.insert(key(name), shortest(value));
+    }
+}
+
+/// Numbers of float32 with no more digits than it takes to tell them apart: 0.485, and not
+/// 0.48500001430511475.
+fn shortest(value: Value) -> Value {
+    match value {
+        Value::Float(number) if f64::from(number as f32) == number => {
+            (number as f32).to_string().parse().map_or(value, Value::Float)
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(shortest).collect()),
+        other => other,
     }
 }
 

@@ -34,7 +34,9 @@ pub fn from_layers<S: Settings>(layers: impl IntoIterator<Item = Table>) -> Resu
     let mut merged = Table::new();
     for layer in layers {
         let known = |(key, value)| (names.get(&key).cloned().unwrap_or(key), value);
-        merge(&mut merged, layer.into_iter().map(known).collect());
+        let mut layer = layer.into_iter().map(known).collect();
+        S::rename(&mut layer);
+        merge(&mut merged, layer);
     }
     let settings = S::default().take(&mut merged)?;
     let Some((key, value)) = merged.into_iter().next() else { return Ok(settings) };
@@ -138,6 +140,9 @@ mod tests {
             when: Vec<u64> = vec![3, 4];
             /// A share, if any.
             share: Option<f64>, share;
+            /// How far.
+            #[arg(value_delimiter = ',')]
+            far: Vec<f32> = vec![0.485, 3e9];
             @
             /// Not a flag.
             inner: Table = Table::from_iter([("deep".to_owned(), 1.into())]);
@@ -186,6 +191,7 @@ mod tests {
         assert_eq!((all.shared.count, all.share, all.colour), (3, Some(0.5), Colour::DarkBlue));
         assert_eq!(all.inner["deep"].as_integer(), Some(2));
         let text = toml::to_string(&all).unwrap();
+        assert!(text.contains("far = [0.485, 3000000000.0]"), "{text}");
         assert_eq!(toml::from_str::<All>(&text).unwrap(), all);
         let json = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<All>(&json).unwrap(), all);

@@ -5,6 +5,8 @@ mod common;
 mod distributed;
 mod distributed_faults;
 mod distributed_launch;
+mod former;
 mod kinds_of_run;
 mod refusals;
 mod resume;
+mod training;

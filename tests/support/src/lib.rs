@@ -2,10 +2,14 @@
 //! that train together, and the Python that has the reference implementations.
 #![allow(missing_docs)]
 
+mod board;
+mod first_form;
 mod processes;
 mod program;
 mod python;
 
+pub use board::*;
+pub use first_form::*;
 pub use processes::*;
 pub use program::*;
 pub use python::*;

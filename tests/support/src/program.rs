@@ -114,9 +114,28 @@ impl Workplace {
     pub fn train_terminated(&self, output: &str, step: u64, more: &[&str]) -> Finished {
         let child = self.start(output, more);
         wait_for_step(&self.path(output), step);
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        terminate(&child);
         Finished::from(child.wait_with_output().unwrap())
+    }
+
+    /// Trains a run of a single step, and asks it to end while that is being made. One that was
+    /// over too soon is begun again.
+    pub fn train_terminated_in_its_only_step(&self, output: &str, more: &[&str]) -> Finished {
+        let metrics = self.path(output).join("metrics.jsonl");
+        for _ in 0..5 {
+            let child = self.start(output, more);
+            // It is there before the step begins, and has a line once it is over.
+            wait_until(|| metrics.exists());
+            terminate(&child);
+            let in_time = read(&metrics).is_empty();
+            let finished = Finished::from(child.wait_with_output().unwrap());
+            if in_time {
+                assert_says(&finished.err, &["interrupted: finishing this step"]);
+                return finished;
+            }
+            std::fs::remove_dir_all(self.path(output)).unwrap();
+        }
+        panic!("the step was over each time before the run was asked to end");
     }
 
     /// Each of these flags keeps a training from beginning, with a message that has this part.
@@ -233,13 +252,25 @@ pub fn records(run: &Path) -> Vec<serde_json::Value> {
 
 /// Waits until the run has recorded `step`.
 pub fn wait_for_step(run: &Path, step: u64) {
-    let deadline = Instant::now() + Duration::from_secs(300);
-    while Instant::now() < deadline {
+    let wanted = format!("\"step\":{step},");
+    wait_until(|| {
         let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
-        if text.contains(&format!("\"step\":{step},")) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
+        text.contains(&wanted)
+    });
+}
+
+/// Waits at most five minutes until `there` says so.
+#[track_caller]
+fn wait_until(there: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while !there() {
+        assert!(Instant::now() < deadline, "it never came to it");
+        std::thread::sleep(Duration::from_millis(2));
     }
-    panic!("the run never came to step {step}");
+}
+
+/// Asks a process to end.
+fn terminate(child: &Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
 }

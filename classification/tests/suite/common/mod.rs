@@ -9,6 +9,20 @@ pub use test_support::*;
 const SHORT: &str = "--data images --preset demo --input-size 32 --batch-size 6 --epochs 4 \
                      --warmup-epochs 1 --threads 1 --workers 2 --device cpu --log-steps 1";
 
+/// As [`SHORT`], with everything that evaluates and averages left to its default.
+pub const SHORT_TOML: &str = "\
+data = \"images\"
+model = \"resnet18\"
+input-size = 32
+batch-size = 6
+epochs = 4
+warmup-epochs = 1
+threads = 1
+workers = 2
+device = \"cpu\"
+log-steps = 1
+";
+
 /// The classes' names.
 pub const CLASSES: [&str; 3] = ["blue", "green", "red"];
 

@@ -22,7 +22,7 @@ pub fn with_images(count: u32) -> Workplace {
 }
 
 /// Coloured discs on a gradient.
-fn blobs(seed: u32) -> RgbImage {
+pub fn blobs(seed: u32) -> RgbImage {
     RgbImage::from_fn(80, 72, |x, y| {
         let mut colour = [(x * 2) as u8, (y * 3) as u8, 90];
         for disc in 0..4u32 {
