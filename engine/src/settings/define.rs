@@ -187,18 +187,19 @@ pub fn key(name: &str) -> String {
 
 /// Adds a setting to `table`, if it has a value.
 #[doc(hidden)]
-pub fn put(table: &mut Table, name: &str, value: &impl Serialize) {
+pub fn put<T: Serialize>(table: &mut Table, name: &str, value: &T) {
     // Of all types that settings have only an empty `Option` is no TOML.
-    if let Ok(value) = Value::try_from(value) {
-        table.insert(key(name), shortest(value));
-    }
+    let Ok(value) = Value::try_from(value) else { return };
+    // TOML's numbers are float64, where one of float32 has digits that nobody gave it.
+    let is_single = std::any::type_name::<T>().contains("f32");
+    table.insert(key(name), if is_single { shortest(value) } else { value });
 }
 
 /// Numbers of float32 with no more digits than it takes to tell them apart: 0.485, and not
 /// 0.48500001430511475.
 fn shortest(value: Value) -> Value {
     match value {
-        Value::Float(number) if f64::from(number as f32) == number => {
+        Value::Float(number) => {
             (number as f32).to_string().parse().map_or(value, Value::Float)
         }
         Value::Array(values) => Value::Array(values.into_iter().map(shortest).collect()),
