@@ -199,9 +199,7 @@ pub fn put<T: Serialize>(table: &mut Table, name: &str, value: &T) {
 /// 0.48500001430511475.
 fn shortest(value: Value) -> Value {
     match value {
-        Value::Float(number) => {
-            (number as f32).to_string().parse().map_or(value, Value::Float)
-        }
+        Value::Float(number) => (number as f32).to_string().parse().map_or(value, Value::Float),
         Value::Array(values) => Value::Array(values.into_iter().map(shortest).collect()),
         other => other,
     }

@@ -177,7 +177,8 @@ mod tests {
     fn help_shows_the_true_defaults() {
         use clap::CommandFactory as _;
         let help = Cli::command().render_long_help().to_string();
-        for part in ["[default: 7]", "[default: dark-blue]", "[default: 0.5,1.0]", "[default: true]"]
+        for part in
+            ["[default: 7]", "[default: dark-blue]", "[default: 0.5,1.0]", "[default: true]"]
         {
             assert!(help.contains(part), "{part}: {help}");
         }
