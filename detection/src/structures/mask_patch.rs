@@ -65,7 +65,8 @@ impl<'a> MaskPatch<'a> {
     /// RoIAlign of the pixels in `area`, adaptively sampled; `side` × `side`.
     fn pool(&self, [x1, y1, x2, y2]: [f64; 4], side: usize, aligned: bool) -> Vec<f64> {
         // Both references place samples in float32.
-        let sampling = Sampling { scale: 1.0, ratio: 0, aligned, precision: CoordinatePrecision::Single };
+        let sampling =
+            Sampling { scale: 1.0, ratio: 0, aligned, precision: CoordinatePrecision::Single };
         let vertical = Axis::new(y1, y2, side, self.size.0, &sampling);
         let horizontal = Axis::new(x1, x2, side, self.size.1, &sampling);
         let mut cells = vec![0.0; side * side];
