@@ -11,72 +11,52 @@ use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
+use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
 use tch::Device;
 
+use super::ClassifierState;
 use super::config::{BASE_BATCH, TrainConfig};
 use super::task::{FineTuning, first_names};
-use super::{ClassifierState, TrainState};
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
 
-/// Everything a run works with.
-pub struct Setup {
-    pub task: FineTuning,
-    pub trainer: Trainer,
-    pub loader: Loader<LabelledSource>,
-    pub state: TrainState,
-    pub files: RunWriter,
-    pub plan: RunPlan,
-}
+/// Builds everything, prints what will happen, and only then touches the run's folder.
+pub fn prepare(
+    config: TrainConfig,
+    start: &ResumeMode,
+    world: &ProcessGroup,
+) -> Result<(Run<FineTuning>, Loader<LabelledSource>)> {
+    let (device, threads) = open_device(&config.execution, world)?;
+    enable_cudnn_benchmark(device);
+    let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
+    let notes = [training.notes(), held_out.notes()].concat();
+    let loader = training_loader(&config, Arc::clone(&training), world)?;
+    let micro_batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
+    let batch = config.eval_batch(micro_batch);
+    let options =
+        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
+    let images = ImageSettings::from(&config);
+    let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
-impl Setup {
-    /// Builds everything, prints what will happen, and only then touches the
-    /// run's folder.
-    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
-        let (device, threads) = open_device(&config.execution, world)?;
-        enable_cudnn_benchmark(device);
-        let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
-        let notes = [training.notes(), held_out.notes()].concat();
-        let loader = training_loader(&config, Arc::clone(&training), world)?;
-        let micro_batch =
-            world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
-        let batch = config.eval_batch(micro_batch);
-        let options = LoaderOptions::on_cores(
-            config.loading.workers,
-            config.loading.max_corrupt,
-            world.cores(),
-        );
-        let images = ImageSettings::from(&config);
-        let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
+    let classes = training.classes().to_vec();
+    let (classifier, optimizer) = world.all_ok(build(&config, classes.len() as i64, device))?;
+    world.all_ok(check_batch_norms(&config, &classifier, micro_batch, world))?;
+    let settings = (&config.optim, &config.execution);
+    let trainer = Trainer::new(classifier.store(), optimizer, settings, world)?;
+    let mixup = mixup(&config)?;
+    let task = FineTuning { config, classifier, mixup, validation, classes };
 
-        let classes = training.classes().to_vec();
-        let (classifier, optimizer) = world.all_ok(build(&config, classes.len() as i64, device))?;
-        world.all_ok(check_batch_norms(&config, &classifier, micro_batch, world))?;
-        let settings = (&config.optim, &config.execution);
-        let mut trainer = Trainer::new(classifier.store(), optimizer, settings, world)?;
-        let mixup = mixup(&config)?;
-        let task = FineTuning { config, classifier, mixup, validation, classes };
-
-        let own = ClassifierState { accuracy: None, classes: task.classes.clone() };
-        let state = TrainState::new(task.config.clone(), own, world.size());
-        let (state, files) = begin_run(&task, &mut trainer, start, state)?;
-        let plan = RunPlan {
-            steps_per_epoch: loader.steps(),
-            total_steps: loader.steps() * task.config.optim.epochs,
-            done: state.step,
-            continued: *start == ResumeMode::Resume,
-            log_steps: task.config.run.log_steps,
-        };
-        if world.is_main() {
-            notes.iter().for_each(|note| eprintln!("note: {note}"));
-            announce(&task, &trainer, &loader, &plan, threads);
-        }
-        Ok(Self { task, trainer, loader, state, files, plan })
+    let own = ClassifierState { accuracy: None, classes: task.classes.clone() };
+    let steps = (loader.steps(), loader.steps() * task.config.optim.epochs);
+    let run = Run::begin(task, trainer, start, own, steps)?;
+    if world.is_main() {
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        announce(&run, &loader, threads);
     }
+    Ok((run, loader))
 }
 
 fn build(
@@ -131,13 +111,8 @@ pub fn optimizer(config: &TrainConfig, classifier: &Classifier) -> Result<Box<dy
 }
 
 /// Says what is about to run.
-fn announce(
-    task: &FineTuning,
-    trainer: &Trainer,
-    loader: &Loader<LabelledSource>,
-    plan: &RunPlan,
-    threads: usize,
-) {
+fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usize) {
+    let Run { task, trainer, plan, .. } = run;
     let FineTuning { config, classes, validation, .. } = task;
     let count = |loader: &Loader<LabelledSource>| loader.source().dataset().len();
     let learned = trainer.variables.values().filter(|tensor| tensor.requires_grad());

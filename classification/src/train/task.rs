@@ -118,6 +118,10 @@ impl Task for FineTuning {
         "A lower --base-lr, a longer --warmup-epochs, --clip-grad or --precision float32";
     const CRITERION: Criterion = Criterion::Score;
 
+    fn settings(&self) -> &TrainConfig {
+        &self.config
+    }
+
     fn run_settings(&self) -> &RunSettings {
         &self.config.run
     }

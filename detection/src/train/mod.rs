@@ -9,10 +9,9 @@ mod validate;
 
 use anyhow::Result;
 use engine::distributed::ProcessGroup;
-use engine::training::{ResumeMode, RunState, fit};
+use engine::training::{ResumeMode, RunState};
 
 pub use config::{Preset, Schedule, TrainConfig};
-use setup::Setup;
 pub use task::{Class, DetectorState};
 
 /// The state of a run, as a checkpoint has it.
@@ -26,7 +25,6 @@ pub type TrainState = RunState<TrainConfig, DetectorState>;
 /// Anything that keeps the run from starting, unreadable images beyond the configured share, a
 /// loss or gradient that is not finite, a full disk.
 pub fn train(config: TrainConfig, start: ResumeMode, world: &ProcessGroup) -> Result<()> {
-    let Setup { mut task, mut trainer, loader, state, files, plan } =
-        Setup::new(config, &start, world)?;
-    fit(&mut task, &mut trainer, loader.loader(), state, files, plan)
+    let (run, loader) = setup::prepare(config, &start, world)?;
+    run.fit(loader.loader())
 }

@@ -15,62 +15,46 @@ use engine::optim::{
     has_weight_decay, layered_param_groups,
 };
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
+use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
 use tch::{Device, Tensor};
 
+use super::DetectorState;
 use super::config::{BASE_BATCH, TrainConfig};
 use super::task::{Class, DetectorTraining};
 use super::validate::{self, Validation};
-use super::{DetectorState, TrainState};
 use crate::data::{CocoDataset, DetectionLoader, Share, TrainLoaderOptions};
 use crate::detector::Detector;
 use crate::modeling::weights::BOTTOM_UP;
 
-/// Everything a run works with.
-pub struct Setup {
-    pub task: DetectorTraining,
-    pub trainer: Trainer,
-    pub loader: Rc<DetectionLoader>,
-    pub state: TrainState,
-    pub files: RunWriter,
-    pub plan: RunPlan,
-}
+/// Builds everything, prints what will happen, and only then touches the run's folder.
+pub fn prepare(
+    config: TrainConfig,
+    start: &ResumeMode,
+    world: &ProcessGroup,
+) -> Result<(Run<DetectorTraining>, Rc<DetectionLoader>)> {
+    let (device, threads) = open_device(&config.execution, world)?;
 
-impl Setup {
-    /// Builds everything, prints what will happen, and only then touches the
-    /// run's folder.
-    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
-        let (device, threads) = open_device(&config.execution, world)?;
+    let (training, held_out, classes_of) = world.all_ok(datasets(&config, world))?;
+    let loader = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
+    let loader = Rc::new(loader);
+    let images = world.all_ok(validation_loader(&config, held_out, world))?;
+    let validation = Validation { training: Rc::clone(&loader), images, classes: classes_of };
+    let classes: Vec<Class> = training.categories().iter().map(Class::from).collect();
+    let (detector, optimizer) = world.all_ok(build(&config, classes.len(), device))?;
+    let settings = (&config.optim, &config.execution);
+    let mut trainer = Trainer::new(&detector.store, optimizer, settings, world)?;
+    // A plugin's batch norms know nothing of other processes.
+    trainer.sync_bn &= !detector.plugin;
+    let task = DetectorTraining { config, detector, validation, classes, report: None };
+    world.all_ok(check_batch_norms(&task, &trainer, &training))?;
 
-        let (training, held_out, classes_of) = world.all_ok(datasets(&config, world))?;
-        let loader = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
-        let loader = Rc::new(loader);
-        let images = world.all_ok(validation_loader(&config, held_out, world))?;
-        let validation = Validation { training: Rc::clone(&loader), images, classes: classes_of };
-        let classes: Vec<Class> = training.categories().iter().map(Class::from).collect();
-        let (detector, optimizer) = world.all_ok(build(&config, classes.len(), device))?;
-        let settings = (&config.optim, &config.execution);
-        let mut trainer = Trainer::new(&detector.store, optimizer, settings, world)?;
-        // A plugin's batch norms know nothing of other processes.
-        trainer.sync_bn &= !detector.plugin;
-        let task = DetectorTraining { config, detector, validation, classes, report: None };
-        world.all_ok(check_batch_norms(&task, &trainer, &training))?;
-
-        let own = DetectorState { classes: task.classes.clone() };
-        let state = TrainState::new(task.config.clone(), own, world.size());
-        let (state, files) = begin_run(&task, &mut trainer, start, state)?;
-        let plan = RunPlan {
-            steps_per_epoch: loader.steps(),
-            total_steps: task.config.total_steps(loader.steps()),
-            done: state.step,
-            continued: *start == ResumeMode::Resume,
-            log_steps: task.config.run.log_steps,
-        };
-        if world.is_main() {
-            announce(&task, &trainer, &loader, &plan, threads);
-        }
-        Ok(Self { task, trainer, loader, state, files, plan })
+    let own = DetectorState { classes: task.classes.clone() };
+    let steps = (loader.steps(), task.config.total_steps(loader.steps()));
+    let run = Run::begin(task, trainer, start, own, steps)?;
+    if world.is_main() {
+        announce(&run, &loader, threads);
     }
+    Ok((run, loader))
 }
 
 /// What is learned and what it is scored on, with the place of each class in the second.
@@ -197,13 +181,8 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 }
 
 /// Says what is about to run.
-fn announce(
-    task: &DetectorTraining,
-    trainer: &Trainer,
-    loader: &DetectionLoader,
-    plan: &RunPlan,
-    threads: usize,
-) {
+fn announce(run: &Run<DetectorTraining>, loader: &DetectionLoader, threads: usize) {
+    let Run { task, trainer, plan, .. } = run;
     let DetectorTraining { config, detector, .. } = task;
     let count = |prefix: &str| -> f64 {
         let variables = trainer.variables.iter();

@@ -127,6 +127,10 @@ impl Task for DetectorTraining {
         "A lower --base-lr, a longer --warmup-iterations, --clip-grad or --precision float32";
     const CRITERION: Criterion = Criterion::Score;
 
+    fn settings(&self) -> &TrainConfig {
+        &self.config
+    }
+
     fn run_settings(&self) -> &RunSettings {
         &self.config.run
     }

@@ -49,7 +49,7 @@ fn files_with_settings() {
             .refused(&[message]);
     };
     refuse("epoch = 3", "there is no such setting; the nearest is epochs");
-    refuse("seed = \"many\"", "invalid type: string \"many\"");
+    refuse("seed = \"many\"", "seed is \"many\", but u64 is expected");
     refuse("epochs = ", "a.toml is not valid TOML");
     refuse("[model]\nnum-classes = 3", "num-classes");
     refuse("[model.rpn]\nbatches = 3", "batches");
@@ -61,7 +61,8 @@ fn files_with_settings() {
     let arguments: Vec<&str> = arguments.split_whitespace().collect();
     let dumped = work.run(&arguments).succeeded().out;
     // File over preset, flag over file, tables key by key.
-    let lines = ["epochs = 7", "seed = 3", "batch-size = 32", "batch = 99", "max = 300"];
+    let lines =
+        ["epochs = 7", "seed = 3", "batch-size = 32", "batch-size-per-image = 99", "max = 300"];
     for line in lines {
         assert!(dumped.lines().any(|l| l.trim() == line), "no {line:?} in:\n{dumped}");
     }

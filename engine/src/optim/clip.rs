@@ -58,7 +58,10 @@ pub(super) fn clip_gradients<const S: usize>(
 ) -> Option<Tensor> {
     match clip? {
         // min(1, bound/norm) is 1 at norm 0, where bound/norm is infinite.
-        Clip::Norm(bound) => Some(((norm + eps).reciprocal() * bound).clamp_max(1.0)),
+        Clip::Norm(bound) => {
+            let norm = if eps == 0.0 { norm.shallow_clone() } else { norm + eps };
+            Some((norm.reciprocal() * bound).clamp_max(1.0))
+        }
         Clip::Value(bound) => {
             for batch in batches {
                 let _ = batch.grad.clamp_(-bound, bound);

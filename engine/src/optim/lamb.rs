@@ -96,14 +96,17 @@ impl UpdateRule<2> for LambConfig {
             eps: self.eps,
             trust: self.takes_trust_ratio(batch),
         };
-        let unscaled = Tensor::ones([0; 0], (batch.params[0].kind(), batch.grad.device()));
+        let options = (batch.params[0].kind(), batch.grad.device());
+        // Made only where it is needed: there is one of these calls for every large parameter.
+        let grad_scale =
+            grad_scale.map_or_else(|| Tensor::ones([0; 0], options), Tensor::shallow_clone);
         let [exp_avg, exp_avg_sq] = batch.state.each_ref().map(borrow);
         ffi::lamb_update(
             &list(&batch.params),
             borrow(&batch.grad),
             exp_avg,
             exp_avg_sq,
-            borrow(grad_scale.unwrap_or(&unscaled)),
+            borrow(&grad_scale),
             &constants,
         )
         .unwrap_or_else(|error| panic!("{error}"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointTensors, RunState, StateOf, Task, Trainer};
+use super::{CheckpointTensors, RunPlan, RunState, StateOf, Task, Trainer};
 use data::write_file;
 
 use crate::checkpoint::{self, CheckpointDir, CheckpointFile, CheckpointTags, beside};
@@ -161,33 +161,59 @@ fn open_folder<C: Serialize>(
     Ok((run, checkpoints))
 }
 
-/// Where a run begins: what a checkpoint holds, or what the task has of weight files; on all
-/// processes, as rank 0 alone reads. `state` is that of a new run. Opens the run's folder once all
-/// of it is there.
-///
-/// # Errors
-/// A checkpoint that is gone, damaged or of another run; weights that do not fit; those of
-/// [`open_run`].
-pub fn begin_run<T: Task>(
-    task: &T,
-    trainer: &mut Trainer,
-    start: &ResumeMode,
-    mut state: StateOf<T>,
-) -> anyhow::Result<(StateOf<T>, RunWriter)> {
-    let world = trainer.world.clone();
-    let loaded = match world.is_main() {
-        true => load_initial_state(task, trainer, start, &mut state),
-        false => Ok(()),
-    };
-    world.all_ok(loaded)?;
-    if !world.is_alone() {
-        broadcast_initial_state(trainer, &mut state)?;
+/// A run that begins or goes on.
+pub struct Run<T: Task> {
+    /// What differs from other programs.
+    pub task: T,
+    /// What is trained.
+    pub trainer: Trainer,
+    /// Where the run stands.
+    pub state: StateOf<T>,
+    /// Where it writes.
+    pub files: RunWriter,
+    /// How long it is.
+    pub plan: RunPlan,
+}
+
+impl<T: Task> Run<T> {
+    /// Loads what a checkpoint holds, or what the task has of weight files; rank 0 alone reads, all
+    /// processes get it. `own` is the task's part of a new run's state, the numbers are the steps
+    /// of an epoch and of the whole run. Opens the run's folder once all of it is there.
+    ///
+    /// # Errors
+    /// A checkpoint that is gone, damaged or of another run; weights that do not fit; those of
+    /// [`open_run`].
+    pub fn begin(
+        task: T,
+        mut trainer: Trainer,
+        start: &ResumeMode,
+        own: T::State,
+        (steps_per_epoch, total_steps): (u64, u64),
+    ) -> anyhow::Result<Self> {
+        let world = trainer.world.clone();
+        let mut state = RunState::new(task.settings().clone(), own, world.size());
+        let loaded = match world.is_main() {
+            true => load_initial_state(&task, &mut trainer, start, &mut state),
+            false => Ok(()),
+        };
+        world.all_ok(loaded)?;
+        if !world.is_alone() {
+            broadcast_initial_state(&mut trainer, &mut state)?;
+        }
+        if let Some(scaler) = &mut trainer.scaler {
+            *scaler = state.scaler.clone().unwrap_or_default();
+        }
+        let settings = task.run_settings();
+        let files = open_run(&world, &settings.output, start, &state.config)?;
+        let plan = RunPlan {
+            steps_per_epoch,
+            total_steps,
+            done: state.step,
+            continued: *start == ResumeMode::Resume,
+            log_steps: settings.log_steps,
+        };
+        Ok(Self { task, trainer, state, files, plan })
     }
-    if let Some(scaler) = &mut trainer.scaler {
-        *scaler = state.scaler.clone().unwrap_or_default();
-    }
-    let files = open_run(&world, &task.run_settings().output, start, &state.config)?;
-    Ok((state, files))
 }
 
 fn load_initial_state<T: Task>(

@@ -11,7 +11,7 @@ use tch::Device;
 
 use super::log::RunLog;
 use super::{
-    Criterion, Losses, Rates, RunPlan, RunState, RunWriter, StepInfo, Trainer, check_finite,
+    Criterion, Losses, Rates, Run, RunPlan, RunState, RunWriter, StepInfo, Trainer, check_finite,
 };
 use crate::checkpoint::CheckpointTags;
 use crate::interrupt::watch_for_interrupts;
@@ -42,6 +42,9 @@ pub trait Task {
     const ADVICE: &'static str;
     /// What the best checkpoint is chosen by.
     const CRITERION: Criterion;
+
+    /// The run's settings.
+    fn settings(&self) -> &Self::Settings;
 
     /// Where and how often the run writes.
     fn run_settings(&self) -> &RunSettings;
@@ -176,116 +179,115 @@ struct EpochRecord {
     epoch_loss: f64,
 }
 
-/// Trains to the end of `plan`. After each step, in this order: numbers are read from the device
-/// and must be finite; batch-norm statistics are made the same on all processes and the checkpoint
-/// is saved; the run is evaluated and saved with what that says of it; an interrupt (Ctrl-C,
-/// SIGTERM) ends it. All processes call; rank 0 writes.
-///
-/// # Errors
-/// Those of the task; unreadable images beyond the allowed share, a loss or gradient that is not
-/// finite, a full disk.
-pub fn fit<T: Task>(
-    task: &mut T,
-    trainer: &mut Trainer,
-    loader: &Loader<T::Source>,
-    mut state: StateOf<T>,
-    files: RunWriter,
-    plan: RunPlan,
-) -> Result<()> {
-    let interrupted = watch_for_interrupts()?;
-    let world = trainer.world.clone();
-    let settings = task.run_settings().clone();
-    let reevaluated = files.folder().filter(|_| state.evaluation_pending && plan.continued);
-    world.all_ok(reevaluated.map_or(Ok(()), |run| drop_evaluation(&run.metrics(), state.step)))?;
-    let log = RunLog::new(&world, &files, plan)?;
-    let mut run = RunOutput { files, log };
-    if state.evaluation_pending {
-        let at = plan.position(state.step);
-        evaluate(task, trainer, &mut state, &mut run, &at)?;
-    }
-
-    let (epoch, step_in_epoch) =
-        (state.step / plan.steps_per_epoch, state.step % plan.steps_per_epoch);
-    let epochs = epoch..plan.total_steps.div_ceil(plan.steps_per_epoch).max(epoch);
-    let steps_left = plan.total_steps.saturating_sub(state.step) as usize;
-    for batch in loader.batches(epochs, step_in_epoch).take(steps_left) {
-        let mut batch = batch?;
-        let rates = task.rates(&plan, state.step);
-        let indices = std::mem::take(&mut batch.indices);
-        let more = [("weight_decay", rates.weight_decay)];
-        let taken = StepInfo {
-            epoch: batch.epoch + 1,
-            images: indices.len() as u64,
-            waited: batch.waited,
-            lr: rates.lr,
-            more: &more,
-        };
-        world.set_step(state.step + 1);
-        let micro_batches = task.micro_batches(trainer, batch, state.step)?;
-        let losses = |trainer: &Trainer, micro_batch| task.losses(trainer, micro_batch);
-        let mut measured = trainer.step(micro_batches, rates, state.step + 1, losses)?;
-        measured.indices = indices;
-
-        state.step += 1;
-        let at = plan.position(state.step);
-        let stop = world.any(interrupted.load(Ordering::Relaxed))?;
-        let evaluation_due = task.evaluation_due(&at);
-        let checkpoint_due = stop
-            || evaluation_due
-            || at.is_due(settings.checkpoint_epochs, settings.checkpoint_steps);
-        let sync = checkpoint_due || at.ended_epoch.is_some() || run.log.is_due(state.step);
-
-        // The host waits for the device here, and only when it must: a CPU has the numbers at
-        // hand, a GPU is otherwise read one step behind.
-        let metrics = run.log.collect(measured, sync || trainer.device == Device::Cpu)?;
-        for metrics in &metrics {
-            let name = |index| loader.source().name(index);
-            check_finite(&world, metrics, &run.files, name, T::ADVICE)?;
-            state.count_loss(metrics.loss());
-        }
-        run.log.step(state.step, &taken, &metrics)?;
-
-        let mut names = CheckpointTags::default();
-        if let Some((epoch, loss)) =
-            at.ended_epoch.and_then(|epoch| Some((epoch, state.end_epoch()?)))
-        {
-            run.log.write(&EpochRecord {
-                step: at.step,
-                finished_epoch: epoch,
-                epoch_loss: loss,
-            })?;
-            run.log.scalar("epoch/loss", loss)?;
-            names.epoch = Some(epoch).filter(|_| settings.keep_checkpoints > 0);
-            names.best = checkpoint_due
-                && T::CRITERION == Criterion::EpochLoss
-                && T::CRITERION.update_best(Some(loss), &mut state.best);
-        }
-        if at.ended_epoch.is_some() || evaluation_due {
-            run.log.corrupt(loader.corrupt_files())?;
-        }
-        if checkpoint_due {
-            trainer.broadcast_bn_stats()?;
-            state.evaluation_pending = evaluation_due;
-            save(trainer, &mut state, &run.files, names, settings.keep_checkpoints)?;
-        }
-        if evaluation_due {
+impl<T: Task> Run<T> {
+    /// Trains to the end of `plan`. After each step, in this order: numbers are read from the device
+    /// and must be finite; batch-norm statistics are made the same on all processes and the checkpoint
+    /// is saved; the run is evaluated and saved with what that says of it; an interrupt (Ctrl-C,
+    /// SIGTERM) ends it. All processes call; rank 0 writes.
+    ///
+    /// # Errors
+    /// Those of the task; unreadable images beyond the allowed share, a loss or gradient that is not
+    /// finite, a full disk.
+    pub fn fit(self, loader: &Loader<T::Source>) -> Result<()> {
+        let Self { mut task, mut trainer, mut state, files, plan } = self;
+        let (task, trainer) = (&mut task, &mut trainer);
+        let interrupted = watch_for_interrupts()?;
+        let world = trainer.world.clone();
+        let settings = task.run_settings().clone();
+        let reevaluated = files.folder().filter(|_| state.evaluation_pending && plan.continued);
+        world.all_ok(
+            reevaluated.map_or(Ok(()), |run| drop_evaluation(&run.metrics(), state.step)),
+        )?;
+        let log = RunLog::new(&world, &files, plan)?;
+        let mut run = RunOutput { files, log };
+        if state.evaluation_pending {
+            let at = plan.position(state.step);
             evaluate(task, trainer, &mut state, &mut run, &at)?;
         }
-        if stop && !at.is_last() {
-            run.log.finish();
-            bail!(
-                "interrupted after step {} of {}; continue with: {} --output {} --resume",
-                at.step,
-                at.total_steps,
-                T::COMMAND,
-                settings.output.display()
-            );
+
+        let (epoch, step_in_epoch) =
+            (state.step / plan.steps_per_epoch, state.step % plan.steps_per_epoch);
+        let epochs = epoch..plan.total_steps.div_ceil(plan.steps_per_epoch).max(epoch);
+        let steps_left = plan.total_steps.saturating_sub(state.step) as usize;
+        for batch in loader.batches(epochs, step_in_epoch).take(steps_left) {
+            let mut batch = batch?;
+            let rates = task.rates(&plan, state.step);
+            let indices = std::mem::take(&mut batch.indices);
+            let more = [("weight_decay", rates.weight_decay)];
+            let info = StepInfo {
+                epoch: batch.epoch + 1,
+                images: indices.len() as u64,
+                waited: batch.waited,
+                lr: rates.lr,
+                more: &more,
+            };
+            world.set_step(state.step + 1);
+            let micro_batches = task.micro_batches(trainer, batch, state.step)?;
+            let losses = |trainer: &Trainer, micro_batch| task.losses(trainer, micro_batch);
+            let mut pending = trainer.step(micro_batches, rates, state.step + 1, losses)?;
+            pending.indices = indices;
+
+            state.step += 1;
+            let at = plan.position(state.step);
+            let stop = world.any(interrupted.load(Ordering::Relaxed))?;
+            let evaluation_due = task.evaluation_due(&at);
+            let checkpoint_due = stop
+                || evaluation_due
+                || at.is_due(settings.checkpoint_epochs, settings.checkpoint_steps);
+            let sync = checkpoint_due || at.ended_epoch.is_some() || run.log.is_due(state.step);
+
+            // The host waits for the device here, and only when it must: a CPU has the numbers at
+            // hand, a GPU is otherwise read one step behind.
+            let collected = run.log.collect(pending, sync || trainer.device == Device::Cpu)?;
+            for metrics in &collected {
+                let name = |index| loader.source().name(index);
+                check_finite(&world, metrics, &run.files, name, T::ADVICE)?;
+                state.count_loss(metrics.loss());
+            }
+            run.log.step(state.step, &info, &collected)?;
+
+            let mut tags = CheckpointTags::default();
+            if let Some((epoch, loss)) =
+                at.ended_epoch.and_then(|epoch| Some((epoch, state.end_epoch()?)))
+            {
+                run.log.write(&EpochRecord {
+                    step: at.step,
+                    finished_epoch: epoch,
+                    epoch_loss: loss,
+                })?;
+                run.log.scalar("epoch/loss", loss)?;
+                tags.epoch = Some(epoch).filter(|_| settings.keep_checkpoints > 0);
+                tags.best = checkpoint_due
+                    && T::CRITERION == Criterion::EpochLoss
+                    && T::CRITERION.update_best(Some(loss), &mut state.best);
+            }
+            if at.ended_epoch.is_some() || evaluation_due {
+                run.log.corrupt(loader.corrupt_files())?;
+            }
+            if checkpoint_due {
+                trainer.broadcast_bn_stats()?;
+                state.evaluation_pending = evaluation_due;
+                save(trainer, &mut state, &run.files, tags, settings.keep_checkpoints)?;
+            }
+            if evaluation_due {
+                evaluate(task, trainer, &mut state, &mut run, &at)?;
+            }
+            if stop && !at.is_last() {
+                run.log.finish();
+                bail!(
+                    "interrupted after step {} of {}; continue with: {} --output {} --resume",
+                    at.step,
+                    at.total_steps,
+                    T::COMMAND,
+                    settings.output.display()
+                );
+            }
+            run.log.skip_time();
         }
-        run.log.skip_time();
+        run.log.finish();
+        let finished = run.files.folder().map_or(Ok(()), |run| task.finish(trainer, &state, run));
+        world.all_ok(finished)
     }
-    run.log.finish();
-    let finished = run.files.folder().map_or(Ok(()), |run| task.finish(trainer, &state, run));
-    world.all_ok(finished)
 }
 
 /// Evaluates, and saves the checkpoint with what that says of it.
@@ -299,22 +301,22 @@ fn evaluate<T: Task>(
     let scores = task.evaluate(trainer, state, run, at)?;
     let keep = task.run_settings().keep_checkpoints;
     let by_score = T::CRITERION == Criterion::Score;
-    let names = CheckpointTags {
+    let tags = CheckpointTags {
         epoch: at.ended_epoch.filter(|_| keep > 0),
         best: by_score && T::CRITERION.update_best(scores.model, &mut state.best),
         best_ema: by_score && T::CRITERION.update_best(scores.ema, &mut state.best_ema),
     };
     state.evaluation_pending = false;
-    save(trainer, state, &run.files, names, keep)
+    save(trainer, state, &run.files, tags, keep)
 }
 
 fn save<C: Serialize, T: Serialize>(
     trainer: &Trainer,
     state: &mut RunState<C, T>,
     files: &RunWriter,
-    names: CheckpointTags,
+    tags: CheckpointTags,
     keep: usize,
 ) -> Result<()> {
     state.scaler = trainer.scaler.clone();
-    Ok(files.save(names, &trainer.sections(), state, keep)?)
+    Ok(files.save(tags, &trainer.sections(), state, keep)?)
 }

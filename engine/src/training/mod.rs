@@ -12,11 +12,9 @@ mod sections;
 mod state;
 mod trainer;
 
-pub use begin::{
-    ResumeMode, RunWriter, begin_run, describe_batch_split, open_checkpoint, open_run,
-};
+pub use begin::{ResumeMode, Run, RunWriter, describe_batch_split, open_checkpoint, open_run};
 pub use draws::drop_path_table;
-pub use fit::{BatchOf, Position, RunOutput, Scores, StateOf, Task, fit};
+pub use fit::{BatchOf, Position, RunOutput, Scores, StateOf, Task};
 pub use flags::TrainFlags;
 pub use log::{RunLog, RunPlan, StepInfo};
 pub use metrics::{PendingMetrics, StepMetrics, check_finite};

@@ -15,60 +15,44 @@ use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, RunPlan, RunWriter, Trainer, begin_run, describe_batch_split};
+use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
 use tch::{Device, nn};
 
+use super::PretrainState;
 use super::outputs::Outputs;
 use super::probe::Probe;
 use super::task::Pretraining;
-use super::{PretrainState, TrainState};
 use crate::config::TrainConfig;
 use crate::spark::Spark;
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
 
-/// Everything a run works with.
-pub struct Setup {
-    pub task: Pretraining,
-    pub trainer: Trainer,
-    pub loader: Loader,
-    pub state: TrainState,
-    pub files: RunWriter,
-    pub plan: RunPlan,
-}
+/// Builds everything, prints what will happen, and only then touches the run's folder.
+pub fn prepare(
+    config: TrainConfig,
+    start: &ResumeMode,
+    world: &ProcessGroup,
+) -> Result<(Run<Pretraining>, Loader)> {
+    let (device, threads) = open_device(&config.execution, world)?;
+    enable_cudnn_benchmark(device);
 
-impl Setup {
-    /// Builds everything, prints what will happen, and only then touches the
-    /// run's folder.
-    pub fn new(config: TrainConfig, start: &ResumeMode, world: &ProcessGroup) -> Result<Self> {
-        let (device, threads) = open_device(&config.execution, world)?;
-        enable_cudnn_benchmark(device);
+    let loader = loader(&config, world)?;
+    let probe = world.all_ok(Probe::open(&config, world))?;
+    let built = world.all_ok(build(&config, device))?;
+    let (store, spark, optimizer) = built;
+    let settings = (&config.optim, &config.execution);
+    let trainer = Trainer::new(&store, optimizer, settings, world)?;
+    let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
+    let outputs = world.all_ok(outputs)?;
+    let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
 
-        let loader = loader(&config, world)?;
-        let probe = world.all_ok(Probe::open(&config, world))?;
-        let built = world.all_ok(build(&config, device))?;
-        let (store, spark, optimizer) = built;
-        let settings = (&config.optim, &config.execution);
-        let mut trainer = Trainer::new(&store, optimizer, settings, world)?;
-        let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
-        let outputs = world.all_ok(outputs)?;
-        let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
-
-        let state = TrainState::new(config.clone(), PretrainState::default(), world.size());
-        let (state, files) = begin_run(&task, &mut trainer, start, state)?;
-        let plan = RunPlan {
-            steps_per_epoch: loader.steps(),
-            total_steps: loader.steps() * config.optim.epochs,
-            done: state.step,
-            continued: *start == ResumeMode::Resume,
-            log_steps: config.run.log_steps,
-        };
-        if world.is_main() {
-            announce(&task, &trainer, &loader, &plan, threads);
-        }
-        Ok(Self { task, trainer, loader, state, files, plan })
+    let steps = (loader.steps(), loader.steps() * config.optim.epochs);
+    let run = Run::begin(task, trainer, start, PretrainState::default(), steps)?;
+    if world.is_main() {
+        announce(&run, &loader, threads);
     }
+    Ok((run, loader))
 }
 
 fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
@@ -144,13 +128,8 @@ fn build(
 }
 
 /// Says what is about to run.
-fn announce(
-    task: &Pretraining,
-    trainer: &Trainer,
-    loader: &Loader,
-    plan: &RunPlan,
-    threads: usize,
-) {
+fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
+    let Run { task, trainer, plan, .. } = run;
     let config = &task.config;
     let count = |prefix: &str| -> usize {
         let variables = trainer.variables.iter();

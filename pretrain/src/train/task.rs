@@ -79,6 +79,10 @@ impl Task for Pretraining {
         "A lower --base-lr, a longer --warmup-epochs or --precision float32";
     const CRITERION: Criterion = Criterion::EpochLoss;
 
+    fn settings(&self) -> &TrainConfig {
+        &self.config
+    }
+
     fn run_settings(&self) -> &RunSettings {
         &self.config.run
     }

@@ -50,8 +50,8 @@ fn files_with_settings() {
         std::fs::write(work.path("a.toml"), text).unwrap();
         work.train("run", &["--config", "a.toml"]).refused(&[message]);
     };
-    refuse("epoch = 3", "unknown field `epoch`");
-    refuse("seed = \"many\"", "invalid type: string \"many\"");
+    refuse("epoch = 3", "there is no such setting; the nearest is epochs");
+    refuse("seed = \"many\"", "seed is \"many\", but u64 is expected");
     refuse("epochs = ", "a.toml is not valid TOML");
 
     std::fs::write(work.path("a.toml"), "epochs = 7\nseed = 9\ninput-size = \"64x96\"\n").unwrap();
