@@ -1,9 +1,9 @@
-//! What every trainer needs, and no more: data, random streams, optimizers,
+//! What every trainer needs, and no more: the training loop, settings, optimizers,
 //! schedules, checkpoints, metrics, pictures and progress, and what their command
 //! lines share.
 //!
-//! The crate supplies parts. The training loop that calls them is a function
-//! of each binary, to be read there from top to bottom.
+//! The loop is [`training::Run::fit`], to be read from top to bottom; each program
+//! gives it a [`training::Task`].
 
 pub mod allocator;
 mod bridge;

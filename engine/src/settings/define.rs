@@ -88,13 +88,14 @@ macro_rules! settings {
         #[derive(Debug, Clone, PartialEq, ::clap::Args)]
         $(#[$meta])*
         pub struct $name {
+            $( #[arg(long, required = false)] $(#[$field_meta])* pub $field: $type, )*
+            $( #[arg(skip = $table_default)] $(#[$table_meta])* pub $table: $table_type, )*
+            // Last: the heading of a group would hold for the flags behind it.
             $(
                 #[allow(missing_docs)]
                 #[command(flatten)]
                 pub $group: $group_type,
             )*
-            $( #[arg(long, required = false)] $(#[$field_meta])* pub $field: $type, )*
-            $( #[arg(skip = $table_default)] $(#[$table_meta])* pub $table: $table_type, )*
         }
 
         impl Default for $name {

@@ -50,7 +50,8 @@ impl<S: Settings> FromArgMatches for Given<S> {
 
 impl<S: Settings> Args for Given<S> {
     fn augment_args(command: Command) -> Command {
-        with_defaults::<S>(S::augment_args(command))
+        // The heading of the last group is not that of the flags behind.
+        with_defaults::<S>(S::augment_args(command)).next_help_heading(None::<&str>)
     }
 
     fn augment_args_for_update(command: Command) -> Command {

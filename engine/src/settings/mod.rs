@@ -153,11 +153,16 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         settings: Given<All>,
+        /// Under no heading.
+        #[arg(long)]
+        behind: bool,
     }
 
     fn given(flags: &[&str]) -> Table {
         use clap::Parser as _;
-        Cli::try_parse_from([&["program"], flags].concat()).unwrap().settings.table
+        let cli = Cli::try_parse_from([&["program"], flags].concat()).unwrap();
+        assert!(!cli.behind);
+        cli.settings.table
     }
 
     fn layered(text: &str) -> Result<All> {
@@ -184,6 +189,9 @@ mod tests {
         }
         assert!(help.contains("Shared:") && !help.contains("[default: -]"), "{help}");
         assert!(!help.contains("--inner"), "{help}");
+        let place = |part: &str| help.find(part).unwrap_or_else(|| panic!("no {part}: {help}"));
+        let (own, group, behind) = (place("--path"), place("Shared:"), place("--behind"));
+        assert!(own < group && behind < group && group < place("--count"), "{help}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Training, the same for all programs: the loop [`fit`] over a [`Task`], the [`Trainer`] with what
+//! Training, the same for all programs: the loop [`Run::fit`] over a [`Task`], the [`Trainer`] with what
 //! is trained, where a run begins, the flags that say so, and the run's numbers.
 
 mod begin;
