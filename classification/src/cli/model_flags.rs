@@ -38,11 +38,11 @@ pub struct ModelFlags {
 /// How images are prepared.
 #[derive(Debug, Args)]
 pub struct ImageFlags {
-    /// Side of the images as they are fed, in pixels; the classifier's, else 224, if not given
+    /// Side of the images as they are fed, in pixels; the classifier's, else ImageNet's, if not given
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<usize>,
     /// Share of the resized short side that is cropped from the centre; the classifier's, else
-    /// 0.875, if not given
+    /// ImageNet's, if not given
     #[arg(long, alias = "eval-crop", value_name = "SHARE")]
     pub crop_pct: Option<f64>,
     /// How images are brought to a square; the classifier's, else center, if not given

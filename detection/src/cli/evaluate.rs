@@ -67,7 +67,7 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     feed: FeedFlags,
     /// Share of the images that may be unreadable or missing; the scores are without these;
-    /// the run's, or 0.01, if not given
+    /// the run's, else that of `detect train`, if not given
     #[arg(long, value_name = "SHARE", conflicts_with = "results")]
     max_corrupt: Option<f64>,
     /// Most detections of an image and class that count, and of an image that a detector

@@ -124,13 +124,13 @@ impl DetectionLoader {
         self.loader.corrupt_files()
     }
 
-    /// The batches of several epochs on end, from `start_step` of the first on. Each says how
-    /// long it was waited for.
+    /// What the training loop takes its batches from.
     pub fn loader(&self) -> &Loader<CocoSource> {
         &self.loader
     }
 
-    /// The batches of several epochs on end, from `start_step` of the first on.
+    /// The batches of several epochs on end, from `start_step` of the first on. Each says how
+    /// long it was waited for.
     pub fn batches(&self, epochs: Range<u64>, start_step: u64) -> Batches<CocoSource> {
         self.loader.batches(epochs, start_step)
     }

@@ -68,8 +68,7 @@ settings! {
         /// First beta of LAMB, AdamW and Lion; momentum of SGD
         #[arg(value_name = "BETA")]
         beta1: f64 = 0.9, decay_rate;
-        /// Second beta; if not given, 0.99 for Lion and 0.999 for others, in pretraining 0.95 but
-        /// for ConvNeXt
+        /// Second beta; the optimizer's own if not given, in pretraining the paper's
         #[arg(value_name = "BETA", alias = "ada")]
         beta2: Option<f64>, decay_rate;
         /// Average the weights with this decay, 0 for no averages; they are evaluated and exported

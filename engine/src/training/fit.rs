@@ -224,8 +224,8 @@ impl<T: Task> Run<T> {
             world.set_step(state.step + 1);
             let micro_batches = task.micro_batches(trainer, batch, state.step)?;
             let losses = |trainer: &Trainer, micro_batch| task.losses(trainer, micro_batch);
-            let mut pending = trainer.step(micro_batches, rates, state.step + 1, losses)?;
-            pending.indices = indices;
+            let number = state.step + 1;
+            let pending = trainer.step(micro_batches, rates, (number, indices), losses)?;
 
             state.step += 1;
             let at = plan.position(state.step);

@@ -95,8 +95,8 @@ impl Trainer {
         });
     }
 
-    /// Forward, backward and update on one batch, the `step`th (from 1), micro-batch by
-    /// micro-batch. Nothing here waits for the device, unless float16 has to look for overflow.
+    /// Forward, backward and update on one batch, the `step`th (from 1) and of the images
+    /// `indices`, micro-batch by micro-batch. Nothing here waits for the device, unless float16 has to look for overflow.
     ///
     /// # Errors
     /// Those of `losses`, and of the exchange of gradients.
@@ -104,7 +104,7 @@ impl Trainer {
         &mut self,
         micro_batches: Vec<M>,
         rates: Rates,
-        step: u64,
+        (step, indices): (u64, Vec<usize>),
         losses: impl Fn(&Self, M) -> Result<Losses>,
     ) -> Result<PendingMetrics> {
         let count = micro_batches.len();
@@ -122,7 +122,7 @@ impl Trainer {
         if let Some(ema) = &mut self.ema {
             ema.update(&self.variables, step);
         }
-        Ok(PendingMetrics { losses: sums, grad_norm, step, indices: Vec::new() })
+        Ok(PendingMetrics { losses: sums, grad_norm, step, indices })
     }
 
     /// Makes the optimizer's step, unless scaled float16 gradients overflowed. Gives the global
