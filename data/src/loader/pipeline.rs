@@ -109,11 +109,16 @@ impl<S: Source> Pipeline<S> {
         let asked = Instant::now();
         let mut queue = self.shared.lock();
         loop {
+            // After the first error there is nothing more, whatever a worker that was at it then
+            // has found since.
+            if queue.stopped {
+                return None;
+            }
             if let Some(failure) = queue.failure.take() {
                 queue.stopped = true;
                 return Some(Err(failure));
             }
-            if queue.stopped || queue.is_exhausted() {
+            if queue.is_exhausted() {
                 return None;
             }
             if let Some(assembly) = queue.pop_complete() {
