@@ -1,7 +1,5 @@
 //! Compiles the C++ side and links the shared library to libtorch.
 
-use std::path::Path;
-
 use spark_build::libtorch;
 
 /// The files whose change asks for compiling the C++ side again.
@@ -20,8 +18,7 @@ fn main() {
     // beside the torch package, should it lie in a Python package, or where it
     // was at build time. CUDA is the host's to bring: a library that asked for
     // it could not be loaded where libtorch has none.
-    for argument in [Path::new("$ORIGIN/../torch/lib"), &lib].into_iter().flat_map(libtorch::rpath)
-    {
+    for argument in libtorch::rpaths(&lib) {
         println!("cargo::rustc-cdylib-link-arg={argument}");
     }
 

@@ -250,7 +250,9 @@ impl Theirs {
 fn python() -> PathBuf {
     let given = std::env::var_os("SPARK_PYTHON").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    given.unwrap_or_else(|| home.join(".cache/spark-backbone/torch-2.13.0/bin/python"))
+    let release = backbone::plugin::LIBTORCH_VERSION;
+    let cache = home.join(format!(".cache/spark-backbone/torch-{release}/bin/python"));
+    given.unwrap_or(cache)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -45,14 +45,24 @@ struct CastToBf16 : torch::autograd::Function<CastToBf16> {
   }
 };
 
+// From 2.10 on a gradient may be of another type than its parameter. False before.
+template <typename Tensor>
+bool allow_any_grad_dtype(const Tensor& weight) {
+  if constexpr (requires { weight.set_grad_dtype(std::nullopt); }) {
+    weight.set_grad_dtype(std::nullopt);
+    return true;
+  } else {
+    return false;
+  }
+}
+
 }  // namespace
 
 at::Tensor* to_bf16_with_bf16_grad(const at::Tensor& weight) {
-  if (!weight.requires_grad() || !weight.is_leaf() || autocasts()) {
+  if (!weight.requires_grad() || !weight.is_leaf() || autocasts() ||
+      !allow_any_grad_dtype(weight)) {
     return new at::Tensor(weight.to(at::kBFloat16));
   }
-  // The gradient may be of any type.
-  weight.set_grad_dtype(std::nullopt);
   return new at::Tensor(CastToBf16::apply(weight));
 }
 

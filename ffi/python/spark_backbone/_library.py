@@ -5,22 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ._carried import folder_name, series_of
 from ._release import LIBTORCH
 
 NAME = "libspark_backbone.so"
-
-
-def check_torch(found: str, built_against: str) -> None:
-    """Refuses a torch whose C++ interface is not the one the library uses."""
-    release = found.partition("+")[0]
-    # libtorch keeps its C++ interface within 2.13.x and changes it after.
-    if release.split(".")[:2] != built_against.split(".")[:2]:
-        series = ".".join(built_against.split(".")[:2])
-        raise ImportError(
-            f"torch {found} is installed, but spark_backbone is built against torch "
-            f"{built_against} and needs torch {series}.x: install that "
-            f"(pip install 'torch=={series}.*')"
-        )
 
 
 def _is_registered() -> bool:
@@ -34,8 +22,8 @@ def _is_registered() -> bool:
     return True
 
 
-def load(path: Path) -> Any:
-    """Loads the library at `path`; its class.
+def load(path: Path | None = None) -> Any:
+    """Loads the library at `path`, or the one for the torch that is installed; its class.
 
     The library may be loaded once a process, so one that is there is used.
     """
@@ -43,9 +31,11 @@ def load(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"spark_backbone needs torch {LIBTORCH}, which cannot be imported: {error}"
+            f"spark_backbone needs torch {' or '.join(LIBTORCH)}, which cannot be imported: {error}"
         ) from error
-    check_torch(torch.__version__, LIBTORCH)
+    if path is None:
+        series = series_of(torch.__version__, LIBTORCH)
+        path = Path(__file__).with_name(folder_name(series)) / NAME
     if not _is_registered():
         if not path.is_file():
             raise ImportError(
@@ -59,7 +49,7 @@ def load(path: Path) -> Any:
     return torch.classes.spark.Backbone
 
 
-BoundBackbone = load(Path(__file__).with_name(NAME))
+BoundBackbone = load()
 
 
 def list_models() -> list[str]:

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use backbone::plugin::LIBTORCH_VERSION;
+
 use crate::common::{cc, exists, folder, output, root, said, scratch, succeed};
 
 /// CMake of this machine, or else the one that comes with the Python packages
@@ -148,15 +150,19 @@ fn another_libtorch_is_refused_by_cmake_with_a_sentence() {
         .unwrap();
     fs::write(
         package.join("TorchConfigVersion.cmake"),
-        "set(PACKAGE_VERSION \"2.12.1\")\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n",
+        "set(PACKAGE_VERSION \"2.7.1\")\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n",
     )
     .unwrap();
 
     let find = "find_package(SparkBackbone REQUIRED)";
-    let expected = "libtorch 2.12.1 was found";
+    let expected = "libtorch 2.7.1 was found";
     let refused = configure("cmake_other", "CXX", find, &[moved_tree(), &torch]);
     assert!(!refused.status.success() && text(&refused).contains(expected), "{}", text(&refused));
-    assert!(text(&refused).contains("built against 2.13.0"), "{}", text(&refused));
+    assert!(
+        text(&refused).contains(&format!("built against {LIBTORCH_VERSION}")),
+        "{}",
+        text(&refused)
+    );
 
     // Found by the project itself before.
     let both = format!("find_package(Torch REQUIRED)\n{find}");
@@ -196,12 +202,15 @@ fn pkg_config_has_the_flags_of_a_c_program() {
         succeed(command.args(arguments).arg("spark_backbone")).trim().to_owned()
     };
     assert_eq!(ask(&["--modversion"]), env!("CARGO_PKG_VERSION"));
-    assert_eq!(ask(&["--variable=libtorch_version"]), "2.13.0");
+    assert_eq!(ask(&["--variable=libtorch_version"]), LIBTORCH_VERSION);
     let program = scratch().join("pkg_config_program");
     let mut compile = Command::new(cc());
     compile.arg(root().join("ffi/tests/programs/versions.c")).arg("-o").arg(&program);
     compile.args(ask(&["--cflags", "--libs"]).split_whitespace());
     compile.arg(format!("-Wl,-rpath,{}", ask(&["--variable=libdir"])));
     succeed(&mut compile);
-    assert_eq!(succeed(&mut Command::new(&program)), "0.1.0 on libtorch 2.13.0\n");
+    assert_eq!(
+        succeed(&mut Command::new(&program)),
+        format!("0.1.0 on libtorch {LIBTORCH_VERSION}\n")
+    );
 }

@@ -240,8 +240,10 @@ fn a_library_that_cannot_be_used_is_refused_with_a_sentence() {
             "it has version 2 of the interface, but this program speaks version 1",
         ),
         (
-            compile("torch.so", &["-DLIBTORCH=\"2.12.1\""]),
-            "it is built against libtorch 2.12.1, but this program against 2.13.0",
+            compile("torch.so", &["-DLIBTORCH=\"2.7.1\""]),
+            &format!(
+                "it is built against libtorch 2.7.1, but this program against {LIBTORCH_VERSION}"
+            ),
         ),
         (
             compile("symbol.so", &["-DWITHOUT_TRAINING"]),

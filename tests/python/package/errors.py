@@ -121,12 +121,17 @@ def missing_frameworks_are_named(folder: Path) -> None:
 
 @check
 def the_torch_release_is_checked(folder: Path) -> None:
-    from spark_backbone._library import NAME, check_torch, load
+    from spark_backbone._carried import series_of
+    from spark_backbone._library import NAME, load
 
+    carried = {"2.9": "2.9.1", "2.13": "2.13.0"}
     for good in ("2.13.0", "2.13.0+cu130", "2.13.1+cpu"):
-        check_torch(good, "2.13.0")
-    for bad in ("2.12.1+cpu", "2.14.0", "3.13.0", "2.1.3"):
-        refuses(lambda: check_torch(bad, "2.13.0"), bad, "2.13.0", "install", kind=ImportError)
+        assert series_of(good, carried) == "2.13"
+    assert series_of("2.9.0", carried) == "2.9"
+    for bad in ("2.12.1+cpu", "2.14.0", "3.13.0", "2.1.3", "2.90.0", "2.7.1", "2.16.0"):
+        words = (bad, "2.9.1, 2.13.0", "install")
+        refuses(lambda: series_of(bad, carried), *words, kind=ImportError)
+    refuses(lambda: series_of("2.13.0", {}), "carries no library", kind=ImportError)
     # Loading again is harmless, whatever lies at the path.
     again = load(folder / NAME)
     assert again("resnet18", "").stages() == [0, 1, 2, 3]

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use backbone::plugin::LIBTORCH_VERSION;
+
 /// The Python that has torch, timm and torchvision: `SPARK_PYTHON`, or the one
 /// that `cargo xtask setup` installs.
 pub fn python() -> PathBuf {
@@ -13,7 +15,7 @@ pub fn python() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = cache.or_else(home).unwrap_or_default();
-    cache.join("spark-backbone/torch-2.13.0/bin/python")
+    cache.join(format!("spark-backbone/torch-{LIBTORCH_VERSION}/bin/python"))
 }
 
 /// Runs `tests/python/SCRIPT` with `arguments` and returns what it prints.

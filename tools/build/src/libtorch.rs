@@ -15,7 +15,7 @@ use crate::version;
 /// libraries.
 pub fn configure() -> Option<PathBuf> {
     let lib = locate()?;
-    for argument in rpath(&lib) {
+    for argument in rpaths(&lib) {
         println!("cargo::rustc-link-arg={argument}");
     }
     if lib.join("libtorch_cuda.so").exists() {
@@ -27,6 +27,15 @@ pub fn configure() -> Option<PathBuf> {
         }
     }
     Some(lib)
+}
+
+/// Where what lies in a Python package, in a folder of its torch's release, finds libtorch: beside
+/// the package.
+pub const BESIDE: &str = "$ORIGIN/../../torch/lib";
+
+/// What has the linker look for libtorch in a Python package's place ([`BESIDE`]) and in `lib`.
+pub fn rpaths(lib: &Path) -> impl Iterator<Item = String> {
+    [Path::new(BESIDE), lib].map(rpath).into_iter().flatten()
 }
 
 /// What has the linker write `folder` into what it links, as a place where libraries are
@@ -43,12 +52,10 @@ pub fn is_linted() -> bool {
     wrapper.is_some_and(|path| path.file_stem().is_some_and(|name| name == "clippy-driver"))
 }
 
-/// The folder of libtorch's libraries, if its version is the one needed;
+/// The folder of libtorch's libraries, if its version is one of those taken;
 /// otherwise cargo has been told.
 pub fn locate() -> Option<PathBuf> {
     println!("cargo::rerun-if-changed=build.rs");
-
-    println!("cargo::rustc-env=SPARK_LIBTORCH_VERSION={}", version::NEEDED);
 
     // The build script of torch-sys sets it wherever it links a libtorch.
     let lib = env::var_os("DEP_TCH_LIBTORCH_LIB")?;
@@ -65,11 +72,19 @@ pub fn locate() -> Option<PathBuf> {
         }
     };
     // A libtorch whose libraries and headers are installed apart has no folder
-    // to look into; its C++ interface was compiled against, which is a check.
+    // to look into, but headers that say which it is.
+    let include = include_folder(&lib);
     let root = lib.parent().unwrap_or(&lib);
+    let root = if version::find(root).is_some() { root } else { include.parent().unwrap_or(root) };
     if let Some((_, file)) = version::find(root) {
         println!("cargo::rerun-if-changed={}", file.display());
-        if let Err(problem) = version::check(root) {
+    }
+    match version::check(root) {
+        Ok(version) => {
+            let release = version::release(&version);
+            println!("cargo::rustc-env=SPARK_LIBTORCH_VERSION={release}");
+        }
+        Err(problem) => {
             println!("cargo::error={problem}");
             return None;
         }
@@ -77,7 +92,7 @@ pub fn locate() -> Option<PathBuf> {
 
     // For tests that compile programs against it.
     println!("cargo::rustc-env=SPARK_LIBTORCH_LIB={}", lib.display());
-    println!("cargo::rustc-env=SPARK_LIBTORCH_INCLUDE={}", include_folder(&lib).display());
+    println!("cargo::rustc-env=SPARK_LIBTORCH_INCLUDE={}", include.display());
     Some(lib)
 }
 

@@ -1,5 +1,4 @@
-//! Which libtorch a folder holds, and whether it is the one this workspace is
-//! built against.
+//! Which libtorch a folder holds, and whether this workspace builds against it.
 //!
 //! Shared by the build scripts and by `xtask`, so that `cargo build` and
 //! `cargo xtask setup` refuse a wrong libtorch in the same words.
@@ -7,9 +6,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The only release whose C++ interface the `tch` crate in use was generated
-/// for, without the suffix that tells builds apart (`+cpu`, `+cu130`).
-pub const NEEDED: &str = "2.13.0";
+/// The releases that are fetched and tested, oldest first: the newest patch of each series, as
+/// PyPI has them, without the suffix that tells builds apart (`+cpu`, `+cu130`). Other patches of
+/// these series have the same C++ interface.
+pub const RELEASES: [&str; 8] =
+    ["2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0"];
+
+/// The release that is fetched unless another is asked for: the one `tch` was generated from.
+pub const DEFAULT: &str = "2.13.0";
 
 /// Reads the version out of a file's text.
 type Parse = fn(&str) -> Option<String>;
@@ -35,25 +39,71 @@ pub fn find(root: &Path) -> Option<(String, PathBuf)> {
 }
 
 /// The version in `root`, or one sentence saying what was found, where, which
-/// is needed and what to do.
+/// are taken and what to do.
 pub fn check(root: &Path) -> Result<String, String> {
     let remedy = format!(
-        "export LIBTORCH with the folder of a libtorch {NEEDED}, or unset LIBTORCH and \
-         LIBTORCH_USE_PYTORCH, remove .libtorch and run `cargo xtask setup`, which fetches one"
+        "export LIBTORCH with the folder of one of these, or unset LIBTORCH and \
+         LIBTORCH_USE_PYTORCH and run `cargo xtask setup --torch {}`, which fetches one",
+        series(DEFAULT)
     );
     let Some((version, file)) = find(root) else {
         return Err(format!(
-            "no libtorch version is written in {}, and {NEEDED} is needed: {remedy}",
-            root.display()
+            "no libtorch version is written in {}, and releases {} are taken: {remedy}",
+            root.display(),
+            range()
         ));
     };
-    if release(&version) == NEEDED {
+    if is_taken(&version) {
         return Ok(version);
     }
     Err(format!(
-        "libtorch {version} was found ({}), but {NEEDED} is needed: {remedy}",
-        file.display()
+        "libtorch {version} was found ({}), but releases {} are taken: {remedy}",
+        file.display(),
+        range()
     ))
+}
+
+/// The release that `asked` means, as a user types it: a series (`2.15`) or a release of one that
+/// is taken (`2.9.0`).
+///
+/// # Errors
+/// It is none; one sentence names the range.
+pub fn resolve(asked: &str) -> Result<String, String> {
+    if let Some(release) = RELEASES.into_iter().find(|release| series(release) == asked) {
+        return Ok(release.to_owned());
+    }
+    let is_whole =
+        asked.split('.').count() == 3 && asked.split('.').all(|part| part.parse::<u32>().is_ok());
+    if is_whole && is_taken(asked) {
+        return Ok(asked.to_owned());
+    }
+    Err(format!(
+        "torch {asked:?} is asked for, but releases {} are taken, as 2.15 or 2.9.1",
+        range()
+    ))
+}
+
+/// Whether the workspace builds against this version.
+pub fn is_taken(version: &str) -> bool {
+    RELEASES.iter().any(|release| series(release) == series(version))
+}
+
+/// The releases that are taken, for a message: `2.8 to 2.15`.
+pub fn range() -> String {
+    let [oldest, .., newest] = RELEASES;
+    format!("{} to {}", series(oldest), series(newest))
+}
+
+/// The series of a version, in which libtorch keeps its C++ interface: `2.13` of `2.13.0+cu130`.
+pub fn series(version: &str) -> &str {
+    let second = version.match_indices('.').nth(1);
+    second.map_or(version, |(dot, _)| &version[..dot])
+}
+
+/// The series after that of a version: `2.14` of `2.13.0`.
+pub fn after(version: &str) -> String {
+    let (major, minor) = series(version).split_once('.').unwrap_or((version, "0"));
+    format!("{major}.{}", minor.parse::<u32>().map_or(0, |minor| minor + 1))
 }
 
 /// A version without the suffix of its build: `2.13.0` of `2.13.0+cu130`.
@@ -120,25 +170,41 @@ mod tests {
     fn the_suffix_of_a_build_is_no_part_of_the_release() {
         assert_eq!(release("2.13.0+cu130"), "2.13.0");
         assert_eq!(release("2.13.0"), "2.13.0");
+        assert_eq!((series("2.9.1+cpu"), after("2.9.1+cpu")), ("2.9", "2.10".to_owned()));
+    }
+
+    #[test]
+    fn a_series_or_a_release_of_one_can_be_asked_for() {
+        for (asked, meant) in [("2.15", "2.15.0"), ("2.9", "2.9.1"), ("2.9.0", "2.9.0")] {
+            assert_eq!(resolve(asked).as_deref(), Ok(meant));
+        }
+        for asked in ["2", "2.7", "2.7.1", "2.16.0", "2.1", "latest", "", "2.15.0.1", "2.15.x"] {
+            let refusal = resolve(asked).unwrap_err();
+            assert!(refusal.contains(&format!("{asked:?}")) && refusal.contains("2.8 to 2.15"));
+        }
+        assert!(RELEASES.contains(&DEFAULT));
     }
 
     #[test]
     fn a_wrong_version_is_refused_with_what_where_and_what_to_do() {
         let root = std::env::temp_dir().join(format!("libtorch-version-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
-        let verdicts = ["2.12.1+cpu", "2.13.0+cpu"].map(|version| {
+        let verdict = |version: &str| {
             fs::write(root.join("build-version"), version).unwrap();
             check(&root)
-        });
+        };
+        for taken in ["2.8.0", "2.13.0+cpu", "2.15.3+cu132"] {
+            assert_eq!(verdict(taken).as_deref(), Ok(taken));
+        }
+        for wrong in ["2.7.1+cpu", "2.16.0"] {
+            let refusal = verdict(wrong).unwrap_err();
+            for part in [wrong, "build-version", "2.8 to 2.15 are taken", "cargo xtask setup"] {
+                assert!(refusal.contains(part), "{part:?} is not in {refusal:?}");
+            }
+        }
         fs::remove_file(root.join("build-version")).unwrap();
         let unknown = check(&root).unwrap_err();
         fs::remove_dir(&root).unwrap();
-
-        let refusal = verdicts[0].clone().unwrap_err();
-        for part in ["2.12.1+cpu", "build-version", "2.13.0 is needed", "cargo xtask setup"] {
-            assert!(refusal.contains(part), "{part:?} is not in {refusal:?}");
-        }
-        assert_eq!(verdicts[1].as_deref(), Ok("2.13.0+cpu"));
-        assert!(unknown.contains("no libtorch version") && unknown.contains("2.13.0"));
+        assert!(unknown.contains("no libtorch version") && unknown.contains("2.8 to 2.15"));
     }
 }

@@ -5,8 +5,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::setup::{self, Purpose};
-use crate::{places, process};
+use crate::process;
+use crate::setup::{self, Purpose, Torch};
 
 /// Commands of the program `bench` that are its own first argument.
 const COMMANDS: [&str; 2] = ["run", "scaling"];
@@ -16,14 +16,14 @@ const COMMANDS: [&str; 2] = ["run", "scaling"];
 ///
 /// # Errors
 /// When the set-up or the build fails.
-pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    let checkout = setup::run(Purpose::Bench)?;
-    let mut cargo = process::cargo(&checkout.root);
+pub fn run(torch: &Torch, arguments: &[String]) -> Result<ExitCode> {
+    let checkout = setup::run(Purpose::Bench, torch)?;
+    let mut cargo = checkout.cargo();
     // All programs, as README's build line has it: a part of them would be built with other
     // features of the dependencies, and those then a second time.
     process::run(cargo.args(["build", "--release", "--workspace", "--bins"]))?;
 
-    let mut bench = Command::new(places::target()?.join("release").join("bench"));
+    let mut bench = Command::new(checkout.target.join("release").join("bench"));
     bench.args(command_line(arguments));
     // A user's own choice stays.
     if env::var_os("SPARK_PYTHON").is_none() {

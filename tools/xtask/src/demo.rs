@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::setup::{self, Purpose};
-use crate::{photos, places, process};
+use crate::setup::{self, Purpose, Torch};
+use crate::{photos, process};
 
 /// What is pretrained, besides where the photographs and the run lie.
 const PRETRAIN: [&str; 3] = ["--preset", "demo", "--overwrite"];
@@ -20,16 +20,16 @@ const DETECT: [&str; 5] = ["--preset", "demo", "--epochs", "3", "--overwrite"];
 ///
 /// # Errors
 /// When a step fails.
-pub fn run(arguments: &[String]) -> Result<()> {
-    let checkout = setup::run(Purpose::Build)?;
-    let photographs = photos::run(&checkout.environment)?;
+pub fn run(torch: &Torch, arguments: &[String]) -> Result<()> {
+    let checkout = setup::run(Purpose::Build, torch)?;
+    let photographs = photos::run(&checkout)?;
 
-    let mut cargo = process::cargo(&checkout.root);
+    let mut cargo = checkout.cargo();
     // All programs, as README's build line has it: a part of them would be built with other
     // features of the dependencies, and those then a second time.
     process::run(cargo.args(["build", "--release", "--workspace", "--bins"]))?;
 
-    let target = places::target()?;
+    let target = &checkout.target;
     let (programs, folder) = (target.join("release"), target.join("demo"));
     let encoder = folder.join("run");
     let mut pretrain = Command::new(programs.join("pretrain"));

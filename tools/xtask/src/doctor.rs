@@ -11,9 +11,13 @@ use crate::libtorch::{self, Choice};
 use crate::pins::{self, Use};
 use crate::python::{self, Environment, Look};
 use crate::setup::{self, Purpose};
-use spark_build::nccl;
+use spark_build::{nccl, version};
 
+use crate::cargo_settings::{self, SETTINGS};
 use crate::{install, places, process};
+
+/// The minor version of torch from which on a gradient may be of another type than its weight.
+const BF16_GRADS_SINCE: u32 = 10;
 
 /// What is said of one thing: its state, or a trouble and what to do.
 enum Finding {
@@ -34,25 +38,29 @@ impl Finding {
 /// When it cannot even find out where to look.
 pub fn run() -> Result<usize> {
     let root = places::root()?;
-    let environment = Environment::shared()?;
-    let choice = libtorch::choose(&root, &environment);
-    let folder =
-        choice.as_ref().ok().and_then(|choice| libtorch::locate(choice, &environment).ok());
+    let choice = libtorch::choose(&root, None);
+    let folder = choice.as_ref().ok().and_then(|choice| libtorch::locate(choice).ok());
     let folder = folder.as_deref();
+    let version = folder.and_then(|folder| libtorch::check_version(folder).ok());
+    let release = version.as_deref().map_or(version::DEFAULT, version::release);
+    let environment = Environment::of_release(release)?;
 
-    let mut findings = vec![("libtorch", which_libtorch(&choice, &environment))];
+    let mut findings = vec![("libtorch", which_libtorch(&choice))];
     if let Some(folder) = folder {
         findings.push(("version", check_version(folder)));
         findings.push(("CUDA", cuda(folder)));
         findings.push(("NCCL", nccl(folder)));
-        findings.push((".libtorch", link(&root, folder)));
+        findings.push((SETTINGS, plain_cargo(&root, folder)));
         findings.extend(loader(folder).into_iter().map(|finding| ("loader", finding)));
     }
     findings.push(("compiler", compiler()));
     findings.push(("Python", interpreter()));
     findings.push(("cache", cache(&environment)));
-    findings.extend(packages(&environment, choice.as_ref().ok())?);
-    findings.extend(binaries(&places::target()?, folder));
+    findings.extend(packages(&environment, choice.as_ref().ok(), release)?);
+    let target = places::target()?;
+    let target =
+        cargo_settings::subfolder(release).map_or(target.clone(), |name| target.join(name));
+    findings.extend(binaries(&target, folder));
 
     for (subject, finding) in &findings {
         match finding {
@@ -70,17 +78,21 @@ pub fn run() -> Result<usize> {
     Ok(troubles)
 }
 
-fn which_libtorch(choice: &Result<Choice>, environment: &Environment) -> Finding {
+fn which_libtorch(choice: &Result<Choice>) -> Finding {
     let choice = match choice {
         Ok(choice) => choice,
         Err(error) => return Finding::trouble(format!("{error:#}"), "export another LIBTORCH"),
     };
-    match libtorch::locate(choice, environment) {
-        Ok(folder) => Finding::Good(format!("{} ({choice})", folder.display())),
-        Err(_) if *choice == Choice::Cache && !environment.python().exists() => {
-            Finding::trouble("not fetched yet", "run `cargo xtask setup`")
+    let fetched = match choice {
+        Choice::Cache(release) => {
+            Environment::of_release(release).is_ok_and(|it| it.python().exists())
         }
-        Err(error) if *choice == Choice::Cache => {
+        _ => true,
+    };
+    match libtorch::locate(choice) {
+        Ok(folder) => Finding::Good(format!("{} ({choice})", folder.display())),
+        Err(_) if !fetched => Finding::trouble("not fetched yet", "run `cargo xtask setup`"),
+        Err(error) if choice.is_cache() => {
             Finding::trouble(format!("{error:#}"), "run `cargo xtask setup`")
         }
         Err(error) => Finding::trouble(
@@ -92,9 +104,21 @@ fn which_libtorch(choice: &Result<Choice>, environment: &Environment) -> Finding
 
 fn check_version(folder: &Path) -> Finding {
     match libtorch::check_version(folder) {
-        Ok(version) => Finding::Good(version),
+        Ok(version) => Finding::Good(match lacks(&version) {
+            Some(lack) => format!("{version}; {lack}"),
+            None => version,
+        }),
         Err(error) => Finding::trouble(error, "see above"),
     }
+}
+
+/// What a release can't do that the default one can, and what is done instead.
+fn lacks(version: &str) -> Option<&'static str> {
+    let minor = version::series(version).split_once('.')?.1.parse::<u32>().ok()?;
+    (minor < BF16_GRADS_SINCE).then_some(
+        "gradients of weights are kept in float32 in bfloat16 training, too: the same results, at \
+         more memory",
+    )
 }
 
 fn cuda(folder: &Path) -> Finding {
@@ -137,16 +161,18 @@ fn nccl(folder: &Path) -> Finding {
     }
 }
 
-fn link(root: &Path, folder: &Path) -> Finding {
-    match root.join(libtorch::LINK).canonicalize() {
-        Ok(target) if target == folder => Finding::Good(format!("leads to {}", folder.display())),
-        Ok(target) => Finding::trouble(
-            format!("leads to {}, not to the libtorch in use", target.display()),
+/// What plain cargo is told.
+fn plain_cargo(root: &Path, folder: &Path) -> Finding {
+    match cargo_settings::libtorch(root) {
+        Ok(Some(kept)) if kept == folder => Finding::Good(format!("names {}", folder.display())),
+        Ok(Some(kept)) => Finding::trouble(
+            format!("names {}, not the libtorch in use", kept.display()),
             "run `cargo xtask setup`",
         ),
-        Err(_) => {
+        Ok(None) => {
             Finding::trouble("missing, so plain cargo finds no libtorch", "run `cargo xtask setup`")
         }
+        Err(error) => Finding::trouble(format!("{error:#}"), "then run `cargo xtask setup`"),
     }
 }
 
@@ -246,10 +272,12 @@ fn cache(environment: &Environment) -> Finding {
 fn packages(
     environment: &Environment,
     choice: Option<&Choice>,
+    release: &str,
 ) -> Result<Vec<(&'static str, Finding)>> {
     let needed: &[Use] = choice.map_or(&[], |choice| setup::packages_for(choice, Purpose::Build));
     // The frameworks have an environment of their own.
-    let pins = pins::needed_for(&[Use::Libtorch, Use::Demo, Use::Test, Use::Wheel])?;
+    let uses = [Use::Libtorch, Use::Demo, Use::Test, Use::Wheel];
+    let pins = pins::needed_for(&uses, release)?;
     let packages = match environment.packages(&pins, Look::Version) {
         Ok(packages) => packages,
         Err(error) => {

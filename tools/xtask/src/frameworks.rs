@@ -18,23 +18,22 @@ use anyhow::{Context, Result, bail};
 use crate::library::{Profile, Source};
 use crate::pins::{self, Pin, Use};
 use crate::python::{Environment, Look, Package};
-use crate::setup::{self, Checkout, Purpose};
-use spark_build::version;
-
-use crate::{install, libtorch, places, process, wheel};
+use crate::setup::{self, Checkout, Purpose, Torch};
+use crate::{install, places, process, wheel};
 
 /// Sets up, installs the frameworks if they are missing, and our wheel, and runs
 /// `tests/python/frameworks_check.py`.
 ///
 /// # Errors
 /// When a step or a check fails.
-pub fn run() -> Result<()> {
-    let checkout = setup::run(Purpose::Test)?;
-    let environment = environment()?;
+pub fn run(torch: &Torch) -> Result<()> {
+    let checkout = setup::run(Purpose::Test, torch)?;
+    let environment = environment(checkout.release())?;
     ensure(&checkout, &environment)?;
-    let scratch = places::target()?.join("frameworks");
+    let scratch = checkout.target.join("frameworks");
     let source = Source { profile: Profile::Dev, library: None };
-    let wheel = wheel::build(&checkout, &source, Some(&scratch))?;
+    let built = wheel::build(&checkout, false, &source)?;
+    let wheel = wheel::pack(&checkout, &[built], source.profile, Some(&scratch))?;
     install_wheel(&environment, &wheel)?;
 
     let mut check = Command::new(environment.python());
@@ -51,13 +50,13 @@ pub fn run() -> Result<()> {
 }
 
 /// Where the frameworks are installed.
-fn environment() -> Result<Environment> {
-    Ok(Environment::at(places::cache()?.join(format!("frameworks-torch-{}", version::NEEDED))))
+fn environment(release: &str) -> Result<Environment> {
+    Ok(Environment::at(places::cache()?.join(format!("frameworks-torch-{release}"))))
 }
 
 /// Sees to it that `environment` holds the pinned frameworks.
 fn ensure(checkout: &Checkout, environment: &Environment) -> Result<()> {
-    let pins = pins::needed_for(&[Use::Frameworks])?;
+    let pins = pins::needed_for(&[Use::Frameworks], checkout.release())?;
     let _lock = install::lock(environment)?;
     if !environment.has_pip() {
         create(&checkout.environment, environment)?;
@@ -123,7 +122,7 @@ fn compile_settings(
     checkout: &Checkout,
     environment: &Environment,
 ) -> Result<Vec<(&'static str, OsString)>> {
-    let header = precompiled_header(&checkout.root.join(libtorch::LINK), environment.root())?;
+    let header = precompiled_header(&checkout.libtorch, environment.root())?;
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     let path = env::var_os("PATH").unwrap_or_default();
     // ninja, which runs the compilers side by side, is in the environment.
@@ -172,11 +171,13 @@ fn imports(environment: &Environment, package: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use spark_build::version;
+
     use super::*;
 
     #[test]
     fn every_framework_is_pinned_and_what_compiles_it_is_too() {
-        let pins = pins::needed_for(&[Use::Frameworks]).unwrap();
+        let pins = pins::needed_for(&[Use::Frameworks], version::DEFAULT).unwrap();
         for name in ["onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "ninja"] {
             assert!(pins.iter().any(|pin| pin.name == name), "{name}");
         }
@@ -184,8 +185,8 @@ mod tests {
 
     #[test]
     fn the_environment_is_not_the_shared_one() {
-        let shared = Environment::shared().unwrap();
-        let own = environment().unwrap();
+        let shared = Environment::of_release(version::DEFAULT).unwrap();
+        let own = environment(version::DEFAULT).unwrap();
         assert_ne!(own.root(), shared.root());
         assert_eq!(own.root().parent(), shared.root().parent());
     }

@@ -13,8 +13,8 @@ use clap::Args;
 
 use crate::library::Profile;
 use crate::libtorch::Choice;
-use crate::setup::{self, Checkout, Purpose};
-use crate::{places, process, python};
+use crate::setup::{self, Checkout, Purpose, Torch};
+use crate::{process, python};
 
 /// The programs that run on several processes.
 const PROGRAMS: [&str; 3] = ["pretrain", "classify", "detect"];
@@ -42,6 +42,8 @@ pub struct Launch {
     /// How the programs are built
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
+    #[command(flatten)]
+    torch: Torch,
     /// Cargo features to build them with: `nccl` for GPUs
     #[arg(long, value_name = "FEATURES", value_delimiter = ',')]
     features: Vec<String>,
@@ -68,13 +70,13 @@ fn positive(text: &str) -> Result<usize, String> {
 /// When the command line names no program, or a step fails.
 pub fn run(launch: &Launch, after_dashes: &[String]) -> Result<Infallible> {
     let (program, arguments) = what(&launch.misplaced, after_dashes)?;
-    let checkout = setup::run(Purpose::Launch)?;
+    let checkout = setup::run(Purpose::Launch, &launch.torch)?;
     let words = launch.features.iter().flat_map(|features| features.split_whitespace());
     if words.filter_map(|feature| feature.rsplit('/').next()).any(|name| name == "nccl") {
         setup::nccl(&checkout)?;
     }
-    process::run(&mut build(&checkout.root, launch))?;
-    let program = places::target()?.join(launch.profile.folder()).join(program);
+    process::run(&mut build(&checkout, launch))?;
+    let program = checkout.target.join(launch.profile.folder()).join(program);
     let processes = launch.processes.unwrap_or_else(default_processes);
     let mut torchrun = torchrun(&checkout, processes, launch.max_restarts, &program);
     process::replace(torchrun.args(arguments))
@@ -102,8 +104,8 @@ fn what<'a>(misplaced: &[String], after_dashes: &'a [String]) -> Result<(&'a str
 /// Cargo, building every program, as README's build line has it: a part of them
 /// would be built with other features of the dependencies, and those then a
 /// second time.
-fn build(root: &Path, launch: &Launch) -> Command {
-    let mut cargo = process::cargo(root);
+fn build(checkout: &Checkout, launch: &Launch) -> Command {
+    let mut cargo = checkout.cargo();
     cargo.args(["build", "--profile", launch.profile.name(), "--workspace", "--bins"]);
     if !launch.features.is_empty() {
         cargo.arg("--features").arg(launch.features.join(","));
@@ -178,6 +180,17 @@ mod tests {
         launch: Launch,
     }
 
+    fn checkout(choice: Choice) -> Checkout {
+        Checkout {
+            root: "/checkout".into(),
+            environment: Environment::at("/cache".into()),
+            choice,
+            libtorch: "/torch".into(),
+            version: "2.13.0".into(),
+            target: "/target".into(),
+        }
+    }
+
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
     }
@@ -233,7 +246,7 @@ mod tests {
     #[test]
     fn cargo_builds_every_program_with_the_features_asked_for() {
         let line = |flags: &str| {
-            let cargo = build(Path::new("/"), &parse(flags).unwrap());
+            let cargo = build(&checkout(Choice::ActivePython), &parse(flags).unwrap());
             let arguments: Vec<_> = cargo.get_args().map(|word| word.to_string_lossy()).collect();
             arguments.join(" ")
         };
@@ -246,12 +259,6 @@ mod tests {
 
     #[test]
     fn torchrun_gets_the_program_after_its_own_flags() {
-        let checkout = |choice| Checkout {
-            root: "/checkout".into(),
-            environment: Environment::at("/cache".into()),
-            choice,
-            libtorch: "/torch".into(),
-        };
         let line = |choice| {
             let program = Path::new("/target/release/detect");
             let torchrun = torchrun(&checkout(choice), 3, 1, program);
@@ -260,7 +267,7 @@ mod tests {
         };
         let flags = "-m torch.distributed.run --standalone --no-python --nproc-per-node 3 \
                      --max-restarts 1 /target/release/detect";
-        assert_eq!(line(Choice::Cache), format!("/cache/bin/python -I {flags}"));
+        assert_eq!(line(Choice::Cache("2.13.0".into())), format!("/cache/bin/python -I {flags}"));
         let active = python::active();
         assert_eq!(line(Choice::ActivePython), format!("{} {flags}", active.display()));
     }

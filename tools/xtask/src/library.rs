@@ -1,11 +1,12 @@
 //! `libspark_backbone.so`: built, or given by the user.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::{places, process};
+use crate::process;
+use crate::setup::Checkout;
 
 /// The library's file, wherever it is put.
 pub const LIBRARY: &str = "libspark_backbone.so";
@@ -49,22 +50,21 @@ pub struct Source {
 }
 
 impl Source {
-    /// The library, built in the checkout at `root` unless one is given; where
-    /// it lies.
+    /// The library, built in `checkout` unless one is given; where it lies.
     ///
     /// # Errors
     /// When the build fails or the file given is not there.
-    pub fn provide(&self, root: &Path) -> Result<PathBuf> {
+    pub fn provide(&self, checkout: &Checkout) -> Result<PathBuf> {
         if let Some(library) = &self.library {
             if !library.is_file() {
                 bail!("--library is {}, but there is no such file", library.display());
             }
             return Ok(library.clone());
         }
-        let mut cargo = process::cargo(root);
+        let mut cargo = checkout.cargo();
         let profile = self.profile;
         process::run(cargo.args(["build", "--package", "spark-ffi", "--profile", profile.name()]))?;
-        let library = places::target()?.join(profile.folder()).join(LIBRARY);
+        let library = checkout.target.join(profile.folder()).join(LIBRARY);
         if !library.is_file() {
             bail!("cargo built no {}: the shared library is for Linux", library.display());
         }
@@ -75,12 +75,22 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::libtorch::Choice;
+    use crate::python::Environment;
 
     #[test]
     fn a_library_that_is_not_there_is_refused() {
         let library = Some(PathBuf::from("/nowhere/libspark_backbone.so"));
         let source = Source { profile: Profile::Release, library };
-        let error = source.provide(Path::new("/")).unwrap_err().to_string();
+        let checkout = Checkout {
+            root: "/".into(),
+            environment: Environment::at("/cache".into()),
+            choice: Choice::ActivePython,
+            libtorch: "/torch".into(),
+            version: "2.13.0".into(),
+            target: "/target".into(),
+        };
+        let error = source.provide(&checkout).unwrap_err().to_string();
         assert_eq!(error, "--library is /nowhere/libspark_backbone.so, but there is no such file");
     }
 }

@@ -11,11 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use spark_build::version;
 
-use crate::python::{self, Environment};
-
-/// The link in the repository's root that `.cargo/config.toml` hands to every
-/// build as LIBTORCH, unless the user exports another.
-pub const LINK: &str = ".libtorch";
+use crate::cargo_settings::{self, SETTINGS};
+use crate::places;
+use crate::python::{self, ENVIRONMENT, Environment};
 
 /// What decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +22,29 @@ pub enum Choice {
     ActivePython,
     /// LIBTORCH is exported.
     Exported(PathBuf),
-    /// An earlier set-up linked a libtorch of the user's own.
-    Linked(PathBuf),
-    /// Nothing was asked for: the environment in the cache folder.
-    Cache,
+    /// An earlier set-up wrote down a libtorch of the user's own.
+    Kept(PathBuf),
+    /// The environment of this release in the cache folder.
+    Cache(String),
+}
+
+impl Choice {
+    /// Whether it is fetched.
+    pub fn is_cache(&self) -> bool {
+        matches!(self, Self::Cache(_))
+    }
 }
 
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ActivePython => "the active Python's, since LIBTORCH_USE_PYTORCH is set",
-            Self::Exported(_) => "the exported LIBTORCH",
-            Self::Linked(_) => "linked by an earlier set-up; remove .libtorch to choose anew",
-            Self::Cache => "the one shared by this user's checkouts",
-        })
+        match self {
+            Self::ActivePython => {
+                f.write_str("the active Python's, since LIBTORCH_USE_PYTORCH is set")
+            }
+            Self::Exported(_) => f.write_str("the exported LIBTORCH"),
+            Self::Kept(_) => write!(f, "of an earlier set-up; remove {SETTINGS} to choose anew"),
+            Self::Cache(_) => f.write_str("the one shared by this user's checkouts"),
+        }
     }
 }
 
@@ -45,16 +52,26 @@ impl fmt::Display for Choice {
 /// function.
 #[derive(Debug, Clone, Default)]
 struct Wishes {
+    /// The release that the command line names.
+    release: Option<String>,
     /// Whether LIBTORCH_USE_PYTORCH is set; to anything, as `torch-sys` has it.
     active_python: bool,
-    /// LIBTORCH, unless it is cargo that set it to the link.
+    /// LIBTORCH, unless it is cargo that set it.
     exported: Option<OsString>,
-    /// Where the link leads, if it leads anywhere.
-    linked: Option<PathBuf>,
+    /// What an earlier set-up wrote down.
+    kept: Option<PathBuf>,
 }
 
 impl Wishes {
     fn choice(self, cache: &Path) -> Result<Choice> {
+        if let Some(release) = self.release {
+            let other = match (self.active_python, &self.exported) {
+                (true, _) => "LIBTORCH_USE_PYTORCH is set",
+                (_, Some(_)) => "LIBTORCH is exported",
+                _ => return Ok(Choice::Cache(release)),
+            };
+            bail!("--torch names release {release}, but {other}: leave out one of the two");
+        }
         if self.active_python {
             return Ok(Choice::ActivePython);
         }
@@ -70,34 +87,37 @@ impl Wishes {
             }
             return Ok(Choice::Exported(folder));
         }
-        Ok(match self.linked {
-            Some(folder) if !folder.starts_with(cache) => Choice::Linked(folder),
-            _ => Choice::Cache,
-        })
+        let kept = match self.kept {
+            Some(folder) => release_in(&folder, cache).map_or(Choice::Kept(folder), Choice::Cache),
+            None => Choice::Cache(version::DEFAULT.to_owned()),
+        };
+        Ok(kept)
     }
 }
 
-/// What decides in the checkout at `root`, given the environment of this
-/// process.
-///
-/// # Errors
-/// When LIBTORCH is exported with a path that cannot work.
-pub fn choose(root: &Path, cache: &Environment) -> Result<Choice> {
-    let linked = root.join(LINK).canonicalize().ok();
-    let wishes = Wishes {
-        active_python: env::var_os("LIBTORCH_USE_PYTORCH").is_some(),
-        exported: env::var_os("LIBTORCH").filter(|path| !is_link_of(Path::new(path), root)),
-        linked,
-    };
-    let cache = cache.root();
-    wishes.choice(&cache.canonicalize().unwrap_or_else(|_| cache.to_owned()))
+/// The release whose environment in `cache` the libtorch in `folder` belongs to.
+fn release_in(folder: &Path, cache: &Path) -> Option<String> {
+    let environment = folder.strip_prefix(cache).ok()?.components().next()?;
+    environment.as_os_str().to_str()?.strip_prefix(ENVIRONMENT).map(str::to_owned)
 }
 
-/// Whether `path` is the link of the checkout at `root`: so cargo passes it
-/// to the programs it runs.
-fn is_link_of(path: &Path, root: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == LINK)
-        && path.parent().and_then(|parent| parent.canonicalize().ok()).as_deref() == Some(root)
+/// What decides in the checkout at `root`, given the command line's release and the
+/// environment of this process.
+///
+/// # Errors
+/// When `asked` is a release that is not taken or not the only wish, or LIBTORCH is exported with
+/// a path that cannot work.
+pub fn choose(root: &Path, asked: Option<&str>) -> Result<Choice> {
+    let kept = cargo_settings::libtorch(root)?;
+    let exported = env::var_os("LIBTORCH");
+    let wishes = Wishes {
+        release: asked.map(version::resolve).transpose().map_err(anyhow::Error::msg)?,
+        active_python: env::var_os("LIBTORCH_USE_PYTORCH").is_some(),
+        exported: exported.filter(|path| Some(Path::new(path)) != kept.as_deref()),
+        // One that is gone is no wish any more.
+        kept: kept.filter(|folder| folder.exists()),
+    };
+    wishes.choice(&places::cache()?)
 }
 
 /// The folder with `lib` and `include` that `choice` leads to, without links
@@ -105,10 +125,12 @@ fn is_link_of(path: &Path, root: &Path) -> bool {
 ///
 /// # Errors
 /// When there is none, or it holds no libtorch.
-pub fn locate(choice: &Choice, cache: &Environment) -> Result<PathBuf> {
+pub fn locate(choice: &Choice) -> Result<PathBuf> {
     let folder = match choice {
-        Choice::Exported(folder) | Choice::Linked(folder) => folder.clone(),
-        Choice::Cache => python::package_folder(&cache.python(), "torch")?,
+        Choice::Exported(folder) | Choice::Kept(folder) => folder.clone(),
+        Choice::Cache(release) => {
+            python::package_folder(&Environment::of_release(release)?.python(), "torch")?
+        }
         Choice::ActivePython => python::package_folder(&python::active(), "torch")
             .context("LIBTORCH_USE_PYTORCH asks for the active Python's torch")?,
     };
@@ -126,7 +148,7 @@ pub fn locate(choice: &Choice, cache: &Environment) -> Result<PathBuf> {
 /// The version of the libtorch in `folder`.
 ///
 /// # Errors
-/// When it is not the one the workspace is built against.
+/// When the workspace does not build against it.
 pub fn check_version(folder: &Path) -> Result<String> {
     version::check(folder).map_err(anyhow::Error::msg)
 }
@@ -140,29 +162,45 @@ pub fn has_cuda(folder: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const CACHE: &str = "/home/me/.cache/spark-backbone/torch-2.13.0";
+    const CACHE: &str = "/home/me/.cache/spark-backbone";
 
-    fn choice(active_python: bool, exported: Option<&str>, linked: Option<&str>) -> Result<Choice> {
-        let (exported, linked) = (exported.map(OsString::from), linked.map(PathBuf::from));
-        Wishes { active_python, exported, linked }.choice(Path::new(CACHE))
+    fn choice(active_python: bool, exported: Option<&str>, kept: Option<&str>) -> Result<Choice> {
+        let (exported, kept) = (exported.map(OsString::from), kept.map(PathBuf::from));
+        Wishes { release: None, active_python, exported, kept }.choice(Path::new(CACHE))
     }
 
     #[test]
     fn wishes_are_followed_in_the_order_of_torch_sys() {
-        let linked = Some("/opt/linked");
-        assert_eq!(choice(true, Some("/opt/own"), linked).unwrap(), Choice::ActivePython);
+        let kept = Some("/opt/kept");
+        assert_eq!(choice(true, Some("/opt/own"), kept).unwrap(), Choice::ActivePython);
         assert_eq!(
-            choice(false, Some("/opt/own"), linked).unwrap(),
+            choice(false, Some("/opt/own"), kept).unwrap(),
             Choice::Exported("/opt/own".into())
         );
-        assert_eq!(choice(false, None, linked).unwrap(), Choice::Linked("/opt/linked".into()));
-        assert_eq!(choice(false, None, None).unwrap(), Choice::Cache);
+        assert_eq!(choice(false, None, kept).unwrap(), Choice::Kept("/opt/kept".into()));
+        assert_eq!(choice(false, None, None).unwrap(), Choice::Cache(version::DEFAULT.into()));
     }
 
     #[test]
-    fn a_link_into_the_cache_is_no_wish() {
-        let torch = format!("{CACHE}/lib/python3.11/site-packages/torch");
-        assert_eq!(choice(false, None, Some(&torch)).unwrap(), Choice::Cache);
+    fn a_release_of_the_cache_stays_chosen_until_another_is_named() {
+        let torch = format!("{CACHE}/torch-2.15.0/lib/python3.11/site-packages/torch");
+        assert_eq!(choice(false, None, Some(&torch)).unwrap(), Choice::Cache("2.15.0".into()));
+        let named = |active_python, exported: Option<&str>| {
+            let wishes = Wishes {
+                release: Some("2.8.0".into()),
+                active_python,
+                exported: exported.map(OsString::from),
+                kept: Some(PathBuf::from(&torch)),
+            };
+            wishes.choice(Path::new(CACHE))
+        };
+        assert_eq!(named(false, None).unwrap(), Choice::Cache("2.8.0".into()));
+        for (active, exported, name) in
+            [(true, None, "LIBTORCH_USE_PYTORCH"), (false, Some("/opt/own"), "LIBTORCH is")]
+        {
+            let error = named(active, exported).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("--torch"), "{error}");
+        }
     }
 
     #[test]
@@ -175,19 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn only_this_checkouts_link_is_cargos() {
-        let root = env::temp_dir().canonicalize().unwrap();
-        assert!(is_link_of(&root.join(LINK), &root));
-        assert!(is_link_of(&root.join(".").join(LINK), &root));
-        assert!(!is_link_of(&root.join("torch"), &root));
-        assert!(!is_link_of(&Path::new("/").join(LINK), &root), "another checkout's");
-    }
-
-    #[test]
     fn a_folder_without_libtorch_is_refused_with_what_it_lacks() {
         let choice = Choice::Exported(env::temp_dir().join("no-libtorch-here"));
-        let cache = Environment::at("/nowhere".into());
-        let error = locate(&choice, &cache).unwrap_err().to_string();
+        let error = locate(&choice).unwrap_err().to_string();
         for part in ["no-libtorch-here", "exported LIBTORCH", "lib/libtorch", "include/"] {
             assert!(error.contains(part), "{part:?} is not in {error:?}");
         }

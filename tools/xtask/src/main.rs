@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod cargo_settings;
 mod demo;
 mod doctor;
 mod frameworks;
@@ -30,7 +31,7 @@ mod wheel;
 
 use launch::Launch;
 use library::Source;
-use setup::Purpose;
+use setup::{Purpose, Torch};
 
 /// Set-up, demo, tests and measurements of the workspace.
 #[derive(Parser)]
@@ -41,12 +42,13 @@ struct Arguments {
 }
 
 const WHICH_LIBTORCH: &str = "\
-libtorch is resolved in this order:
+libtorch, of any release from 2.8 to 2.15, is resolved in this order:
+  --torch 2.15              fetched with pip into the user's cache folder, once
+                            for all checkouts (XDG_CACHE_HOME moves it)
   LIBTORCH_USE_PYTORCH=1    the torch of the active Python
   LIBTORCH=/path            the folder with its lib/ and include/
-  .libtorch                 the same folder as at an earlier set-up
-  otherwise                 fetched with pip into the user's cache folder, once
-                            for all checkouts (XDG_CACHE_HOME moves it)";
+  .cargo/torch.toml         the same as at an earlier set-up
+  otherwise                 release 2.13.0, fetched";
 
 #[derive(Subcommand)]
 enum Task {
@@ -54,11 +56,14 @@ enum Task {
     #[command(after_help = "\
 Examples:
   cargo xtask setup                             fetch libtorch, 5 GB on disk
+  cargo xtask setup --torch 2.15                another release, from now on
   LIBTORCH=/opt/libtorch cargo xtask setup      use one that is there
   LIBTORCH_USE_PYTORCH=1 cargo xtask setup      use the active Python's
   XDG_CACHE_HOME=/big/disk cargo xtask setup    fetch it to another disk
   cargo xtask setup --nccl                      and what building for several GPUs needs")]
     Setup {
+        #[command(flatten)]
+        torch: Torch,
         /// Fetch CUDA's headers too, which building with the feature `nccl` needs
         #[arg(long)]
         nccl: bool,
@@ -77,8 +82,11 @@ Examples:
   cargo xtask test                              the whole workspace
   cargo xtask test -p spark-backbone weights    one crate, names with `weights`
   cargo xtask test -- --nocapture               arguments of the test programs
+  cargo xtask test --torch 2.15                 against another release, this once
   cargo xtask test --frameworks                 backbones in mmdet and detectron2")]
     Test {
+        #[command(flatten)]
+        torch: Torch,
         /// Instead, train a step of Mask R-CNN in mmdet (installed first, with
         /// operators that take minutes to compile) and in detectron2 if it can be
         /// imported
@@ -88,16 +96,25 @@ Examples:
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Build the Python package, with the shared library inside
+    /// Build the Python package, with the shared library and the programs inside
     #[command(after_help = "\
-The wheel works with any torch 2.13, without LD_LIBRARY_PATH. No network is used
-once the checkout is set up.
+The wheel carries a library for each release that is named, works with any patch
+of these, and needs no LD_LIBRARY_PATH. With it come the programs pretrain, detect
+and classify. No network is used once the releases are fetched.
 
 Examples:
-  cargo xtask wheel                             into target/wheels
-  cargo xtask wheel --profile dev               sooner built
+  cargo xtask wheel                             for the torch set up, into target/wheels
+  cargo xtask wheel --torch 2.10,2.13,2.15      for three releases
+  cargo xtask wheel --torch all                 for every release from 2.8 to 2.15
+  cargo xtask wheel --no-programs --profile dev sooner built
   pip install target/wheels/spark_backbone-*.whl")]
     Wheel {
+        /// Releases of torch to build for, or `all`; the one set up if not given
+        #[arg(long, value_name = "RELEASES", value_delimiter = ',')]
+        torch: Vec<String>,
+        /// Leave out the programs pretrain, detect and classify
+        #[arg(long)]
+        no_programs: bool,
         #[command(flatten)]
         source: Source,
         /// Folder for the wheel; target/wheels if not given
@@ -112,6 +129,8 @@ Examples:
   cargo xtask demo
   cargo xtask demo --seed 7                     see `pretrain train --help`")]
     Demo {
+        #[command(flatten)]
+        torch: Torch,
         /// Passed on to `pretrain train`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -129,6 +148,8 @@ Examples:
   cargo xtask bench scaling --only batch        how time grows with the batch
   cargo xtask bench run --help                  all arguments")]
     Bench {
+        #[command(flatten)]
+        torch: Torch,
         /// Passed on
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -165,6 +186,8 @@ Examples:
         #[arg(long)]
         prefix: PathBuf,
         #[command(flatten)]
+        torch: Torch,
+        #[command(flatten)]
         source: Source,
     },
     /// Write the demo's photographs to target/demo/photos, setting up first
@@ -195,25 +218,27 @@ fn split_at_dashes(mut typed: Vec<String>) -> (Vec<String>, Vec<String>) {
 
 fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
     match task {
-        Task::Setup { nccl } => {
-            let checkout = setup::run(Purpose::Build)?;
+        Task::Setup { torch, nccl } => {
+            let checkout = setup::choose(&torch)?;
             if nccl {
                 setup::nccl(&checkout)?;
             }
         }
         Task::Doctor if doctor::run()? > 0 => return Ok(ExitCode::FAILURE),
         Task::Doctor => {}
-        Task::Test { frameworks: true, .. } => frameworks::run()?,
-        Task::Test { arguments, .. } => test::run(&arguments, &after_dashes)?,
-        Task::Wheel { source, output } => {
-            wheel::run(&source, output.as_deref())?;
+        Task::Test { frameworks: true, torch, .. } => frameworks::run(&torch)?,
+        Task::Test { torch, arguments, .. } => test::run(&torch, &arguments, &after_dashes)?,
+        Task::Wheel { torch, no_programs, source, output } => {
+            wheel::run(&torch, !no_programs, &source, output.as_deref())?;
         }
-        Task::Demo { arguments } => demo::run(&[arguments, after_dashes].concat())?,
-        Task::Bench { arguments } => return bench::run(&[arguments, after_dashes].concat()),
+        Task::Demo { torch, arguments } => demo::run(&torch, &[arguments, after_dashes].concat())?,
+        Task::Bench { torch, arguments } => {
+            return bench::run(&torch, &[arguments, after_dashes].concat());
+        }
         Task::Launch(launch) => match launch::run(&launch, &after_dashes)? {},
-        Task::Install { prefix, source } => tree::run(&prefix, &source)?,
+        Task::Install { prefix, torch, source } => tree::run(&torch, &prefix, &source)?,
         Task::Photos => {
-            photos::run(&setup::run(Purpose::Build)?.environment)?;
+            photos::run(&setup::run(Purpose::Build, &Torch::default())?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::places;
-use crate::python::{self, Environment};
+use crate::python;
+use crate::setup::Checkout;
 
 /// The photographs: package and path in it. The packages also carry drawings,
 /// charts, logos, microscopy and the second of a stereo pair; those are left
@@ -34,11 +34,11 @@ const PHOTOGRAPHS: [(&str, &str); 15] = [
 ///
 /// # Errors
 /// When one is not where its package used to have it.
-pub fn run(environment: &Environment) -> Result<PathBuf> {
-    let folder = places::target()?.join("demo").join("photos");
+pub fn run(checkout: &Checkout) -> Result<PathBuf> {
+    let folder = checkout.target.join("demo").join("photos");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for package in ["skimage", "sklearn"] {
-        let source = python::package_folder(&environment.python(), package)?;
+        let source = python::package_folder(&checkout.environment.python(), package)?;
         for (_, path) in PHOTOGRAPHS.iter().filter(|(carrier, _)| *carrier == package) {
             copy(&source.join(path), &folder)?;
         }

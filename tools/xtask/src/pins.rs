@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
+use spark_build::version;
 
 /// The list, as pip could read it too.
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
@@ -35,6 +36,8 @@ pub struct Pin {
     pub version: String,
     /// What it is needed for.
     pub needed_for: Use,
+    /// The series of torch that it goes with; any, if none.
+    pub torch: Option<String>,
 }
 
 impl fmt::Display for Pin {
@@ -52,12 +55,20 @@ pub fn all() -> Result<Vec<Pin>> {
     parse(REQUIREMENTS).context("xtask/requirements.txt")
 }
 
-/// The pinned packages needed for one of `uses`.
+/// The pinned packages needed for one of `uses` beside torch `release`, which may be another patch
+/// than the pinned one.
 ///
 /// # Errors
 /// As [`all`].
-pub fn needed_for(uses: &[Use]) -> Result<Vec<Pin>> {
-    Ok(all()?.into_iter().filter(|pin| uses.contains(&pin.needed_for)).collect())
+pub fn needed_for(uses: &[Use], release: &str) -> Result<Vec<Pin>> {
+    let series = version::series(release);
+    let fits = |pin: &Pin| pin.torch.as_deref().is_none_or(|torch| torch == series);
+    let mut pins = all()?;
+    pins.retain(|pin| uses.contains(&pin.needed_for) && fits(pin));
+    for pin in pins.iter_mut().filter(|pin| pin.needed_for == Use::Libtorch) {
+        pin.version = release.to_owned();
+    }
+    Ok(pins)
 }
 
 fn parse(text: &str) -> Result<Vec<Pin>> {
@@ -78,7 +89,8 @@ fn parse_line(line: &str) -> Result<Pin> {
     if name.is_empty() || version.is_empty() {
         bail!("not `name==version`");
     }
-    let needed_for = match word.trim() {
+    let mut words = word.split_whitespace();
+    let needed_for = match words.next().unwrap_or_default() {
         "libtorch" => Use::Libtorch,
         "demo" => Use::Demo,
         "test" => Use::Test,
@@ -88,24 +100,34 @@ fn parse_line(line: &str) -> Result<Pin> {
         "frameworks" => Use::Frameworks,
         other => bail!("{other:?} is none of libtorch, demo, test, bench, wheel, nccl, frameworks"),
     };
-    Ok(Pin { name: name.to_owned(), version: version.to_owned(), needed_for })
+    let torch = match (needed_for, words.next()) {
+        (Use::Libtorch, _) => Some(version::series(version).to_owned()),
+        (_, torch) => torch.map(str::to_owned),
+    };
+    Ok(Pin { name: name.to_owned(), version: version.to_owned(), needed_for, torch })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spark_build::version;
 
     #[test]
-    fn reads_names_versions_and_uses() {
-        let pins =
-            parse("# a comment\n\ntorch==2.13.0   # libtorch\ntimm==1.0.31 # test\n").unwrap();
-        let pin = |name: &str, version: &str, needed_for| Pin {
+    fn reads_names_versions_uses_and_the_torch_that_a_package_goes_with() {
+        let text = "# a comment\n\ntorch==2.13.0   # libtorch\ntimm==1.0.31 # test\n\
+            torchvision==0.23.0 # test 2.8\n";
+        let pins = parse(text).unwrap();
+        let pin = |name: &str, version: &str, needed_for, torch: Option<&str>| Pin {
             name: name.to_owned(),
             version: version.to_owned(),
             needed_for,
+            torch: torch.map(str::to_owned),
         };
-        assert_eq!(pins, [pin("torch", "2.13.0", Use::Libtorch), pin("timm", "1.0.31", Use::Test)]);
+        let expected = [
+            pin("torch", "2.13.0", Use::Libtorch, Some("2.13")),
+            pin("timm", "1.0.31", Use::Test, None),
+            pin("torchvision", "0.23.0", Use::Test, Some("2.8")),
+        ];
+        assert_eq!(pins, expected);
         assert_eq!(pins[1].to_string(), "timm==1.0.31");
     }
 
@@ -123,9 +145,22 @@ mod tests {
     }
 
     #[test]
-    fn the_pinned_torch_is_the_release_the_build_needs() {
-        let torch = needed_for(&[Use::Libtorch]).unwrap();
-        assert_eq!(torch.len(), 1);
-        assert_eq!((torch[0].name.as_str(), torch[0].version.as_str()), ("torch", version::NEEDED));
+    fn each_release_has_its_torch_and_torchvision_once() {
+        let torches: Vec<String> = all()
+            .unwrap()
+            .into_iter()
+            .filter(|pin| pin.needed_for == Use::Libtorch)
+            .map(|pin| pin.version)
+            .collect();
+        assert_eq!(torches, version::RELEASES);
+        for release in version::RELEASES.into_iter().chain(["2.9.0"]) {
+            let pins = needed_for(&[Use::Libtorch, Use::Test], release).unwrap();
+            let named = |name: &str| -> Vec<&str> {
+                let pins = pins.iter().filter(|pin| pin.name == name);
+                pins.map(|pin| pin.version.as_str()).collect()
+            };
+            assert_eq!(named("torch"), [release]);
+            assert_eq!((named("torchvision").len(), named("timm").len()), (1, 1), "{release}");
+        }
     }
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use spark_build::version;
 
-use crate::process;
+use crate::{process, python};
 
 /// The repository's root.
 ///
@@ -24,18 +25,21 @@ pub fn root() -> Result<PathBuf> {
     root.canonicalize().with_context(|| format!("the checkout {} is gone", root.display()))
 }
 
-/// The folder cargo builds into, whatever chose it.
+/// The folder cargo builds into against the default release, whatever chose it.
 ///
 /// # Errors
 /// When the path of this program cannot be found out.
 pub fn target() -> Result<PathBuf> {
     let xtask = env::current_exe().context("where does xtask lie?")?;
-    // <target>/<profile>/xtask
-    xtask
-        .ancestors()
-        .nth(2)
-        .map(Path::to_owned)
-        .with_context(|| format!("{} lies in no target folder", xtask.display()))
+    target_of(&xtask).with_context(|| format!("{} lies in no target folder", xtask.display()))
+}
+
+/// `xtask` is `<target>/<profile>/xtask`, or lies in the folder of another release in there.
+fn target_of(xtask: &Path) -> Option<PathBuf> {
+    let target = xtask.ancestors().nth(2)?;
+    let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let of_release = name.strip_prefix(python::ENVIRONMENT).is_some_and(version::is_taken);
+    Some(if of_release { target.parent()? } else { target }.to_owned())
 }
 
 /// The folder that all checkouts of a user share.
@@ -103,6 +107,15 @@ mod tests {
         assert_eq!(cache(Some("here"), Some("/home/me")).unwrap(), expect("/home/me/.cache"));
         assert_eq!(cache(Some(""), Some("/home/me")).unwrap(), expect("/home/me/.cache"));
         assert!(cache(None, None).unwrap_err().to_string().contains("XDG_CACHE_HOME"));
+    }
+
+    #[test]
+    fn the_folders_of_releases_lie_in_the_target_folder() {
+        for place in ["/a/target/debug/xtask", "/a/target/torch-2.15.0/debug/xtask"] {
+            assert_eq!(target_of(Path::new(place)).unwrap(), Path::new("/a/target"));
+        }
+        let own = Path::new("/a/torch-stuff/debug/xtask");
+        assert_eq!(target_of(own).unwrap(), Path::new("/a/torch-stuff"));
     }
 
     #[test]

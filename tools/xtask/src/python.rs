@@ -19,6 +19,9 @@ const OLDEST: (u32, u32) = (3, 11);
 /// Where to look for one that is new enough; the user's own choice first.
 const CANDIDATES: [&str; 5] = ["python3", "python3.14", "python3.13", "python3.12", "python3.11"];
 
+/// Environments in the cache folder are called this and their torch's release.
+pub const ENVIRONMENT: &str = "torch-";
+
 /// Prints the folder of the package named by the argument, without importing
 /// it (importing torch takes seconds).
 const FIND_PACKAGE: &str = "\
@@ -123,13 +126,12 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The one that all checkouts of this user share; named after torch's
-    /// release, so that checkouts of different ages get along.
+    /// The one with torch `release`, which all checkouts of this user share.
     ///
     /// # Errors
     /// When there is no cache folder.
-    pub fn shared() -> Result<Self> {
-        Ok(Self::at(places::cache()?.join(format!("torch-{}", version::NEEDED))))
+    pub fn of_release(release: &str) -> Result<Self> {
+        Ok(Self::at(places::cache()?.join(format!("{ENVIRONMENT}{release}"))))
     }
 
     /// The one in the folder `root`, whether made yet or not.
@@ -211,7 +213,7 @@ mod tests {
     use crate::pins::Use;
 
     fn pin(name: &str) -> Pin {
-        Pin { name: name.into(), version: "1.2.3".into(), needed_for: Use::Test }
+        Pin { name: name.into(), version: "1.2.3".into(), needed_for: Use::Test, torch: None }
     }
 
     #[test]

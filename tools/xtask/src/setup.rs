@@ -1,17 +1,26 @@
 //! `cargo xtask setup`: after it, plain cargo commands work.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::libtorch::{self, Choice};
 use crate::pins::{self, Use};
 use crate::python::Environment;
 use spark_build::{nccl, version};
 
-use crate::{install, places, process};
+use crate::{cargo_settings, install, places, process};
+
+/// Which release of torch a command builds against.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Torch {
+    /// Release of torch, 2.8 to 2.15, fetched if missing; the one set up if not given
+    #[arg(long, value_name = "RELEASE")]
+    pub torch: Option<String>,
+}
 
 /// What the set-up is for, which decides which Python packages it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,30 +48,89 @@ pub struct Checkout {
     pub choice: Choice,
     /// The folder with libtorch's `lib` and `include`.
     pub libtorch: PathBuf,
+    /// Its version, with the suffix of its build if it says so.
+    pub version: String,
+    /// The folder cargo builds into for this release.
+    pub target: PathBuf,
 }
 
-/// Fetches what is missing, links libtorch into the checkout and says which it
-/// is.
+impl Checkout {
+    fn of(root: PathBuf, choice: Choice) -> Result<Self> {
+        let folder = libtorch::locate(&choice)?;
+        let version = libtorch::check_version(&folder)?;
+        let release = version::release(&version);
+        let base = places::target()?;
+        let target = match cargo_settings::subfolder(release) {
+            Some(name) => base.join(name),
+            None => base,
+        };
+        let environment = Environment::of_release(release)?;
+        Ok(Self { root, environment, choice, libtorch: folder, version, target })
+    }
+
+    /// libtorch's release, without the suffix of its build.
+    pub fn release(&self) -> &str {
+        version::release(&self.version)
+    }
+
+    /// Cargo, building against this libtorch, whatever plain cargo is told.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = process::cargo(&self.root);
+        cargo.envs(cargo_settings::variables(&self.root, &self.libtorch));
+        cargo.env("CARGO_TARGET_DIR", &self.target);
+        cargo
+    }
+}
+
+impl fmt::Display for Checkout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "libtorch {} in {} ({})", self.version, self.libtorch.display(), self.choice)
+    }
+}
+
+/// Fetches what is missing and says which libtorch it is. One that is `asked` for is built against
+/// by the command that asks; any other by plain cargo, too.
 ///
 /// # Errors
-/// When something cannot be fetched, or the libtorch asked for is of the wrong
-/// version.
-pub fn run(purpose: Purpose) -> Result<Checkout> {
-    let root = places::root()?;
-    let environment = Environment::shared()?;
-    let choice = libtorch::choose(&root, &environment)?;
-    if choice == Choice::Cache {
-        install::ensure(&environment, &pins::needed_for(&[Use::Libtorch])?)?;
+/// When something cannot be fetched, or the libtorch asked for is of a release that is not taken.
+pub fn run(purpose: Purpose, asked: &Torch) -> Result<Checkout> {
+    let checkout = fetch(purpose, asked.torch.as_deref())?;
+    if asked.torch.is_none() {
+        keep(&checkout)?;
     }
-    let folder = libtorch::locate(&choice, &environment)?;
-    let version = libtorch::check_version(&folder)?;
-    link(&root, &folder)?;
-    println!("libtorch {version} in {} ({choice})", folder.display());
+    Ok(checkout)
+}
 
-    install::ensure(&environment, &pins::needed_for(packages_for(&choice, purpose))?)
+/// As [`run`]; plain cargo builds against one that is asked for, too.
+///
+/// # Errors
+/// As [`run`].
+pub fn choose(asked: &Torch) -> Result<Checkout> {
+    let checkout = fetch(Purpose::Build, asked.torch.as_deref())?;
+    keep(&checkout)?;
+    Ok(checkout)
+}
+
+fn keep(checkout: &Checkout) -> Result<()> {
+    let Checkout { root, libtorch, target, .. } = checkout;
+    cargo_settings::write(root, libtorch, checkout.release(), target)
+}
+
+fn fetch(purpose: Purpose, asked: Option<&str>) -> Result<Checkout> {
+    let root = places::root()?;
+    let choice = libtorch::choose(&root, asked)?;
+    if let Choice::Cache(release) = &choice {
+        let environment = Environment::of_release(release)?;
+        install::ensure(&environment, &pins::needed_for(&[Use::Libtorch], release)?)?;
+    }
+    let checkout = Checkout::of(root, choice)?;
+    println!("{checkout}");
+
+    let packages = packages_for(&checkout.choice, purpose);
+    install::ensure(&checkout.environment, &pins::needed_for(packages, checkout.release())?)
         .context("libtorch is set up and `cargo build` works, but Python packages are missing")?;
-    println!("Python packages in {}", environment.root().display());
-    Ok(Checkout { root, environment, choice, libtorch: folder })
+    println!("Python packages in {}", checkout.environment.root().display());
+    Ok(checkout)
 }
 
 /// Fetches the headers that building with the feature `nccl` needs, unless
@@ -79,9 +147,9 @@ pub fn nccl(checkout: &Checkout) -> Result<()> {
             folder.display()
         );
     }
-    if checkout.choice == Choice::Cache && nccl::own_list().is_none() {
-        let version = libtorch::check_version(folder)?;
-        if !fits_pinned_headers(&version) {
+    if checkout.choice.is_cache() && nccl::own_list().is_none() {
+        let version = &checkout.version;
+        if !fits_pinned_headers(version) {
             bail!(
                 "libtorch {version} was built for another CUDA than the pinned headers are of, \
                  {CUDA}: export {} with the folders of NCCL's and that CUDA's headers, colon \
@@ -89,7 +157,10 @@ pub fn nccl(checkout: &Checkout) -> Result<()> {
                 nccl::VARIABLE
             );
         }
-        install::ensure(&checkout.environment, &pins::needed_for(&[Use::Nccl])?)?;
+        install::ensure(
+            &checkout.environment,
+            &pins::needed_for(&[Use::Nccl], checkout.release())?,
+        )?;
     }
     let folders = nccl::include_folders(&folder.join("lib")).map_err(anyhow::Error::msg)?;
     let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
@@ -112,7 +183,7 @@ fn fits_pinned_headers(version: &str) -> bool {
 pub fn packages_for(choice: &Choice, purpose: Purpose) -> &'static [Use] {
     match (choice, purpose) {
         (_, Purpose::Bench) => &[Use::Libtorch, Use::Demo, Use::Test, Use::Bench],
-        (Choice::Cache, _) | (_, Purpose::Test) => {
+        (Choice::Cache(_), _) | (_, Purpose::Test) => {
             &[Use::Libtorch, Use::Demo, Use::Test, Use::Wheel]
         }
         // torchrun is in torch's wheel.
@@ -121,47 +192,6 @@ pub fn packages_for(choice: &Choice, purpose: Purpose) -> &'static [Use] {
         (_, Purpose::Build) => &[Use::Demo],
         (_, Purpose::Wheel) => &[Use::Wheel],
     }
-}
-
-/// Makes the link in `root` lead to `folder`.
-fn link(root: &Path, folder: &Path) -> Result<()> {
-    let link = root.join(libtorch::LINK);
-    let old = fs::read_link(&link).ok();
-    if old.as_deref() == Some(folder) {
-        return Ok(());
-    }
-    // The user may have unpacked a libtorch in place of the link.
-    if old.is_none() && link.exists() {
-        if link.canonicalize().ok().as_deref() == Some(folder) {
-            return Ok(());
-        }
-        bail!(
-            "{} is not a link, and {} is to be linked there: move it away",
-            link.display(),
-            folder.display()
-        );
-    }
-    // Renaming replaces the old link in one step, whatever happens meanwhile.
-    let new = root.join(format!("{}.{}", libtorch::LINK, std::process::id()));
-    symlink(folder, &new)
-        .and_then(|()| fs::rename(&new, &link))
-        .with_context(|| format!("cannot link {} to {}", link.display(), folder.display()))?;
-    if old.is_some() {
-        forget_old_libtorch(root)?;
-    }
-    Ok(())
-}
-
-/// Has cargo build torch-sys again: it notices another path, not another
-/// target of the same link, and a build for CUDA asks the linker for libraries
-/// that one for the CPU lacks.
-fn forget_old_libtorch(root: &Path) -> Result<()> {
-    for profile in ["dev", "release"] {
-        let mut cargo = process::cargo(root);
-        cargo.args(["clean", "--quiet", "--package", "torch-sys", "--profile", profile]);
-        process::run(&mut cargo)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -176,8 +206,8 @@ mod tests {
         assert_eq!(packages_for(&own, Purpose::Wheel), [Use::Wheel]);
         assert_eq!(packages_for(&own, Purpose::Launch), [Use::Libtorch]);
         assert!(packages_for(&Choice::ActivePython, Purpose::Launch).is_empty());
-        assert!(packages_for(&Choice::Cache, Purpose::Build).contains(&Use::Test));
-        for choice in [own, Choice::ActivePython, Choice::Cache] {
+        assert!(packages_for(&Choice::Cache("2.13.0".into()), Purpose::Build).contains(&Use::Test));
+        for choice in [own, Choice::ActivePython, Choice::Cache("2.13.0".into())] {
             assert!(packages_for(&choice, Purpose::Bench).contains(&Use::Bench));
             assert!(!packages_for(&choice, Purpose::Test).contains(&Use::Bench));
         }
@@ -191,24 +221,8 @@ mod tests {
         for version in ["2.13.0+cu128", "2.13.0+cu132"] {
             assert!(!fits_pinned_headers(version), "{version}");
         }
-        let pins = pins::needed_for(&[Use::Nccl]).unwrap();
+        let pins = pins::needed_for(&[Use::Nccl], version::DEFAULT).unwrap();
         let prefix = format!("{CUDA}.");
         assert!(!pins.is_empty() && pins.iter().all(|pin| pin.version.starts_with(&prefix)));
-    }
-
-    #[test]
-    fn the_link_is_made_kept_and_never_put_over_a_folder() {
-        let root = std::env::temp_dir().join(format!("xtask-link-{}", std::process::id()));
-        let folder = root.join("torch");
-        fs::create_dir_all(&folder).unwrap();
-        link(&root, &folder).unwrap();
-        link(&root, &folder).unwrap();
-        assert_eq!(fs::read_link(root.join(libtorch::LINK)).unwrap(), folder);
-
-        fs::remove_file(root.join(libtorch::LINK)).unwrap();
-        fs::create_dir(root.join(libtorch::LINK)).unwrap();
-        let error = link(&root, &folder).unwrap_err().to_string();
-        fs::remove_dir_all(&root).unwrap();
-        assert!(error.contains("move it away"), "{error}");
     }
 }

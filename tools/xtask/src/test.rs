@@ -5,16 +5,16 @@ use std::env;
 use anyhow::Result;
 
 use crate::process;
-use crate::setup::{self, Purpose};
+use crate::setup::{self, Purpose, Torch};
 
 /// Sets up and runs `cargo test` with `arguments`, on the whole workspace
 /// unless they name packages; `programs` go to the test programs.
 ///
 /// # Errors
 /// When the set-up or a test fails.
-pub fn run(arguments: &[String], programs: &[String]) -> Result<()> {
-    let checkout = setup::run(Purpose::Test)?;
-    let mut cargo = process::cargo(&checkout.root);
+pub fn run(torch: &Torch, arguments: &[String], programs: &[String]) -> Result<()> {
+    let checkout = setup::run(Purpose::Test, torch)?;
+    let mut cargo = checkout.cargo();
     cargo.arg("test");
     if !names_packages(arguments) {
         cargo.arg("--workspace");

@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::library::{LIBRARY, Source};
-use crate::setup::{self, Purpose};
-use spark_build::version;
-
-use crate::libtorch;
+use crate::setup::{self, Checkout, Purpose, Torch};
 
 /// Files that are copied as they are: place in the checkout, place in the tree.
 const COPIED: [(&str, &str); 3] = [
@@ -30,18 +27,29 @@ const FILLED: [(&str, &str); 3] = [
     ("ffi/cmake/spark_backbone.pc.in", "lib/pkgconfig/spark_backbone.pc"),
 ];
 
+/// What the library is linked to.
+#[derive(Debug, Clone)]
+struct Libtorch {
+    folder: PathBuf,
+    release: String,
+}
+
+impl Libtorch {
+    fn of(checkout: &Checkout) -> Self {
+        Self { folder: checkout.libtorch.clone(), release: checkout.release().to_owned() }
+    }
+}
+
 /// Sets up, builds the library and installs the tree into `prefix`.
 ///
 /// # Errors
 /// When a step fails; until everything is built and written, `prefix` holds
 /// what it held.
-pub fn run(prefix: &Path, source: &Source) -> Result<()> {
+pub fn run(torch: &Torch, prefix: &Path, source: &Source) -> Result<()> {
     check_prefix(prefix)?;
-    let checkout = setup::run(Purpose::Build)?;
-    let library = source.provide(&checkout.root)?;
-    let choice = libtorch::choose(&checkout.root, &checkout.environment)?;
-    let folder = libtorch::locate(&choice, &checkout.environment)?;
-    install(&checkout.root, &library, &folder, prefix)?;
+    let checkout = setup::run(Purpose::Build, torch)?;
+    let library = source.provide(&checkout)?;
+    install(&checkout.root, &library, &Libtorch::of(&checkout), prefix)?;
     println!("installed in {}", prefix.display());
     println!("  CMake       -DCMAKE_PREFIX_PATH={}", prefix.display());
     println!("  pkg-config  PKG_CONFIG_PATH={}", prefix.join("lib/pkgconfig").display());
@@ -61,7 +69,7 @@ fn check_prefix(prefix: &Path) -> Result<()> {
 
 /// Lays the tree out beside its place, then moves each file where it belongs:
 /// a program that runs from the old tree keeps the library it has loaded.
-fn install(root: &Path, library: &Path, libtorch: &Path, prefix: &Path) -> Result<()> {
+fn install(root: &Path, library: &Path, libtorch: &Libtorch, prefix: &Path) -> Result<()> {
     let staged = prefix.join(format!(".spark_backbone-{}", std::process::id()));
     let done = stage(root, library, libtorch, &staged).and_then(|files| {
         files.iter().try_for_each(|file| move_file(&staged.join(file), &prefix.join(file)))
@@ -76,16 +84,13 @@ fn install(root: &Path, library: &Path, libtorch: &Path, prefix: &Path) -> Resul
 
 /// Writes the whole tree into `staged`; the files' places in it, those that
 /// make it usable last.
-fn stage(root: &Path, library: &Path, libtorch: &Path, staged: &Path) -> Result<Vec<PathBuf>> {
+fn stage(root: &Path, library: &Path, libtorch: &Libtorch, staged: &Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![Path::new("lib").join(LIBRARY)];
     copy(library, &staged.join(&files[0]))?;
     for (source, place) in COPIED {
         copy(&root.join(source), &staged.join(place))?;
         files.push(place.into());
     }
-    let libtorch = libtorch.to_str().with_context(|| {
-        format!("libtorch lies in {}, but CMake needs a path in UTF-8", libtorch.display())
-    })?;
     for (source, place) in FILLED {
         let template = root.join(source);
         let text = fs::read_to_string(&template)
@@ -97,14 +102,18 @@ fn stage(root: &Path, library: &Path, libtorch: &Path, staged: &Path) -> Result<
 }
 
 /// `template` with its names filled in.
-fn fill(template: &str, libtorch: &str) -> Result<String> {
+fn fill(template: &str, libtorch: &Libtorch) -> Result<String> {
+    let folder = libtorch.folder.to_str().with_context(|| {
+        let folder = libtorch.folder.display();
+        format!("libtorch lies in {folder}, but CMake needs a path in UTF-8")
+    })?;
     let text = template
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
-        .replace("@LIBTORCH_VERSION@", version::NEEDED);
+        .replace("@LIBTORCH_VERSION@", &libtorch.release);
     // The path comes last: it may hold an @ of its own.
     match text.replace("@LIBTORCH_DIR@", "").split('@').nth(1) {
         Some(name) => bail!("a template asks for @{name}@, which has no value"),
-        None => Ok(text.replace("@LIBTORCH_DIR@", &quoted_for_cmake(libtorch))),
+        None => Ok(text.replace("@LIBTORCH_DIR@", &quoted_for_cmake(folder))),
     }
 }
 
@@ -147,6 +156,10 @@ mod tests {
     use super::*;
     use crate::places;
 
+    fn libtorch(folder: &str) -> Libtorch {
+        Libtorch { folder: folder.into(), release: "2.15.0".into() }
+    }
+
     /// A folder of the test called `name`, empty.
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("xtask-tree-{name}-{}", std::process::id()));
@@ -181,7 +194,7 @@ mod tests {
         let root = places::root().unwrap();
         // Twice: a tree that is there gets replaced.
         for _ in 0..2 {
-            install(&root, &library, Path::new("/opt/torch"), &prefix).unwrap();
+            install(&root, &library, &libtorch("/opt/torch"), &prefix).unwrap();
         }
         let found = files(&prefix);
         let config = "lib/cmake/SparkBackbone/SparkBackboneConfig.cmake";
@@ -197,7 +210,7 @@ mod tests {
             "share/doc/spark_backbone/LICENSE",
         ];
         assert_eq!(found, expected.map(PathBuf::from));
-        assert!(config.contains("\"/opt/torch\"") && config.contains(version::NEEDED));
+        assert!(config.contains("\"/opt/torch\"") && config.contains("\"2.15.0\""));
     }
 
     #[test]
@@ -206,7 +219,7 @@ mod tests {
         fs::create_dir(prefix.join("lib")).unwrap();
         fs::write(prefix.join("lib").join(LIBRARY), "old").unwrap();
         let root = places::root().unwrap();
-        let error = install(&root, Path::new("/nowhere/l.so"), Path::new("/opt/torch"), &prefix);
+        let error = install(&root, Path::new("/nowhere/l.so"), &libtorch("/opt/torch"), &prefix);
         let (found, error) = (files(&prefix), error.unwrap_err().to_string());
         fs::remove_dir_all(&prefix).unwrap();
         assert_eq!(found, [Path::new("lib").join(LIBRARY)]);
@@ -225,8 +238,8 @@ mod tests {
 
     #[test]
     fn paths_reach_cmake_whole_and_unknown_names_are_noticed() {
-        let filled = fill("set(a \"@LIBTORCH_DIR@\")", r#"/a@b/$c;"d\"#).unwrap();
+        let filled = fill("set(a \"@LIBTORCH_DIR@\")", &libtorch(r#"/a@b/$c;"d\"#)).unwrap();
         assert_eq!(filled, r#"set(a "/a@b/\$c\;\"d\\")"#);
-        assert!(fill("@OTHER@", "/").unwrap_err().to_string().contains("@OTHER@"));
+        assert!(fill("@OTHER@", &libtorch("/")).unwrap_err().to_string().contains("@OTHER@"));
     }
 }

@@ -1,36 +1,112 @@
-//! `cargo xtask wheel`: the Python package with the shared library inside.
+//! `cargo xtask wheel`: the Python package with the shared library inside, one for each release of
+//! torch, and the programs.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::library::{LIBRARY, Profile, Source};
-use crate::setup::{self, Checkout, Purpose};
+use crate::library::{Profile, Source};
+use crate::setup::{self, Checkout, Purpose, Torch};
 use spark_build::version;
 
 use crate::{places, process};
 
-/// Builds the library and the wheel that carries it; where the wheel lies. It
-/// goes into `output`, by default `target/wheels`, and replaces an older one
-/// only when it is whole.
+/// The programs that come with the library.
+const PROGRAMS: [&str; 3] = ["pretrain", "detect", "classify"];
+
+/// What was built against one release.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The release, without the suffix of its build.
+    pub release: String,
+    /// The shared library, and the programs if they are to come along.
+    pub files: Vec<PathBuf>,
+}
+
+/// Builds the library and the programs for each of `releases`, and the wheel that carries them;
+/// where the wheel lies. It goes into `output`, by default `target/wheels`, and replaces an older
+/// one only when it is whole.
 ///
 /// # Errors
 /// When a step fails.
-pub fn run(source: &Source, output: Option<&Path>) -> Result<PathBuf> {
-    let checkout = setup::run(Purpose::Wheel)?;
-    build(&checkout, source, output)
+pub fn run(
+    releases: &[String],
+    programs: bool,
+    source: &Source,
+    output: Option<&Path>,
+) -> Result<PathBuf> {
+    let asked = asked(releases)?;
+    if source.library.is_some() && asked.len() > 1 {
+        bail!("--library is one file, but --torch names {} releases: name one", asked.len());
+    }
+    let mut built = Vec::new();
+    let mut packer = None;
+    for torch in &asked {
+        let checkout = setup::run(Purpose::Wheel, torch)?;
+        built.push(build(&checkout, programs, source)?);
+        packer = Some(checkout);
+    }
+    let packer = packer.context("--torch names no release")?;
+    pack(&packer, &built, source.profile, output)
 }
 
-/// As [`run`], in a checkout that is set up.
+/// The releases that the command line means, each once, oldest first.
+fn asked(releases: &[String]) -> Result<Vec<Torch>> {
+    if releases.is_empty() {
+        return Ok(vec![Torch::default()]);
+    }
+    let mut named = BTreeMap::new();
+    for release in releases {
+        if release == "all" {
+            named.extend(version::RELEASES.map(|release| (place(release), release.to_owned())));
+        } else {
+            let release = version::resolve(release).map_err(anyhow::Error::msg)?;
+            named.insert(place(&release), release);
+        }
+    }
+    Ok(named.into_values().map(|release| Torch { torch: Some(release) }).collect())
+}
+
+/// The place of a release's series among those taken; a wheel carries one of each.
+fn place(release: &str) -> Option<usize> {
+    let series = version::series(release);
+    version::RELEASES.iter().position(|release| version::series(release) == series)
+}
+
+/// The library, and the programs unless they are left out, built in `checkout`, or the library that
+/// is given with the programs beside it.
 ///
 /// # Errors
-/// As [`run`].
-pub fn build(checkout: &Checkout, source: &Source, output: Option<&Path>) -> Result<PathBuf> {
-    let library = source.provide(&checkout.root)?;
+/// When the build fails or the file given is not there.
+pub fn build(checkout: &Checkout, programs: bool, source: &Source) -> Result<Built> {
+    let library = source.provide(checkout)?;
+    let mut files = vec![library.clone()];
+    if programs && source.library.is_none() {
+        let mut cargo = checkout.cargo();
+        cargo.args(["build", "--workspace", "--bins", "--profile", source.profile.name()]);
+        process::run(&mut cargo)?;
+    }
+    let beside = PROGRAMS.map(|name| library.with_file_name(name));
+    files.extend(beside.into_iter().filter(|file| programs && file.is_file()));
+    Ok(Built { release: checkout.release().to_owned(), files })
+}
+
+/// The wheel that carries `built`, packed by the Python of `checkout`.
+///
+/// # Errors
+/// When a step fails.
+pub fn pack(
+    checkout: &Checkout,
+    built: &[Built],
+    profile: Profile,
+    output: Option<&Path>,
+) -> Result<PathBuf> {
     let output = match output {
         // Relative to where the user typed the command.
         Some(folder) => env::current_dir()?.join(folder),
@@ -39,7 +115,7 @@ pub fn build(checkout: &Checkout, source: &Source, output: Option<&Path>) -> Res
     // On the disk of the output, so that the wheel can be renamed into it.
     let staging = output.join(format!(".staging-{}", std::process::id()));
     make_folder(&staging)?;
-    let wheel = stage_and_pack(checkout, &library, source.profile, &staging)
+    let wheel = stage_and_pack(checkout, built, profile, &staging)
         .and_then(|wheel| move_into(&wheel, &output));
     // What is left there is of no use, and no reason to fail.
     let _ = fs::remove_dir_all(&staging);
@@ -52,7 +128,7 @@ pub fn build(checkout: &Checkout, source: &Source, output: Option<&Path>) -> Res
 /// The package as setuptools wants it, packed by pip; the wheel.
 fn stage_and_pack(
     checkout: &Checkout,
-    library: &Path,
+    built: &[Built],
     profile: Profile,
     staging: &Path,
 ) -> Result<PathBuf> {
@@ -61,12 +137,21 @@ fn stage_and_pack(
     copy_folder(&checkout.root.join("ffi").join("python"), &package)?;
     copy(&checkout.root.join("LICENSE"), &package.join("LICENSE"))?;
     let module = package.join("spark_backbone");
-    write(&module.join("_release.py"), &release_module(&workspace_version(&checkout.root)?))?;
-    let carried = module.join(LIBRARY);
-    copy(library, &carried)?;
-    forget_builder(&carried)?;
-    if profile == Profile::Release {
-        strip(&carried);
+    let releases: Vec<&str> = built.iter().map(|built| built.release.as_str()).collect();
+    let version = workspace_version(&checkout.root)?;
+    write(&module.join("_release.py"), &release_module(&version, &releases))?;
+    require(&package.join("pyproject.toml"), &releases)?;
+    for Built { release, files } in built {
+        let folder = module.join(format!("torch-{}", version::series(release)));
+        make_folder(&folder)?;
+        for file in files {
+            let carried = folder.join(file.file_name().context("a file without a name")?);
+            copy(file, &carried)?;
+            forget_builder(&carried)?;
+            if profile == Profile::Release || file.extension().is_none() {
+                strip(&carried);
+            }
+        }
     }
 
     let packed = staging.join("packed");
@@ -79,16 +164,30 @@ fn stage_and_pack(
     the_wheel_in(&packed)
 }
 
-/// Where the library looks for libtorch in a wheel, besides in the process it is loaded
-/// into: beside it in site-packages. `ffi/build.rs` writes it, with the builder's own
-/// libtorch behind a colon.
-const BESIDE: &[u8] = b"$ORIGIN/../torch/lib";
+/// Has the package require a torch of the releases it carries, from the oldest to the newest.
+fn require(project: &Path, releases: &[&str]) -> Result<()> {
+    const ANY: &str = "\"torch\"";
+    let text = fs::read_to_string(project)
+        .with_context(|| format!("cannot read {}", project.display()))?;
+    let (Some(oldest), Some(newest)) = (releases.first(), releases.last()) else {
+        bail!("a wheel for no release");
+    };
+    if !text.contains(ANY) {
+        bail!("{} requires no {ANY}", project.display());
+    }
+    let needed = format!("\"torch>={},<{}\"", version::series(oldest), version::after(newest));
+    write(project, &text.replacen(ANY, &needed, 1))
+}
 
-/// Takes the builder's own folders out of the places where the library looks for
+/// Where what lies in a wheel looks for libtorch, besides in the process it is loaded into: beside
+/// the package in site-packages. `spark_build::libtorch` writes it, with the builder's own libtorch
+/// behind a colon.
+const BESIDE: &[u8] = spark_build::libtorch::BESIDE.as_bytes();
+
+/// Takes the builder's own folders out of the places where a library or program looks for
 /// libtorch.
-fn forget_builder(library: &Path) -> Result<()> {
-    let read = || format!("cannot read {}", library.display());
-    let mut bytes = fs::read(library).with_context(read)?;
+fn forget_builder(file: &Path) -> Result<()> {
+    let mut bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let places: Vec<usize> = bytes
         .windows(BESIDE.len() + 1)
         .enumerate()
@@ -99,22 +198,28 @@ fn forget_builder(library: &Path) -> Result<()> {
         // The string ends at a NUL: what follows it is nobody's.
         bytes[start..].iter_mut().take_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
     }
-    fs::write(library, bytes).with_context(|| format!("cannot write {}", library.display()))
+    fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Leaves out the symbols that only a debugger needs: two thirds of the file.
-fn strip(library: &Path) {
-    if let Err(error) = process::read(Command::new("strip").arg("--strip-unneeded").arg(library)) {
+fn strip(file: &Path) {
+    if let Err(error) = process::read(Command::new("strip").arg("--strip-unneeded").arg(file)) {
         eprintln!("warning: the wheel is larger than it need be: {error:#}");
     }
 }
 
 /// `_release.py`, what the package knows of its build.
-fn release_module(version: &str) -> String {
+fn release_module(version: &str, releases: &[&str]) -> String {
+    let mut carried = String::new();
+    for release in releases {
+        let _ = write!(carried, "\"{}\": \"{release}\", ", version::series(release));
+    }
     format!(
         "\"\"\"What this package is built from; written by `cargo xtask wheel`.\"\"\"\n\n\
-         VERSION = \"{version}\"\nLIBTORCH = \"{}\"\n",
-        version::NEEDED
+         VERSION = \"{version}\"\n\
+         # Series of torch that there is a library for, and the release each is built against.\n\
+         LIBTORCH = {{{}}}\n",
+        carried.trim_end_matches([',', ' '])
     )
 }
 
@@ -209,9 +314,39 @@ mod tests {
         assert_eq!(parse_version(manifest).as_deref(), Some("1.2.3"));
         assert_eq!(parse_version("[package]\nversion = \"1\"\n"), None);
         assert_eq!(parse_version("[workspace.package]\n[package]\nversion = \"1\"\n"), None);
-        let module = release_module("1.2.3");
+        let module = release_module("1.2.3", &["2.9.1", "2.15.0"]);
         assert!(module.contains("VERSION = \"1.2.3\"\n"), "{module}");
-        assert!(module.contains(&format!("LIBTORCH = \"{}\"\n", version::NEEDED)), "{module}");
+        assert!(
+            module.contains("LIBTORCH = {\"2.9\": \"2.9.1\", \"2.15\": \"2.15.0\"}\n"),
+            "{module}"
+        );
+    }
+
+    #[test]
+    fn releases_are_built_once_each_and_oldest_first() {
+        let line = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let asked = asked(&names)?;
+            let names: Vec<String> = asked.into_iter().filter_map(|torch| torch.torch).collect();
+            Ok::<_, anyhow::Error>(names.join(" "))
+        };
+        assert_eq!(line(&[]).unwrap(), "");
+        assert_eq!(line(&["2.15", "2.9", "2.15.0"]).unwrap(), "2.9.1 2.15.0");
+        assert_eq!(line(&["all"]).unwrap(), version::RELEASES.join(" "));
+        assert!(line(&["2.7"]).unwrap_err().to_string().contains("2.8 to 2.15"));
+    }
+
+    #[test]
+    fn the_package_requires_the_torch_it_carries() {
+        let folder = folder("requires");
+        let project = folder.join("pyproject.toml");
+        fs::write(&project, "dependencies = [\"torch\"]\n").unwrap();
+        require(&project, &["2.8.0", "2.15.0"]).unwrap();
+        let text = fs::read_to_string(&project).unwrap();
+        let again = require(&project, &["2.8.0"]).unwrap_err().to_string();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(text, "dependencies = [\"torch>=2.8,<2.16\"]\n");
+        assert!(again.contains("requires no"), "{again}");
     }
 
     #[test]
@@ -219,9 +354,12 @@ mod tests {
         let folder = folder("places");
         let library = folder.join("l.so");
         for (built, strings) in [
-            ("\0$ORIGIN/../torch/lib:/home/me/torch/lib\0name\0", "$ORIGIN/../torch/lib name"),
-            ("\0$ORIGIN/../torch/lib\0name:other\0", "$ORIGIN/../torch/lib name:other"),
-            ("$ORIGIN/../torch/lib:/x", "$ORIGIN/../torch/lib"),
+            (
+                "\0$ORIGIN/../../torch/lib:/home/me/torch/lib\0name\0",
+                "$ORIGIN/../../torch/lib name",
+            ),
+            ("\0$ORIGIN/../../torch/lib\0name:other\0", "$ORIGIN/../../torch/lib name:other"),
+            ("$ORIGIN/../../torch/lib:/x", "$ORIGIN/../../torch/lib"),
             ("no\0places", "no places"),
         ] {
             fs::write(&library, built).unwrap();

@@ -29,6 +29,17 @@ void wait(const c10::intrusive_ptr<c10d::Work>& work) {
   }
 }
 
+// Gloo's backend, whose timeout can be set: before 2.9 libtorch's own has no function for it.
+class Gloo : public c10d::ProcessGroupGloo {
+ public:
+  using c10d::ProcessGroupGloo::ProcessGroupGloo;
+
+  void set_timeout(std::chrono::milliseconds timeout) {
+    options_->timeout = timeout;
+    for (const auto& context : contexts_) context->setTimeout(timeout);
+  }
+};
+
 // Collectives want dense memory. `use` gets the tensor, or a copy that goes back afterwards.
 template <typename Use>
 void dense(const at::Tensor& tensor, Use use) {
@@ -143,7 +154,7 @@ std::unique_ptr<Group> connect(const Rendezvous& rendezvous) {
       rendezvous.interface.empty()
           ? c10d::ProcessGroupGloo::createDeviceForHostname(text(rendezvous.address))
           : c10d::ProcessGroupGloo::createDeviceForInterface(text(rendezvous.interface)));
-  auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
+  auto gloo = c10::make_intrusive<Gloo>(
       c10::make_intrusive<c10d::PrefixStore>("cpu", store), rendezvous.rank, rendezvous.size,
       gloo_options);
   processes->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO,
@@ -153,7 +164,9 @@ std::unique_ptr<Group> connect(const Rendezvous& rendezvous) {
 }
 
 void Group::set_timeout(std::int64_t timeout_ms) const {
-  processes_->getBackend(c10::DeviceType::CPU)->setTimeout(std::chrono::milliseconds(timeout_ms));
+  // What `connect` has made.
+  auto& gloo = static_cast<Gloo&>(*processes_->getBackend(c10::DeviceType::CPU));
+  gloo.set_timeout(std::chrono::milliseconds(timeout_ms));
 }
 
 void Group::add_nccl([[maybe_unused]] std::int64_t timeout_ms) const {

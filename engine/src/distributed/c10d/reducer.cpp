@@ -6,6 +6,8 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
+#include <memory>
+#include <type_traits>
 #include <unordered_map>
 
 #include "spark-engine/src/bridge.rs.h"
@@ -23,6 +25,17 @@ class Silence : public c10::WarningHandler {
  public:
   void process(const c10::Warning& /*warning*/) override {}
 };
+
+// From 2.11 on the constructor takes sizes of the buckets one by one, too. None are given.
+template <typename Reducer, typename... Arguments>
+std::shared_ptr<Reducer> make_reducer(Arguments... arguments) {
+  using Sizes = std::vector<std::int64_t>;
+  if constexpr (std::is_constructible_v<Reducer, Arguments..., Sizes>) {
+    return std::make_shared<Reducer>(std::move(arguments)..., Sizes{});
+  } else {
+    return std::make_shared<Reducer>(std::move(arguments)...);
+  }
+}
 
 }  // namespace
 
@@ -43,11 +56,10 @@ GradientReducer::GradientReducer(const Group& group, std::vector<at::Tensor> par
   for (std::size_t index = 0; index < names.size(); ++index) {
     named[index] = std::string(names[index].data(), names[index].size());
   }
-  reducer_ = std::make_shared<c10d::Reducer>(
+  reducer_ = make_reducer<c10d::Reducer>(
       std::move(parameters), std::move(buckets), group.processes(), sparse, kBucketBytes,
-      /*find_unused_parameters=*/true, /*gradient_as_bucket_view=*/true, std::move(named), kFirstBucketBytes,
-      /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
-      std::vector<std::int64_t>{});
+      /*find_unused_parameters=*/true, /*gradient_as_bucket_view=*/true, std::move(named),
+      kFirstBucketBytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false);
   logger_ = std::make_shared<c10d::Logger>(reducer_);
   reducer_->set_logger(logger_);
   logger_->set_construction_data_and_log("spark", {}, -1, false, false, false);

@@ -31,11 +31,8 @@ pub fn root() -> &'static Path {
 
 /// The folder of libtorch, without links in its path.
 pub fn libtorch() -> PathBuf {
-    let given = env::var_os("LIBTORCH").map(PathBuf::from);
-    given
-        .unwrap_or_else(|| root().join(".libtorch"))
-        .canonicalize()
-        .expect("no libtorch: run `cargo xtask setup`")
+    let lib = Path::new(env!("SPARK_LIBTORCH_LIB"));
+    lib.parent().expect("a folder with lib").to_owned()
 }
 
 /// The tree that `cargo xtask install` makes, made once.
