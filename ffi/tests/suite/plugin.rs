@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use backbone::models::{self, BuildOptions};
-use backbone::plugin::{Plugin, PluginBackbone};
+use backbone::plugin::{LIBTORCH_VERSION, Plugin, PluginBackbone};
 use backbone::weights::{StateDict, write_safetensors};
 use backbone::{Backbone, FeatureMap, Mode, PatchMask};
 use tch::nn::{OptimizerConfig, VarStore};
