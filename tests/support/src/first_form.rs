@@ -6,6 +6,8 @@ use std::path::Path;
 use engine::checkpoint::{CheckpointFile, write_checkpoint};
 use serde_json::{Map, Value};
 
+use super::program::{Workplace, assert_says};
+
 /// Rewrites the checkpoint at `path` as one that was saved before an evaluation which never came.
 pub fn make_pending(path: &Path) {
     rewrite(path, |mut state| {
@@ -22,12 +24,30 @@ pub struct FirstForm {
     pub settings: &'static [(&'static str, &'static str)],
     /// What else was different in the settings.
     pub other: fn(&mut Map<String, Value>),
+    /// The best checkpoints that a run has.
+    pub best: &'static [&'static str],
 }
 
 impl FirstForm {
-    /// Rewrites the checkpoint at `path`; its tensors stay.
-    pub fn rewrite(&self, path: &Path) {
-        rewrite(path, |state| self.state_of(state));
+    /// Makes `run` one that ended after its second epoch, with that epoch's checkpoint as the last
+    /// and the best, in the first form; their tensors stay.
+    pub fn rewrite(&self, work: &Workplace, run: &str) {
+        let checkpoint = |name: &str| work.path(&format!("{run}/checkpoints/{name}.safetensors"));
+        std::fs::rename(checkpoint("epoch-0002"), checkpoint("last")).unwrap();
+        std::fs::remove_dir_all(work.path(run).join("export")).unwrap();
+        rewrite(&checkpoint("last"), |state| self.state_of(state));
+        for best in self.best {
+            std::fs::copy(checkpoint("last"), checkpoint(best)).unwrap();
+        }
+    }
+
+    /// As [`FirstForm::rewrite`]; then `run` goes on after the step that is told, and none of its
+    /// settings counts as changed.
+    pub fn goes_on(&self, work: &Workplace, run: &str, after: &str) {
+        self.rewrite(work, run);
+        let told = work.run(&["train", "--output", run, "--resume"]).succeeded();
+        assert_says(&told.err, &[&format!("resuming after step {after}")]);
+        assert!(!told.err.contains("changed settings"), "{}", told.err);
     }
 
     fn state_of(&self, mut state: Map<String, Value>) -> Map<String, Value> {

@@ -6,10 +6,12 @@ mod board;
 mod first_form;
 mod processes;
 mod program;
+mod promises;
 mod python;
 
 pub use board::*;
 pub use first_form::*;
 pub use processes::*;
 pub use program::*;
+pub use promises::*;
 pub use python::*;
