@@ -4,6 +4,7 @@
 
 mod board;
 mod first_form;
+mod presets;
 mod processes;
 mod program;
 mod promises;
@@ -11,6 +12,7 @@ mod python;
 
 pub use board::*;
 pub use first_form::*;
+pub use presets::*;
 pub use processes::*;
 pub use program::*;
 pub use promises::*;
