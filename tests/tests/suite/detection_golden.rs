@@ -2,7 +2,7 @@
 //! masks, losses, gradients.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use backbone::weights::StateDict;
 use backbone::{DropPathDraws, Mode};
@@ -12,6 +12,7 @@ use detection::cli::Cli;
 use detection::modeling::{MaskRcnn, ModelConfig, weights};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
 use engine::distributed::ProcessGroup;
+use spark_tests::fixture::{Fixture, assert_relative};
 use spark_tests::rule;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -32,47 +33,32 @@ const LOSS: f64 = 3e-7;
 const GRADIENT: f64 = 1e-6;
 
 struct Golden {
-    tensors: BTreeMap<String, Tensor>,
+    fixture: Fixture,
     /// Names of the parameters, in the order of `train.grad_norm`.
     params: Vec<String>,
 }
 
 impl Golden {
     fn read() -> Self {
-        let path =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/maskrcnn_r50_256.safetensors");
-        let file = backbone::weights::read(path).unwrap();
-        let params = serde_json::from_str(&file.metadata["params"]).unwrap();
-        Self { tensors: file.tensors, params }
-    }
-
-    fn double(&self, name: &str) -> Tensor {
-        self.tensors[name].to_kind(Kind::Double)
+        let fixture = Fixture::read("maskrcnn_r50_256.safetensors");
+        Self { params: fixture.names("params"), fixture }
     }
 
     fn image(&self) -> Tensor {
-        self.double("image")
-    }
-
-    fn check(&self, name: &str, got: &Tensor, tolerance: f64) {
-        let expected = self.double(name);
-        assert_eq!(got.size(), expected.size(), "{name}");
-        let difference = (got.to_kind(Kind::Double) - &expected).abs().max().double_value(&[]);
-        println!("{name}: {difference:.2e}");
-        assert!(difference <= tolerance, "{name}: off by {difference:.2e}");
+        self.fixture.double("image")
     }
 
     /// What inference found, by name.
     fn check_inference(&self, found: impl Fn(&str) -> Tensor) {
-        let largest = |name: &str| self.double(name).abs().max().double_value(&[]);
+        let Self { fixture, .. } = self;
         for number in 2..=6 {
             let name = format!("fpn.p{number}");
             let map = found(&name);
             let map = if number < 4 { map.slice(1, 0, None, 8) } else { map };
             let name = format!("inference.{name}");
-            self.check(&name, &map, STORED_F32 * largest(&name));
+            fixture.check(&name, &map, STORED_F32 * fixture.largest(&name));
         }
-        let logits = STORED_F32 * largest("inference.proposals.logits");
+        let logits = STORED_F32 * fixture.largest("inference.proposals.logits");
         for (name, tolerance) in [
             ("proposals.boxes", BOX),
             ("proposals.logits", logits),
@@ -81,20 +67,20 @@ impl Golden {
             ("detections.classes", 0.0),
             ("detections.masks28", SCORE),
         ] {
-            self.check(&format!("inference.{name}"), &found(name), tolerance);
+            fixture.check(&format!("inference.{name}"), &found(name), tolerance);
         }
     }
 
     fn targets(&self) -> Targets {
-        let masks = &self.tensors["gt.masks"];
+        let masks = &self.fixture.tensors["gt.masks"];
         let bitmap = |index: i64| {
             let pixels = masks.get(index).to_kind(Kind::Uint8).reshape([-1]);
             let pixels = Vec::try_from(&pixels).unwrap();
             InstanceMask::Bitmap(Bitmap { height: 256, width: 256, pixels })
         };
         Targets {
-            boxes: Boxes(self.tensors["gt.boxes"].shallow_clone()),
-            classes: self.tensors["gt.classes"].shallow_clone(),
+            boxes: Boxes(self.fixture.tensors["gt.boxes"].shallow_clone()),
+            classes: self.fixture.tensors["gt.classes"].shallow_clone(),
             masks: (0..masks.size()[0]).map(bitmap).collect(),
         }
     }
@@ -115,19 +101,12 @@ fn model(config: &ModelConfig) -> (MaskRcnn, VarStore, StateDict) {
     let model = MaskRcnn::build(&store, config).unwrap();
     store.double();
     let tensors = weights::state_dict(&store, config).unwrap();
-    tch::no_grad(|| {
-        for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.is_floating_point()) {
-            let scale = match name.as_str() {
-                "roi_heads.box_predictor.cls_score.weight" => 2.0,
-                "roi_heads.box_predictor.bbox_pred.weight" => 0.5,
-                "proposal_generator.rpn_head.anchor_deltas.weight" => 0.3,
-                _ => 1.0,
-            };
-            // The product, too, is of float32.
-            let value = rule::weight(name, &tensor.size()) * scale;
-            tensor.shallow_clone().copy_(&value);
-        }
-    });
+    let scales = [
+        ("roi_heads.box_predictor.cls_score.weight", 2.0),
+        ("roi_heads.box_predictor.bbox_pred.weight", 0.5),
+        ("proposal_generator.rpn_head.anchor_deltas.weight", 0.3),
+    ];
+    rule::fill_scaled(weights::state_dict(&store, config).unwrap(), &scales);
     (model, store, tensors)
 }
 
@@ -195,23 +174,18 @@ fn losses_and_gradients_are_detectron2s() {
         .unwrap();
     for (name, loss) in losses.iter() {
         let name = format!("train.{name}");
-        let expected = golden.double(&name).double_value(&[0]);
-
-        golden.check(&name, &loss.view([1]), LOSS * expected);
+        let expected = golden.fixture.double(&name).double_value(&[0]);
+        golden.fixture.check(&name, &loss.view([1]), LOSS * expected);
     }
     assert_eq!(losses.iter().count(), 5);
 
     losses.total().backward();
-    let expected = Vec::<f64>::try_from(&golden.tensors["train.grad_norm"]).unwrap();
+    let expected = golden.fixture.values("train.grad_norm");
     assert_eq!(expected.len(), golden.params.len());
     let trained = tensors.values().filter(|tensor| tensor.requires_grad()).count();
     assert_eq!(trained, golden.params.len());
-    let mut worst: f64 = 0.0;
     for (name, expected) in golden.params.iter().zip(expected) {
         let got = tensors[name].grad().norm().double_value(&[]);
-        let difference = (got - expected).abs() / expected;
-        worst = worst.max(difference);
-        assert!(difference <= GRADIENT, "{name}: {got:e} for {expected:e}: {difference:.2e}");
+        assert_relative(name, got, expected, GRADIENT);
     }
-    println!("gradients: {worst:.2e}");
 }
