@@ -1,7 +1,7 @@
 //! A run that is killed and continued ends with the same bits as one that never
 //! stopped.
 
-use crate::common::{CLASSES, Workplace, assert_same_bits, with_images, words};
+use crate::common::{CLASSES, Workplace, assert_same_bits, with_images};
 use classification::train::TrainState;
 
 /// Everything that randomness or state touches is on: drop-path, accumulation,
@@ -21,11 +21,8 @@ fn numbers(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 3])> {
 #[test]
 fn killed_runs_end_with_the_same_bits() {
     let work = with_images(5);
-    work.train("whole", &words(SETTINGS)).succeeded();
     // Before the first checkpoint, in the middle of an epoch, at the end of one.
-    work.train_killed_after("killed", &[1, 5, 9], &words(SETTINGS));
-
-    assert_same_bits(&work.bits("whole", EXPORT), &work.bits("killed", EXPORT));
+    work.ends_the_same_when_killed(EXPORT, &[1, 5, 9], SETTINGS);
     let expected = numbers(&work, "whole");
     // Twelve steps, four epochs and two evaluations.
     assert_eq!(expected.len(), 18, "{expected:?}");

@@ -154,14 +154,10 @@ fn runs_and_weights_that_do_not_fit() {
 #[test]
 fn a_loss_that_is_not_finite() {
     let work = with_data(4);
-    let explode = "--base-lr 1e30 --warmup-iterations 0 --epochs 50 --checkpoint-steps 1 \
-                   --eval-epochs 0 --precise-bn 0 --schedule step --milestones 49";
-    work.train("run", &words(explode)).refused(&[
-        "at step",
-        "non-finite-step-",
-        "the last good checkpoint is",
-        "--base-lr",
-    ]);
+    work.stops_at_a_loss_that_is_not_finite(
+        "--base-lr 1e30 --warmup-iterations 0 --epochs 50 --checkpoint-steps 1 --eval-epochs 0 \
+         --precise-bn 0 --schedule step --milestones 49",
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::common::{Workplace, assert_same_bits, read, wait_for_step, with_data, words};
+use crate::common::{Workplace, assert_same_bits, read, wait_for_step, with_data};
 use detection::train::TrainState;
 
 /// Everything that randomness or state touches is on: accumulation, averages,
@@ -22,13 +22,9 @@ fn numbers(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 2])> {
 #[test]
 fn killed_runs_end_with_the_same_bits() {
     let work = with_data(6);
-    work.train("whole", &words(SETTINGS)).succeeded();
     // Before the first checkpoint, in the middle of an epoch, at the end of one.
-    work.train_killed_after("killed", &[1, 5, 6], &words(SETTINGS));
-
-    let whole = work.bits("whole", EXPORT);
+    let whole = work.ends_the_same_when_killed(EXPORT, &[1, 5, 6], SETTINGS);
     assert!(whole.keys().any(|name| name.starts_with("ema.")), "averages are compared, too");
-    assert_same_bits(&whole, &work.bits("killed", EXPORT));
     let expected = numbers(&work, "whole");
     // Nine steps, three epochs, and evaluations after the second and the last.
     assert_eq!(expected.len(), 14, "{expected:?}");

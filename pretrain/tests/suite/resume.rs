@@ -1,7 +1,7 @@
 //! A run that is killed and continued ends with the same bits as one that
 //! never stopped.
 
-use crate::common::{assert_same_bits, with_images, words};
+use crate::common::with_images;
 
 /// Everything that randomness touches is on: drop-path, accumulation, crops.
 const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --checkpoint-steps 2 --seed 5";
@@ -12,11 +12,8 @@ const EXPORT: &str = "export/resnet18_spark.safetensors";
 #[test]
 fn killed_runs_end_with_the_same_bits() {
     let work = with_images(10);
-    work.train("whole", &words(SETTINGS)).succeeded();
     // Before the first checkpoint, in the middle of an epoch, at the end of one.
-    work.train_killed_after("killed", &[1, 5, 9], &words(SETTINGS));
-
-    assert_same_bits(&work.bits("whole", EXPORT), &work.bits("killed", EXPORT));
+    work.ends_the_same_when_killed(EXPORT, &[1, 5, 9], SETTINGS);
     let expected = work.curve("whole");
     assert_eq!(expected.len(), 12);
     assert_eq!(work.curve("killed"), expected);

@@ -265,6 +265,17 @@ pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
 }
 
+/// JSON with another byte at a place, or cut there. Places go round.
+pub fn damaged(json: &Value, at: usize, byte: Option<u8>) -> Vec<u8> {
+    let mut bytes = json.to_string().into_bytes();
+    let at = at % bytes.len();
+    match byte {
+        Some(byte) => bytes[at] = byte,
+        None => bytes.truncate(at),
+    }
+    bytes
+}
+
 /// The names in a folder, sorted.
 pub fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();

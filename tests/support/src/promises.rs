@@ -1,10 +1,12 @@
 //! What the programs promise of every run, whatever they train.
 
+use std::collections::BTreeMap;
+
 use engine::checkpoint::CheckpointFile;
 use serde_json::{Map, Value};
 
 use super::processes::apart;
-use super::program::{Workplace, assert_same_bits};
+use super::program::{Finished, Workplace, assert_same_bits};
 
 /// Of losses and of gradient norms in proportion, in double precision: sums in another order
 /// differ by rounding, which the steps magnify. Seen in pretraining: 1e-15 and 6e-15.
@@ -24,6 +26,31 @@ impl Workplace {
             println!("{count} processes: losses {loss:e}, gradient norms {norm:e} apart");
             assert!(loss < SAME && norm < SAME, "{count}: losses {loss:e}, norms {norm:e} apart");
         }
+    }
+
+    /// A run as `whole` and one as `killed`, which is killed after each of these steps, end with the
+    /// same bits; those.
+    pub fn ends_the_same_when_killed(
+        &self,
+        export: &str,
+        steps: &[u64],
+        settings: &str,
+    ) -> BTreeMap<String, Vec<u8>> {
+        self.train("whole", &words(settings)).succeeded();
+        self.train_killed_after("killed", steps, &words(settings));
+        let whole = self.bits("whole", export);
+        assert_same_bits(&whole, &self.bits("killed", export));
+        whole
+    }
+
+    /// A run that explodes stops, and says where and what to do.
+    pub fn stops_at_a_loss_that_is_not_finite(&self, flags: &str) -> Finished {
+        self.train("run", &words(flags)).refused(&[
+            "at step",
+            "non-finite-step-",
+            "the last good checkpoint is",
+            "--base-lr",
+        ])
     }
 
     /// With the optimizers that other tests leave out, a run that is killed after a step ends with

@@ -32,57 +32,43 @@ const LOSS: f64 = 3e-7;
 /// moved by a float32's last unit would flip ReLUs and change it by 1e-4.
 const GRADIENT: f64 = 1e-6;
 
-struct Golden {
-    fixture: Fixture,
-    /// Names of the parameters, in the order of `train.grad_norm`.
-    params: Vec<String>,
+fn fixture() -> Fixture {
+    Fixture::read("maskrcnn_r50_256.safetensors")
 }
 
-impl Golden {
-    fn read() -> Self {
-        let fixture = Fixture::read("maskrcnn_r50_256.safetensors");
-        Self { params: fixture.names("params"), fixture }
+/// What inference found, by name.
+fn check_inference(fixture: &Fixture, found: impl Fn(&str) -> Tensor) {
+    for number in 2..=6 {
+        let name = format!("fpn.p{number}");
+        let map = found(&name);
+        let map = if number < 4 { map.slice(1, 0, None, 8) } else { map };
+        let name = format!("inference.{name}");
+        fixture.check(&name, &map, STORED_F32 * fixture.largest(&name));
     }
-
-    fn image(&self) -> Tensor {
-        self.fixture.double("image")
+    let logits = STORED_F32 * fixture.largest("inference.proposals.logits");
+    for (name, tolerance) in [
+        ("proposals.boxes", BOX),
+        ("proposals.logits", logits),
+        ("detections.boxes", BOX),
+        ("detections.scores", SCORE),
+        ("detections.classes", 0.0),
+        ("detections.masks28", SCORE),
+    ] {
+        fixture.check(&format!("inference.{name}"), &found(name), tolerance);
     }
+}
 
-    /// What inference found, by name.
-    fn check_inference(&self, found: impl Fn(&str) -> Tensor) {
-        let Self { fixture, .. } = self;
-        for number in 2..=6 {
-            let name = format!("fpn.p{number}");
-            let map = found(&name);
-            let map = if number < 4 { map.slice(1, 0, None, 8) } else { map };
-            let name = format!("inference.{name}");
-            fixture.check(&name, &map, STORED_F32 * fixture.largest(&name));
-        }
-        let logits = STORED_F32 * fixture.largest("inference.proposals.logits");
-        for (name, tolerance) in [
-            ("proposals.boxes", BOX),
-            ("proposals.logits", logits),
-            ("detections.boxes", BOX),
-            ("detections.scores", SCORE),
-            ("detections.classes", 0.0),
-            ("detections.masks28", SCORE),
-        ] {
-            fixture.check(&format!("inference.{name}"), &found(name), tolerance);
-        }
-    }
-
-    fn targets(&self) -> Targets {
-        let masks = &self.fixture.tensors["gt.masks"];
-        let bitmap = |index: i64| {
-            let pixels = masks.get(index).to_kind(Kind::Uint8).reshape([-1]);
-            let pixels = Vec::try_from(&pixels).unwrap();
-            InstanceMask::Bitmap(Bitmap { height: 256, width: 256, pixels })
-        };
-        Targets {
-            boxes: Boxes(self.fixture.tensors["gt.boxes"].shallow_clone()),
-            classes: self.fixture.tensors["gt.classes"].shallow_clone(),
-            masks: (0..masks.size()[0]).map(bitmap).collect(),
-        }
+fn targets(fixture: &Fixture) -> Targets {
+    let masks = &fixture.tensors["gt.masks"];
+    let bitmap = |index: i64| {
+        let pixels = masks.get(index).to_kind(Kind::Uint8).reshape([-1]);
+        let pixels = Vec::try_from(&pixels).unwrap();
+        InstanceMask::Bitmap(Bitmap { height: 256, width: 256, pixels })
+    };
+    Targets {
+        boxes: Boxes(fixture.tensors["gt.boxes"].shallow_clone()),
+        classes: fixture.tensors["gt.classes"].shallow_clone(),
+        masks: (0..masks.size()[0]).map(bitmap).collect(),
     }
 }
 
@@ -112,9 +98,9 @@ fn model(config: &ModelConfig) -> (MaskRcnn, VarStore, StateDict) {
 
 #[test]
 fn inference_is_detectron2s() {
-    let golden = Golden::read();
+    let golden = fixture();
     let (model, _store, _) = model(&config());
-    let dump = model.dump(&[golden.image()], &Mode::eval()).unwrap();
+    let dump = model.dump(&[golden.double("image")], &Mode::eval()).unwrap();
     let mut found = StateDict::new();
     for (number, map) in (2..).zip(dump.maps) {
         found.insert(format!("fpn.p{number}"), map);
@@ -130,19 +116,19 @@ fn inference_is_detectron2s() {
     ] {
         found.insert(name.into(), tensor.shallow_clone());
     }
-    golden.check_inference(|name| found[name].shallow_clone());
+    check_inference(&golden, |name| found[name].shallow_clone());
 }
 
 /// The program's own way: a weight file, a batch, settings in, tensors out.
 #[test]
 fn the_command_says_the_same() {
-    let golden = Golden::read();
+    let golden = fixture();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (config, batch, out) = (config(), path("batch.safetensors"), path("out.safetensors"));
     let (_model, store, _) = model(&config);
     weights::write_detector(Path::new(&path("model.pth")), &store, &config).unwrap();
-    let image = StateDict::from([("image".into(), golden.image())]);
+    let image = StateDict::from([("image".into(), golden.double("image"))]);
     backbone::weights::write_safetensors(&batch, &image, &BTreeMap::new()).unwrap();
     let settings = format!(
         "[model]\npixel-mean = {:?}\npixel-std = {:?}\n",
@@ -156,12 +142,12 @@ fn the_command_says_the_same() {
     let arguments = [["detect", "forward"].as_slice(), &files, &settings, &more].concat();
     Cli::try_parse_from(arguments).unwrap().run().unwrap();
     let found = backbone::weights::read(&out).unwrap().tensors;
-    golden.check_inference(|name| found[&format!("inference.{name}")].shallow_clone());
+    check_inference(&golden, |name| found[&format!("inference.{name}")].shallow_clone());
 }
 
 #[test]
 fn losses_and_gradients_are_detectron2s() {
-    let golden = Golden::read();
+    let golden = fixture();
     let mut config = config();
     // Every anchor and every proposal is kept: nothing is left to chance.
     (config.rpn.batch_size_per_image, config.rpn.positive_fraction) = (20_000, 1.0);
@@ -170,21 +156,28 @@ fn losses_and_gradients_are_detectron2s() {
     let mode = Mode::train().with_drop_path(DropPathDraws::Off);
     let mut rngs = [Rng::new(0, &[])];
     let losses = model
-        .losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs, &ProcessGroup::alone())
+        .losses(
+            &[golden.double("image")],
+            &[targets(&golden)],
+            &mode,
+            &mut rngs,
+            &ProcessGroup::alone(),
+        )
         .unwrap();
     for (name, loss) in losses.iter() {
         let name = format!("train.{name}");
-        let expected = golden.fixture.double(&name).double_value(&[0]);
-        golden.fixture.check(&name, &loss.view([1]), LOSS * expected);
+        let expected = golden.double(&name).double_value(&[0]);
+        golden.check(&name, &loss.view([1]), LOSS * expected);
     }
     assert_eq!(losses.iter().count(), 5);
 
     losses.total().backward();
-    let expected = golden.fixture.values("train.grad_norm");
-    assert_eq!(expected.len(), golden.params.len());
+    let expected = golden.values("train.grad_norm");
+    let params = golden.names("params");
+    assert_eq!(expected.len(), params.len());
     let trained = tensors.values().filter(|tensor| tensor.requires_grad()).count();
-    assert_eq!(trained, golden.params.len());
-    for (name, expected) in golden.params.iter().zip(expected) {
+    assert_eq!(trained, params.len());
+    for (name, expected) in params.iter().zip(expected) {
         let got = tensors[name].grad().norm().double_value(&[]);
         assert_relative(name, got, expected, GRADIENT);
     }

@@ -11,13 +11,12 @@ weights = None
 
 model = dict(
     backbone=dict(
-        _delete_=True,
-        type="SparKBackbone",
         name="convnext_tiny",
         weights=weights,
-        out_indices=(0, 1, 2, 3),
         drop_path_rate=0.4,
         out_norm=True,
+        frozen_stages=-1,
+        norm_eval=False,
     ),
     neck=dict(in_channels=[96, 192, 384, 768]),
 )
