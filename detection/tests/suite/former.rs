@@ -1,6 +1,6 @@
 //! Runs, flags and keys as they were formerly are understood.
 
-use crate::common::{FirstForm, Workplace, assert_same_bits, assert_says, empty, with_data, words};
+use crate::common::{FirstForm, Workplace, assert_says, empty, with_data};
 
 const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
 
@@ -35,22 +35,10 @@ const FIRST: FirstForm = FirstForm {
     best: &[],
 };
 
-/// Step, loss and AP of every record.
-fn numbers(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 3])> {
-    let mut numbers = work.numbers(run, ["loss", "bbox/AP", "epoch_loss"]);
-    numbers.retain(|(_, [.., epoch_loss])| epoch_loss.is_none());
-    numbers
-}
-
 #[test]
 fn a_run_of_the_first_form_goes_on_with_the_same_bits() {
-    let work = with_data(4);
-    let more = "--epochs 3 --keep 5 --seed 3 --eval-epochs 1 --ema 0.9 --freeze 1";
-    work.train("run", &words(more)).succeeded();
-    let (bits, whole) = (work.bits("run", EXPORT), numbers(&work, "run"));
-    FIRST.goes_on(&work, "run", "4 of 6");
-    assert_same_bits(&bits, &work.bits("run", EXPORT));
-    assert_eq!(numbers(&work, "run"), whole);
+    let settings = "--epochs 3 --keep 5 --seed 3 --eval-epochs 1 --ema 0.9 --freeze 1";
+    FIRST.goes_on(&with_data(4), settings, EXPORT, "4 of 6", &["loss", "bbox/AP"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Runs, flags and keys as they were formerly are understood.
 
-use crate::common::{FirstForm, assert_same_bits, assert_says, tensors, with_images};
+use crate::common::{FirstForm, assert_says, tensors, with_images};
 
 const EXPORT: &str = "export/resnet18_spark.safetensors";
 
@@ -20,14 +20,8 @@ const FIRST: FirstForm = FirstForm {
 
 #[test]
 fn a_run_of_the_first_form_goes_on_with_the_same_bits() {
-    let work = with_images(6);
-    let settings = ["--epochs", "3", "--keep", "5", "--seed", "3"];
-    work.train("run", &settings).succeeded();
-    let losses = || work.numbers("run", ["loss", "epoch_loss"]);
-    let (bits, whole) = (work.bits("run", EXPORT), losses());
-    FIRST.goes_on(&work, "run", "4 of 6");
-    assert_same_bits(&bits, &work.bits("run", EXPORT));
-    assert_eq!(losses(), whole);
+    let settings = "--epochs 3 --keep 5 --seed 3";
+    FIRST.goes_on(&with_images(6), settings, EXPORT, "4 of 6", &["loss", "epoch_loss"]);
 }
 
 #[test]

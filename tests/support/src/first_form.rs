@@ -6,7 +6,8 @@ use std::path::Path;
 use engine::checkpoint::{CheckpointFile, write_checkpoint};
 use serde_json::{Map, Value};
 
-use super::program::{Workplace, assert_says};
+use super::program::{Workplace, assert_same_bits, assert_says, records};
+use super::promises::words;
 
 /// Rewrites the checkpoint at `path` as one that was saved before an evaluation which never came.
 pub fn make_pending(path: &Path) {
@@ -41,13 +42,46 @@ impl FirstForm {
         }
     }
 
-    /// As [`FirstForm::rewrite`]; then `run` goes on after the step that is told, and none of its
-    /// settings counts as changed.
-    pub fn goes_on(&self, work: &Workplace, run: &str, after: &str) {
-        self.rewrite(work, run);
-        let told = work.run(&["train", "--output", run, "--resume"]).succeeded();
+    /// A run with these settings, made one of the first form, goes on after the step that is told,
+    /// without a changed setting, and ends with the same bits and figures.
+    pub fn goes_on(
+        &self,
+        work: &Workplace,
+        settings: &str,
+        export: &str,
+        after: &str,
+        figures: &[&str],
+    ) {
+        let left = || {
+            let mut bits = work.bits("run", export);
+            if !self.best.is_empty() {
+                // The best of the whole run may have been one that is gone.
+                bits.remove("export");
+            }
+            (bits, self.figures(work, figures))
+        };
+        work.train("run", &words(settings)).succeeded();
+        let (bits, numbers) = left();
+        self.rewrite(work, "run");
+        let told = work.run(&["train", "--output", "run", "--resume"]).succeeded();
         assert_says(&told.err, &[&format!("resuming after step {after}")]);
         assert!(!told.err.contains("changed settings"), "{}", told.err);
+        let again = left();
+        assert_same_bits(&bits, &again.0);
+        assert_eq!(again.1, numbers);
+    }
+
+    /// Step and figures of every record, but those of epochs if the form has no loss of them.
+    fn figures(&self, work: &Workplace, names: &[&str]) -> Vec<Vec<Option<f64>>> {
+        let mut records = records(&work.path("run"));
+        if self.state.contains(&("epoch_loss", "")) {
+            records.retain(|record| record.get("epoch_loss").is_none());
+        }
+        let figures = |record: &Value| {
+            let names = ["step"].iter().chain(names);
+            names.map(|name| record[*name].as_f64()).collect()
+        };
+        records.iter().map(figures).collect()
     }
 
     fn state_of(&self, mut state: Map<String, Value>) -> Map<String, Value> {

@@ -2,13 +2,12 @@
 
 use std::fmt::Debug;
 
-use engine::Result;
 use engine::settings::{Settings, from_layers};
 use engine::training::Preset;
 use serde::Serialize;
 
 /// The settings of a preset with paths, and `more` over them.
-pub fn of_preset<S: Settings>(preset: &impl Preset, more: &str) -> Result<S> {
+pub fn of_preset<S: Settings>(preset: &impl Preset, more: &str) -> engine::Result<S> {
     let layers = [preset.toml(), "data = \"d\"\noutput = \"o\"", more];
     from_layers(layers.map(|layer| layer.parse().unwrap()))
 }

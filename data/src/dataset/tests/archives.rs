@@ -89,7 +89,7 @@ fn compressed_ones_are_unpacked_on_every_process() {
     assert_eq!(found, expected.map(|(name, content)| (name.to_owned(), content.to_owned())));
 
     settle();
-    let (kept, cache) = new_cache();
+    let (_kept, cache) = new_cache();
     for _ in 0..2 {
         let all = together(3, |peers| {
             let dataset =

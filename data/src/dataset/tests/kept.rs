@@ -137,7 +137,7 @@ fn every_change_is_noticed() {
     ];
     for (name, change) in changes {
         let [root, elsewhere] = rich();
-        let (kept, cache) = new_cache();
+        let (_kept, cache) = new_cache();
         let before = all_of(&open_with(root.path(), &cache));
         assert!(is_kept(root.path(), &cache), "{name}");
         change(root.path(), elsewhere.path());
@@ -155,7 +155,7 @@ fn every_change_is_noticed() {
 #[test]
 fn a_folder_with_its_old_time_set_again_is_another() {
     let root = folder(&["a/1.png", "a/2.png", "a/3.png"]);
-    let (kept, cache) = new_cache();
+    let (_kept, cache) = new_cache();
     settle();
     open_with(root.path(), &cache);
     assert!(is_kept(root.path(), &cache));
@@ -300,7 +300,7 @@ fn only_shards_that_changed_are_read_again() {
     let list = root.path().join("list");
     settle();
     for (path, rest) in [(root.path(), ""), (&pattern, "s-{0..1}.tar"), (&list, "list")] {
-        let (kept, cache) = new_cache();
+        let (_kept, cache) = new_cache();
         let known = |shards: &[&str]| -> Vec<bool> {
             let shards: Vec<PathBuf> = shards.iter().map(PathBuf::from).collect();
             let key = Key::new("members", root.path(), Path::new(rest));
@@ -313,7 +313,7 @@ fn only_shards_that_changed_are_read_again() {
         assert_eq!(known(&["s-0.tar", "s-1.tar", "s-2.tar"]), [true, true, false]);
         assert_eq!(all_of(&open_with(path, &cache)), walked);
     }
-    let (kept, cache) = new_cache();
+    let (_kept, cache) = new_cache();
     let known = |shards: &[&str]| -> Vec<bool> {
         let shards: Vec<PathBuf> = shards.iter().map(PathBuf::from).collect();
         let key = Key::new("members", root.path(), Path::new(""));
