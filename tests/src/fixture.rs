@@ -36,7 +36,7 @@ impl Fixture {
         Vec::try_from(self.double(name)).unwrap()
     }
 
-    /// A tensor's largest size of a value.
+    /// A tensor's largest absolute value.
     pub fn largest(&self, name: &str) -> f64 {
         self.double(name).abs().max().double_value(&[])
     }
@@ -52,7 +52,7 @@ impl Fixture {
     }
 }
 
-/// `got` is `expected` to within a share of it.
+/// `got` is `expected` to within a tolerance relative to it.
 #[track_caller]
 pub fn assert_relative(what: &str, got: f64, expected: f64, tolerance: f64) {
     let difference = (got - expected).abs() / expected.abs();
