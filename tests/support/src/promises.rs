@@ -28,8 +28,8 @@ impl Workplace {
         }
     }
 
-    /// A run as `whole` and one as `killed`, which is killed after each of these steps, end with the
-    /// same bits; those.
+    /// The runs `whole` and `killed`, which is killed after each of these steps, end with the same
+    /// bits; those.
     pub fn ends_the_same_when_killed(
         &self,
         export: &str,
