@@ -6,33 +6,29 @@
 //! Rounds of both alternate, each in processes of their own, so that a busy machine slows both;
 //! medians are compared.
 
+mod common;
+
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use backbone::models::{self, BuildOptions};
 use backbone::{DropPathDraws, Mode};
 use clap::Parser;
 use data::rng::Rng;
 use engine::distributed::{Gradients, ProcessGroup};
-use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
+use engine::optim::Optimizer as _;
 use pretrain::mask;
-use pretrain::spark::{Execution, Spark};
+use pretrain::spark::Execution;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, nn};
 
+use common::Steps;
+
 #[derive(Parser)]
 struct Arguments {
-    /// A registered model.
-    #[arg(long, default_value = "resnet50")]
-    model: String,
-    /// Images of a step, over all processes.
-    #[arg(long, default_value_t = 8)]
-    batch: i64,
-    /// Side of the images in pixels.
-    #[arg(long, default_value_t = 224)]
-    size: i64,
+    #[command(flatten)]
+    of: Steps,
     /// Rounds of each.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -63,7 +59,7 @@ fn main() -> Result<()> {
     if arguments.child {
         return child(&arguments);
     }
-    let Arguments { ref model, batch, size, rounds, processes, .. } = arguments;
+    let Arguments { of: Steps { ref model, batch, size }, rounds, processes, .. } = arguments;
     println!(
         "SparK step of {model}, {batch} images of {size}×{size} px, float32: {processes} \
          processes × 1 thread against 1 × {processes}, {rounds} rounds"
@@ -129,17 +125,11 @@ fn child(arguments: &Arguments) -> Result<()> {
     let world = ProcessGroup::from_env(Duration::from_secs(300))?;
     tch::manual_seed(0);
     let store = nn::VarStore::new(Device::Cpu);
-    let model = models::find(&arguments.model)?;
-    let build = |path: &nn::Path| model.build(path, &BuildOptions::default());
-    let spark = Spark::new(&store.root(), 768, build)?;
+    let (spark, mut optimizer) = arguments.of.build(&store)?;
     let gradients = Gradients::new(&world, &store)?;
-    let mut params: Vec<_> =
-        store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
-    params.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut optimizer = Lamb::new(param_groups(params), LambConfig::default())?;
 
-    let own = arguments.batch / world.size() as i64;
-    let size = arguments.size;
+    let Steps { batch, size, .. } = arguments.of;
+    let own = batch / world.size() as i64;
     let images = Tensor::randn([own, 3, size, size], (Kind::Float, Device::Cpu));
     let grid = spark.patch_grid((size, size))?;
     let keep = (grid.0 * grid.1 * 2 / 5) as usize;

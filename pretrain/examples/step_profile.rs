@@ -2,31 +2,26 @@
 //!
 //! `cargo run --release -p spark-pretrain --example step_profile -- --model resnet50`
 
+mod common;
+
 use std::time::Instant;
 
 use anyhow::Result;
-use backbone::models::{self, BuildOptions};
 use backbone::{DropPathDraws, Mode};
 use clap::Parser;
 use data::rng::Rng;
 use engine::allocator::peak_of_tensors;
 use engine::operators::OpProfile;
-use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
+use engine::optim::Optimizer as _;
 use pretrain::mask;
-use pretrain::spark::Spark;
 use tch::{Device, Kind, Tensor, nn};
+
+use common::Steps;
 
 #[derive(Parser)]
 struct Arguments {
-    /// A registered model.
-    #[arg(long, default_value = "resnet50")]
-    model: String,
-    /// Images.
-    #[arg(long, default_value_t = 8)]
-    batch: i64,
-    /// Side of the images in pixels.
-    #[arg(long, default_value_t = 224)]
-    size: i64,
+    #[command(flatten)]
+    of: Steps,
     /// Threads of libtorch.
     #[arg(long, default_value_t = 2)]
     threads: i32,
@@ -44,12 +39,8 @@ fn main() -> Result<()> {
     tch::set_num_threads(arguments.threads);
     tch::manual_seed(0);
     let store = nn::VarStore::new(Device::Cpu);
-    let model = models::find(&arguments.model)?;
-    let options = BuildOptions::default();
-    let spark = Spark::new(&store.root(), 768, |path| model.build(path, &options))?;
-    let params = store.variables().into_iter().filter(|(_, t)| t.requires_grad());
-    let mut optimizer = Lamb::new(param_groups(params.collect::<Vec<_>>()), LambConfig::default())?;
-    let Arguments { batch, size, .. } = arguments;
+    let (spark, mut optimizer) = arguments.of.build(&store)?;
+    let Steps { batch, size, .. } = arguments.of;
     let images = Tensor::randn([batch, 3, size, size], (Kind::Float, Device::Cpu));
     let grid = spark.patch_grid((size, size))?;
     let keep = (0.4 * (grid.0 * grid.1) as f64).round() as usize;

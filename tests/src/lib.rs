@@ -3,6 +3,8 @@
 pub mod coco_cases;
 pub mod coco_set;
 pub mod difference;
+pub mod fixture;
+pub mod manifest;
 pub mod rule;
 
 pub use test_support::{python, run_python};

@@ -1,13 +1,24 @@
 //! Weights filled by rule from their names, so that reference numbers need no
 //! weight files.
 
-use std::collections::BTreeMap;
-
 use tch::{Kind, Tensor};
 
-/// The weights of `shapes` (official names), float32.
-pub fn weights(shapes: &BTreeMap<String, Vec<i64>>) -> BTreeMap<String, Tensor> {
-    shapes.iter().map(|(name, shape)| (name.clone(), weight(name, shape))).collect()
+/// Fills tensors by their names; those of integers stay.
+pub fn fill(tensors: impl IntoIterator<Item = (String, Tensor)>) {
+    fill_scaled(tensors, &[]);
+}
+
+/// As [`fill`], with some tensors multiplied, in float32.
+pub fn fill_scaled(tensors: impl IntoIterator<Item = (String, Tensor)>, scales: &[(&str, f64)]) {
+    tch::no_grad(|| {
+        for (name, mut tensor) in tensors {
+            if tensor.is_floating_point() {
+                let scale = scales.iter().find(|(scaled, _)| *scaled == name);
+                let scale = scale.map_or(1.0, |(_, scale)| *scale);
+                tensor.copy_(&(weight(&name, &tensor.size()) * scale));
+            }
+        }
+    });
 }
 
 /// The tensor called `name`: uniform draws from a hash of name and index,

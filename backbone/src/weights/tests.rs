@@ -1,7 +1,7 @@
 //! Round trips through every format, damage, and loading as a whole.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
@@ -44,6 +44,16 @@ const WRITERS: [(&str, Write, Format); 3] = [
     ("w.pth", |p, t| write_pth(p, t), Format::TorchZip),
     ("w.pkl", |p, t| write_pkl(p, t), Format::Pickle),
 ];
+
+/// The file of every writer: its name, where it lies, and its bytes.
+fn written(folder: &Path) -> impl Iterator<Item = (&'static str, PathBuf, Vec<u8>)> {
+    WRITERS.into_iter().map(move |(name, write, _)| {
+        let path = folder.join(name);
+        write(&path, &every_type()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        (name, path, whole)
+    })
+}
 
 #[test]
 fn every_format_keeps_every_type() {
@@ -107,10 +117,7 @@ fn extensions_do_not_matter() {
 #[test]
 fn cut_files_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, write, _) in WRITERS {
-        let path = folder.path().join(name);
-        write(&path, &every_type()).unwrap();
-        let whole = std::fs::read(&path).unwrap();
+    for (name, path, whole) in written(folder.path()) {
         for part in 0..16 {
             std::fs::write(&path, &whole[..whole.len() * part / 16]).unwrap();
             let message = read(&path).unwrap_err().to_string();
@@ -122,10 +129,7 @@ fn cut_files_are_refused_by_name() {
 #[test]
 fn damage_anywhere_never_panics() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, write, _) in WRITERS {
-        let path = folder.path().join(name);
-        write(&path, &every_type()).unwrap();
-        let whole = std::fs::read(&path).unwrap();
+    for (_, path, whole) in written(folder.path()) {
         for at in (0..whole.len()).step_by(7) {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x55;

@@ -43,13 +43,8 @@ fn every_layer(path: &Path) -> Vec<(&'static str, Box<dyn Layer>)> {
 }
 
 fn case() -> Case {
-    Case {
-        batch: 2,
-        patches: (2, 3),
-        patch: (4, 6),
-        visible: vec![true, false, true, true, false, false, false, true, true, true, true, true],
-        seed: 11,
-    }
+    let visible = vec![true, false, true, true, false, false, false, true, true, true, true, true];
+    Case { batch: 2, patches: (2, 3), patch: (4, 6), visible, seed: 11 }
 }
 
 struct Types {

@@ -252,13 +252,8 @@ fn grouped_convolution_as_products() {
 /// masked positions tie, both executions pass the gradient to the same place.
 #[test]
 fn max_pool_of_ties() {
-    let case = Case {
-        batch: 2,
-        patches: (2, 3),
-        patch: (2, 4),
-        visible: [true, false, true, true, false, false].repeat(2),
-        seed: 3,
-    };
+    let visible = [true, false, true, true, false, false].repeat(2);
+    let case = Case { batch: 2, patches: (2, 3), patch: (2, 4), visible, seed: 3 };
     let mask = case.mask();
     let store = VarStore::new(Device::Cpu);
     let layer = MaxPool2d::new(3, 2, 1);
@@ -273,13 +268,8 @@ fn max_pool_of_ties() {
 /// A grid that strides do not divide among patches is refused with the rule.
 #[test]
 fn geometry_that_has_no_packed_form() {
-    let case = Case {
-        batch: 1,
-        patches: (2, 2),
-        patch: (3, 3),
-        visible: vec![true, false, true, true],
-        seed: 1,
-    };
+    let visible = vec![true, false, true, true];
+    let case = Case { batch: 1, patches: (2, 2), patch: (3, 3), visible, seed: 1 };
     let refusal = |config: Conv2dConfig| {
         let store = VarStore::new(Device::Cpu);
         let layer = Conv2d::new(&store.root(), 1, 1, config);

@@ -257,13 +257,8 @@ fn activations() {
 /// `masked_patches` and `visible_count` split every grid between them.
 #[test]
 fn masked_patches_are_those_not_visible() {
-    let case = Case {
-        batch: 2,
-        patches: (2, 2),
-        patch: (1, 1),
-        visible: vec![true, false, false, true, false, false, true, false],
-        seed: 0,
-    };
+    let visible = vec![true, false, false, true, false, false, true, false];
+    let case = Case { batch: 2, patches: (2, 2), patch: (1, 1), visible, seed: 0 };
     let mask = case.mask();
     assert_eq!(Vec::<i64>::try_from(mask.masked_patches()).unwrap(), [1, 2, 4, 5, 7]);
     assert_eq!(mask.visible_count(), 3);

@@ -3,13 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::common::{CLASSES, Workplace, assert_says, read, records, with_images};
+use crate::common::{CLASSES, Workplace, assert_says, read, records, with_images, words};
 use backbone::weights;
 use serde_json::Value;
-
-fn json(work: &Workplace, name: &str) -> Value {
-    serde_json::from_slice(&read(work.path(name))).unwrap()
-}
 
 #[test]
 fn commands_explain_themselves() {
@@ -20,8 +16,7 @@ fn commands_explain_themselves() {
 fn colours_are_learned_and_used() {
     let work = with_images(8);
     let settings = "--epochs 12 --batch-size 8 --base-lr 0.06 --layer-decay 1";
-    let settings: Vec<&str> = settings.split_whitespace().collect();
-    let finished = work.train("run", &settings).succeeded();
+    let finished = work.train("run", &words(settings)).succeeded();
     assert_says(
         &finished.err,
         &["24 to train on, 12 for validation, 3 classes", "weights  random"],
@@ -50,7 +45,7 @@ fn colours_are_learned_and_used() {
 fn evaluates(work: &Workplace, best: f64) {
     let finished = work.run(&["evaluate", "--weights", "run", "--output", "scores"]).succeeded();
     assert_says(&finished.out, &["images   12", "top-1", "top-5  100.00 %", "confusion.png"]);
-    let report = json(work, "scores/report.json");
+    let report = work.json("scores/report.json");
     assert_eq!(report["top1"].as_f64(), Some(best), "the run's best checkpoint");
     let csv = String::from_utf8(read(work.path("scores/confusion.csv"))).unwrap();
     assert_eq!(csv.lines().next(), Some("labelled \\ predicted,blue,green,red"));
@@ -72,7 +67,7 @@ fn predicts(work: &Workplace) {
     let finished = work.run(&[&arguments[..], &images].concat()).succeeded();
     std::fs::remove_file(work.path("images/val/red/broken.png")).unwrap();
     assert_says(&finished.err, &["passed over", "broken.png"]);
-    let predictions = json(work, "out.json");
+    let predictions = work.json("out.json");
     let predictions = predictions.as_array().unwrap();
     assert_eq!(predictions.len(), 8);
     let right = predictions.iter().filter(|prediction| {
@@ -94,7 +89,7 @@ fn predicts(work: &Workplace) {
     let pipe = folder.join("pipe.png");
     assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
     work.run(&[&arguments[..], &["odd"]].concat()).succeeded();
-    let predictions = json(work, "out.json");
+    let predictions = work.json("out.json");
     let files = predictions.as_array().unwrap().iter().map(|found| &found["file"]);
     assert_eq!(files.collect::<Vec<_>>(), ["odd/a/caf\\xe9.png", "odd/x.png"]);
 
@@ -108,7 +103,7 @@ fn predicts(work: &Workplace) {
 
 fn exports(work: &Workplace) {
     work.run(&["export", "--weights", "run", "--output", "timm"]).succeeded();
-    let config = json(work, "timm/config.json");
+    let config = work.json("timm/config.json");
     assert_eq!(config["num_classes"], 3);
     assert_eq!(config["label_names"], serde_json::json!(CLASSES));
     assert_eq!(config["pretrained_cfg"]["input_size"], serde_json::json!([3, 32, 32]));
@@ -160,7 +155,7 @@ fn probes(work: &Workplace) {
         let flags = ["--eval-crop", "1", "--k", "5", "--json", "probe.json"];
         let arguments = [&["probe", "--data", "images"][..], &flags, weights].concat();
         work.run(&arguments).succeeded();
-        json(work, "probe.json")
+        work.json("probe.json")
     };
     let trained = probe(&["--weights", "run"]);
     assert_eq!(trained["features"], 512);
@@ -188,8 +183,7 @@ fn a_convnext_learns_with_bfloat16_and_lamb() {
     let work = with_images(2);
     let settings = "--model convnext_tiny --epochs 1 --warmup-epochs 0 --precision bfloat16 \
                     --optimizer lamb --repeats 3 --cutmix 1 --ema 0 --eval-squash --batch-size 4";
-    let settings: Vec<&str> = settings.split_whitespace().collect();
-    work.train("run", &settings).succeeded();
+    work.train("run", &words(settings)).succeeded();
     let state: classification::train::TrainState = work.checkpoint("run").state().unwrap();
     assert_eq!((state.step, state.best_ema), (2, None));
     assert!(!work.checkpoint("run").sections().contains("ema"));

@@ -82,8 +82,7 @@ fn unreadable_images() {
     let probe = [&probe[..], &["--max-corrupt", "0.2", "--json", "probe.json"]].concat();
     let finished = work.run(&probe).succeeded();
     crate::common::assert_says(&finished.err, &["left out red/broken.png"]);
-    let figures: serde_json::Value =
-        serde_json::from_slice(&crate::common::read(work.path("probe.json"))).unwrap();
+    let figures = work.json("probe.json");
     assert_eq!((&figures["train_images"], &figures["val_images"]), (&12.into(), &12.into()));
 
     for number in 0..3 {

@@ -1,53 +1,28 @@
 //! A run that is killed and continued ends with the same bits as one that never
 //! stopped.
 
-use crate::common::{Workplace, assert_same_bits, records, with_images};
-use serde_json::Value;
+use crate::common::{CLASSES, Workplace, assert_same_bits, with_images};
+use classification::train::TrainState;
 
 /// Everything that randomness or state touches is on: drop-path, accumulation,
 /// augmentation, mixing, averages, checkpoints within an epoch.
-const SETTINGS: &[&str] = &[
-    "--drop-path",
-    "0.3",
-    "--accum-steps",
-    "2",
-    "--augment",
-    "trivial-wide",
-    "--random-erasing",
-    "0.5",
-    "--mixup",
-    "0.5",
-    "--cutmix",
-    "1",
-    "--mix-probability",
-    "0.7",
-    "--repeats",
-    "2",
-    "--checkpoint-steps",
-    "2",
-    "--seed",
-    "5",
-    "--eval-epochs",
-    "2",
-];
+const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --augment trivial-wide \
+                        --random-erasing 0.5 --mixup 0.5 --cutmix 1 --mix-probability 0.7 \
+                        --repeats 2 --checkpoint-steps 2 --seed 5 --eval-epochs 2";
 
 /// What a run exports.
 const EXPORT: &str = "export/timm/model.safetensors";
 
 /// Step, loss and accuracies of every record, in order.
-fn numbers(work: &Workplace, run: &str) -> Vec<[Option<f64>; 4]> {
-    let number = |record: &Value| ["step", "loss", "top1", "ema_top1"].map(|k| record[k].as_f64());
-    records(&work.path(run)).iter().map(number).collect()
+fn numbers(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 3])> {
+    work.numbers(run, ["loss", "top1", "ema_top1"])
 }
 
 #[test]
 fn killed_runs_end_with_the_same_bits() {
     let work = with_images(5);
-    work.train("whole", SETTINGS).succeeded();
     // Before the first checkpoint, in the middle of an epoch, at the end of one.
-    work.train_killed_after("killed", &[1, 5, 9], SETTINGS);
-
-    assert_same_bits(&work.bits("whole", EXPORT), &work.bits("killed", EXPORT));
+    work.ends_the_same_when_killed(EXPORT, &[1, 5, 9], SETTINGS);
     let expected = numbers(&work, "whole");
     // Twelve steps, four epochs and two evaluations.
     assert_eq!(expected.len(), 18, "{expected:?}");
@@ -110,15 +85,6 @@ fn another_optimizer_and_seed_give_other_bits() {
 #[test]
 fn termination_saves_a_checkpoint_and_says_how_to_go_on() {
     let work = with_images(4);
-    let finished = work.train_terminated("run", 3, &["--epochs", "200"]);
-    finished.refused(&["interrupted after step", "classify train --output run --resume"]);
-
-    let state: classification::train::TrainState = work.checkpoint("run").state().unwrap();
-    assert!(state.step >= 3);
-    assert_eq!(state.task.classes, crate::common::CLASSES);
-    let epochs = (state.step / 2 + 1).to_string();
-    let more = ["train", "--output", "run", "--resume", "--epochs", &epochs];
-    let finished = work.run(&more).succeeded();
-    let changed = format!("epochs: 200 → {epochs}");
-    assert!(finished.err.contains(&changed), "{}", finished.err);
+    let state: TrainState = work.goes_on_after_termination("classify").state().unwrap();
+    assert_eq!(state.task.classes, CLASSES);
 }

@@ -1,18 +1,16 @@
 //! What the training loop promises, whatever the program trains.
 
-use crate::common::{Workplace, assert_same_bits, assert_says, make_pending, records, with_images};
-use serde_json::Value;
+use crate::common::{
+    Workplace, assert_same_bits, assert_says, make_pending, names, with_images, words,
+};
 
 const EXPORT: &str = "export/timm/model.safetensors";
 
 /// Step and figures of every evaluation.
 fn evaluations(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 4])> {
-    let figures = ["top1", "val_loss", "ema_top1", "ema_val_loss"];
-    let figures = |record: &Value| {
-        record["top1"].as_f64()?;
-        Some((record["step"].as_u64()?, figures.map(|name| record[name].as_f64())))
-    };
-    records(&work.path(run)).iter().filter_map(figures).collect()
+    let mut figures = work.numbers(run, ["top1", "val_loss", "ema_top1", "ema_val_loss"]);
+    figures.retain(|(_, [top1, ..])| top1.is_some());
+    figures
 }
 
 fn steps_of_evaluations(work: &Workplace, run: &str) -> Vec<u64> {
@@ -32,11 +30,10 @@ fn asked_to_end_in_the_last_step_a_run_finishes() {
 fn an_interval_of_0_is_the_end_of_the_run_alone() {
     let work = with_images(2);
     let more = "--epochs 3 --eval-epochs 0 --checkpoint-epochs 0 --keep 9";
-    work.train("run", &more.split_whitespace().collect::<Vec<_>>()).succeeded();
+    work.train("run", &words(more)).succeeded();
     assert_eq!(steps_of_evaluations(&work, "run"), [3]);
-    let entries = std::fs::read_dir(work.path("run/checkpoints")).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let epochs: Vec<String> = names.filter(|name| name.starts_with("epoch-")).collect();
+    let mut epochs = names(&work.path("run/checkpoints"));
+    epochs.retain(|name| name.starts_with("epoch-"));
     assert_eq!(epochs, ["epoch-0003.safetensors"]);
 }
 
@@ -57,7 +54,7 @@ fn what_is_scored_on_several_processes_is_what_is_saved() {
     let work = with_images(6);
     let more = "--sync-bn false --precision float64 --epochs 2 --workers 1 --eval-epochs 2 \
                 --ema 0.5";
-    work.train_together(2, "run", &more.split_whitespace().collect::<Vec<_>>());
+    work.train_together(2, "run", &words(more));
     let together = evaluations(&work, "run");
     make_pending(&work.path("run/checkpoints/last.safetensors"));
     work.run(&["train", "--output", "run", "--resume"]).succeeded();
@@ -87,15 +84,5 @@ fn averages_have_their_full_decay_from_the_first_step_on_unless_told_otherwise()
 
 #[test]
 fn every_optimizer_goes_on_with_the_same_bits_and_averages() {
-    let work = with_images(3);
-    for optimizer in ["lamb", "sgd"] {
-        let more = ["--optimizer", optimizer, "--ema", "0.9", "--clip-grad", "0.5"];
-        let more = [&more[..], &["--base-lr", "0.005", "--checkpoint-steps", "1"]].concat();
-        let [whole, killed] = ["whole", "killed"].map(|name| format!("{name}-{optimizer}"));
-        work.train(&whole, &more).succeeded();
-        work.train_killed_after(&killed, &[3], &more);
-        let bits = work.bits(&whole, EXPORT);
-        assert!(bits.keys().any(|name| name.starts_with("ema.")), "{optimizer}");
-        assert_same_bits(&bits, &work.bits(&killed, EXPORT));
-    }
+    with_images(3).goes_on_with_every_optimizer(EXPORT, "0.005", 3);
 }

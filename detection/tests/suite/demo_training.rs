@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{empty, read};
+use crate::common::{empty, read, words};
 use detection::evaluation::Report;
 
 /// Box and mask AP that must be reached on the held-out images, and the time
@@ -26,8 +26,7 @@ fn half_of_box_ap_within_twenty_minutes_on_two_cores() {
     let began = Instant::now();
     let arguments = "train --data data --output run --preset demo --threads 2 --workers 1 \
                      --device cpu --seed 0";
-    let arguments: Vec<&str> = arguments.split_whitespace().collect();
-    let told = work.run(&arguments).succeeded();
+    let told = work.run(&words(arguments)).succeeded();
     let took = began.elapsed();
     eprintln!("{}\n{}\n{took:?}", told.err, told.out);
     let report: Report = serde_json::from_slice(&read(work.path("run/report.json"))).unwrap();

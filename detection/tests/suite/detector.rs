@@ -1,6 +1,8 @@
 //! The detector as a whole on small networks: every preset runs and learns, bad
 //! input is named, weights go to disk and come back.
 
+use std::path::Path;
+
 use backbone::weights::{self as backbone_weights, LoadOptions, Naming, StateDict};
 use backbone::{FeatureMap, Mode};
 use data::rng::Rng;
@@ -24,6 +26,21 @@ fn build(config: &ModelConfig) -> (MaskRcnn, VarStore) {
     tch::manual_seed(0);
     let store = VarStore::new(Device::Cpu);
     (MaskRcnn::build(&store, config).unwrap(), store)
+}
+
+/// The detector with other random weights, which is only read into.
+fn other(config: &ModelConfig) -> VarStore {
+    tch::manual_seed(1);
+    let store = VarStore::new(Device::Cpu);
+    MaskRcnn::build(&store, config).unwrap();
+    store
+}
+
+/// A new detector's weights, written to `path`.
+fn written(path: &Path, config: &ModelConfig) -> VarStore {
+    let (_, store) = build(config);
+    write_detector(path, &store, config).unwrap();
+    store
 }
 
 fn image(height: i64, width: i64) -> Tensor {
@@ -223,9 +240,7 @@ fn detectors_go_to_disk_and_come_back() {
         for file in ["model.pth", "model.safetensors", "model.pkl"] {
             let path = folder.path().join(file);
             write_detector(&path, &store, &config).unwrap();
-            tch::manual_seed(1);
-            let other = VarStore::new(Device::Cpu);
-            MaskRcnn::build(&other, &config).unwrap();
+            let other = other(&config);
             let theirs = state_dict(&other, &config).unwrap();
             assert!(!same(&ours, &theirs));
             let report = read_detector(&path, &other, &config, &ReadOptions::default()).unwrap();
@@ -247,21 +262,17 @@ fn other_classes_are_refused_unless_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let config = resnet18("mask_rcnn_resnet50");
-    let (_model, store) = build(&config);
-    write_detector(&path, &store, &config).unwrap();
-
-    let other = config.clone().with_classes(7);
-    tch::manual_seed(1);
-    let fresh = VarStore::new(Device::Cpu);
-    MaskRcnn::build(&fresh, &other).unwrap();
+    let store = written(&path, &config);
+    let seven = config.with_classes(7);
+    let fresh = other(&seven);
     let before = fresh.variables()["roi_heads.box_predictor.cls_score.weight"].copy();
-    let error = read_detector(&path, &fresh, &other, &ReadOptions::default()).unwrap_err();
+    let error = read_detector(&path, &fresh, &seven, &ReadOptions::default()).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("3 classes") && error.contains("the model has 7"), "{error}");
     assert!(error.contains("--reset-head"), "{error}");
 
     let options = ReadOptions { without_predictors: true, ..ReadOptions::default() };
-    read_detector(&path, &fresh, &other, &options).unwrap();
+    read_detector(&path, &fresh, &seven, &options).unwrap();
     let (fresh, store) = (fresh.variables(), store.variables());
     assert!(fresh["roi_heads.box_predictor.cls_score.weight"].equal(&before));
     for name in ["roi_heads.box_head.fc1.weight", "backbone.bottom_up.layer4.1.conv2.weight"] {
@@ -273,9 +284,7 @@ fn other_classes_are_refused_unless_left_out() {
 fn a_file_that_is_no_detector_of_this_kind_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pth");
-    let theirs = resnet18("mask_rcnn_torchvision");
-    let (_model, store) = build(&theirs);
-    write_detector(&path, &store, &theirs).unwrap();
+    written(&path, &resnet18("mask_rcnn_torchvision"));
     let ours = resnet18("mask_rcnn_resnet50");
     let (_model, store) = build(&ours);
     let error = read_detector(&path, &store, &ours, &ReadOptions::default()).unwrap_err();
@@ -283,8 +292,7 @@ fn a_file_that_is_no_detector_of_this_kind_is_explained() {
 
     // A head without its norms is incomplete.
     let plain = ModelConfig { fpn_norm: HeadNorm::None, ..ours.clone() };
-    let (_model, plain_store) = build(&plain);
-    write_detector(&path, &plain_store, &plain).unwrap();
+    written(&path, &plain);
     let error = read_detector(&path, &store, &ours, &ReadOptions::default()).unwrap_err();
     assert!(error.to_string().contains("backbone.fpn_lateral2.norm.weight"), "{error}");
     let loose = ReadOptions { strict: false, ..ReadOptions::default() };

@@ -1,26 +1,10 @@
 //! Training a detector on several processes: the same run on any number of them.
 
-use crate::common::{Workplace, apart, records, with_data};
+use crate::common::{Workplace, records, with_data, words};
 
 /// Twenty steps in double precision on images of several sizes.
-const SETTINGS: &[&str] = &[
-    "--precision",
-    "float64",
-    "--batch-size",
-    "4",
-    "--epochs",
-    "10",
-    "--workers",
-    "1",
-    "--checkpoint-epochs",
-    "10",
-    "--precise-bn",
-    "2",
-];
-
-/// Of losses and of gradient norms in proportion, in double precision: sums in another order
-/// differ by rounding, which the steps magnify.
-const SAME: f64 = 1e-6;
+const SETTINGS: &str = "--precision float64 --batch-size 4 --epochs 10 --workers 1 \
+                        --checkpoint-epochs 10 --precise-bn 2";
 
 /// The figures of the last evaluation.
 fn figures(work: &Workplace, run: &str) -> serde_json::Value {
@@ -28,19 +12,11 @@ fn figures(work: &Workplace, run: &str) -> serde_json::Value {
     records(&work.path(run)).into_iter().rfind(of_evaluation).expect("it was evaluated")
 }
 
-fn same_on(counts: &[usize], more: &[&str]) {
+fn same_on(counts: &[usize], more: &str) {
     let work = with_data(8);
-    let more = [SETTINGS, more].concat();
-    work.train_together(1, "one", &more);
-    let one = work.curve("one");
-    assert_eq!(one.len(), 20);
-    for &count in counts {
-        let run = count.to_string();
-        work.train_together(count, &run, &more);
-        let (loss, norm) = apart(&one, &work.curve(&run));
-        println!("{count} processes: losses {loss:e}, gradient norms {norm:e} apart");
-        assert!(loss < SAME && norm < SAME, "{count}: losses {loss:e}, norms {norm:e} apart");
-        assert_eq!(figures(&work, "one"), figures(&work, &run));
+    work.comes_out_the_same(counts, 20, &[words(SETTINGS), words(more)].concat());
+    for count in counts {
+        assert_eq!(figures(&work, "one"), figures(&work, &count.to_string()));
     }
     // What was trained in double precision is used as any other.
     let last = counts.last().unwrap().to_string();
@@ -52,18 +28,17 @@ fn same_on(counts: &[usize], more: &[&str]) {
 #[test]
 fn a_resnet_comes_out_the_same() {
     // Batch norms in backbone, pyramid and heads; on some process no region is an object.
-    same_on(&[2, 4], &[]);
+    same_on(&[2, 4], "");
 }
 
 #[test]
 fn a_convnext_comes_out_the_same() {
-    let convnext = ["--detector", "mask_rcnn_convnext_base", "--backbone", "convnext_atto"];
-    let drop_path = [&convnext[..], &["--drop-path", "0.3"]].concat();
-    same_on(&[4], &drop_path);
-    same_on(&[2], &[&drop_path[..], &["--accum-steps", "2"]].concat());
+    let convnext = "--detector mask_rcnn_convnext_base --backbone convnext_atto --drop-path 0.3";
+    same_on(&[4], convnext);
+    same_on(&[2], &format!("{convnext} --accum-steps 2"));
 }
 
 #[test]
 fn losses_that_count_samples_come_out_the_same() {
-    same_on(&[2], &["--detector", "mask_rcnn_torchvision", "--ema", "0.9"]);
+    same_on(&[2], "--detector mask_rcnn_torchvision --ema 0.9");
 }

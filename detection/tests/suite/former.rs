@@ -1,8 +1,6 @@
 //! Runs, flags and keys as they were formerly are understood.
 
-use crate::common::{
-    FirstForm, Workplace, assert_same_bits, assert_says, empty, records, with_data,
-};
+use crate::common::{FirstForm, Workplace, assert_says, empty, with_data};
 
 const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
 
@@ -34,36 +32,13 @@ const FIRST: FirstForm = FirstForm {
             part.insert(first.into(), value);
         }
     },
+    best: &[],
 };
-
-/// The run `output` with the checkpoint of its second epoch as the last, in the first form.
-fn first_form(work: &Workplace, output: &str) {
-    let checkpoint = |name: &str| work.path(&format!("{output}/checkpoints/{name}.safetensors"));
-    std::fs::rename(checkpoint("epoch-0002"), checkpoint("last")).unwrap();
-    std::fs::remove_dir_all(work.path(output).join("export")).unwrap();
-    FIRST.rewrite(&checkpoint("last"));
-}
-
-/// Step, loss and AP of every record.
-fn numbers(work: &Workplace, run: &str) -> Vec<[Option<f64>; 3]> {
-    let number =
-        |record: &serde_json::Value| ["step", "loss", "bbox/AP"].map(|key| record[key].as_f64());
-    let records = records(&work.path(run));
-    records.iter().filter(|record| record.get("epoch_loss").is_none()).map(number).collect()
-}
 
 #[test]
 fn a_run_of_the_first_form_goes_on_with_the_same_bits() {
-    let work = with_data(4);
-    let more = "--epochs 3 --keep 5 --seed 3 --eval-epochs 1 --ema 0.9 --freeze 1";
-    work.train("run", &more.split_whitespace().collect::<Vec<_>>()).succeeded();
-    let (bits, whole) = (work.bits("run", EXPORT), numbers(&work, "run"));
-    first_form(&work, "run");
-    let told = work.run(&["train", "--output", "run", "--resume"]).succeeded();
-    assert_says(&told.err, &["resuming after step 4 of 6"]);
-    assert!(!told.err.contains("changed settings"), "{}", told.err);
-    assert_same_bits(&bits, &work.bits("run", EXPORT));
-    assert_eq!(numbers(&work, "run"), whole);
+    let settings = "--epochs 3 --keep 5 --seed 3 --eval-epochs 1 --ema 0.9 --freeze 1";
+    FIRST.goes_on(&with_data(4), settings, EXPORT, "4 of 6", &["loss", "bbox/AP"]);
 }
 
 #[test]
@@ -80,7 +55,7 @@ fn a_checkpoint_of_the_first_form_is_used_like_any_other() {
     std::fs::copy(checkpoint("epoch-0002"), checkpoint("last.tmp")).unwrap();
     std::fs::rename(checkpoint("last.tmp"), checkpoint("last")).unwrap();
     let before = evaluate("present");
-    first_form(&work, "run");
+    FIRST.rewrite(&work, "run");
     assert_eq!(evaluate("first"), before);
     work.run(&["predict", "--weights", "run", "--output", "found", "demo/val"]).succeeded();
     let other = ["--resume", "run/checkpoints/last.safetensors", "--epochs", "3"];
@@ -118,28 +93,17 @@ fn former_keys_of_the_model_are_laid_over_a_runs_own() {
     let arguments = ["evaluate", "--weights", "run", "--output", "few", "--config", "over.toml"];
     std::fs::write(work.path("over.toml"), "[model.roi]\ndetections = 1\nscore = 0.0\n").unwrap();
     work.run(&arguments).succeeded();
-    let results: serde_json::Value =
-        serde_json::from_slice(&crate::common::read(work.path("few/results.bbox.json"))).unwrap();
+    let results = work.json("few/results.bbox.json");
     assert_eq!(results.as_array().unwrap().len(), 3, "one object an image");
 }
 
 #[test]
 fn a_key_that_is_no_setting_is_told_the_nearest() {
-    let work = empty();
-    std::fs::write(work.path("a.toml"), "batch-sze = 8").unwrap();
-    let part = "batch-sze is 8, but there is no such setting; the nearest is batch-size";
-    work.train("run", &["--config", "a.toml"]).refused(&[part]);
+    empty().tells_the_nearest_setting();
 }
 
 #[test]
 fn what_is_dumped_means_the_same_when_it_is_read() {
-    let work = empty();
-    let dump =
-        |more: &[&str]| work.run(&[&["train", "--dump-config"], more].concat()).succeeded().out;
-    for preset in ["mask_rcnn_resnet50_1x", "mask_rcnn_torchvision", "one-gpu", "demo"] {
-        let more = ["--preset", preset, "--data", "d", "--output", "o", "--masks", "false"];
-        let dumped = dump(&[&more[..], &["--sync-bn", "false", "--ema", "0.5"]].concat());
-        std::fs::write(work.path("dumped.toml"), &dumped).unwrap();
-        assert_eq!(dump(&["--config", "dumped.toml"]), dumped, "{preset}");
-    }
+    let presets = ["mask_rcnn_resnet50_1x", "mask_rcnn_torchvision", "one-gpu", "demo"];
+    empty().dumps_what_reads_the_same(&presets, "--masks false --sync-bn false --ema 0.5");
 }

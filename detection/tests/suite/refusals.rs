@@ -1,6 +1,6 @@
 //! What cannot be run is refused with a sentence, and nothing is lost.
 
-use crate::common::{Workplace, assert_says, empty, read, with_data};
+use crate::common::{Workplace, assert_says, empty, read, with_data, words};
 use serde_json::{Value, json};
 
 #[test]
@@ -58,8 +58,7 @@ fn files_with_settings() {
     std::fs::write(work.path("a.toml"), "epochs = 7\nseed = 9\n[model.rpn]\nbatch = 99\n").unwrap();
     let arguments = "train --data d --output o --config a.toml --preset demo --seed 3 --bs 32 \
                      --short-sides 100,200 --max-side 300 --dump-config";
-    let arguments: Vec<&str> = arguments.split_whitespace().collect();
-    let dumped = work.run(&arguments).succeeded().out;
+    let dumped = work.run(&words(arguments)).succeeded().out;
     // File over preset, flag over file, tables key by key.
     let lines =
         ["epochs = 7", "seed = 3", "batch-size = 32", "batch-size-per-image = 99", "max = 300"];
@@ -124,12 +123,8 @@ fn runs_and_weights_that_do_not_fit() {
     assert!(read(&last) == before);
 
     // Three classes instead of two.
-    work.run(
-        &"make-demo --photos photos --output three --train 4 --val 2 --size 64 --classes 3"
-            .split_whitespace()
-            .collect::<Vec<_>>(),
-    )
-    .succeeded();
+    let demo = "make-demo --photos photos --output three --train 4 --val 2 --size 64 --classes 3";
+    work.run(&words(demo)).succeeded();
     let three = ["--data", "three", "--epochs", "1"];
     let with = |more: &[&'static str]| [&three, more].concat();
     work.train("run", &with(&["--resume"])).refused(&["other classes", "--reset-head"]);
@@ -159,15 +154,10 @@ fn runs_and_weights_that_do_not_fit() {
 #[test]
 fn a_loss_that_is_not_finite() {
     let work = with_data(4);
-    let explode = "--base-lr 1e30 --warmup-iterations 0 --epochs 50 --checkpoint-steps 1 \
-                   --eval-epochs 0 --precise-bn 0 --schedule step --milestones 49";
-    let explode: Vec<&str> = explode.split_whitespace().collect();
-    work.train("run", &explode).refused(&[
-        "at step",
-        "non-finite-step-",
-        "the last good checkpoint is",
-        "--base-lr",
-    ]);
+    work.stops_at_a_loss_that_is_not_finite(
+        "--base-lr 1e30 --warmup-iterations 0 --epochs 50 --checkpoint-steps 1 --eval-epochs 0 \
+         --precise-bn 0 --schedule step --milestones 49",
+    );
 }
 
 #[test]

@@ -3,50 +3,28 @@
 
 use std::path::PathBuf;
 
-use crate::common::{Workplace, assert_same_bits, read, records, wait_for_step, with_data};
+use crate::common::{Workplace, assert_same_bits, read, wait_for_step, with_data};
 use detection::train::TrainState;
 
 /// Everything that randomness or state touches is on: accumulation, averages,
 /// renewed statistics, checkpoints within an epoch.
-const SETTINGS: &[&str] = &[
-    "--accum-steps",
-    "2",
-    "--checkpoint-steps",
-    "2",
-    "--seed",
-    "5",
-    "--ema",
-    "0.9",
-    "--epochs",
-    "3",
-    "--eval-epochs",
-    "2",
-    "--drop-path",
-    "0.3",
-];
+const SETTINGS: &str = "--accum-steps 2 --checkpoint-steps 2 --seed 5 --ema 0.9 --epochs 3 \
+                        --eval-epochs 2 --drop-path 0.3";
 
 /// What a run exports.
 const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
 
-/// Step and loss of every record, and the figures, in order.
-fn numbers(work: &Workplace, run: &str) -> Vec<(u64, Option<f64>, Option<f64>)> {
-    let number = |record: serde_json::Value| {
-        let step = record["step"].as_u64().unwrap();
-        (step, record["loss"].as_f64(), record["bbox/AP"].as_f64())
-    };
-    records(&work.path(run)).into_iter().map(number).collect()
+/// Step, loss and AP of every record, in order.
+fn numbers(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 2])> {
+    work.numbers(run, ["loss", "bbox/AP"])
 }
 
 #[test]
 fn killed_runs_end_with_the_same_bits() {
     let work = with_data(6);
-    work.train("whole", SETTINGS).succeeded();
     // Before the first checkpoint, in the middle of an epoch, at the end of one.
-    work.train_killed_after("killed", &[1, 5, 6], SETTINGS);
-
-    let whole = work.bits("whole", EXPORT);
+    let whole = work.ends_the_same_when_killed(EXPORT, &[1, 5, 6], SETTINGS);
     assert!(whole.keys().any(|name| name.starts_with("ema.")), "averages are compared, too");
-    assert_same_bits(&whole, &work.bits("killed", EXPORT));
     let expected = numbers(&work, "whole");
     // Nine steps, three epochs, and evaluations after the second and the last.
     assert_eq!(expected.len(), 14, "{expected:?}");
@@ -85,15 +63,6 @@ fn an_evaluation_that_fails_costs_no_training() {
 #[test]
 fn termination_saves_a_checkpoint_and_says_how_to_go_on() {
     let work = with_data(4);
-    let finished = work.train_terminated("run", 3, &["--epochs", "200"]);
-    finished.refused(&["interrupted after step", "detect train --output run --resume"]);
-
-    let state: TrainState = work.checkpoint("run").state().unwrap();
-    assert!(state.step >= 3);
+    let state: TrainState = work.goes_on_after_termination("detect").state().unwrap();
     assert_eq!(state.task.classes.len(), 2);
-    let epochs = (state.step / 2 + 1).to_string();
-    let more = ["train", "--output", "run", "--resume", "--epochs", &epochs];
-    let finished = work.run(&more).succeeded();
-    let changed = format!("epochs: 200 → {epochs}");
-    assert!(finished.err.contains(&changed), "{}", finished.err);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{Workplace, assert_same_bits, assert_says, records, with_data};
+use crate::common::{Workplace, assert_same_bits, assert_says, names, records, with_data, words};
 use detection::detector::Detector;
 use detection::settings::DetectorSettings;
 use engine::precision::Precision;
@@ -25,13 +25,12 @@ fn asked_to_end_in_the_last_step_a_run_finishes() {
 fn an_interval_of_0_is_the_end_of_the_run_alone() {
     let work = with_data(2);
     let more = "--epochs 3 --eval-epochs 0 --checkpoint-epochs 0 --keep 9";
-    work.train("run", &more.split_whitespace().collect::<Vec<_>>()).succeeded();
+    work.train("run", &words(more)).succeeded();
     let evaluated = |record: &Value| record.get("bbox/AP").and(record["step"].as_u64());
     let records = records(&work.path("run"));
     assert_eq!(records.iter().filter_map(evaluated).collect::<Vec<_>>(), [3]);
-    let entries = std::fs::read_dir(work.path("run/checkpoints")).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let epochs: Vec<String> = names.filter(|name| name.starts_with("epoch-")).collect();
+    let mut epochs = names(&work.path("run/checkpoints"));
+    epochs.retain(|name| name.starts_with("epoch-"));
     assert_eq!(epochs, ["epoch-0003.safetensors"]);
 }
 
@@ -51,17 +50,7 @@ fn the_decay_of_averages_rises_unless_told_otherwise() {
 
 #[test]
 fn every_optimizer_goes_on_with_the_same_bits_and_averages() {
-    let work = with_data(4);
-    for optimizer in ["lamb", "sgd"] {
-        let more = ["--optimizer", optimizer, "--ema", "0.9", "--clip-grad", "0.5"];
-        let more = [&more[..], &["--base-lr", "1e-3", "--checkpoint-steps", "1"]].concat();
-        let [whole, killed] = ["whole", "killed"].map(|name| format!("{name}-{optimizer}"));
-        work.train(&whole, &more).succeeded();
-        work.train_killed_after(&killed, &[2], &more);
-        let bits = work.bits(&whole, EXPORT);
-        assert!(bits.keys().any(|name| name.starts_with("ema.")), "{optimizer}");
-        assert_same_bits(&bits, &work.bits(&killed, EXPORT));
-    }
+    with_data(4).goes_on_with_every_optimizer(EXPORT, "1e-3", 2);
 }
 
 /// After PreciseBN all processes score with rank 0's statistics, which are then saved.
@@ -70,12 +59,9 @@ fn statistics_that_are_not_shared_are_scored_as_they_are_saved() {
     let work = with_data(4);
     let more = "--sync-bn false --epochs 2 --eval-epochs 1 --workers 1 --precise-bn 2 --ema 0.5 \
                 --precision float64";
-    work.train_together(2, "run", &more.split_whitespace().collect::<Vec<_>>());
+    work.train_together(2, "run", &words(more));
     work.run(&["evaluate", "--weights", "run", "--output", "alone"]).succeeded();
-    let json = |name: &str| -> Value {
-        serde_json::from_slice(&crate::common::read(work.path(name))).unwrap()
-    };
-    assert_eq!(json("alone/report.json"), json("run/report.json"));
+    assert_eq!(work.json("alone/report.json"), work.json("run/report.json"));
 }
 
 fn detector(text: &str) -> Detector {

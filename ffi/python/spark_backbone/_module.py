@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -167,13 +167,7 @@ class Backbone(Sharing):
         """Freezes the first stages: 0 none, 1 the stem, 2 the stem and the first
         stage, and so on. Parameters of these stages require no gradient, those of
         the others do; frozen batch norms and drop-paths run as in evaluation."""
-        was = self.config["freeze_at"]
-        self._handle.freeze(freeze_at)
-        try:
-            self._hold_norms()
-        except RuntimeError:
-            self._handle.freeze(was)
-            raise
+        self._hold(self._handle.freeze, freeze_at, self.config["freeze_at"])
         return self
 
     @property
@@ -183,12 +177,15 @@ class Backbone(Sharing):
 
     @norm_eval.setter
     def norm_eval(self, on: bool) -> None:
-        was = self.norm_eval
-        self._handle.set_norm_eval(on)
+        self._hold(self._handle.set_norm_eval, on, self.norm_eval)
+
+    def _hold(self, setting: Callable[[Any], None], value: Any, was: Any) -> None:
+        """Changes a setting that holds norms still; one that they refuse is what it was."""
+        setting(value)
         try:
             self._hold_norms()
         except RuntimeError:
-            self._handle.set_norm_eval(was)
+            setting(was)
             raise
 
     def _hold_norms(self) -> None:

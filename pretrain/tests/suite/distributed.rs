@@ -1,54 +1,29 @@
 //! Pretraining on several processes: the same run on any number of them.
 
-use crate::common::{Finished, Together, Workplace, apart, records, with_images};
+use crate::common::{Finished, Together, Workplace, apart, records, with_images, words};
 
 /// Twenty steps in double precision, large enough ones that a wrong gradient shows.
-const TWENTY: &[&str] = &[
-    "--precision",
-    "float64",
-    "--batch-size",
-    "8",
-    "--epochs",
-    "10",
-    "--base-lr",
-    "0.2",
-    "--workers",
-    "1",
-    "--checkpoint-epochs",
-    "10",
-];
-
-/// Losses and gradient norms stay this close, in double precision: sums in another order differ
-/// by rounding, which the steps magnify. Seen: 1e-15 and 6e-15.
-const SAME: f64 = 1e-6;
+const TWENTY: &str = "--precision float64 --batch-size 8 --epochs 10 --base-lr 0.2 --workers 1 \
+                      --checkpoint-epochs 10";
 
 /// Trains on one process and on each of these numbers of them, and compares every step.
-fn same_on(counts: &[usize], work: &Workplace, more: &[&str]) {
-    let more = [TWENTY, more].concat();
-    work.train_together(1, "one", &more);
+fn same_on(counts: &[usize], work: &Workplace, more: &str) {
+    work.comes_out_the_same(counts, 20, &[words(TWENTY), words(more)].concat());
     let one = work.curve("one");
-    assert_eq!(one.len(), 20);
     let progress = one[0].1 - one[19].1;
     assert!(progress.abs() > 1e-2, "nothing was learned that could differ: {one:?}");
-    for &count in counts {
-        let run = count.to_string();
-        work.train_together(count, &run, &more);
-        let (loss, norm) = apart(&one, &work.curve(&run));
-        println!("{count} processes: losses {loss:e}, gradient norms {norm:e} apart");
-        assert!(loss < SAME && norm < SAME, "{count}: losses {loss:e}, norms {norm:e} apart");
-    }
 }
 
 #[test]
 fn a_resnet_comes_out_the_same() {
     let work = with_images(16);
-    same_on(&[2, 4], &work, &[]);
+    same_on(&[2, 4], &work, "");
     // Speed is that of all, and each one's wait for data is told.
     let waits = |run: &str| records(&work.path(run))[0]["data_wait_by_rank"].clone();
     assert_eq!(waits("4").as_array().map(Vec::len), Some(4));
     assert!(waits("one").is_null());
     // The norms' statistics are part of it: without sharing them the run is another.
-    work.train_together(2, "apart", &[TWENTY, &["--sync-bn", "false"]].concat());
+    work.train_together(2, "apart", &words(&format!("{TWENTY} --sync-bn false")));
     let (loss, _) = apart(&work.curve("one"), &work.curve("apart"));
     assert!(loss > 1e-3, "{loss:e}");
 }
@@ -58,11 +33,7 @@ fn a_convnext_comes_out_the_same() {
     // Drop-path, and parts of a batch one after another. Its last norm is never reached by a
     // gradient.
     let work = with_images(16);
-    same_on(
-        &[2, 4],
-        &work,
-        &["--model", "convnext_atto", "--drop-path", "0.3", "--accum-steps", "2"],
-    );
+    same_on(&[2, 4], &work, "--model convnext_atto --drop-path 0.3 --accum-steps 2");
 }
 
 #[test]

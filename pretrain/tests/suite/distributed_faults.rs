@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{
     Together, assert_same_bits, assert_says, wait_for_step, wait_for_unfinished_file, with_images,
+    words,
 };
 
 /// What a run exports.
@@ -14,18 +15,7 @@ const EXPORT: &str = "export/resnet18_spark.safetensors";
 /// end on a loaded machine.
 const SOON: Duration = Duration::from_secs(30);
 /// Random draws of every kind, a checkpoint every second step.
-const SETTINGS: &[&str] = &[
-    "--accum-steps",
-    "2",
-    "--checkpoint-steps",
-    "2",
-    "--seed",
-    "5",
-    "--workers",
-    "1",
-    "--epochs",
-    "6",
-];
+const SETTINGS: &str = "--accum-steps 2 --checkpoint-steps 2 --seed 5 --workers 1 --epochs 6";
 
 /// The second process dies, the first says where.
 fn kill_and_expect(mut ranks: Together, killed: usize) {
@@ -39,14 +29,15 @@ fn kill_and_expect(mut ranks: Together, killed: usize) {
 #[test]
 fn killed_at_any_time_a_run_ends_with_the_same_bits() {
     let work = with_images(10);
-    work.train_together(2, "whole", SETTINGS);
+    let settings = words(SETTINGS);
+    work.train_together(2, "whole", &settings);
 
     // In the middle of a step of the first epoch, before any checkpoint.
-    let ranks = work.start_together(2, "killed", SETTINGS, &[]);
+    let ranks = work.start_together(2, "killed", &settings, &[]);
     wait_for_step(&work.path("killed"), 1);
     kill_and_expect(ranks, 1);
     // Later, and rank 0 itself.
-    let resumed = [SETTINGS, &["--resume"]].concat();
+    let resumed = [&settings[..], &["--resume"]].concat();
     let ranks = work.start_together(2, "killed", &resumed, &[]);
     wait_for_step(&work.path("killed"), 7);
     kill_and_expect(ranks, 0);

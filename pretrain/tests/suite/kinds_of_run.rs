@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::common::{
-    SHORTER, Workplace, assert_says, check_reconstruction, read, reconstruct, section, shorter,
-    tensors, with_images,
+    SHORTER, Workplace, assert_says, check_reconstruction, labelled, reconstruct, records, section,
+    shorter, tensors, with_images,
 };
 use backbone::weights;
 use pretrain::train::TrainState;
 
 /// Records of steps in metrics.jsonl.
 fn steps(work: &Workplace, run: &str) -> Vec<serde_json::Value> {
-    let text = String::from_utf8(read(work.path(run).join("metrics.jsonl"))).unwrap();
-    let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
-    records.filter(|record: &serde_json::Value| record.get("lr").is_some()).collect()
+    records(&work.path(run)).into_iter().filter(|record| record.get("lr").is_some()).collect()
 }
 
 fn losses(work: &Workplace, run: &str) -> Vec<f64> {
@@ -77,12 +75,17 @@ fn write_npy(path: &Path, (height, width, channels): (usize, usize, usize), seed
     std::fs::write(path, bytes).unwrap();
 }
 
+/// A run with these flags, whose two images of a size are reconstructed.
+fn train_and_reconstruct(work: &Workplace, run: &str, flags: [&str; 2], size: [i64; 4]) {
+    work.train(run, &shorter(&flags)).succeeded();
+    let (_, found) = reconstruct(work, run, &[]);
+    check_reconstruction(&found, size, 2);
+}
+
 #[test]
 fn other_than_three_channels() {
     let work = with_images(4);
-    work.train("grey", &shorter(&["--in-chans", "1"])).succeeded();
-    let (_, found) = reconstruct(&work, "grey", &[]);
-    check_reconstruction(&found, [2, 1, 64, 64], 2);
+    train_and_reconstruct(&work, "grey", ["--in-chans", "1"], [2, 1, 64, 64]);
 
     std::fs::create_dir(work.path("arrays")).unwrap();
     for number in 0..4 {
@@ -100,8 +103,7 @@ fn other_than_three_channels() {
     for (run, channels) in [("grey", 1), ("five", 5)] {
         let said = work.run(&["inspect", &format!("{run}/export/timm")]).succeeded().out;
         assert_says(&said, &["model: resnet18, complete"]);
-        let config = String::from_utf8(read(work.path(run).join("export/timm/config.json")));
-        let config: serde_json::Value = serde_json::from_str(&config.unwrap()).unwrap();
+        let config = work.json(&format!("{run}/export/timm/config.json"));
         let config = &config["pretrained_cfg"];
         assert_eq!(config["input_size"], serde_json::json!([channels, 64, 64]));
         assert_eq!(config["std"].as_array().unwrap().len(), channels);
@@ -119,9 +121,7 @@ fn other_than_three_channels() {
 #[test]
 fn images_that_are_not_square() {
     let work = with_images(4);
-    work.train("run", &shorter(&["--input-size", "64x96"])).succeeded();
-    let (_, found) = reconstruct(&work, "run", &[]);
-    check_reconstruction(&found, [2, 3, 64, 96], 2);
+    train_and_reconstruct(&work, "run", ["--input-size", "64x96"], [2, 3, 64, 96]);
     assert_says(&work.run(&["inspect", "run"]).succeeded().out, &["input-size = \"64x96\""]);
 }
 
@@ -163,14 +163,11 @@ fn lists_and_tar_shards() {
 #[test]
 fn the_encoder_is_probed_now_and_then() {
     let work = with_images(8);
-    std::fs::create_dir(work.path("labelled")).unwrap();
-    for part in ["train", "val"] {
-        std::os::unix::fs::symlink(work.path("images"), work.path("labelled").join(part)).unwrap();
-    }
+    labelled(&work);
     let more = ["--epochs", "3", "--probe-epochs", "2"];
     let probing = [&more[..], &["--probe", "labelled"]].concat();
     work.train("probed", &probing).succeeded();
-    let probes: Vec<(u64, f64)> = crate::common::records(&work.path("probed"))
+    let probes: Vec<(u64, f64)> = records(&work.path("probed"))
         .iter()
         .filter_map(|record| {
             Some((record["finished_epoch"].as_u64()?, record["knn_top1"].as_f64()?))

@@ -1,6 +1,6 @@
 //! What cannot be run is refused with a sentence, and nothing is lost.
 
-use crate::common::{read, with_images};
+use crate::common::{names, read, with_images};
 
 #[test]
 fn settings_that_break_a_rule_are_named() {
@@ -105,22 +105,16 @@ fn a_damaged_checkpoint() {
 #[test]
 fn a_loss_that_is_not_finite() {
     let work = with_images(8);
-    let explode = "--optimizer sgd --clip-grad 0 --base-lr 1e30 --warmup-epochs 0 --epochs 50 \
-                   --checkpoint-steps 1";
-    let explode: Vec<&str> = explode.split_whitespace().collect();
-    let finished = work.train("run", &explode).refused(&[
-        "at step",
-        "non-finite-step-",
-        "class",
-        "the last good checkpoint is",
-        "--base-lr",
-    ]);
-    let list = std::fs::read_dir(work.path("run")).unwrap();
-    let list = list.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
-    let list: Vec<String> = list.filter(|name| name.starts_with("non-finite-step-")).collect();
+    let finished = work.stops_at_a_loss_that_is_not_finite(
+        "--optimizer sgd --clip-grad 0 --base-lr 1e30 --warmup-epochs 0 --epochs 50 \
+         --checkpoint-steps 1",
+    );
+    assert!(finished.err.contains("class"), "{}", finished.err);
+    let mut list = names(&work.path("run"));
+    list.retain(|name| name.starts_with("non-finite-step-"));
     assert_eq!(list.len(), 1, "{}", finished.err);
-    let names = String::from_utf8(read(work.path("run").join(&list[0]))).unwrap();
-    assert_eq!(names.lines().count(), 4, "the batch's images: {names}");
+    let images = String::from_utf8(read(work.path("run").join(&list[0]))).unwrap();
+    assert_eq!(images.lines().count(), 4, "the batch's images: {images}");
     // The kept checkpoint is finite.
     let path = work.path("run/checkpoints/last.safetensors");
     let checkpoint = engine::checkpoint::CheckpointFile::open(&path).unwrap();

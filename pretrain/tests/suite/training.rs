@@ -1,36 +1,17 @@
 //! What the training loop promises, whatever the program trains.
 
-use std::path::Path;
-
 use crate::common::{
-    SHORTER, Workplace, assert_same_bits, blobs, make_pending, records, shorter, shown_on_board,
-    with_images,
+    SHORTER, Workplace, blobs, labelled, make_pending, names, records, shorter, shown_on_board,
+    with_images, words,
 };
 use serde_json::Value;
 
 const EXPORT: &str = "export/resnet18_spark.safetensors";
 
-/// The folder `labelled`, with all images to train and to validate on.
-fn labelled(work: &Workplace) {
-    std::fs::create_dir(work.path("labelled")).unwrap();
-    for part in ["train", "val"] {
-        std::os::unix::fs::symlink(work.path("images"), work.path("labelled").join(part)).unwrap();
-    }
-}
-
 /// Step and figure of every probe.
 fn probes(work: &Workplace, run: &str) -> Vec<(u64, f64)> {
     let figure = |record: &Value| Some((record["step"].as_u64()?, record["knn_top1"].as_f64()?));
     records(&work.path(run)).iter().filter_map(figure).collect()
-}
-
-/// The names in a folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -71,7 +52,7 @@ fn an_interval_of_0_is_the_end_of_the_run_alone() {
     labelled(&work);
     let more = "--epochs 3 --checkpoint-epochs 0 --picture-epochs 0 --probe labelled \
                 --probe-epochs 0 --keep 9";
-    work.train("run", &more.split_whitespace().collect::<Vec<_>>()).succeeded();
+    work.train("run", &words(more)).succeeded();
     let checkpoints = ["best.safetensors", "epoch-0003.safetensors", "last.safetensors"];
     assert_eq!(names(&work.path("run/checkpoints")), checkpoints);
     assert_eq!(probes(&work, "run").iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3]);
@@ -107,7 +88,7 @@ fn what_is_probed_on_several_processes_is_what_is_saved() {
     }
     let more = "--data {0..1}.tar --own-shards --sync-bn false --probe labelled --workers 1 \
                 --epochs 2 --base-lr 0.2";
-    work.train_together(2, "run", &more.split_whitespace().collect::<Vec<_>>());
+    work.train_together(2, "run", &words(more));
     let together = probes(&work, "run");
     // The same checkpoint, probed again by one process.
     make_pending(&work.path("run/checkpoints/last.safetensors"));
@@ -117,17 +98,7 @@ fn what_is_probed_on_several_processes_is_what_is_saved() {
 
 #[test]
 fn every_optimizer_goes_on_with_the_same_bits_and_averages() {
-    let work = with_images(4);
-    for optimizer in ["lamb", "sgd"] {
-        let more = ["--optimizer", optimizer, "--ema", "0.9", "--clip-grad", "0.5"];
-        let more = [&more[..], &["--base-lr", "0.005", "--checkpoint-steps", "1"]].concat();
-        let [whole, killed] = ["whole", "killed"].map(|name| format!("{name}-{optimizer}"));
-        work.train(&whole, &more).succeeded();
-        work.train_killed_after(&killed, &[2], &more);
-        let bits = work.bits(&whole, EXPORT);
-        assert!(bits.keys().any(|name| name.starts_with("ema.")), "{optimizer}");
-        assert_same_bits(&bits, &work.bits(&killed, EXPORT));
-    }
+    with_images(4).goes_on_with_every_optimizer(EXPORT, "0.005", 2);
 }
 
 /// Averages are what is exported, by the run itself and afterwards.

@@ -4,12 +4,16 @@
 
 mod board;
 mod first_form;
+mod presets;
 mod processes;
 mod program;
+mod promises;
 mod python;
 
 pub use board::*;
 pub use first_form::*;
+pub use presets::*;
 pub use processes::*;
 pub use program::*;
+pub use promises::*;
 pub use python::*;

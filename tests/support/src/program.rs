@@ -6,7 +6,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use engine::checkpoint::CheckpointFile;
+use serde_json::Value;
 use tch::Tensor;
+
+use super::promises::words;
 
 /// A folder with data and runs of one program, deleted at the end.
 pub struct Workplace {
@@ -40,7 +43,7 @@ impl Workplace {
     /// Arguments of a training of seconds.
     pub fn train_arguments<'a>(&self, output: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let mut arguments = vec!["train", "--output", output];
-        arguments.extend(self.training.split_whitespace());
+        arguments.extend(words(self.training));
         arguments.extend(more);
         arguments
     }
@@ -141,8 +144,7 @@ impl Workplace {
     /// Each of these flags keeps a training from beginning, with a message that has this part.
     pub fn refuses_to_train(&self, flags: &[(&str, &str)]) {
         for (flags, message) in flags {
-            let flags: Vec<&str> = flags.split(' ').collect();
-            self.train("run", &flags).refused(&[message]);
+            self.train("run", &words(flags)).refused(&[message]);
             let left = self.path("run/checkpoints/last.safetensors");
             assert!(!left.exists(), "{flags:?} began a run");
             let _ = std::fs::remove_dir_all(self.path("run"));
@@ -166,6 +168,25 @@ impl Workplace {
             let help = self.run(&[command, "--help"]).succeeded().out;
             assert_says(&help, &["Example", &format!("  {name} {command}")]);
         }
+    }
+
+    /// Step and numbers of these names of every record of a run, in order.
+    pub fn numbers<const N: usize>(
+        &self,
+        run: &str,
+        names: [&str; N],
+    ) -> Vec<(u64, [Option<f64>; N])> {
+        let numbers = |record: Value| {
+            let step = record["step"].as_u64().expect("every record has a step");
+            (step, names.map(|name| record[name].as_f64()))
+        };
+        records(&self.path(run)).into_iter().map(numbers).collect()
+    }
+
+    /// What a JSON file holds.
+    #[track_caller]
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&read(self.path(name))).unwrap()
     }
 
     /// The last checkpoint of a run.
@@ -244,8 +265,28 @@ pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
 }
 
+/// JSON with another byte at a place, or cut there. Places go round.
+pub fn damaged(json: &Value, at: usize, byte: Option<u8>) -> Vec<u8> {
+    let mut bytes = json.to_string().into_bytes();
+    let at = at % bytes.len();
+    match byte {
+        Some(byte) => bytes[at] = byte,
+        None => bytes.truncate(at),
+    }
+    bytes
+}
+
+/// The names in a folder, sorted.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
 /// The lines of a run's `metrics.jsonl`.
-pub fn records(run: &Path) -> Vec<serde_json::Value> {
+pub fn records(run: &Path) -> Vec<Value> {
     let text = String::from_utf8(read(run.join("metrics.jsonl"))).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -12,32 +12,10 @@ use data::{
 };
 use serde_json::Value;
 use spark_tests::difference::Difference;
-use spark_tests::run_python;
+use spark_tests::manifest::{list, number, real, reals, run_reference, text};
 use tch::{Kind, Tensor};
 
 mod folders;
-
-fn number(case: &Value, key: &str) -> usize {
-    case[key].as_u64().unwrap_or_else(|| panic!("{key} in {case}")) as usize
-}
-
-fn real(case: &Value, key: &str) -> f64 {
-    case[key].as_f64().unwrap_or_else(|| panic!("{key} in {case}"))
-}
-
-fn text<'a>(case: &'a Value, key: &str) -> &'a str {
-    case[key].as_str().unwrap_or_else(|| panic!("{key} in {case}"))
-}
-
-fn list<'a>(case: &'a Value, key: &str) -> &'a [Value] {
-    let list = case[key].as_array().unwrap_or_else(|| panic!("{key} in {case}"));
-    assert!(!list.is_empty(), "{key} in {case}");
-    list
-}
-
-fn reals(case: &Value, key: &str) -> Vec<f64> {
-    list(case, key).iter().map(|value| value.as_f64().expect("a number")).collect()
-}
 
 fn indices(list: &Value) -> Vec<usize> {
     let list = list.as_array().expect("a list");
@@ -70,10 +48,7 @@ impl Reference<'_> {
 
 #[test]
 fn agrees_with_torchvision_and_timm() {
-    let folder = tempfile::tempdir().unwrap();
-    run_python("classification_data.py", &[folder.path()]);
-    let manifest = fs::read(folder.path().join("manifest.json")).unwrap();
-    let manifest = serde_json::from_slice(&manifest).unwrap();
+    let (folder, manifest) = run_reference("classification_data.py");
     let reference = Reference { folder: folder.path(), manifest };
     applies_torchvisions_operations(&reference);
     draws_as_trivial_augment_wide(&reference);

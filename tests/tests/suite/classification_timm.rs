@@ -103,13 +103,7 @@ fn classifier(model: &str, classes: i64) -> Classifier {
     let options = ClassifierOptions { uninitialised: true, ..ClassifierOptions::new(classes) };
     let classifier =
         Classifier::build(models::find(model).unwrap(), &options, Device::Cpu).unwrap();
-    tch::no_grad(|| {
-        for (name, mut tensor) in classifier.variables() {
-            if tensor.is_floating_point() {
-                tensor.copy_(&rule::weight(&name, &tensor.size()));
-            }
-        }
-    });
+    rule::fill(classifier.variables());
     classifier
 }
 

@@ -10,20 +10,10 @@ use data::{
 };
 use serde_json::Value;
 use spark_tests::difference::Difference;
-use spark_tests::run_python;
-
-fn number(case: &Value, key: &str) -> usize {
-    case[key].as_u64().unwrap_or_else(|| panic!("{key} in {case}")) as usize
-}
-
-fn numbers(case: &Value, key: &str) -> Vec<f64> {
-    let list = case[key].as_array().unwrap_or_else(|| panic!("{key} in {case}"));
-    list.iter().map(|value| value.as_f64().expect("a number")).collect()
-}
+use spark_tests::manifest::{list, number, reals, run_reference, text};
 
 fn read(folder: &Path, case: &Value, key: &str) -> Vec<u8> {
-    let name = case[key].as_str().unwrap_or_else(|| panic!("{key} in {case}"));
-    fs::read(folder.join(name)).unwrap()
+    fs::read(folder.join(text(case, key))).unwrap()
 }
 
 fn load(folder: &Path, case: &Value, channels: usize) -> Image {
@@ -44,14 +34,9 @@ fn bytes(image: &Image) -> Vec<u8> {
 
 #[test]
 fn agrees_with_pillow_and_torchvision() {
-    let folder = tempfile::tempdir().unwrap();
-    run_python("data_reference.py", &[folder.path()]);
-    let manifest = fs::read(folder.path().join("manifest.json")).unwrap();
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let (folder, manifest) = run_reference("data_reference.py");
     let each = |section: &str, check: fn(&Path, &Value)| {
-        let cases = manifest[section].as_array().unwrap();
-        assert!(!cases.is_empty());
-        cases.iter().for_each(|case| check(folder.path(), case));
+        list(&manifest, section).iter().for_each(|case| check(folder.path(), case));
     };
     each("decoding", decodes_as_pillow);
     each("truncation", refuses_as_pillow);
@@ -62,12 +47,10 @@ fn agrees_with_pillow_and_torchvision() {
 
 #[test]
 fn reads_pictures_of_every_kind() {
-    let folder = tempfile::tempdir().unwrap();
-    run_python("data_pictures.py", &[folder.path()]);
-    let manifest = fs::read(folder.path().join("manifest.json")).unwrap();
-    let manifest: Vec<Value> = serde_json::from_slice(&manifest).unwrap();
-    assert!(!manifest.is_empty());
-    let problems: Vec<String> = manifest
+    let (folder, manifest) = run_reference("data_pictures.py");
+    let cases = manifest.as_array().unwrap();
+    assert!(!cases.is_empty());
+    let problems: Vec<String> = cases
         .iter()
         .filter_map(|case| Some(format!("{case}: {}", differs(folder.path(), case)?)))
         .collect();
@@ -98,7 +81,7 @@ fn differs(folder: &Path, case: &Value) -> Option<String> {
         }
         _ => return Some("its samples are of another kind".to_owned()),
     };
-    let tolerance = numbers(case, "tolerance");
+    let tolerance = reals(case, "tolerance");
     let close = difference.largest <= tolerance[0] && difference.mean <= tolerance[1];
     (!close).then(|| format!("{difference:?}"))
 }
@@ -128,14 +111,14 @@ fn refuses_as_pillow(folder: &Path, case: &Value) {
 
 fn resizes_as_torchvision(folder: &Path, case: &Value) {
     let image = load(folder, case, number(case, "channels"));
-    let [top, left, height, width] = numbers(case, "box")[..] else { panic!("{case}") };
+    let [top, left, height, width] = reals(case, "box")[..] else { panic!("{case}") };
     let area = CropBox {
         top: top as usize,
         left: left as usize,
         height: height as usize,
         width: width as usize,
     };
-    let size = numbers(case, "size");
+    let size = reals(case, "size");
     let filter = match case["filter"].as_str() {
         Some("bilinear") => Interpolation::Bilinear,
         _ => Interpolation::Bicubic,
@@ -187,7 +170,7 @@ fn evaluates_as_torchvision(folder: &Path, case: &Value) {
 /// Means and spreads of area share, log aspect ratio and corner, within the error of both samples.
 fn draws_boxes_as_torchvision(_: &Path, case: &Value) {
     let (width, height) = (number(case, "width"), number(case, "height"));
-    let scale = numbers(case, "scale");
+    let scale = reals(case, "scale");
     let crop = RandomResizedCrop::new(
         (8, 8),
         (scale[0], scale[1]),
@@ -205,7 +188,7 @@ fn draws_boxes_as_torchvision(_: &Path, case: &Value) {
             [w * h / (width * height), (w / h).ln(), top / height, left / width]
         })
         .collect();
-    let (means, spreads) = (numbers(case, "mean"), numbers(case, "std"));
+    let (means, spreads) = (reals(case, "mean"), reals(case, "std"));
     for quantity in 0..4 {
         let values = || drawn.iter().map(|draw| draw[quantity]);
         let mean = values().sum::<f64>() / draws as f64;

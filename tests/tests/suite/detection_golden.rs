@@ -2,7 +2,7 @@
 //! masks, losses, gradients.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use backbone::weights::StateDict;
 use backbone::{DropPathDraws, Mode};
@@ -12,6 +12,7 @@ use detection::cli::Cli;
 use detection::modeling::{MaskRcnn, ModelConfig, weights};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
 use engine::distributed::ProcessGroup;
+use spark_tests::fixture::{Fixture, assert_relative};
 use spark_tests::rule;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -31,72 +32,43 @@ const LOSS: f64 = 3e-7;
 /// moved by a float32's last unit would flip ReLUs and change it by 1e-4.
 const GRADIENT: f64 = 1e-6;
 
-struct Golden {
-    tensors: BTreeMap<String, Tensor>,
-    /// Names of the parameters, in the order of `train.grad_norm`.
-    params: Vec<String>,
+fn fixture() -> Fixture {
+    Fixture::read("maskrcnn_r50_256.safetensors")
 }
 
-impl Golden {
-    fn read() -> Self {
-        let path =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/maskrcnn_r50_256.safetensors");
-        let file = backbone::weights::read(path).unwrap();
-        let params = serde_json::from_str(&file.metadata["params"]).unwrap();
-        Self { tensors: file.tensors, params }
+/// What inference found, by name.
+fn check_inference(fixture: &Fixture, found: impl Fn(&str) -> Tensor) {
+    for number in 2..=6 {
+        let name = format!("fpn.p{number}");
+        let map = found(&name);
+        let map = if number < 4 { map.slice(1, 0, None, 8) } else { map };
+        let name = format!("inference.{name}");
+        fixture.check(&name, &map, STORED_F32 * fixture.largest(&name));
     }
-
-    fn double(&self, name: &str) -> Tensor {
-        self.tensors[name].to_kind(Kind::Double)
+    let logits = STORED_F32 * fixture.largest("inference.proposals.logits");
+    for (name, tolerance) in [
+        ("proposals.boxes", BOX),
+        ("proposals.logits", logits),
+        ("detections.boxes", BOX),
+        ("detections.scores", SCORE),
+        ("detections.classes", 0.0),
+        ("detections.masks28", SCORE),
+    ] {
+        fixture.check(&format!("inference.{name}"), &found(name), tolerance);
     }
+}
 
-    fn image(&self) -> Tensor {
-        self.double("image")
-    }
-
-    fn check(&self, name: &str, got: &Tensor, tolerance: f64) {
-        let expected = self.double(name);
-        assert_eq!(got.size(), expected.size(), "{name}");
-        let difference = (got.to_kind(Kind::Double) - &expected).abs().max().double_value(&[]);
-        println!("{name}: {difference:.2e}");
-        assert!(difference <= tolerance, "{name}: off by {difference:.2e}");
-    }
-
-    /// What inference found, by name.
-    fn check_inference(&self, found: impl Fn(&str) -> Tensor) {
-        let largest = |name: &str| self.double(name).abs().max().double_value(&[]);
-        for number in 2..=6 {
-            let name = format!("fpn.p{number}");
-            let map = found(&name);
-            let map = if number < 4 { map.slice(1, 0, None, 8) } else { map };
-            let name = format!("inference.{name}");
-            self.check(&name, &map, STORED_F32 * largest(&name));
-        }
-        let logits = STORED_F32 * largest("inference.proposals.logits");
-        for (name, tolerance) in [
-            ("proposals.boxes", BOX),
-            ("proposals.logits", logits),
-            ("detections.boxes", BOX),
-            ("detections.scores", SCORE),
-            ("detections.classes", 0.0),
-            ("detections.masks28", SCORE),
-        ] {
-            self.check(&format!("inference.{name}"), &found(name), tolerance);
-        }
-    }
-
-    fn targets(&self) -> Targets {
-        let masks = &self.tensors["gt.masks"];
-        let bitmap = |index: i64| {
-            let pixels = masks.get(index).to_kind(Kind::Uint8).reshape([-1]);
-            let pixels = Vec::try_from(&pixels).unwrap();
-            InstanceMask::Bitmap(Bitmap { height: 256, width: 256, pixels })
-        };
-        Targets {
-            boxes: Boxes(self.tensors["gt.boxes"].shallow_clone()),
-            classes: self.tensors["gt.classes"].shallow_clone(),
-            masks: (0..masks.size()[0]).map(bitmap).collect(),
-        }
+fn targets(fixture: &Fixture) -> Targets {
+    let masks = &fixture.tensors["gt.masks"];
+    let bitmap = |index: i64| {
+        let pixels = masks.get(index).to_kind(Kind::Uint8).reshape([-1]);
+        let pixels = Vec::try_from(&pixels).unwrap();
+        InstanceMask::Bitmap(Bitmap { height: 256, width: 256, pixels })
+    };
+    Targets {
+        boxes: Boxes(fixture.tensors["gt.boxes"].shallow_clone()),
+        classes: fixture.tensors["gt.classes"].shallow_clone(),
+        masks: (0..masks.size()[0]).map(bitmap).collect(),
     }
 }
 
@@ -115,27 +87,20 @@ fn model(config: &ModelConfig) -> (MaskRcnn, VarStore, StateDict) {
     let model = MaskRcnn::build(&store, config).unwrap();
     store.double();
     let tensors = weights::state_dict(&store, config).unwrap();
-    tch::no_grad(|| {
-        for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.is_floating_point()) {
-            let scale = match name.as_str() {
-                "roi_heads.box_predictor.cls_score.weight" => 2.0,
-                "roi_heads.box_predictor.bbox_pred.weight" => 0.5,
-                "proposal_generator.rpn_head.anchor_deltas.weight" => 0.3,
-                _ => 1.0,
-            };
-            // The product, too, is of float32.
-            let value = rule::weight(name, &tensor.size()) * scale;
-            tensor.shallow_clone().copy_(&value);
-        }
-    });
+    let scales = [
+        ("roi_heads.box_predictor.cls_score.weight", 2.0),
+        ("roi_heads.box_predictor.bbox_pred.weight", 0.5),
+        ("proposal_generator.rpn_head.anchor_deltas.weight", 0.3),
+    ];
+    rule::fill_scaled(weights::state_dict(&store, config).unwrap(), &scales);
     (model, store, tensors)
 }
 
 #[test]
 fn inference_is_detectron2s() {
-    let golden = Golden::read();
+    let golden = fixture();
     let (model, _store, _) = model(&config());
-    let dump = model.dump(&[golden.image()], &Mode::eval()).unwrap();
+    let dump = model.dump(&[golden.double("image")], &Mode::eval()).unwrap();
     let mut found = StateDict::new();
     for (number, map) in (2..).zip(dump.maps) {
         found.insert(format!("fpn.p{number}"), map);
@@ -151,19 +116,19 @@ fn inference_is_detectron2s() {
     ] {
         found.insert(name.into(), tensor.shallow_clone());
     }
-    golden.check_inference(|name| found[name].shallow_clone());
+    check_inference(&golden, |name| found[name].shallow_clone());
 }
 
 /// The program's own way: a weight file, a batch, settings in, tensors out.
 #[test]
 fn the_command_says_the_same() {
-    let golden = Golden::read();
+    let golden = fixture();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (config, batch, out) = (config(), path("batch.safetensors"), path("out.safetensors"));
     let (_model, store, _) = model(&config);
     weights::write_detector(Path::new(&path("model.pth")), &store, &config).unwrap();
-    let image = StateDict::from([("image".into(), golden.image())]);
+    let image = StateDict::from([("image".into(), golden.double("image"))]);
     backbone::weights::write_safetensors(&batch, &image, &BTreeMap::new()).unwrap();
     let settings = format!(
         "[model]\npixel-mean = {:?}\npixel-std = {:?}\n",
@@ -177,12 +142,12 @@ fn the_command_says_the_same() {
     let arguments = [["detect", "forward"].as_slice(), &files, &settings, &more].concat();
     Cli::try_parse_from(arguments).unwrap().run().unwrap();
     let found = backbone::weights::read(&out).unwrap().tensors;
-    golden.check_inference(|name| found[&format!("inference.{name}")].shallow_clone());
+    check_inference(&golden, |name| found[&format!("inference.{name}")].shallow_clone());
 }
 
 #[test]
 fn losses_and_gradients_are_detectron2s() {
-    let golden = Golden::read();
+    let golden = fixture();
     let mut config = config();
     // Every anchor and every proposal is kept: nothing is left to chance.
     (config.rpn.batch_size_per_image, config.rpn.positive_fraction) = (20_000, 1.0);
@@ -191,27 +156,29 @@ fn losses_and_gradients_are_detectron2s() {
     let mode = Mode::train().with_drop_path(DropPathDraws::Off);
     let mut rngs = [Rng::new(0, &[])];
     let losses = model
-        .losses(&[golden.image()], &[golden.targets()], &mode, &mut rngs, &ProcessGroup::alone())
+        .losses(
+            &[golden.double("image")],
+            &[targets(&golden)],
+            &mode,
+            &mut rngs,
+            &ProcessGroup::alone(),
+        )
         .unwrap();
     for (name, loss) in losses.iter() {
         let name = format!("train.{name}");
         let expected = golden.double(&name).double_value(&[0]);
-
         golden.check(&name, &loss.view([1]), LOSS * expected);
     }
     assert_eq!(losses.iter().count(), 5);
 
     losses.total().backward();
-    let expected = Vec::<f64>::try_from(&golden.tensors["train.grad_norm"]).unwrap();
-    assert_eq!(expected.len(), golden.params.len());
+    let expected = golden.values("train.grad_norm");
+    let params = golden.names("params");
+    assert_eq!(expected.len(), params.len());
     let trained = tensors.values().filter(|tensor| tensor.requires_grad()).count();
-    assert_eq!(trained, golden.params.len());
-    let mut worst: f64 = 0.0;
-    for (name, expected) in golden.params.iter().zip(expected) {
+    assert_eq!(trained, params.len());
+    for (name, expected) in params.iter().zip(expected) {
         let got = tensors[name].grad().norm().double_value(&[]);
-        let difference = (got - expected).abs() / expected;
-        worst = worst.max(difference);
-        assert!(difference <= GRADIENT, "{name}: {got:e} for {expected:e}: {difference:.2e}");
+        assert_relative(name, got, expected, GRADIENT);
     }
-    println!("gradients: {worst:.2e}");
 }

@@ -11,6 +11,7 @@ use detection::modeling::weights::{ReadOptions, read_detector, state_dict, write
 use detection::modeling::{MaskRcnn, ModelConfig};
 use detection::structures::{Bitmap, Boxes, InstanceMask, Targets};
 use engine::distributed::ProcessGroup;
+use spark_tests::fixture::assert_relative;
 use spark_tests::{rule, run_python};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -76,19 +77,13 @@ fn targets(inputs: &StateDict, image: usize) -> Targets {
 }
 
 /// Weights by rule under torchvision's names, scaled so that many regions stay.
-fn fill(tensors: &StateDict) {
-    tch::no_grad(|| {
-        for (name, tensor) in tensors {
-            let scale = match name.as_str() {
-                "roi_heads.box_predictor.cls_score.weight" => 2.0,
-                "roi_heads.box_predictor.bbox_pred.weight" => 0.5,
-                "rpn.head.bbox_pred.weight" => 0.3,
-                _ => 1.0,
-            };
-            let value = rule::weight(name, &tensor.size()) * scale;
-            tensor.shallow_clone().copy_(&value);
-        }
-    });
+fn fill(tensors: StateDict) {
+    let scales = [
+        ("roi_heads.box_predictor.cls_score.weight", 2.0),
+        ("roi_heads.box_predictor.bbox_pred.weight", 0.5),
+        ("rpn.head.bbox_pred.weight", 0.3),
+    ];
+    rule::fill_scaled(tensors, &scales);
 }
 
 fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
@@ -100,12 +95,6 @@ fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
     }
 }
 
-fn assert_relative(what: &str, got: f64, expected: f64, tolerance: f64) {
-    let difference = (got - expected).abs() / expected.abs();
-    println!("{what}: {difference:.2e}");
-    assert!(difference <= tolerance, "{what}: {got:e} for {expected:e}, off by {difference:.2e}");
-}
-
 #[test]
 fn detections_losses_and_state_dicts_are_torchvisions() {
     let folder = tempfile::tempdir().unwrap();
@@ -114,7 +103,7 @@ fn detections_losses_and_state_dicts_are_torchvisions() {
     let config = config(BackboneNorm::Frozen);
     let mut store = VarStore::new(Device::Cpu);
     let model = MaskRcnn::build(&store, &config).unwrap();
-    fill(&state_dict(&store, &config).unwrap());
+    fill(state_dict(&store, &config).unwrap());
     write_detector(path("ours.pth"), &store, &config).unwrap();
     write_safetensors(path("inputs.safetensors"), &inputs, &Default::default()).unwrap();
     run_python("detection_torchvision.py", &[folder.path()]);

@@ -1,8 +1,6 @@
 //! The official SparK implementation's numbers, reproduced in float64: encoder
 //! maps, reconstruction, loss, gradients, running statistics, optimizer steps.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::rc::Rc;
 
 use backbone::models::Family;
@@ -10,6 +8,7 @@ use backbone::{DropPathDraws, Mode, PatchMask, models};
 use engine::optim::{Clip, Lamb, LambConfig, Optimizer, param_groups};
 use engine::schedule::{cosine_lr, cosine_weight_decay};
 use pretrain::spark::{Execution, Spark, SparkOutput, denormalise};
+use spark_tests::fixture::{Fixture, assert_relative};
 use spark_tests::rule;
 use tch::{Device, Kind, Tensor, nn};
 
@@ -28,7 +27,7 @@ const NORM_IN_F32: f64 = 1e-6;
 const STEPS: f64 = 1e-7;
 
 struct Golden {
-    tensors: HashMap<String, Tensor>,
+    fixture: Fixture,
     params: Vec<String>,
     running: Vec<String>,
     store: nn::VarStore,
@@ -39,29 +38,21 @@ struct Golden {
 
 impl Golden {
     fn new(model: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(format!("fixtures/spark_{model}_96.safetensors"));
-        let bytes = std::fs::read(&path).unwrap();
-        let metadata = safetensors::SafeTensors::read_metadata(&bytes).unwrap().1;
-        let list = |key: &str| -> Vec<String> {
-            serde_json::from_str(&metadata.metadata().as_ref().unwrap()[key]).unwrap()
-        };
-        let tensors: HashMap<String, Tensor> =
-            Tensor::read_safetensors(&path).unwrap().into_iter().collect();
-
+        let fixture = Fixture::read(&format!("spark_{model}_96.safetensors"));
         let mut store = nn::VarStore::new(Device::Cpu);
         let options = models::BuildOptions::default();
         let spark = Spark::new(&store.root(), 768, |path| {
             models::find(model).unwrap().build(path, &options)
         })
         .unwrap();
-        fill_by_rule(&mut store);
-        let input = tensors["input"].to_kind(Kind::Double);
-        let mask = PatchMask::from_active(&tensors["active"]).unwrap();
+        rule::fill(store.variables());
+        store.double();
+        let input = fixture.double("input");
+        let mask = PatchMask::from_active(&fixture.tensors["active"]).unwrap();
         Self {
-            params: list("params"),
-            running: list("running"),
-            tensors,
+            params: fixture.names("params"),
+            running: fixture.names("running"),
+            fixture,
             store,
             spark,
             input,
@@ -74,35 +65,20 @@ impl Golden {
         self.spark.forward(&self.input, mask, &mode, Execution::Packed).unwrap()
     }
 
+    /// Relative to the largest value.
     fn check(&self, name: &str, got: &Tensor, tolerance: f64) {
-        let expected = self.tensors[name].to_kind(Kind::Double);
-        let scale = expected.abs().max().double_value(&[]);
-        let difference = (got.to_kind(Kind::Double).reshape_as(&expected) - &expected).abs().max();
-        let difference = difference.double_value(&[]) / scale;
-        assert!(difference <= tolerance, "{name}: off by {difference:.2e} of {scale:.3}");
+        let got = got.reshape_as(&self.fixture.tensors[name]);
+        self.fixture.check(name, &got, tolerance * self.fixture.largest(name));
     }
 
     /// Every element of a vector relative to its own size.
     fn check_each(&self, name: &str, got: &[f64], elements: &[impl std::fmt::Display]) {
-        let expected = Vec::<f64>::try_from(&self.tensors[name]).unwrap();
+        let expected = self.fixture.values(name);
         assert_eq!((got.len(), elements.len()), (expected.len(), expected.len()), "{name}");
         for ((element, expected), got) in elements.iter().zip(expected).zip(got) {
             assert_relative(&format!("{name} {element}"), *got, expected, STEPS);
         }
     }
-}
-
-/// Every parameter and running statistic by rule, then in float64.
-fn fill_by_rule(store: &mut nn::VarStore) {
-    let variables: BTreeMap<_, _> = store.variables().into_iter().collect();
-    tch::no_grad(|| {
-        for (name, mut variable) in variables {
-            if variable.kind() == Kind::Float {
-                variable.copy_(&rule::weight(&name, &variable.size()));
-            }
-        }
-    });
-    store.double();
 }
 
 fn norms(tensors: &[Tensor]) -> Tensor {
@@ -135,7 +111,7 @@ fn reproduces(model: &str) {
     check_gradient_norms(&golden, &norms(&gradients));
     for (name, gradient) in golden.params.iter().zip(&gradients) {
         let key = format!("train.grad.{name}");
-        if golden.tensors.contains_key(&key) {
+        if golden.fixture.tensors.contains_key(&key) {
             golden.check(&key, gradient, STORED_F32);
         }
     }
@@ -154,7 +130,7 @@ fn check_steps(golden: &Golden, family: Family) {
     let params =
         || golden.params.iter().map(|name| (name.clone(), variables[name].shallow_clone()));
     let betas = if family == Family::ConvNeXt { (0.9, 0.999) } else { (0.9, 0.95) };
-    let official_norms = Vec::<f64>::try_from(&golden.tensors["steps.grad_norm"]).unwrap();
+    let official_norms = golden.fixture.values("steps.grad_norm");
 
     let mut state = None;
     let mut losses = Vec::new();
@@ -183,15 +159,10 @@ fn check_steps(golden: &Golden, family: Family) {
     golden.check_each("steps.param_norm", &norms.collect::<Vec<_>>(), &golden.params);
 }
 
-fn assert_relative(what: &str, got: f64, expected: f64, tolerance: f64) {
-    let difference = (got - expected).abs() / expected.abs();
-    assert!(difference <= tolerance, "{what}: {got:e} for {expected:e}, off by {difference:.2e}");
-}
-
 /// Relative for every parameter but biases that a batch norm follows: their
 /// gradients are zero up to rounding and compared with the largest norm.
 fn check_gradient_norms(golden: &Golden, got: &Tensor) {
-    let expected = Vec::<f64>::try_from(&golden.tensors["train.grad_norm"]).unwrap();
+    let expected = golden.fixture.values("train.grad_norm");
     let got = Vec::<f64>::try_from(got).unwrap();
     let largest = expected.iter().copied().fold(0.0, f64::max);
     for ((name, expected), got) in golden.params.iter().zip(expected).zip(got) {

@@ -87,13 +87,9 @@ fn reference(name: &str, images: &Tensor, folder: &Path, features: &mut StateDic
     let store = VarStore::new(Device::Cpu);
     let options = BuildOptions { uninitialised: true, ..BuildOptions::default() };
     let network = models::find(name).unwrap().build(&store.root(), &options).unwrap();
+    rule::fill(store.variables());
     let tensors: StateDict = store.variables().into_iter().collect();
     tch::no_grad(|| {
-        for (name, tensor) in &tensors {
-            if tensor.is_floating_point() {
-                tensor.shallow_clone().copy_(&rule::weight(name, &tensor.size()));
-            }
-        }
         let maps =
             network.forward(&FeatureMap::Grid(images.shallow_clone()), &Mode::eval()).unwrap();
         for (level, map) in maps.iter().enumerate() {

@@ -41,13 +41,7 @@ impl Network {
     }
 
     fn fill_by_rule(self) -> Self {
-        tch::no_grad(|| {
-            for (name, mut tensor) in self.tensors() {
-                if tensor.is_floating_point() {
-                    tensor.copy_(&rule::weight(&name, &tensor.size()));
-                }
-            }
-        });
+        rule::fill(self.tensors());
         self
     }
 

@@ -39,14 +39,21 @@ fn duel(more: &[&str]) -> Comparison {
     duel
 }
 
-fn run(duel: &Comparison, folder: &Path) -> Outcome {
-    duel.run(&settings(folder), &mut Silent)
+fn run(more: &[&str], folder: &Path) -> Outcome {
+    duel(more).run(&settings(folder), &mut Silent)
+}
+
+/// Why nothing was timed.
+fn error(more: &[&str], folder: &Path) -> String {
+    let outcome = run(more, folder);
+    assert!(outcome.measured.is_none());
+    outcome.error.unwrap()
 }
 
 #[test]
 fn a_duel_checks_times_and_reports() {
     let folder = tempfile::tempdir().unwrap();
-    let outcome = run(&duel(&[]), folder.path());
+    let outcome = run(&[], folder.path());
     let measured = outcome.measured.as_ref().unwrap_or_else(|| panic!("{:?}", outcome.error));
     let checked = &measured.checks["loss"];
     assert!(checked.difference <= checked.tolerance, "{checked:?}");
@@ -76,24 +83,20 @@ fn other_weights_are_not_timed() {
     let other = folder.path().join("other.safetensors");
     write_safetensors(&other, &tensors, &Default::default()).unwrap();
 
-    let outcome = run(&duel(&["--inputs", other.to_str().unwrap()]), folder.path());
-    let error = outcome.error.unwrap();
-    assert!(outcome.measured.is_none());
+    let error = error(&["--inputs", other.to_str().unwrap()], folder.path());
     assert!(error.starts_with("loss is ") && error.contains("nothing was timed"), "{error}");
 }
 
 #[test]
 fn another_update_is_not_timed() {
     let folder = tempfile::tempdir().unwrap();
-    let outcome = run(&duel(&["--lr", "1.1e-3"]), folder.path());
-    let error = outcome.error.unwrap();
+    let error = error(&["--lr", "1.1e-3"], folder.path());
     assert!(error.starts_with("loss is ") && error.contains("nothing was timed"), "{error}");
 }
 
 #[test]
 fn a_side_that_fails_is_told_with_its_own_words() {
     let folder = tempfile::tempdir().unwrap();
-    let outcome = run(&duel(&["--model", "resnet19"]), folder.path());
-    let error = outcome.error.unwrap();
+    let error = error(&["--model", "resnet19"], folder.path());
     assert!(error.contains("theirs ended") && error.contains("'resnet19'"), "{error}");
 }

@@ -2,8 +2,15 @@
 
 use super::*;
 
-/// Names and shapes of tensors.
-type Shapes<'a> = &'a [(&'a str, &'a [i64])];
+/// Tensors of these names and shapes, all ones.
+fn ones(tensors: &str) -> StateDict {
+    let tensor = |text: &str| {
+        let (name, shape) = text.split_once(' ').unwrap();
+        let shape: Vec<i64> = shape.split(' ').map(|side| side.parse().unwrap()).collect();
+        (name.to_owned(), Tensor::ones(&shape, (Kind::Float, Device::Cpu)))
+    };
+    tensors.split(", ").map(tensor).collect()
+}
 
 fn ramp(shape: &[i64]) -> Tensor {
     let count: i64 = shape.iter().product();
@@ -128,23 +135,14 @@ fn a_tensor_that_is_needed_but_was_left_out_is_named() {
 
 #[test]
 fn a_file_of_no_registered_model_is_described() {
-    let cifar: [(&str, &[i64]); 6] = [
-        ("module.conv1.weight", &[16, 3, 3, 3]),
-        ("module.bn1.running_mean", &[16]),
-        ("module.layer1.2.conv2.weight", &[16, 16, 3, 3]),
-        ("module.layer2.2.conv2.weight", &[32, 32, 3, 3]),
-        ("module.layer3.2.conv2.weight", &[64, 64, 3, 3]),
-        ("module.linear.weight", &[10, 64]),
-    ];
-    let mobile: [(&str, &[i64]); 3] = [
-        ("features.0.0.weight", &[32, 3, 3, 3]),
-        ("features.1.conv.0.0.weight", &[32, 1, 3, 3]),
-        ("classifier.1.weight", &[1000, 1280]),
-    ];
-    let strange: [(&str, &[i64]); 1] = [("some.tensor", &[0, 3, 0])];
-    let expected: [(Shapes, &[&str]); 3] = [
+    let cifar = "module.conv1.weight 16 3 3 3, module.bn1.running_mean 16, \
+                 module.layer1.2.conv2.weight 16 16 3 3, module.layer2.2.conv2.weight 32 32 3 3, \
+                 module.layer3.2.conv2.weight 64 64 3 3, module.linear.weight 10 64";
+    let mobile = "features.0.0.weight 32 3 3 3, features.1.conv.0.0.weight 32 1 3 3, \
+                  classifier.1.weight 1000 1280";
+    let expected: [(&str, &[&str]); 3] = [
         (
-            &cifar,
+            cifar,
             &[
                 "4 convolutions, 1 batch norms, 1 matrices",
                 "widths: 16, 32, 64; kernels of 3",
@@ -153,11 +151,11 @@ fn a_file_of_no_registered_model_is_described() {
                 "likely: a ResNet-20 for images of some 32 pixels (CIFAR)",
             ],
         ),
-        (&mobile, &["1 of them depthwise", "likely: a MobileNet V2"]),
-        (&strange, &["0 convolutions", "a kind that is not known"]),
+        (mobile, &["1 of them depthwise", "likely: a MobileNet V2"]),
+        ("some.tensor 0 3 0", &["0 convolutions", "a kind that is not known"]),
     ];
     for (tensors, parts) in expected {
-        let file = as_file(filled(tensors, 1.0, Kind::Float));
+        let file = as_file(ones(tensors));
         let text = inspect(&file, &candidates(3).unwrap()).to_string();
         assert!(text.contains("model: none that is known"), "{text}");
         for part in parts {
@@ -168,47 +166,19 @@ fn a_file_of_no_registered_model_is_described() {
 
 #[test]
 fn the_channels_of_an_image_are_those_of_the_first_convolution() {
-    let cases: [(Shapes, Option<i64>); 8] = [
-        (&[("conv1.weight", &[64, 4, 7, 7]), ("layer1.0.conv1.weight", &[64, 64, 3, 3])], Some(4)),
-        (&[("b.0.weight", &[64, 1, 7, 7]), ("b.4.0.conv1.weight", &[64, 64, 3, 3])], Some(1)),
+    for (tensors, expected) in [
+        ("conv1.weight 64 4 7 7, layer1.0.conv1.weight 64 64 3 3", Some(4)),
+        ("b.0.weight 64 1 7 7, b.4.0.conv1.weight 64 64 3 3", Some(1)),
+        ("rpn.conv.0.0.weight 256 256 3 3, backbone.body.conv1.weight 64 3 7 7", Some(3)),
+        ("features.0.0.weight 96 3 4 4, features.1.0.block.0.weight 96 1 7 7", Some(3)),
         (
-            &[
-                ("rpn.conv.0.0.weight", &[256, 256, 3, 3]),
-                ("backbone.body.conv1.weight", &[64, 3, 7, 7]),
-            ],
+            "sparse_encoder.sp_cnn.conv1.weight 64 3 7 7, dense_decoder.dec.0.conv.0.weight 16 16 3 3",
             Some(3),
         ),
-        (
-            &[
-                ("features.0.0.weight", &[96, 3, 4, 4]),
-                ("features.1.0.block.0.weight", &[96, 1, 7, 7]),
-            ],
-            Some(3),
-        ),
-        (
-            &[
-                ("sparse_encoder.sp_cnn.conv1.weight", &[64, 3, 7, 7]),
-                ("dense_decoder.dec.0.conv.0.weight", &[16, 16, 3, 3]),
-            ],
-            Some(3),
-        ),
-        (
-            &[
-                ("module.stem.conv.weight", &[32, 5, 3, 3]),
-                ("module.s1.b1.conv1.conv.weight", &[48, 32, 1, 1]),
-            ],
-            Some(5),
-        ),
-        (
-            &[
-                ("stem.0.weight", &[32, 4, 3, 3]),
-                ("trunk_output.block1.block1-0.f.a.0.weight", &[48, 32, 1, 1]),
-            ],
-            Some(4),
-        ),
-        (&[("fc.weight", &[10, 4])], None),
-    ];
-    for (shapes, expected) in cases {
-        assert_eq!(as_file(filled(shapes, 1.0, Kind::Float)).in_chans(), expected, "{shapes:?}");
+        ("module.stem.conv.weight 32 5 3 3, module.s1.b1.conv1.conv.weight 48 32 1 1", Some(5)),
+        ("stem.0.weight 32 4 3 3, trunk_output.block1.block1-0.f.a.0.weight 48 32 1 1", Some(4)),
+        ("fc.weight 10 4", None),
+    ] {
+        assert_eq!(as_file(ones(tensors)).in_chans(), expected, "{tensors}");
     }
 }

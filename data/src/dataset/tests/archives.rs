@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
 use super::super::super::peers::threads::together;
-use super::kept::{all_of, cache_in, settle};
+use super::kept::{all_of, new_cache, settle};
 use super::*;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -89,8 +89,7 @@ fn compressed_ones_are_unpacked_on_every_process() {
     assert_eq!(found, expected.map(|(name, content)| (name.to_owned(), content.to_owned())));
 
     settle();
-    let kept = tempfile::tempdir().unwrap();
-    let cache = cache_in(kept.path());
+    let (_kept, cache) = new_cache();
     for _ in 0..2 {
         let all = together(3, |peers| {
             let dataset =

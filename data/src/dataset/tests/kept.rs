@@ -14,6 +14,13 @@ pub(super) fn cache_in(folder: &Path) -> Cache {
     Cache { folder: Some(folder.to_owned()), relist: false, least: 3, least_members: 1, age }
 }
 
+/// A folder to keep things in, and that.
+pub(super) fn new_cache() -> (TempDir, Cache) {
+    let kept = tempfile::tempdir().unwrap();
+    let cache = cache_in(kept.path());
+    (kept, cache)
+}
+
 /// Waits until what was written is old enough to be kept, by file systems' slow clocks too.
 pub(super) fn settle() {
     std::thread::sleep(Duration::from_millis(60));
@@ -66,8 +73,7 @@ fn rich() -> [TempDir; 2] {
 #[test]
 fn what_was_kept_is_what_a_walk_finds() {
     let [root, _elsewhere] = rich();
-    let kept = tempfile::tempdir().unwrap();
-    let cache = cache_in(kept.path());
+    let (kept, cache) = new_cache();
     let walked = open(root.path());
     let names = names(&walked);
     let expected = [
@@ -131,8 +137,7 @@ fn every_change_is_noticed() {
     ];
     for (name, change) in changes {
         let [root, elsewhere] = rich();
-        let kept = tempfile::tempdir().unwrap();
-        let cache = cache_in(kept.path());
+        let (_kept, cache) = new_cache();
         let before = all_of(&open_with(root.path(), &cache));
         assert!(is_kept(root.path(), &cache), "{name}");
         change(root.path(), elsewhere.path());
@@ -150,8 +155,7 @@ fn every_change_is_noticed() {
 #[test]
 fn a_folder_with_its_old_time_set_again_is_another() {
     let root = folder(&["a/1.png", "a/2.png", "a/3.png"]);
-    let kept = tempfile::tempdir().unwrap();
-    let cache = cache_in(kept.path());
+    let (_kept, cache) = new_cache();
     settle();
     open_with(root.path(), &cache);
     assert!(is_kept(root.path(), &cache));
@@ -204,8 +208,7 @@ fn what_is_young_or_small_is_not_kept() {
 #[test]
 fn a_damaged_or_foreign_file_is_written_anew() {
     let [root, _elsewhere] = rich();
-    let kept = tempfile::tempdir().unwrap();
-    let cache = cache_in(kept.path());
+    let (kept, cache) = new_cache();
     let walked = all_of(&open_with(root.path(), &cache));
     let files = files(kept.path());
     let whole: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
@@ -257,8 +260,7 @@ fn made_up() -> Listing {
 #[test]
 fn relisting_does_not_trust_what_was_kept() {
     let root = folder(&["a.png", "b.png", "c.png"]);
-    let kept = tempfile::tempdir().unwrap();
-    let cache = cache_in(kept.path());
+    let (kept, cache) = new_cache();
     settle();
     // Evidence of nothing always holds.
     cache.keep_listing(key(root.path()).as_ref(), &made_up(), &Evidence::new(), SystemTime::now());
@@ -298,8 +300,7 @@ fn only_shards_that_changed_are_read_again() {
     let list = root.path().join("list");
     settle();
     for (path, rest) in [(root.path(), ""), (&pattern, "s-{0..1}.tar"), (&list, "list")] {
-        let kept = tempfile::tempdir().unwrap();
-        let cache = cache_in(kept.path());
+        let (_kept, cache) = new_cache();
         let known = |shards: &[&str]| -> Vec<bool> {
             let shards: Vec<PathBuf> = shards.iter().map(PathBuf::from).collect();
             let key = Key::new("members", root.path(), Path::new(rest));
@@ -312,8 +313,7 @@ fn only_shards_that_changed_are_read_again() {
         assert_eq!(known(&["s-0.tar", "s-1.tar", "s-2.tar"]), [true, true, false]);
         assert_eq!(all_of(&open_with(path, &cache)), walked);
     }
-    let kept = tempfile::tempdir().unwrap();
-    let cache = cache_in(kept.path());
+    let (_kept, cache) = new_cache();
     let known = |shards: &[&str]| -> Vec<bool> {
         let shards: Vec<PathBuf> = shards.iter().map(PathBuf::from).collect();
         let key = Key::new("members", root.path(), Path::new(""));
@@ -338,8 +338,7 @@ fn class_folders_are_kept_together_and_still_checked() {
     let root = folder(&["ant/1.png", "ant/deep/2.png", "bee/3.png", "beside.png"]);
     symlink(root.path().join("bee"), root.path().join("cow")).unwrap();
     settle();
-    let kept = tempfile::tempdir().unwrap();
-    let cache = cache_in(kept.path());
+    let (kept, cache) = new_cache();
     let open = |known: Option<&[String]>, cache: &Cache| {
         LabelledDataset::open_with(root.path(), &with_channels(3), known, cache, &Alone)
     };

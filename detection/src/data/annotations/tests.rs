@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use test_support::damaged;
 
 use super::*;
 
@@ -317,10 +318,7 @@ proptest! {
     fn a_file_cut_or_overwritten_is_read_or_refused(
         at in 0usize..1100, byte in any::<u8>(), cut in any::<bool>(),
     ) {
-        let mut bytes = small().to_string().into_bytes();
-        let at = at % bytes.len();
-        bytes[at] = byte;
-        bytes.truncate(if cut { at } else { bytes.len() });
+        let bytes = damaged(&small(), at, (!cut).then_some(byte));
         parse(bytes).ok().into_iter().for_each(use_up);
     }
 

@@ -3,6 +3,7 @@
 use hotcoco::COCO;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use test_support::damaged;
 
 use super::read::parse;
 use super::*;
@@ -58,11 +59,7 @@ proptest! {
     fn a_file_cut_or_overwritten_is_read_or_refused(
         at in 0usize..400, byte in any::<u8>(), cut in any::<bool>(),
     ) {
-        let mut bytes = entries().to_string().into_bytes();
-        let at = at % bytes.len();
-        bytes[at] = byte;
-        bytes.truncate(if cut { at } else { bytes.len() });
-        score(bytes);
+        score(damaged(&entries(), at, (!cut).then_some(byte)));
     }
 
     #[test]

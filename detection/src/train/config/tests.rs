@@ -1,27 +1,15 @@
-use clap::ValueEnum;
-use engine::settings::from_layers;
-use engine::training::Preset as _;
-
-use toml::Table;
+use test_support::{of_preset, presets_survive_a_file};
 
 use super::*;
 use crate::modeling::ModelConfig;
 
 fn preset(preset: Preset, more: &str) -> Result<TrainConfig> {
-    let paths = "data = \"d\"\noutput = \"o\"".parse().unwrap();
-    let layers = [preset.toml().parse().unwrap(), paths, more.parse::<Table>().unwrap()];
-    from_layers::<TrainConfig>(layers)?.resolve()
+    of_preset::<TrainConfig>(&preset, more)?.resolve()
 }
 
 #[test]
 fn presets_are_valid_and_survive_a_file() {
-    for choice in Preset::value_variants() {
-        let config = preset(*choice, "").unwrap();
-        let text = toml::to_string_pretty(&config).unwrap();
-        let again: TrainConfig = from_layers([text.parse().unwrap()]).unwrap();
-        assert_eq!(again, config, "{text}");
-        assert_eq!(again.resolve().unwrap(), config);
-    }
+    presets_survive_a_file::<Preset, _, _>(TrainConfig::resolve);
 }
 
 #[test]

@@ -30,13 +30,13 @@ pub fn predicts_without_loss(work: &Workplace) {
     // Results inside the images' folder are no images the next time.
     for output in ["own/found", "own/found", "own/again"] {
         predict(&["--output", output, "own"]).succeeded();
-        let found = json(work, &format!("{output}/predictions.json"));
+        let found = work.json(&format!("{output}/predictions.json"));
         assert_eq!(found["images"].as_array().unwrap().len(), 6, "{output}");
     }
     // Under two names it is one image.
     predict(&["--output", "once", "own/deep", "own/deep/photo.bmp", "./link/deep/photo.bmp"])
         .succeeded();
-    assert_eq!(json(work, "once/predictions.json")["images"].as_array().unwrap().len(), 1);
+    assert_eq!(work.json("once/predictions.json")["images"].as_array().unwrap().len(), 1);
     let mut after = files(work, "own");
     let drawn: Vec<String> = after
         .keys()
@@ -74,9 +74,9 @@ pub fn leaves_out_what_cannot_be_read(work: &Workplace) {
     evaluate(&[]).refused(&["left out 000001.jpg: ", "1 of 3 images", "--max-corrupt"]);
     let told = evaluate(&["--max-corrupt", "0.5", "--output", "torn-scores"]).succeeded();
     assert_says(&told.err, &["left out 000001.jpg: ", "1 of 3 images are not scored"]);
-    assert_eq!(json(work, "torn-scores/report.json")["images"], 2);
+    assert_eq!(work.json("torn-scores/report.json")["images"], 2);
     // The same figures as of a data set without that image.
-    let mut rest = json(work, annotations);
+    let mut rest = work.json(annotations);
     let image = |entry: &Value, key: &str| entry[key] == 2;
     rest["images"].as_array_mut().unwrap().retain(|entry| !image(entry, "id"));
     rest["annotations"].as_array_mut().unwrap().retain(|entry| !image(entry, "image_id"));
@@ -87,8 +87,8 @@ pub fn leaves_out_what_cannot_be_read(work: &Workplace) {
     work.run(&[arguments.as_slice(), &more].concat()).succeeded();
     for file in ["report.json", "errors.bbox.json", "results.segm.json"] {
         assert_eq!(
-            json(work, &format!("torn-scores/{file}")),
-            json(work, &format!("rest-scores/{file}"))
+            work.json(&format!("torn-scores/{file}")),
+            work.json(&format!("rest-scores/{file}"))
         );
     }
     evaluate(&["--max-corrupt", "0"]).refused(&["000001.jpg", "--max-corrupt"]);
@@ -97,7 +97,7 @@ pub fn leaves_out_what_cannot_be_read(work: &Workplace) {
     let told = work.train("torn-run", &data).succeeded();
     assert_says(&told.err, &["left out of validation: 000001.jpg: "]);
     assert_says(&String::from_utf8_lossy(&read(work.path("torn-run/corrupt.txt"))), &["000001"]);
-    assert_eq!(json(work, "torn-run/report.json")["images"], 2);
+    assert_eq!(work.json("torn-run/report.json")["images"], 2);
     work.train("none-run", &[data.as_slice(), &["--max-corrupt", "0"]].concat())
         .refused(&["000001.jpg", "--max-corrupt"]);
 }

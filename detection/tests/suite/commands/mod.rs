@@ -4,16 +4,12 @@ mod losses;
 
 use std::collections::BTreeMap;
 
-use crate::common::{Workplace, assert_says, empty, read, with_data};
+use crate::common::{Workplace, assert_says, empty, read, with_data, words};
 use backbone::weights;
 use detection::data::CocoDataset;
 use detection::evaluation::Report;
 use serde_json::Value;
 use tch::Tensor;
-
-fn json(work: &Workplace, name: &str) -> Value {
-    serde_json::from_slice(&read(work.path(name))).unwrap()
-}
 
 fn png_size(work: &Workplace, name: &str) -> (u32, u32) {
     image::load_from_memory(&read(work.path(name))).unwrap().to_rgb8().dimensions()
@@ -58,9 +54,7 @@ fn what_a_run_leaves_can_be_used() {
 }
 
 fn records(work: &Workplace) {
-    let text = String::from_utf8(read(work.path("run/metrics.jsonl"))).unwrap();
-    let records: Vec<Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = crate::common::records(&work.path("run"));
     let steps: Vec<&Value> = records.iter().filter(|r| r.get("loss").is_some()).collect();
     assert_eq!(steps.len(), 6);
     for record in steps {
@@ -71,7 +65,7 @@ fn records(work: &Workplace) {
     }
     assert_eq!(records.iter().filter(|r| r.get("segm/AP50").is_some()).count(), 2);
     assert!(png_size(work, "run/predictions.png").0 > 100);
-    let report: Report = serde_json::from_value(json(work, "run/report.json")).unwrap();
+    let report: Report = serde_json::from_value(work.json("run/report.json")).unwrap();
     assert_eq!((report.images, report.segm.unwrap().classes.len()), (3, 2));
     for file in ["config.toml", "checkpoints/best.safetensors", "export/mask_rcnn_resnet18.pth"] {
         assert!(work.path("run").join(file).exists(), "{file}");
@@ -82,7 +76,7 @@ fn evaluates(work: &Workplace) {
     let told = work.run(&["evaluate", "--weights", "run", "--output", "scores"]).succeeded();
     assert_says(&told.out, &["bbox", "segm", "maxDets=100", "class", "AR100", "results.segm.json"]);
     // The last evaluation of the run again.
-    assert_eq!(json(work, "scores/report.json"), json(work, "run/report.json"));
+    assert_eq!(work.json("scores/report.json"), work.json("run/report.json"));
     for kind in ["bbox", "segm"] {
         for picture in ["precision-recall", "confusion", "errors"] {
             assert!(png_size(work, &format!("scores/{picture}.{kind}.png")).0 > 50);
@@ -92,7 +86,7 @@ fn evaluates(work: &Workplace) {
         let annotations = "demo/annotations/instances_val.json";
         let arguments = ["evaluate", "--results", &results, "--annotations", annotations];
         work.run(&[arguments.as_slice(), &["--output", "again"]].concat()).succeeded();
-        assert_eq!(json(work, "again/report.json")[kind], json(work, "scores/report.json")[kind]);
+        assert_eq!(work.json("again/report.json")[kind], work.json("scores/report.json")[kind]);
     }
     // The exported weights are the run's.
     let export = "run/export/mask_rcnn_resnet18.pth";
@@ -100,7 +94,7 @@ fn evaluates(work: &Workplace) {
     let more = ["--config", "short.toml", "--output", "exported", "--annotations"];
     let annotations = ["demo/annotations/instances_val.json"];
     work.run(&[arguments.as_slice(), &more, &annotations].concat()).succeeded();
-    assert_eq!(json(work, "exported/report.json"), json(work, "run/report.json"));
+    assert_eq!(work.json("exported/report.json"), work.json("run/report.json"));
 }
 
 fn predicts(work: &Workplace) {
@@ -116,12 +110,12 @@ fn predicts(work: &Workplace) {
     predict("file", &[file]);
     predict("glob", &["demo/val/*1.jpg"]);
     assert!(read(work.path("file/000001.jpg")) == read(work.path("folder/000001.jpg")));
-    assert_eq!(json(work, "glob/predictions.json"), json(work, "file/predictions.json"));
+    assert_eq!(work.json("glob/predictions.json"), work.json("file/predictions.json"));
     // There may be a legend beneath.
     let (drawn, image) = (png_size(work, "file/000001.jpg"), png_size(work, file));
     assert!(drawn.0 == image.0 && drawn.1 >= image.1, "{drawn:?} of {image:?}");
 
-    let found = json(work, "folder/predictions.json");
+    let found = work.json("folder/predictions.json");
     assert_eq!(found["images"].as_array().unwrap().len(), 3);
     assert_eq!(found["categories"].as_array().unwrap().len(), 2);
     for annotation in found["annotations"].as_array().unwrap() {
@@ -211,7 +205,7 @@ fn starts_from_weights(work: &Workplace) {
 fn change(work: &Workplace, change: impl Fn(&mut Value)) {
     for part in ["train", "val"] {
         let name = format!("demo/annotations/instances_{part}.json");
-        let mut file = json(work, &name);
+        let mut file = work.json(&name);
         change(&mut file);
         std::fs::write(work.path(&name), file.to_string()).unwrap();
     }
@@ -236,8 +230,8 @@ fn boxes_without_masks_make_a_detector_of_boxes() {
     let arguments = ["evaluate", "--results", "scores/results.bbox.json"];
     let more = ["--annotations", "demo/annotations/instances_val.json", "--output", "again"];
     work.run(&[arguments.as_slice(), &more].concat()).succeeded();
-    assert_eq!(json(&work, "again/report.json"), json(&work, "scores/report.json"));
-    let found = json(&work, "found/predictions.json");
+    assert_eq!(work.json("again/report.json"), work.json("scores/report.json"));
+    let found = work.json("found/predictions.json");
     assert!(found["annotations"][0].get("segmentation").is_none(), "{found}");
 }
 
@@ -257,7 +251,7 @@ fn other_peoples_annotations_train_and_score() {
     });
     // The classes of the validation data have other ids, in another order.
     let name = "demo/annotations/instances_val.json";
-    let mut val = json(&work, name);
+    let mut val = work.json(name);
     for (list, field) in [("categories", "id"), ("annotations", "category_id")] {
         for record in val[list].as_array_mut().unwrap() {
             record[field] = (10 - record[field].as_i64().unwrap()).into();
@@ -273,14 +267,14 @@ fn other_peoples_annotations_train_and_score() {
     let told = work.run(&[arguments.as_slice(), &most].concat()).succeeded();
     assert_says(&told.out, &["maxDets=300", "segm AR300"]);
     assert_says(&told.err, &["left out of mask AP"]);
-    let results = json(&work, "scores/results.bbox.json");
+    let results = work.json("scores/results.bbox.json");
     assert!(results[0]["image_id"].as_str().unwrap().starts_with("image "), "{results}");
     for kind in ["bbox", "segm"] {
         let results = format!("scores/results.{kind}.json");
         let arguments = ["evaluate", "--results", &results, "--annotations", name];
         let more = [&most, ["--output", "again"].as_slice()].concat();
         work.run(&[arguments.as_slice(), &more].concat()).succeeded();
-        assert_eq!(json(&work, "again/report.json")[kind], json(&work, "scores/report.json")[kind]);
+        assert_eq!(work.json("again/report.json")[kind], work.json("scores/report.json")[kind]);
     }
     work.run(&[arguments.as_slice(), &["--max-detections", "5"]].concat())
         .refused(&["max-detections is 5, but"]);
@@ -290,10 +284,9 @@ fn other_peoples_annotations_train_and_score() {
 fn data_is_made_and_checked() {
     let work = with_data(3);
     let again = "make-demo --photos photos --output demo --train 3 --val 3 --size 64 --classes 2";
-    let again: Vec<&str> = again.split_whitespace().collect();
-    work.run(&again).refused(&["demo is not empty", "--overwrite"]);
+    work.run(&words(again)).refused(&["demo is not empty", "--overwrite"]);
     let again = "make-demo --photos photos --output nine --classes 9";
-    work.run(&again.split_whitespace().collect::<Vec<_>>()).refused(&["classes is 9"]);
+    work.run(&words(again)).refused(&["classes is 9"]);
 
     let whole = files(&work, "demo");
     for inside in ["photos", "photos/demo"] {
@@ -308,8 +301,8 @@ fn data_is_made_and_checked() {
     let arguments = ["check-data", annotations, "--read-images", "--report", "report.json"];
     let told = work.run(&arguments).succeeded().out;
     assert_says(&told, &["3 images", "objects", "report.json"]);
-    assert_eq!(json(&work, "report.json")["images"], 3);
-    let mut broken = json(&work, annotations);
+    assert_eq!(work.json("report.json")["images"], 3);
+    let mut broken = work.json(annotations);
     broken["annotations"][0]["category_id"] = 55.into();
     std::fs::write(work.path("broken.json"), broken.to_string()).unwrap();
     let told = work.run(&["check-data", "broken.json", "--images", "demo/train"]);

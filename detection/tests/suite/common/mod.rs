@@ -14,9 +14,7 @@ pub fn with_data(train: u32) -> Workplace {
     let train = train.to_string();
     let arguments = "make-demo --photos photos --output demo --val 3 --size 64 --classes 2 \
                      --objects 2 --train";
-    let mut arguments: Vec<&str> = arguments.split_whitespace().collect();
-    arguments.push(&train);
-    work.run(&arguments).succeeded();
+    work.run(&[words(arguments), vec![&train]].concat()).succeeded();
     work
 }
 

@@ -36,6 +36,14 @@ pub fn blobs(seed: u32) -> RgbImage {
     })
 }
 
+/// The folder `labelled`, with all images to train and to validate on.
+pub fn labelled(work: &Workplace) {
+    std::fs::create_dir(work.path("labelled")).unwrap();
+    for part in ["train", "val"] {
+        std::os::unix::fs::symlink(work.path("images"), work.path("labelled").join(part)).unwrap();
+    }
+}
+
 /// One epoch.
 pub const SHORTER: [&str; 4] = ["--epochs", "1", "--warmup-epochs", "0"];
 

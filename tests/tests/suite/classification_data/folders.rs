@@ -18,10 +18,7 @@ fn name(hexed: &Value) -> String {
 
 #[test]
 fn agree_with_torchvision_and_tarfile() {
-    let folder = tempfile::tempdir().unwrap();
-    run_python("dataset_reference.py", &[folder.path()]);
-    let manifest = fs::read(folder.path().join("manifest.json")).unwrap();
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let (folder, manifest) = run_reference("dataset_reference.py");
     let options = DatasetOptions { listings: None, ..Default::default() };
 
     let dataset = LabelledDataset::open(folder.path().join("classes"), &options).unwrap();

@@ -7,7 +7,7 @@ use backbone::{FeatureMap, Mode};
 use engine::device::use_threads;
 use tch::{Device, Tensor, nn};
 
-use super::{Common, timed};
+use super::{Subject, timed};
 use crate::inputs::{self, IMAGES};
 use crate::memory::Baseline;
 use crate::protocol::{Ready, serve};
@@ -16,10 +16,7 @@ use crate::protocol::{Ready, serve};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    common: Common,
-    /// A registered model
-    #[arg(long)]
-    model: String,
+    subject: Subject,
     /// Images of a pass
     #[arg(long)]
     batch: i64,
@@ -36,7 +33,7 @@ pub struct Arguments {
 /// # Errors
 /// The weights are missing or do not fit the model.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { common, model, batch, passes, samples } = arguments;
+    let Arguments { subject: Subject { common, model }, batch, passes, samples } = arguments;
     use_threads(common.threads);
     let memory = Baseline::now()?;
     let model = models::find(model)?;

@@ -57,6 +57,16 @@ pub struct Common {
     pub threads: usize,
 }
 
+/// What a worker of models is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Subject {
+    #[command(flatten)]
+    common: Common,
+    /// A registered model
+    #[arg(long)]
+    model: String,
+}
+
 /// Times `work`, which does this many units.
 fn timed(units: f64, memory: &Baseline, work: impl FnOnce() -> Result<()>) -> Result<Round> {
     let start = Instant::now();

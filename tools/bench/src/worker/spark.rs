@@ -11,7 +11,7 @@ use engine::precision::Precision;
 use pretrain::spark::Spark;
 use tch::{Device, Tensor, nn};
 
-use super::{Common, timed};
+use super::{Subject, timed};
 use crate::inputs::spark::{ACTIVE, build, load_weights};
 use crate::inputs::{self, IMAGES};
 use crate::memory::Baseline;
@@ -21,10 +21,7 @@ use crate::protocol::{Ready, serve};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    common: Common,
-    /// A registered model
-    #[arg(long)]
-    model: String,
+    subject: Subject,
     /// Arithmetic of convolutions and linear layers
     #[arg(long, value_enum, default_value = "float32")]
     precision: Precision,
@@ -44,7 +41,7 @@ pub struct Arguments {
 /// # Errors
 /// The inputs are missing or do not fit the model.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    use_threads(arguments.common.threads);
+    use_threads(arguments.subject.common.threads);
     let memory = Baseline::now()?;
     let mut step = Step::new(arguments)?;
     Baseline::forget_peak();
@@ -74,7 +71,8 @@ struct Step {
 
 impl Step {
     fn new(arguments: &Arguments) -> Result<Self> {
-        let Arguments { common, model, precision, lr, weight_decay, .. } = arguments;
+        let Arguments { subject: Subject { common, model }, precision, lr, weight_decay, .. } =
+            arguments;
         let store = nn::VarStore::new(Device::Cpu);
         let spark = build(model, &store)?;
         let path = &common.inputs;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Common;
+use super::Subject;
 use crate::memory::peak_of;
 use crate::protocol::{Ready, Round, serve};
 
@@ -24,10 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    common: Common,
-    /// A registered model
-    #[arg(long)]
-    model: String,
+    subject: Subject,
     /// Images of a step
     #[arg(long)]
     batch: usize,
@@ -51,7 +48,8 @@ pub struct Arguments {
 /// The process ends before its first step.
 pub fn run(arguments: &Arguments) -> Result<()> {
     // The run, and what is kept from start to start.
-    let folder = arguments.common.inputs.with_added_extension(std::process::id().to_string());
+    let folder =
+        arguments.subject.common.inputs.with_added_extension(std::process::id().to_string());
     let served = serve(Ready::default(), || match (&arguments.script, &arguments.python) {
         (Some(script), Some(python)) => theirs(arguments, python, script),
         _ => ours(arguments, &folder),
@@ -62,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// `pretrain train`, which lies beside this program.
 fn ours(arguments: &Arguments, folder: &Path) -> Result<Round> {
-    let Arguments { common, model, batch, size, warm, .. } = arguments;
+    let Arguments { subject: Subject { common, model }, batch, size, warm, .. } = arguments;
     let (run, cache) = (folder.join("run"), folder.join("cache"));
     let _ = fs::remove_dir_all(&run);
     if !warm {
@@ -108,7 +106,7 @@ fn has_a_line(path: &Path) -> bool {
 
 /// The script, which tells its peak memory after the first step.
 fn theirs(arguments: &Arguments, python: &Path, script: &Path) -> Result<Round> {
-    let Arguments { common, model, batch, size, .. } = arguments;
+    let Arguments { subject: Subject { common, model }, batch, size, .. } = arguments;
     let mut command = Command::new(python);
     command.arg(script).arg("--inputs").arg(&common.inputs);
     command.args(["--model", model, "--batch", &batch.to_string()]);

@@ -15,8 +15,10 @@ num_classes = 80
 
 sampler = dict(type="RandomSampler", neg_pos_ub=-1)
 nms_rpn = dict(type="nms", iou_threshold=0.7)
-roi_layer = dict(type="RoIAlign", sampling_ratio=0)
 strides = [4, 8, 16, 32]
+assigner = dict(type="MaxIoUAssigner", match_low_quality=True, ignore_iof_thr=-1)
+roi_layer = dict(type="RoIAlign", sampling_ratio=0)
+roi_extractor = dict(type="SingleRoIExtractor", out_channels=256, featmap_strides=strides)
 
 model = dict(
     type="MaskRCNN",
@@ -52,12 +54,7 @@ model = dict(
     ),
     roi_head=dict(
         type="StandardRoIHead",
-        bbox_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(output_size=7, **roi_layer),
-            out_channels=256,
-            featmap_strides=strides,
-        ),
+        bbox_roi_extractor=dict(roi_layer=dict(output_size=7, **roi_layer), **roi_extractor),
         bbox_head=dict(
             type="Shared2FCBBoxHead",
             in_channels=256,
@@ -69,12 +66,7 @@ model = dict(
             loss_cls=dict(type="CrossEntropyLoss"),
             loss_bbox=dict(type="L1Loss"),
         ),
-        mask_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(output_size=14, **roi_layer),
-            out_channels=256,
-            featmap_strides=strides,
-        ),
+        mask_roi_extractor=dict(roi_layer=dict(output_size=14, **roi_layer), **roi_extractor),
         mask_head=dict(
             type="FCNMaskHead",
             num_convs=4,
@@ -86,14 +78,7 @@ model = dict(
     ),
     train_cfg=dict(
         rpn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.7,
-                neg_iou_thr=0.3,
-                min_pos_iou=0.3,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
+            assigner=dict(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3, **assigner),
             sampler=dict(num=256, pos_fraction=0.5, add_gt_as_proposals=False, **sampler),
             allowed_border=-1,
             pos_weight=-1,
@@ -101,14 +86,7 @@ model = dict(
         ),
         rpn_proposal=dict(nms_pre=2000, max_per_img=1000, nms=nms_rpn, min_bbox_size=0),
         rcnn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.5,
-                min_pos_iou=0.5,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
+            assigner=dict(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, **assigner),
             sampler=dict(num=512, pos_fraction=0.25, add_gt_as_proposals=True, **sampler),
             mask_size=28,
             pos_weight=-1,
