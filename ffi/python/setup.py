@@ -3,6 +3,8 @@ module of one Python."""
 
 from __future__ import annotations
 
+import os
+
 from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 
@@ -16,7 +18,8 @@ class PlatformWheel(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         _, _, platform = super().get_tag()
-        return "py3", "none", platform
+        # `cargo xtask wheel` knows which glibc what is carried needs.
+        return "py3", "none", os.environ.get("SPARK_WHEEL_PLATFORM", platform)
 
 
 class PlatformDistribution(Distribution):

@@ -7,4 +7,4 @@ pub mod fixture;
 pub mod manifest;
 pub mod rule;
 
-pub use test_support::{python, run_python};
+pub use test_support::{libtorch_minor, python, run_python};

@@ -6,6 +6,15 @@ use std::process::Command;
 
 use backbone::plugin::LIBTORCH_VERSION;
 
+/// The minor version of the libtorch in use: 13 of 2.13.0.
+///
+/// # Panics
+/// When it has none.
+pub fn libtorch_minor() -> u32 {
+    let minor = LIBTORCH_VERSION.split('.').nth(1).and_then(|minor| minor.parse().ok());
+    minor.expect("a version")
+}
+
 /// The Python that has torch, timm and torchvision: `SPARK_PYTHON`, or the one
 /// that `cargo xtask setup` installs.
 pub fn python() -> PathBuf {

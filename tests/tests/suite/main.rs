@@ -18,5 +18,6 @@ mod own_cnn;
 mod python_package;
 mod tensorboard;
 mod timm_parity;
+mod torch_range;
 mod torchscript;
 mod weights_formats;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,6 +16,9 @@ use backbone::{FeatureMap, Mode};
 use spark_tests::{python, rule};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+
+/// Stands for a program: prints its arguments and where it would look for libraries.
+const PROGRAM: &str = "#!/bin/sh\nIFS=,\necho \"$*,$LD_LIBRARY_PATH\"\n";
 
 /// What the tests here share, in cargo's folder for tests' files: other tests
 /// find the TorchScript file there.
@@ -32,13 +36,21 @@ fn installed() -> &'static Path {
         }
         let mut xtask = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         xtask.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
-        // The library that cargo built beside this test.
-        let library = env::current_exe().unwrap().with_file_name("libspark_backbone.so");
+        // The library that cargo built beside this test, and a program beside that.
+        let built = folder().join("built");
+        fs::create_dir_all(&built).unwrap();
+        let library = built.join("libspark_backbone.so");
+        fs::copy(env::current_exe().unwrap().with_file_name("libspark_backbone.so"), &library)
+            .unwrap();
+        fs::write(built.join("pretrain"), PROGRAM).unwrap();
         xtask.args(["xtask", "wheel", "--library"]).arg(library).arg("--output").arg(&wheels);
         succeed(&mut xtask);
         let wheel = fs::read_dir(&wheels).unwrap().next().expect("a wheel").unwrap().path();
         let name = wheel.file_name().unwrap().to_string_lossy().into_owned();
-        assert!(name.starts_with("spark_backbone-") && name.contains("-py3-none-linux"), "{name}");
+        assert!(
+            name.starts_with("spark_backbone-") && name.contains("-py3-none-manylinux_2_"),
+            "{name}"
+        );
         let mut pip = Command::new(python());
         pip.args(["-I", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]);
         succeed(pip.arg(&site).arg(&wheel));
@@ -130,12 +142,35 @@ fn the_module_is_rusts_and_behaves_as_pytorchs() {
 
 #[test]
 fn the_wheel_knows_nothing_of_its_builder() {
-    for file in ["libspark_backbone.so", "classify"] {
-        let carried = fs::read(carried().join(file)).unwrap();
-        let holds = |text: &str| carried.windows(text.len()).any(|part| part == text.as_bytes());
-        assert!(holds("\0$ORIGIN/../../torch/lib\0"), "{file}");
-        assert!(!holds(env!("SPARK_LIBTORCH_LIB")), "{file}");
-    }
+    let library = fs::read(carried().join("libspark_backbone.so")).unwrap();
+    let holds = |text: &str| library.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(holds("\0$ORIGIN/../../torch/lib\0"));
+    assert!(!holds(env!("SPARK_LIBTORCH_LIB")));
+}
+
+/// Runs the command that the wheel installs for the program.
+fn command(python_path: &OsStr) -> Command {
+    let mut command = Command::new(installed().join("bin/pretrain"));
+    command.args(["train", "--data", "my photos"]).env("PYTHONPATH", python_path);
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+#[test]
+fn programs_are_commands_that_find_torch_wherever_it_lies() {
+    let printed = succeed(&mut command(installed().as_os_str()));
+    // Torch is in the environment, the package is not.
+    assert_eq!(printed, format!("train,--data,my photos,{}\n", env!("SPARK_LIBTORCH_LIB")));
+
+    let scratch = tempfile::tempdir().unwrap();
+    let info = scratch.path().join("torch-2.7.1.dist-info");
+    fs::create_dir(&info).unwrap();
+    fs::write(info.join("METADATA"), "Name: torch\nVersion: 2.7.1\n").unwrap();
+    let path = env::join_paths([scratch.path(), installed()]).unwrap();
+    let output = run(&mut command(&path));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("pretrain: torch 2.7.1 is installed, but"), "{said}");
 }
 
 #[test]

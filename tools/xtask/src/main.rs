@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod cargo_settings;
+mod carried;
 mod demo;
 mod doctor;
 mod frameworks;

@@ -15,7 +15,7 @@ use crate::library::{Profile, Source};
 use crate::setup::{self, Checkout, Purpose, Torch};
 use spark_build::version;
 
-use crate::{places, process};
+use crate::{carried, places, process};
 
 /// The programs that come with the library.
 const PROGRAMS: [&str; 3] = ["pretrain", "detect", "classify"];
@@ -141,16 +141,19 @@ fn stage_and_pack(
     let version = workspace_version(&checkout.root)?;
     write(&module.join("_release.py"), &release_module(&version, &releases))?;
     require(&package.join("pyproject.toml"), &releases)?;
+    let mut glibc = None;
     for Built { release, files } in built {
         let folder = module.join(format!("torch-{}", version::series(release)));
         make_folder(&folder)?;
         for file in files {
             let carried = folder.join(file.file_name().context("a file without a name")?);
             copy(file, &carried)?;
-            forget_builder(&carried)?;
+            carried::forget_builder(&carried)?;
+            // Unstripped, a program of the dev profile takes a hundred megabytes.
             if profile == Profile::Release || file.extension().is_none() {
-                strip(&carried);
+                carried::strip(&carried);
             }
+            glibc = glibc.max(carried::glibc(&carried)?);
         }
     }
 
@@ -160,6 +163,10 @@ fn stage_and_pack(
     // fetched: setuptools is the environment's.
     pip.args(["-I", "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]);
     pip.args(["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir"]);
+    // `setup.py` tags the wheel by it.
+    if let Some(minor) = glibc {
+        pip.env("SPARK_WHEEL_PLATFORM", format!("manylinux_2_{minor}_{}", env::consts::ARCH));
+    }
     process::run(pip.arg(&packed).arg(&package)).context("the wheel cannot be packed")?;
     the_wheel_in(&packed)
 }
@@ -177,35 +184,6 @@ fn require(project: &Path, releases: &[&str]) -> Result<()> {
     }
     let needed = format!("\"torch>={},<{}\"", version::series(oldest), version::after(newest));
     write(project, &text.replacen(ANY, &needed, 1))
-}
-
-/// Where what lies in a wheel looks for libtorch, besides in the process it is loaded into: beside
-/// the package in site-packages. `spark_build::libtorch` writes it, with the builder's own libtorch
-/// behind a colon.
-const BESIDE: &[u8] = spark_build::libtorch::BESIDE.as_bytes();
-
-/// Takes the builder's own folders out of the places where a library or program looks for
-/// libtorch.
-fn forget_builder(file: &Path) -> Result<()> {
-    let mut bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let places: Vec<usize> = bytes
-        .windows(BESIDE.len() + 1)
-        .enumerate()
-        .filter(|(_, window)| window.starts_with(BESIDE) && window.ends_with(b":"))
-        .map(|(start, _)| start + BESIDE.len())
-        .collect();
-    for start in places {
-        // The string ends at a NUL: what follows it is nobody's.
-        bytes[start..].iter_mut().take_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
-    }
-    fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// Leaves out the symbols that only a debugger needs: two thirds of the file.
-fn strip(file: &Path) {
-    if let Err(error) = process::read(Command::new("strip").arg("--strip-unneeded").arg(file)) {
-        eprintln!("warning: the wheel is larger than it need be: {error:#}");
-    }
 }
 
 /// `_release.py`, what the package knows of its build.
@@ -347,29 +325,6 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(text, "dependencies = [\"torch>=2.8,<2.16\"]\n");
         assert!(again.contains("requires no"), "{again}");
-    }
-
-    #[test]
-    fn the_builders_folders_go_and_nothing_else() {
-        let folder = folder("places");
-        let library = folder.join("l.so");
-        for (built, strings) in [
-            (
-                "\0$ORIGIN/../../torch/lib:/home/me/torch/lib\0name\0",
-                "$ORIGIN/../../torch/lib name",
-            ),
-            ("\0$ORIGIN/../../torch/lib\0name:other\0", "$ORIGIN/../../torch/lib name:other"),
-            ("$ORIGIN/../../torch/lib:/x", "$ORIGIN/../../torch/lib"),
-            ("no\0places", "no places"),
-        ] {
-            fs::write(&library, built).unwrap();
-            forget_builder(&library).unwrap();
-            let carried = fs::read_to_string(&library).unwrap();
-            assert_eq!(carried.len(), built.len());
-            let found: Vec<_> = carried.split('\0').filter(|text| !text.is_empty()).collect();
-            assert_eq!(found.join(" "), strings);
-        }
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
