@@ -5,12 +5,13 @@
 
 use tch::nn::Path;
 
+use super::staged::{Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, DropPath, Layer, LayerNorm2d, LayerScale, Linear,
     drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, Module, NormKind, Stage};
+use crate::{FeatureMap, Init, Mode, Module, NormKind};
 
 /// Epsilon of every layer norm.
 const EPS: f64 = 1e-6;
@@ -72,7 +73,7 @@ fn downsample_places(stage: usize) -> (usize, usize) {
 /// 7×7 depthwise convolution, layer norm, and a two-layer perceptron of each
 /// position, scaled and added to the input.
 #[derive(Debug)]
-struct Block {
+pub struct Block {
     dwconv: Conv2d,
     norm: LayerNorm2d,
     pwconv1: Linear,
@@ -119,9 +120,7 @@ impl Layer for Block {
 pub struct ConvNeXt {
     /// The stem (convolution, norm) and three down-samplers (norm, convolution).
     downsample_layers: Vec<(Conv2d, LayerNorm2d)>,
-    blocks: Vec<Vec<Block>>,
-    stages: Vec<Stage>,
-    in_chans: i64,
+    body: Body<Block>,
 }
 
 impl ConvNeXt {
@@ -151,28 +150,18 @@ impl ConvNeXt {
         LayerNorm2d::new(&(path / "norm"), from, EPS);
         Self {
             downsample_layers,
-            blocks,
-            stages: (0..4).map(|i| Stage { channels: config.dims[i], stride: 4 << i }).collect(),
-            in_chans: options.in_chans,
+            body: Body::new(blocks, config.dims, options.in_chans),
         }
     }
 }
 
-impl Backbone for ConvNeXt {
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
+impl Staged for ConvNeXt {
+    type Block = Block;
 
-    fn in_chans(&self) -> i64 {
-        self.in_chans
-    }
+    const NORM: NormKind = NormKind::Layer;
 
-    fn norm(&self) -> NormKind {
-        NormKind::Layer
-    }
-
-    fn drop_path_blocks(&self) -> usize {
-        self.blocks.iter().map(Vec::len).sum()
+    fn body(&self) -> &Body<Block> {
+        &self.body
     }
 
     /// A down-sampler belongs to the stage behind it, the norm that only a
@@ -187,17 +176,17 @@ impl Backbone for ConvNeXt {
                 stage => Some(stage + 1),
             },
             "stages" => Some(number()? + 1),
-            "norm" => Some(self.stages.len()),
+            "norm" => Some(4),
             _ => None,
         }
     }
 
     /// No map depends on the classifier's norm.
-    fn is_used(&self, name: &str, stages: usize) -> bool {
-        !name.starts_with("norm.") && self.stage_index(name).is_none_or(|index| index <= stages)
+    fn is_used(&self, name: &str) -> bool {
+        !name.starts_with("norm.")
     }
 
-    fn modules(&self) -> Vec<(String, Module)> {
+    fn outer_modules(&self) -> Vec<(String, Module)> {
         let layers = self.downsample_layers.iter().enumerate();
         let downsample = layers.flat_map(|(stage, (conv, norm))| {
             let (first, second) = downsample_places(stage);
@@ -206,28 +195,19 @@ impl Backbone for ConvNeXt {
                 (format!("downsample_layers.{stage}.{second}"), norm.module()),
             ]
         });
-        let blocks = self.blocks.iter().enumerate().flat_map(|(stage, blocks)| {
-            let blocks = blocks.iter().enumerate();
-            blocks.flat_map(move |(index, block)| block.modules(&format!("stages.{stage}.{index}")))
-        });
-        downsample.chain(blocks).collect()
+        downsample.collect()
     }
 
-    fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
-        let mut x = x.clone();
-        let mut features = Vec::with_capacity(4);
-        let frozen = mode.frozen();
-        for (stage, blocks) in self.blocks.iter().enumerate().take(mode.stages) {
-            let mode = mode.for_stage(stage + 1, &frozen);
-            let (conv, norm) = &self.downsample_layers[stage];
-            x = if stage == 0 {
-                norm.forward(&conv.forward(&x, mode), mode)
-            } else {
-                conv.forward(&norm.forward(&x, mode), mode)
-            };
-            x = blocks.iter().fold(x, |x, block| block.forward(&x, mode));
-            features.push(x.clone());
+    fn block_modules(block: &Block, stage: usize, index: usize) -> Vec<(String, Module)> {
+        block.modules(&format!("stages.{stage}.{index}")).into()
+    }
+
+    fn enter(&self, stage: usize, x: FeatureMap, mode: &Mode) -> FeatureMap {
+        let (conv, norm) = &self.downsample_layers[stage];
+        if stage == 0 {
+            norm.forward(&conv.forward(&x, mode), mode)
+        } else {
+            conv.forward(&norm.forward(&x, mode), mode)
         }
-        features
     }
 }

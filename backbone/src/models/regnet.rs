@@ -8,12 +8,13 @@
 
 use tch::nn::Path;
 
+use super::staged::{Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, Recomputable, SqueezeExcite,
     drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, Module, Stage};
+use crate::{FeatureMap, Init, Mode, Module, NormKind};
 
 /// Channels of the stem.
 const STEM_WIDTH: i64 = 32;
@@ -154,7 +155,7 @@ impl ConvNorm {
 /// 1×1, grouped 3×3 and 1×1 convolution with batch norms, ReLU behind the first
 /// two, squeeze-and-excitation before the last; then the shortcut and a ReLU.
 #[derive(Debug)]
-struct Block {
+pub struct Block {
     conv1: ConvNorm,
     conv2: ConvNorm,
     se: SqueezeExcite,
@@ -217,9 +218,7 @@ impl Layer for Block {
 pub struct RegNet {
     stem: ConvNorm,
     /// `s1` to `s4`, of blocks `b1`, `b2`, ….
-    blocks: Vec<Vec<Block>>,
-    stages: Vec<Stage>,
-    in_chans: i64,
+    body: Body<Block>,
 }
 
 impl RegNet {
@@ -237,28 +236,18 @@ impl RegNet {
         let stem = (options.in_chans, STEM_WIDTH, stem_config());
         Self {
             stem: ConvNorm::new(&(path / "stem"), stem, 1.0, options),
-            blocks,
-            stages: (0..4).map(|i| Stage { channels: config.widths[i], stride: 4 << i }).collect(),
-            in_chans: options.in_chans,
+            body: Body::new(blocks, config.widths, options.in_chans),
         }
     }
 }
 
-impl Backbone for RegNet {
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
+impl Staged for RegNet {
+    type Block = Block;
 
-    fn in_chans(&self) -> i64 {
-        self.in_chans
-    }
+    const NORM: NormKind = NormKind::Batch;
 
-    fn has_batch_norms(&self) -> bool {
-        true
-    }
-
-    fn drop_path_blocks(&self) -> usize {
-        self.blocks.iter().map(Vec::len).sum()
+    fn body(&self) -> &Body<Block> {
+        &self.body
     }
 
     fn stage_index(&self, name: &str) -> Option<usize> {
@@ -268,24 +257,15 @@ impl Backbone for RegNet {
         }
     }
 
-    fn modules(&self) -> Vec<(String, Module)> {
-        let blocks = self.blocks.iter().zip(1..).flat_map(|(blocks, stage)| {
-            let blocks = blocks.iter().zip(1..);
-            blocks.flat_map(move |(block, index)| block.modules(&format!("s{stage}.b{index}")))
-        });
-        self.stem.modules("stem").into_iter().chain(blocks).collect()
+    fn outer_modules(&self) -> Vec<(String, Module)> {
+        self.stem.modules("stem").into()
     }
 
-    fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
-        let frozen = mode.frozen();
-        let stem = mode.for_stage(0, &frozen);
-        let mut x = self.stem.forward(x.clone().into(), Activation::Relu, stem).into_map();
-        let mut features = Vec::with_capacity(4);
-        for (stage, blocks) in self.blocks.iter().enumerate().take(mode.stages) {
-            let mode = mode.for_stage(stage + 1, &frozen);
-            x = blocks.iter().fold(x, |x, block| block.forward(&x, mode));
-            features.push(x.clone());
-        }
-        features
+    fn block_modules(block: &Block, stage: usize, index: usize) -> Vec<(String, Module)> {
+        block.modules(&format!("s{}.b{}", stage + 1, index + 1))
+    }
+
+    fn stem(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        self.stem.forward(x.clone().into(), Activation::Relu, mode).into_map()
     }
 }

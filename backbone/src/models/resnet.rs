@@ -6,12 +6,13 @@
 
 use tch::nn::Path;
 
+use super::staged::{Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, Recomputable,
     drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, Module, Stage};
+use crate::{FeatureMap, Init, Mode, Module, NormKind};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +150,7 @@ struct BlockPlan {
 /// Basic or bottleneck block: convolutions with batch norms, ReLU between,
 /// then the shortcut and a last ReLU.
 #[derive(Debug)]
-struct Block {
+pub struct Block {
     convolutions: Vec<(Conv2d, BatchNorm2d)>,
     downsample: Option<(Conv2d, BatchNorm2d)>,
     drop_path: DropPath,
@@ -235,9 +236,7 @@ pub struct ResNet {
     bn1: BatchNorm2d,
     maxpool: MaxPool2d,
     /// `layer1` to `layer4`.
-    layers: Vec<Vec<Block>>,
-    stages: Vec<Stage>,
-    in_chans: i64,
+    body: Body<Block>,
 }
 
 impl ResNet {
@@ -256,30 +255,18 @@ impl ResNet {
             conv1: Conv2d::new(&(path / "conv1"), options.in_chans, 64, stem),
             bn1: BatchNorm2d::new(&(path / "bn1"), 64),
             maxpool: MaxPool2d::new(3, 2, 1),
-            layers,
-            stages: (0..4)
-                .map(|i| Stage { channels: config.out_chans(i), stride: 4 << i })
-                .collect(),
-            in_chans: options.in_chans,
+            body: Body::new(layers, [0, 1, 2, 3].map(|i| config.out_chans(i)), options.in_chans),
         }
     }
 }
 
-impl Backbone for ResNet {
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
+impl Staged for ResNet {
+    type Block = Block;
 
-    fn in_chans(&self) -> i64 {
-        self.in_chans
-    }
+    const NORM: NormKind = NormKind::Batch;
 
-    fn has_batch_norms(&self) -> bool {
-        true
-    }
-
-    fn drop_path_blocks(&self) -> usize {
-        self.layers.iter().map(Vec::len).sum()
+    fn body(&self) -> &Body<Block> {
+        &self.body
     }
 
     fn stage_index(&self, name: &str) -> Option<usize> {
@@ -290,27 +277,17 @@ impl Backbone for ResNet {
         }
     }
 
-    fn modules(&self) -> Vec<(String, Module)> {
-        let stem = [("conv1".into(), self.conv1.module()), ("bn1".into(), self.bn1.module())];
-        let blocks = self.layers.iter().zip(1..).flat_map(|(layer, stage)| {
-            let blocks = layer.iter().enumerate();
-            blocks.flat_map(move |(index, block)| block.modules(&format!("layer{stage}.{index}")))
-        });
-        stem.into_iter().chain(blocks).collect()
+    fn outer_modules(&self) -> Vec<(String, Module)> {
+        vec![("conv1".into(), self.conv1.module()), ("bn1".into(), self.bn1.module())]
     }
 
-    fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
-        let frozen = mode.frozen();
-        let stem = mode.for_stage(0, &frozen);
-        let x = self.conv1.forward(x, stem);
-        let x = self.bn1.forward_act(Activation::Relu, x.into(), stem);
-        let mut x = self.maxpool.forward_owned(x);
-        let mut features = Vec::with_capacity(4);
-        for (stage, layer) in self.layers.iter().enumerate().take(mode.stages) {
-            let mode = mode.for_stage(stage + 1, &frozen);
-            x = layer.iter().fold(x, |x, block| block.forward(&x, mode));
-            features.push(x.clone());
-        }
-        features
+    fn block_modules(block: &Block, stage: usize, index: usize) -> Vec<(String, Module)> {
+        block.modules(&format!("layer{}.{index}", stage + 1))
+    }
+
+    fn stem(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        let x = self.conv1.forward(x, mode);
+        let x = self.bn1.forward_act(Activation::Relu, x.into(), mode);
+        self.maxpool.forward_owned(x)
     }
 }
