@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use data::{LabelledSource, Loader, LoaderOptions};
+use data::names::first_names;
+use data::{LabelledSource, Loader};
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
 use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
+use engine::training::{ResumeMode, Run, Trainer};
 use tch::Device;
 
 use super::ClassifierState;
 use super::config::{BASE_BATCH, TrainConfig};
-use super::task::{FineTuning, first_names};
+use super::task::FineTuning;
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
 
@@ -36,8 +37,7 @@ pub fn prepare(
     let loader = training_loader(&config, Arc::clone(&training), world)?;
     let micro_batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     let batch = config.eval_batch(micro_batch);
-    let options =
-        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
+    let options = config.loading.options(world);
     let images = ImageSettings::from(&config);
     let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
@@ -117,14 +117,12 @@ fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usi
     let count = |loader: &Loader<LabelledSource>| loader.source().dataset().len();
     let learned = trainer.variables.values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
-    let parts = describe_batch_split(trainer);
-    let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} on {}, {:?}\n\
          images   {} to train on, {} for validation, {} classes ({})\n\
          model    {learned:.1} M learned parameters, {} × {} pixels\n\
-         batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
-         lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
+         batch    {}\n\
+         lr       {}, layer decay {}, weight decay {}\n\
          output   {}",
         config.run.name,
         config.model,
@@ -133,13 +131,11 @@ fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usi
         count(loader),
         count(validation),
         classes.len(),
-        first_names(classes),
+        first_names(classes.iter().map(String::as_str)),
         config.input_size,
         config.input_size,
-        config.optim.batch_size,
-        config.peak_lr(),
-        config.optim.base_lr,
-        config.optim.batch_size,
+        run.describe_batch(),
+        config.optim.describe_lr(BASE_BATCH),
         config.layer_decay,
         config.optim.weight_decay,
         display_path(&config.run.output),
@@ -147,7 +143,5 @@ fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usi
     if config.backbone_weights.is_none() && config.weights.is_none() && plan.done == 0 {
         eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");
     }
-    if plan.done > 0 {
-        eprintln!("resuming after step {} of {total}", plan.done);
-    }
+    run.announce_resumption();
 }

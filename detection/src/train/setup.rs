@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use data::LoaderOptions;
 use engine::device::{describe_device, open_device};
 use engine::distributed::ProcessGroup;
 use engine::optim::{
@@ -15,7 +14,7 @@ use engine::optim::{
     has_weight_decay, layered_param_groups,
 };
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
+use engine::training::{ResumeMode, Run, Trainer};
 use tch::{Device, Tensor};
 
 use super::DetectorState;
@@ -91,11 +90,7 @@ fn training_loader(
         share: Share::from(world),
         seed: config.execution.seed,
         keep_empty: config.keep_empty,
-        loader: LoaderOptions::on_cores(
-            config.loading.workers,
-            config.loading.max_corrupt,
-            world.cores(),
-        ),
+        loader: config.loading.options(world),
     };
     Ok(DetectionLoader::training(dataset, config.augmentation.clone(), &options)?)
 }
@@ -107,8 +102,7 @@ fn validation_loader(
     dataset: Arc<CocoDataset>,
     world: &ProcessGroup,
 ) -> Result<DetectionLoader> {
-    let options =
-        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
+    let options = config.loading.options(world);
     let share = Share::from(world);
     Ok(DetectionLoader::evaluation(dataset, config.inference.transform(), 1, &options, share)?)
 }
@@ -182,7 +176,7 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 
 /// Says what is about to run.
 fn announce(run: &Run<DetectorTraining>, loader: &DetectionLoader, threads: usize) {
-    let Run { task, trainer, plan, .. } = run;
+    let Run { task, trainer, .. } = run;
     let DetectorTraining { config, detector, .. } = task;
     let count = |prefix: &str| -> f64 {
         let variables = trainer.variables.iter();
@@ -190,15 +184,13 @@ fn announce(run: &Run<DetectorTraining>, loader: &DetectionLoader, threads: usiz
         learned.map(|(_, tensor)| tensor.numel()).sum::<usize>() as f64 / 1e6
     };
     let (backbone, all) = (count(BOTTOM_UP), count(""));
-    let parts = describe_batch_split(trainer);
     let device = describe_device(trainer.device, threads);
-    let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} with the settings of {}, {device}, {:?}\n\
          images   {} of {} with objects to train on, {} for validation, {} classes\n\
          model    backbone {backbone:.1} M learned parameters, the rest {:.1} M\n\
-         batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
-         lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
+         batch    {}\n\
+         lr       {}, layer decay {}, weight decay {}\n\
          output   {}",
         config.run.name,
         detector.model.config().name(),
@@ -209,15 +201,11 @@ fn announce(run: &Run<DetectorTraining>, loader: &DetectionLoader, threads: usiz
         task.validation.images.image_count(),
         task.classes.len(),
         all - backbone,
-        config.optim.batch_size,
-        config.peak_lr(),
-        config.optim.base_lr,
-        config.optim.batch_size,
+        run.describe_batch(),
+        config.optim.describe_lr(BASE_BATCH),
         config.layer_decay,
         config.optim.weight_decay,
         display_path(&config.run.output),
     );
-    if plan.done > 0 {
-        eprintln!("resuming after step {} of {total}", plan.done);
-    }
+    run.announce_resumption();
 }

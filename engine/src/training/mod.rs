@@ -12,13 +12,13 @@ mod sections;
 mod state;
 mod trainer;
 
-pub use begin::{ResumeMode, Run, RunWriter, describe_batch_split, open_checkpoint, open_run};
+pub use begin::{ResumeMode, Run, RunWriter, open_checkpoint, open_run};
 pub use draws::drop_path_table;
 pub use fit::{BatchOf, Position, RunOutput, Scores, StateOf, Task};
 pub use flags::TrainFlags;
 pub use log::{RunLog, RunPlan, StepInfo};
 pub use metrics::{PendingMetrics, StepMetrics, check_finite};
-pub use presets::{Preset, PresetsArgs};
+pub use presets::{Preset, PresetsArgs, presets_examples};
 pub use sections::CheckpointTensors;
 pub use state::{Criterion, RunState, saved_settings};
 pub use trainer::{Losses, Rates, Trainer};

@@ -1,6 +1,5 @@
 //! `pretrain train`: what pretraining adds to the training loop.
 
-mod curve;
 mod outputs;
 mod probe;
 mod setup;

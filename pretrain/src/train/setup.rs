@@ -7,22 +7,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
 use data::{
-    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
-    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
+    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, Normalize, PretrainTransform,
+    RandomHorizontalFlip, RandomResizedCrop,
 };
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
 use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
+use engine::training::{ResumeMode, Run, Trainer};
 use tch::{Device, nn};
 
 use super::PretrainState;
 use super::outputs::Outputs;
 use super::probe::Probe;
 use super::task::Pretraining;
-use crate::config::TrainConfig;
+use crate::config::{BASE_BATCH, TrainConfig};
 use crate::spark::Spark;
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
@@ -90,8 +90,7 @@ fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
     } else {
         EpochSampler::distributed(dataset.len(), own, config.execution.seed, rank, size)?
     };
-    let options =
-        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
+    let options = config.loading.options(world);
     Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
 }
 
@@ -129,7 +128,7 @@ fn build(
 
 /// Says what is about to run.
 fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
-    let Run { task, trainer, plan, .. } = run;
+    let Run { task, trainer, .. } = run;
     let config = &task.config;
     let count = |prefix: &str| -> usize {
         let variables = trainer.variables.iter();
@@ -138,14 +137,13 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
     let rest = count("") - encoder;
-    let parts = describe_batch_split(trainer);
     let device = describe_device(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\
          images   {} in {} ({} other files skipped), {} px crops\n\
          model    encoder {:.1} M parameters, decoder {:.1} M, mask ratio {}\n\
-         batch    {}{parts}: {} steps an epoch, {} in all\n\
-         lr       {:.3e} at its peak ({:e} · {} / 256), {:?}, weight decay {} → {}\n\
+         batch    {}\n\
+         lr       {}, {:?}, weight decay {} → {}\n\
          output   {}",
         config.run.name,
         config.model,
@@ -157,12 +155,8 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
         encoder as f64 / 1e6,
         rest as f64 / 1e6,
         config.mask_ratio,
-        config.optim.batch_size,
-        plan.steps_per_epoch,
-        plan.total_steps,
-        config.peak_lr(),
-        config.optim.base_lr,
-        config.optim.batch_size,
+        run.describe_batch(),
+        config.optim.describe_lr(BASE_BATCH),
         config.optim.optimizer,
         config.optim.weight_decay,
         config.weight_decay_end,
@@ -175,7 +169,5 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
             config.optim.batch_size
         );
     }
-    if plan.done > 0 {
-        eprintln!("resuming after step {} of {}", plan.done, plan.total_steps);
-    }
+    run.announce_resumption();
 }
