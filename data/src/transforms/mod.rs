@@ -85,11 +85,8 @@ impl Transform for PretrainTransform {
     }
 
     fn apply(&self, picture: &dyn LazyImage, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
-        let (height, width) = picture.size()?;
-        let area = self.crop.draw(width, height, rng);
-        let flip = self.flip.draw(rng);
-        let resized = picture.resized_crop(area, self.crop.size(), self.crop.interpolation())?;
-        self.normalize.write(&resized, flip, out)
+        let resized = self.crop.apply(picture, rng)?;
+        self.normalize.write(&resized, self.flip.draw(rng), out)
     }
 }
 
