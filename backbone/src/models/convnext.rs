@@ -5,11 +5,10 @@
 
 use tch::nn::Path;
 
-use super::staged::{Body, Staged};
+use super::staged::{self, Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, DropPath, Layer, LayerNorm2d, LayerScale, Linear,
-    drop_path_rates,
 };
 use crate::{FeatureMap, Init, Mode, Module, NormKind};
 
@@ -73,7 +72,7 @@ fn downsample_places(stage: usize) -> (usize, usize) {
 /// 7×7 depthwise convolution, layer norm, and a two-layer perceptron of each
 /// position, scaled and added to the input.
 #[derive(Debug)]
-pub struct Block {
+struct Block {
     dwconv: Conv2d,
     norm: LayerNorm2d,
     pwconv1: Linear,
@@ -94,10 +93,11 @@ impl Block {
             drop_path,
         }
     }
+}
 
-    /// The layers with parameters of the block called `name`.
-    fn modules(&self, name: &str) -> [(String, Module); 4] {
-        [
+impl staged::Block for Block {
+    fn modules(&self, name: &str) -> Vec<(String, Module)> {
+        vec![
             (format!("{name}.dwconv"), self.dwconv.module()),
             (format!("{name}.norm"), self.norm.module()),
             (format!("{name}.pwconv1"), self.pwconv1.module()),
@@ -120,47 +120,50 @@ impl Layer for Block {
 pub struct ConvNeXt {
     /// The stem (convolution, norm) and three down-samplers (norm, convolution).
     downsample_layers: Vec<(Conv2d, LayerNorm2d)>,
-    body: Body<Block>,
+    body: Body,
 }
 
 impl ConvNeXt {
     /// A randomly initialised network under `path`. Besides what the pyramid
     /// uses, the classifier's `norm` is kept, as the official encoder has it.
     pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
-        let rates = drop_path_rates(options.drop_path_rate, config.depths.iter().sum());
         let init = options.init(Init::TRUNC_NORMAL_02);
-        let mut numbers = 0..;
         let mut from = options.in_chans;
         let mut downsample_layers = Vec::new();
-        let mut blocks = Vec::new();
-        for (stage, (&dim, &depth)) in config.dims.iter().zip(&config.depths).enumerate() {
-            let layer = path / "downsample_layers" / stage;
-            let (conv, norm) = downsample_places(stage);
-            downsample_layers.push((
-                Conv2d::new(&(&layer / conv), from, dim, downsample_config(stage).init(init)),
-                LayerNorm2d::new(&(&layer / norm), if stage == 0 { dim } else { from }, EPS),
-            ));
-            let stage_path = path / "stages" / stage;
-            let block = |index: usize, number: usize| {
-                Block::new(&(&stage_path / index), dim, DropPath::new(rates[number], number), init)
-            };
-            blocks.push((0..depth).zip(&mut numbers).map(|(i, n)| block(i, n)).collect());
-            from = dim;
-        }
+        let stages = config.depths.iter().enumerate();
+        let places = stages.flat_map(|(stage, &depth)| (0..depth).map(move |index| (stage, index)));
+        let body =
+            Body::new(places.collect(), config.dims, options, |(stage, index), drop_path| {
+                let dim = config.dims[stage];
+                if index == 0 {
+                    let layer = path / "downsample_layers" / stage;
+                    let (conv, norm) = downsample_places(stage);
+                    downsample_layers.push((
+                        Conv2d::new(
+                            &(&layer / conv),
+                            from,
+                            dim,
+                            downsample_config(stage).init(init),
+                        ),
+                        LayerNorm2d::new(
+                            &(&layer / norm),
+                            if stage == 0 { dim } else { from },
+                            EPS,
+                        ),
+                    ));
+                    from = dim;
+                }
+                (stage, Block::new(&(path / "stages" / stage / index), dim, drop_path, init))
+            });
         LayerNorm2d::new(&(path / "norm"), from, EPS);
-        Self {
-            downsample_layers,
-            body: Body::new(blocks, config.dims, options.in_chans),
-        }
+        Self { downsample_layers, body }
     }
 }
 
 impl Staged for ConvNeXt {
-    type Block = Block;
-
     const NORM: NormKind = NormKind::Layer;
 
-    fn body(&self) -> &Body<Block> {
+    fn body(&self) -> &Body {
         &self.body
     }
 
@@ -198,8 +201,8 @@ impl Staged for ConvNeXt {
         downsample.collect()
     }
 
-    fn block_modules(block: &Block, stage: usize, index: usize) -> Vec<(String, Module)> {
-        block.modules(&format!("stages.{stage}.{index}")).into()
+    fn block_name(stage: usize, index: usize) -> String {
+        format!("stages.{stage}.{index}")
     }
 
     fn enter(&self, stage: usize, x: FeatureMap, mode: &Mode) -> FeatureMap {

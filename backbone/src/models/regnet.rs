@@ -8,13 +8,12 @@
 
 use tch::nn::Path;
 
-use super::staged::{Body, Staged};
+use super::staged::{self, Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, Recomputable, SqueezeExcite,
-    drop_path_rates,
 };
-use crate::{FeatureMap, Init, Mode, Module, NormKind};
+use crate::{FeatureMap, Init, Mode, Module};
 
 /// Channels of the stem.
 const STEM_WIDTH: i64 = 32;
@@ -155,7 +154,7 @@ impl ConvNorm {
 /// 1×1, grouped 3×3 and 1×1 convolution with batch norms, ReLU behind the first
 /// two, squeeze-and-excitation before the last; then the shortcut and a ReLU.
 #[derive(Debug)]
-pub struct Block {
+struct Block {
     conv1: ConvNorm,
     conv2: ConvNorm,
     se: SqueezeExcite,
@@ -184,8 +183,9 @@ impl Block {
             drop_path,
         }
     }
+}
 
-    /// The layers with parameters of the block called `name`.
+impl staged::Block for Block {
     fn modules(&self, name: &str) -> Vec<(String, Module)> {
         let [conv1, conv2, conv3] =
             [("conv1", &self.conv1), ("conv2", &self.conv2), ("conv3", &self.conv3)]
@@ -218,35 +218,24 @@ impl Layer for Block {
 pub struct RegNet {
     stem: ConvNorm,
     /// `s1` to `s4`, of blocks `b1`, `b2`, ….
-    body: Body<Block>,
+    body: Body,
 }
 
 impl RegNet {
     /// A randomly initialised network under `path`.
     pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
-        let shapes = config.blocks();
-        let rates = drop_path_rates(options.drop_path_rate, shapes.len());
-        let mut blocks: Vec<Vec<Block>> = (0..4).map(|_| Vec::new()).collect();
-        for (number, shape) in shapes.iter().enumerate() {
+        let body = Body::new(config.blocks(), config.widths, options, |shape, drop_path| {
             let stage = path / format!("s{}", shape.stage + 1);
             let path = stage / format!("b{}", shape.index + 1);
-            let drop_path = DropPath::new(rates[number], number);
-            blocks[shape.stage].push(Block::new(&path, shape, drop_path, options));
-        }
+            (shape.stage, Block::new(&path, &shape, drop_path, options))
+        });
         let stem = (options.in_chans, STEM_WIDTH, stem_config());
-        Self {
-            stem: ConvNorm::new(&(path / "stem"), stem, 1.0, options),
-            body: Body::new(blocks, config.widths, options.in_chans),
-        }
+        Self { stem: ConvNorm::new(&(path / "stem"), stem, 1.0, options), body }
     }
 }
 
 impl Staged for RegNet {
-    type Block = Block;
-
-    const NORM: NormKind = NormKind::Batch;
-
-    fn body(&self) -> &Body<Block> {
+    fn body(&self) -> &Body {
         &self.body
     }
 
@@ -261,8 +250,8 @@ impl Staged for RegNet {
         self.stem.modules("stem").into()
     }
 
-    fn block_modules(block: &Block, stage: usize, index: usize) -> Vec<(String, Module)> {
-        block.modules(&format!("s{}.b{}", stage + 1, index + 1))
+    fn block_name(stage: usize, index: usize) -> String {
+        format!("s{}.b{}", stage + 1, index + 1)
     }
 
     fn stem(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {

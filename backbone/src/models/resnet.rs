@@ -6,13 +6,12 @@
 
 use tch::nn::Path;
 
-use super::staged::{Body, Staged};
+use super::staged::{self, Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, Recomputable,
-    drop_path_rates,
 };
-use crate::{FeatureMap, Init, Mode, Module, NormKind};
+use crate::{FeatureMap, Init, Mode, Module};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +149,7 @@ struct BlockPlan {
 /// Basic or bottleneck block: convolutions with batch norms, ReLU between,
 /// then the shortcut and a last ReLU.
 #[derive(Debug)]
-pub struct Block {
+struct Block {
     convolutions: Vec<(Conv2d, BatchNorm2d)>,
     downsample: Option<(Conv2d, BatchNorm2d)>,
     drop_path: DropPath,
@@ -185,8 +184,9 @@ impl Block {
         });
         Self { convolutions, downsample, drop_path }
     }
+}
 
-    /// The layers with parameters of the block called `name`.
+impl staged::Block for Block {
     fn modules(&self, name: &str) -> Vec<(String, Module)> {
         let convolutions = self.convolutions.iter().zip(1..).flat_map(|((conv, norm), number)| {
             [
@@ -236,36 +236,29 @@ pub struct ResNet {
     bn1: BatchNorm2d,
     maxpool: MaxPool2d,
     /// `layer1` to `layer4`.
-    body: Body<Block>,
+    body: Body,
 }
 
 impl ResNet {
     /// A randomly initialised network under `path`.
     pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
-        let plans = config.blocks();
-        let rates = drop_path_rates(options.drop_path_rate, plans.len());
-        let mut layers: Vec<Vec<Block>> = (0..4).map(|_| Vec::new()).collect();
-        for (number, plan) in plans.iter().enumerate() {
+        let channels = [0, 1, 2, 3].map(|stage| config.out_chans(stage));
+        let body = Body::new(config.blocks(), channels, options, |plan, drop_path| {
             let path = path / format!("layer{}", plan.stage + 1) / plan.index;
-            let drop_path = DropPath::new(rates[number], number);
-            layers[plan.stage].push(Block::new(&path, config, plan, drop_path, options));
-        }
+            (plan.stage, Block::new(&path, config, &plan, drop_path, options))
+        });
         let stem = STEM.init(options.init(STEM.init));
         Self {
             conv1: Conv2d::new(&(path / "conv1"), options.in_chans, 64, stem),
             bn1: BatchNorm2d::new(&(path / "bn1"), 64),
             maxpool: MaxPool2d::new(3, 2, 1),
-            body: Body::new(layers, [0, 1, 2, 3].map(|i| config.out_chans(i)), options.in_chans),
+            body,
         }
     }
 }
 
 impl Staged for ResNet {
-    type Block = Block;
-
-    const NORM: NormKind = NormKind::Batch;
-
-    fn body(&self) -> &Body<Block> {
+    fn body(&self) -> &Body {
         &self.body
     }
 
@@ -281,8 +274,8 @@ impl Staged for ResNet {
         vec![("conv1".into(), self.conv1.module()), ("bn1".into(), self.bn1.module())]
     }
 
-    fn block_modules(block: &Block, stage: usize, index: usize) -> Vec<(String, Module)> {
-        block.modules(&format!("layer{}.{index}", stage + 1))
+    fn block_name(stage: usize, index: usize) -> String {
+        format!("layer{}.{index}", stage + 1)
     }
 
     fn stem(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {

@@ -2,35 +2,51 @@
 
 use std::fmt::Debug;
 
-use crate::layers::Layer;
+use super::BuildOptions;
+use crate::layers::{DropPath, Layer, drop_path_rates};
 use crate::{Backbone, FeatureMap, Mode, Module, NormKind, Stage};
+
+/// A residual block.
+pub trait Block: Layer {
+    /// The layers with parameters of the block called `name`.
+    fn modules(&self, name: &str) -> Vec<(String, Module)>;
+}
 
 /// The blocks of a network's stages, and what is told of these.
 #[derive(Debug)]
-pub struct Body<B> {
-    blocks: Vec<Vec<B>>,
+pub struct Body {
+    blocks: [Vec<Box<dyn Block>>; 4],
     stages: [Stage; 4],
     in_chans: i64,
 }
 
-impl<B> Body<B> {
-    /// Stages of strides 4 to 32 with so many channels, of a network for `in_chans`.
-    pub fn new(blocks: Vec<Vec<B>>, channels: [i64; 4], in_chans: i64) -> Self {
+impl Body {
+    /// Stages of strides 4 to 32 with so many channels. Each of `plans` becomes the block that
+    /// `build` makes of it, with the stage, from 0, that it is in.
+    pub fn new<P, B: Block + 'static>(
+        plans: Vec<P>,
+        channels: [i64; 4],
+        options: &BuildOptions,
+        mut build: impl FnMut(P, DropPath) -> (usize, B),
+    ) -> Self {
+        let rates = drop_path_rates(options.drop_path_rate, plans.len());
+        let mut blocks: [Vec<Box<dyn Block>>; 4] = Default::default();
+        for ((number, plan), rate) in plans.into_iter().enumerate().zip(rates) {
+            let (stage, block) = build(plan, DropPath::new(rate, number));
+            blocks[stage].push(Box::new(block));
+        }
         let stage = |index: usize| Stage { channels: channels[index], stride: 4 << index };
-        Self { blocks, stages: [0, 1, 2, 3].map(stage), in_chans }
+        Self { blocks, stages: [0, 1, 2, 3].map(stage), in_chans: options.in_chans }
     }
 }
 
 /// A network of stages of blocks; it is a [`Backbone`].
 pub trait Staged: Debug {
-    /// The residual block.
-    type Block: Layer;
-
     /// The norm of every stage.
-    const NORM: NormKind;
+    const NORM: NormKind = NormKind::Batch;
 
     /// The stages.
-    fn body(&self) -> &Body<Self::Block>;
+    fn body(&self) -> &Body;
 
     /// [`Backbone::stage_index`].
     fn stage_index(&self, name: &str) -> Option<usize>;
@@ -43,8 +59,8 @@ pub trait Staged: Debug {
     /// The layers with parameters that are in no block, by name.
     fn outer_modules(&self) -> Vec<(String, Module)>;
 
-    /// Those of the block `index` of `stage`, both from 0.
-    fn block_modules(block: &Self::Block, stage: usize, index: usize) -> Vec<(String, Module)>;
+    /// What the block `index` of `stage`, both from 0, is called.
+    fn block_name(stage: usize, index: usize) -> String;
 
     /// What stands before the first stage, where that is frozen apart from it.
     fn stem(&self, x: &FeatureMap, _mode: &Mode) -> FeatureMap {
@@ -91,7 +107,7 @@ impl<N: Staged> Backbone for N {
         let mut modules = self.outer_modules();
         for (stage, blocks) in self.body().blocks.iter().enumerate() {
             for (index, block) in blocks.iter().enumerate() {
-                modules.extend(N::block_modules(block, stage, index));
+                modules.extend(block.modules(&N::block_name(stage, index)));
             }
         }
         modules
