@@ -36,9 +36,12 @@ pub unsafe fn call(error: ErrorText, body: impl FnOnce() -> Result<()>) -> Statu
 }
 
 /// Defines functions of the interface that may fail: each gets `error` as its last parameter, for
-/// the sentence on what went wrong in its body, and returns a status.
+/// the sentence on what went wrong in its body, and returns a status. The compiler checks that it
+/// is what the interface says after `as`.
 macro_rules! fallible {
-    ($( fn $name:ident($($parameter:ident: $type:ty),* $(,)?) $body:block )*) => { $(
+    ($(
+        fn $name:ident($($parameter:ident: $type:ty),* $(,)?) as $kind:ident $body:block
+    )*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name(
             $($parameter: $type,)*
@@ -46,6 +49,8 @@ macro_rules! fallible {
         ) -> backbone::plugin::abi::Status {
             unsafe { $crate::edge::call(error, || $body) }
         }
+
+        const _: backbone::plugin::abi::$kind = $name;
     )* };
 }
 pub(crate) use fallible;

@@ -14,7 +14,7 @@ fallible! {
         shape: *const i64,
         dims: usize,
         tensor: *mut *mut RawTensor,
-    ) {
+    ) as TensorCreate {
         check_place("data", data)?;
         check_place("shape", shape)?;
         check_place("tensor", tensor)?;
@@ -43,7 +43,7 @@ fallible! {
         shape: *mut i64,
         capacity: usize,
         dims: *mut usize,
-    ) {
+    ) as TensorShape {
         check_place("dims", dims)?;
         if capacity > 0 {
             check_place("shape", shape)?;
@@ -55,7 +55,7 @@ fallible! {
         write("dims", dims, sizes.len())
     }
 
-    fn spark_tensor_copy(tensor: *const RawTensor, data: *mut f32, count: usize) {
+    fn spark_tensor_copy(tensor: *const RawTensor, data: *mut f32, count: usize) as TensorCopy {
         check_place("data", data)?;
         let tensor = borrow_tensor("tensor", tensor)?;
         let elements = defined("tensor", &tensor)?.numel();
@@ -84,8 +84,5 @@ unsafe extern "C" fn spark_tensor_destroy(tensor: *mut RawTensor) {
     });
 }
 
-// The compiler checks here that each function is what the interface says.
-const _: abi::TensorCreate = spark_tensor_create;
-const _: abi::TensorShape = spark_tensor_shape;
-const _: abi::TensorCopy = spark_tensor_copy;
+// As in the module above.
 const _: abi::TensorDestroy = spark_tensor_destroy;
