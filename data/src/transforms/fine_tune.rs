@@ -66,12 +66,8 @@ impl FinetuneTransform {
 }
 
 impl Transform for FinetuneTransform {
-    fn channels(&self) -> usize {
-        self.normalize.channels()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        self.crop.size()
+    fn shape(&self) -> [usize; 3] {
+        self.normalize.shape(self.crop.size())
     }
 
     fn apply(&self, picture: &dyn LazyImage, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
