@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use backbone::weights::SAFETENSORS_TYPES;
+use backbone::weights::SAFETENSORS_TYPES as TYPES;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::DeserializeOwned;
@@ -261,11 +261,11 @@ fn read_header(path: &Path, file: &mut File, size: u64) -> Result<Vec<u8>> {
 }
 
 fn dtype(kind: Kind) -> Option<Dtype> {
-    SAFETENSORS_TYPES.iter().find(|(k, _)| *k == kind).map(|(_, dtype)| *dtype)
+    TYPES.iter().find(|(k, _)| *k == kind).map(|(_, dtype)| *dtype)
 }
 
 fn kind(dtype: Dtype) -> Option<Kind> {
-    SAFETENSORS_TYPES.iter().find(|(_, d)| *d == dtype).map(|(kind, _)| *kind)
+    TYPES.iter().find(|(_, d)| *d == dtype).map(|(kind, _)| *kind)
 }
 
 #[cfg(test)]
