@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Parser;
 use engine::training::{PresetsArgs, TrainFlags, presets_examples};
 
-use crate::train::{Preset, TrainConfig, train};
+use crate::train::{self, Preset, TrainConfig};
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -62,7 +62,7 @@ impl Cli {
     /// Whatever went wrong, as a sentence for the user.
     pub fn run(self) -> Result<()> {
         match self {
-            Self::Train(args) => args.run(train),
+            Self::Train(args) => args.run(train::prepare),
             Self::Evaluate(args) => evaluate::run(args),
             Self::Predict(args) => predict::run(args),
             Self::Probe(args) => probe::run(args),

@@ -6,7 +6,7 @@ use engine::settings::put;
 use engine::training::TrainFlags;
 
 use crate::data::TrainTransform;
-use crate::train::{Preset, TrainConfig, train};
+use crate::train::{self, Preset, TrainConfig};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,5 +61,5 @@ pub fn run(mut args: TrainArgs) -> Result<()> {
         let transform = TrainTransform::multi_scale(sides.clone(), args.max_side)?;
         put(&mut args.flags.settings.table, "augmentation", &transform);
     }
-    args.flags.run(train)
+    args.flags.run(train::prepare)
 }

@@ -77,8 +77,11 @@ const WARNINGS: [(&str, &str); 34] = [
     ("image_without_name", "images lack a file_name and are left out"),
     ("repeated_record", "records are there twice and taken once"),
     ("annotation_without_id", "annotations have no id that can be used"),
-    ("id_of_other_type", "annotations name image or category by a text for a number or a number for a text; these \
-         are taken for each other"),
+    (
+        "id_of_other_type",
+        "annotations name image or category by a text for a number or a number for a text; these \
+         are taken for each other",
+    ),
     ("number_as_text", "numbers are written as texts and read as numbers"),
     ("null_iscrowd", "annotations have an iscrowd of null, which is taken for 0"),
     ("bad_area", "annotations have an area that can't be read; their mask's or box's is taken"),
@@ -88,17 +91,29 @@ const WARNINGS: [(&str, &str); 34] = [
     ("unknown_image", "annotations have an image_id that is not in `images` and are ignored"),
     ("duplicate_annotation_id", "annotation ids are used twice; all are kept"),
     ("no_mask", "objects have no segmentation and are not trained on"),
-    ("broken_mask", "objects have a segmentation that covers nothing or can't be read and are not trained on"),
+    (
+        "broken_mask",
+        "objects have a segmentation that covers nothing or can't be read and are not trained on",
+    ),
     ("degenerate_box", "objects have a box without area and are not trained on"),
     ("outside", "objects lie outside their image altogether and are not trained on"),
     ("box_out_of_bounds", "boxes reach outside their image and are cut"),
     ("mask_out_of_bounds", "masks reach outside their image and are cut"),
     ("no_box", "objects have no box; their mask's is taken"),
-    ("lvis", "images are LVIS's, of which not all objects are labelled: its own figures are others"),
+    (
+        "lvis",
+        "images are LVIS's, of which not all objects are labelled: its own figures are others",
+    ),
     ("zero_area", "annotations have an area of 0"),
     ("extreme_aspect_ratio", "boxes are over 20 times as long as wide"),
-    ("near_duplicate", "annotations are nearly the same as another (same class and image, IoU above 0.95)"),
-    ("near_duplicate_check_skipped", "images have over 100 objects of a class, among which no duplicates were looked for"),
+    (
+        "near_duplicate",
+        "annotations are nearly the same as another (same class and image, IoU above 0.95)",
+    ),
+    (
+        "near_duplicate_check_skipped",
+        "images have over 100 objects of a class, among which no duplicates were looked for",
+    ),
     ("zero_instance_category", "categories have no object"),
     ("low_instance_category", "categories have fewer than 10 objects"),
     ("missing_file", "image files are missing"),

@@ -222,14 +222,6 @@ impl<T: Task> Run<T> {
         let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
         format!("{}{parts}: {steps} steps an epoch, {total} in all", trainer.batch_size)
     }
-
-    /// Says where the run goes on, if it does not begin.
-    pub fn announce_resumption(&self) {
-        let RunPlan { done, total_steps, .. } = self.plan;
-        if done > 0 {
-            eprintln!("resuming after step {done} of {total_steps}");
-        }
-    }
 }
 
 fn load_initial_state<T: Task>(

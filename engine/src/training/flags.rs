@@ -7,7 +7,7 @@ use clap::Args;
 use toml::Table;
 
 use super::state::is_first_version;
-use super::{Preset, ResumeMode, open_checkpoint, saved_settings};
+use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
 use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, run_owner};
@@ -29,18 +29,17 @@ pub struct TrainFlags<C: Settings, P: Preset> {
 }
 
 impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
-    /// Has `train` train as the flags say, unless the settings were only to be printed.
+    /// Trains what `prepare` makes of the settings, unless these were only to be printed.
     ///
     /// # Errors
-    /// Settings that cannot be run, those of [`ProcessGroup::from_env`], and whatever stops the
-    /// run.
-    pub fn run(
+    /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
+    pub fn run<T: Task<Settings = C>>(
         &self,
-        train: fn(C, ResumeMode, &ProcessGroup) -> anyhow::Result<()>,
+        prepare: fn(C, &ProcessGroup) -> anyhow::Result<Setup<T>>,
     ) -> anyhow::Result<()> {
         let (config, start, world) = self.begin()?;
         if !self.run.dump_config {
-            return train(config, start, &world);
+            return prepare(config, &world)?.train(&start);
         }
         if world.is_main() {
             let text = toml::to_string_pretty(&config).map_err(|error| {

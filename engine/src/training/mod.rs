@@ -9,6 +9,7 @@ mod log;
 mod metrics;
 mod presets;
 mod sections;
+mod setup;
 mod state;
 mod trainer;
 
@@ -20,5 +21,6 @@ pub use log::{RunLog, RunPlan, StepInfo};
 pub use metrics::{PendingMetrics, StepMetrics, check_finite};
 pub use presets::{Preset, PresetsArgs, presets_examples};
 pub use sections::CheckpointTensors;
+pub use setup::Setup;
 pub use state::{Criterion, RunState, saved_settings};
 pub use trainer::{Losses, Rates, Trainer};

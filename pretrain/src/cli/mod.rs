@@ -15,7 +15,7 @@ use clap::Parser;
 use engine::training::{PresetsArgs, TrainFlags, presets_examples};
 
 use crate::config::{Preset, TrainConfig};
-use crate::train::train;
+use crate::train;
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -68,7 +68,7 @@ impl Cli {
     /// Whatever went wrong, as a sentence for the user.
     pub fn run(self) -> Result<()> {
         match self {
-            Self::Train(args) => args.run(train),
+            Self::Train(args) => args.run(train::prepare),
             Self::Reconstruct(args) => reconstruct::run(args),
             Self::MaskPattern(args) => mask_pattern::run(args),
             Self::Export(args) => export::run(args),

@@ -15,7 +15,7 @@ use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, Run, Trainer};
+use engine::training::{Run, Setup, Trainer};
 use tch::{Device, nn};
 
 use super::PretrainState;
@@ -28,12 +28,11 @@ use crate::spark::Spark;
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
 
-/// Builds everything, prints what will happen, and only then touches the run's folder.
-pub fn prepare(
-    config: TrainConfig,
-    start: &ResumeMode,
-    world: &ProcessGroup,
-) -> Result<(Run<Pretraining>, Loader)> {
+/// Builds everything; nothing of the run's folder is touched.
+///
+/// # Errors
+/// Settings and files that nothing can be built of.
+pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<Pretraining>> {
     let (device, threads) = open_device(&config.execution, world)?;
     enable_cudnn_benchmark(device);
 
@@ -46,13 +45,9 @@ pub fn prepare(
     let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
     let outputs = world.all_ok(outputs)?;
     let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
-
-    let steps = (loader.steps(), loader.steps() * config.optim.epochs);
-    let run = Run::begin(task, trainer, start, PretrainState::default(), steps)?;
-    if world.is_main() {
-        announce(&run, &loader, threads);
-    }
-    Ok((run, loader))
+    let total_steps = loader.steps() * config.optim.epochs;
+    let (state, loader) = (PretrainState::default(), Arc::new(loader));
+    Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
 fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
@@ -169,5 +164,4 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
             config.optim.batch_size
         );
     }
-    run.announce_resumption();
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 pub use parts::{
     AnchorConfig, BackboneNorm, BackgroundClass, BoxHeadConfig, BoxPrecision, HeadNorm, LevelRule,
-    LossNormalizer, MaskHeadConfig, MaskTargets, Naming, PoolConfig, ProposalScore,
-    RoiConfig, RpnConfig,
+    LossNormalizer, MaskHeadConfig, MaskTargets, Naming, PoolConfig, ProposalScore, RoiConfig,
+    RpnConfig,
 };
 
 pub use crate::ops::MaskPaste;

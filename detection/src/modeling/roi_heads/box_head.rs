@@ -1,8 +1,8 @@
 //! Class and box of every region.
 //! Reference: detectron2 `roi_heads/box_head.py`, `roi_heads/fast_rcnn.py`.
 
-use backbone::layers::Linear;
 use backbone::Mode;
+use backbone::layers::Linear;
 use tch::Tensor;
 use tch::nn::Path;
 
