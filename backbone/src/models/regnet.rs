@@ -208,8 +208,7 @@ impl Layer for Block {
         let y = self.conv2.forward(y, Activation::Relu, mode);
         let y = self.se.forward_recomputable(y, mode);
         let y = self.conv3.forward(y, linear, mode).into_map();
-        let y = self.drop_path.forward(&y, mode).add(&shortcut);
-        Activation::Relu.forward_in_place(y)
+        self.drop_path.add_relu(&y, &shortcut, mode)
     }
 }
 

@@ -224,8 +224,7 @@ impl Layer for Block {
             norm.forward_act(Activation::Relu, conv.forward_owned(y, mode).into(), mode)
         });
         let y = last_of_branch(last, y, mode);
-        let y = self.drop_path.forward(&y, mode).add(&shortcut);
-        Activation::Relu.forward_in_place(y)
+        self.drop_path.add_relu(&y, &shortcut, mode)
     }
 }
 
