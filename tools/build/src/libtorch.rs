@@ -30,17 +30,17 @@ pub fn configure() -> Option<PathBuf> {
     Some(lib)
 }
 
-/// As [`configure`], for a crate with a C++ side, but none where clippy looks at it: nothing is
-/// linked then, so that the C++ side, minutes of work, need not be compiled.
-pub fn configure_with_cpp() -> Option<PathBuf> {
-    configure().filter(|_| !is_linted())
-}
-
 /// What has the linker write `folder` into what it links, as a place where libraries are
 /// looked for first: DT_RPATH. DT_RUNPATH, which linkers write by themselves, comes after
 /// `LD_LIBRARY_PATH`, where another libtorch may lie.
 pub fn rpath(folder: &Path) -> [String; 2] {
     ["-Wl,--disable-new-dtags".into(), format!("-Wl,-rpath,{}", folder.display())]
+}
+
+/// As [`configure`], for a crate with a C++ side, but none where clippy looks at it: nothing is
+/// linked then, so that the C++ side, minutes of work, need not be compiled.
+pub fn configure_with_cpp() -> Option<PathBuf> {
+    configure().filter(|_| !is_linted())
 }
 
 /// Whether clippy looks at the crate: see [`configure_with_cpp`].
