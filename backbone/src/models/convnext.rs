@@ -69,6 +69,20 @@ fn downsample_places(stage: usize) -> (usize, usize) {
     if stage == 0 { (0, 1) } else { (1, 0) }
 }
 
+/// The stem, or the down-sampler before a later stage.
+fn downsample_layer(
+    path: &Path,
+    stage: usize,
+    (from, to): (i64, i64),
+    init: Init,
+) -> (Conv2d, LayerNorm2d) {
+    let (conv, norm) = downsample_places(stage);
+    (
+        Conv2d::new(&(path / conv), from, to, downsample_config(stage).init(init)),
+        LayerNorm2d::new(&(path / norm), if stage == 0 { to } else { from }, EPS),
+    )
+}
+
 /// 7×7 depthwise convolution, layer norm, and a two-layer perceptron of each
 /// position, scaled and added to the input.
 #[derive(Debug)]
@@ -132,29 +146,16 @@ impl ConvNeXt {
         let mut downsample_layers = Vec::new();
         let stages = config.depths.iter().enumerate();
         let places = stages.flat_map(|(stage, &depth)| (0..depth).map(move |index| (stage, index)));
-        let body =
-            Body::new(places.collect(), config.dims, options, |(stage, index), drop_path| {
-                let dim = config.dims[stage];
-                if index == 0 {
-                    let layer = path / "downsample_layers" / stage;
-                    let (conv, norm) = downsample_places(stage);
-                    downsample_layers.push((
-                        Conv2d::new(
-                            &(&layer / conv),
-                            from,
-                            dim,
-                            downsample_config(stage).init(init),
-                        ),
-                        LayerNorm2d::new(
-                            &(&layer / norm),
-                            if stage == 0 { dim } else { from },
-                            EPS,
-                        ),
-                    ));
-                    from = dim;
-                }
-                (stage, Block::new(&(path / "stages" / stage / index), dim, drop_path, init))
-            });
+        let places: Vec<(usize, usize)> = places.collect();
+        let body = Body::new(places, config.dims, options, |(stage, index), drop_path| {
+            let dim = config.dims[stage];
+            if index == 0 {
+                let path = path / "downsample_layers" / stage;
+                downsample_layers.push(downsample_layer(&path, stage, (from, dim), init));
+                from = dim;
+            }
+            (stage, Block::new(&(path / "stages" / stage / index), dim, drop_path, init))
+        });
         LayerNorm2d::new(&(path / "norm"), from, EPS);
         Self { downsample_layers, body }
     }
