@@ -8,10 +8,7 @@ use spark_build::libtorch;
 const SOURCES: &str = "src/kernels";
 
 fn main() {
-    let Some(lib) = libtorch::configure() else { return };
-    if libtorch::is_linted() {
-        return;
-    }
+    let Some(lib) = libtorch::configure_with_cpp() else { return };
     let sources = Path::new(SOURCES);
     let mut build = cxx_build::bridge(sources.join("mod.rs"));
     build.std("c++20");
@@ -28,11 +25,7 @@ fn main() {
         "lacking",
     ];
     build.files(kernels.map(|kernel| sources.join(kernel).with_extension("cpp")));
-    let include = libtorch::include_folder(&lib);
-    for folder in [include.join("torch/csrc/api/include"), include] {
-        // Not include(): the compiler warns of nothing in system headers.
-        build.flag("-isystem").flag(folder);
-    }
+    build.flags(libtorch::include_flags(&lib));
     // In every profile: what training costs is spent here. Wide vectors cross no call, so that the
     // compiler's note on how they would be passed says nothing.
     build

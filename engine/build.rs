@@ -10,10 +10,7 @@ use spark_build::{libtorch, nccl};
 const SOURCES: &str = "src/distributed/c10d";
 
 fn main() {
-    let Some(lib) = libtorch::configure() else { return };
-    if libtorch::is_linted() {
-        return;
-    }
+    let Some(lib) = libtorch::configure_with_cpp() else { return };
     let sources = Path::new(SOURCES);
     let mut build = cxx_build::bridge("src/bridge.rs");
     build.std("c++20").include(sources);
@@ -25,11 +22,7 @@ fn main() {
     // For the headers of backbone's kernels.
     build.include("..");
     build.define("USE_C10D_GLOO", None);
-    let include = libtorch::include_folder(&lib);
-    for folder in [include.join("torch/csrc/api/include"), include] {
-        // Not include(): the compiler warns of nothing in system headers.
-        build.flag("-isystem").flag(folder);
-    }
+    build.flags(libtorch::include_flags(&lib));
     println!("cargo::rerun-if-env-changed={}", nccl::VARIABLE);
     if env::var_os("CARGO_FEATURE_NCCL").is_some() {
         match nccl::include_folders(&lib) {

@@ -38,11 +38,7 @@ fn main() {
     }
     let mut build = cxx_build::bridge("src/bridge.rs");
     build.std("c++20").include("include").files(["src/bridge.cpp", "src/torchbind.cpp"]);
-    let include = libtorch::include_folder(&lib);
-    for folder in [include.join("torch/csrc/api/include"), include] {
-        // Not include(): the compiler warns of nothing in system headers.
-        build.flag("-isystem").flag(folder);
-    }
+    build.flags(libtorch::include_flags(&lib));
     // Not as errors: a user's compiler may know warnings that ours doesn't. GCC 12
     // takes libtorch's inlined reference counts for overflows when it optimises.
     build.warnings(true).extra_warnings(true).flag_if_supported("-Wno-stringop-overflow");

@@ -130,10 +130,7 @@ pub fn training_loader(
     let sampler = EpochSampler::distributed(dataset.len(), own, config.execution.seed, rank, size)?
         .with_repeats(config.aug_repeats)?;
     let source = LabelledSource::new(dataset, transform, sampler)?;
-    Ok(Loader::of(
-        source,
-        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores()),
-    )?)
+    Ok(Loader::of(source, config.loading.options(world))?)
 }
 
 /// Each image of this process's part of them once, as for evaluation.

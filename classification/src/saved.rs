@@ -13,6 +13,7 @@ use engine::checkpoint::CheckpointFile;
 use engine::export::decimals;
 use engine::precision::Precision;
 use engine::run_dir::resolve_checkpoint;
+use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 use crate::classifier::{Classifier, ClassifierOptions};
@@ -218,31 +219,13 @@ pub fn label_names(file: &WeightFile) -> Option<Vec<String>> {
 /// How images are prepared as a timm folder says, else as for ImageNet: 224
 /// pixels out of 256.
 pub fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
-    fn told<T: serde::de::DeserializeOwned>(file: &WeightFile, key: &str) -> Result<Option<T>> {
-        let Some(text) = file.metadata.get(key) else { return Ok(None) };
-        let value = serde_json::from_str(text)
-            .with_context(|| format!("{}: {key} in config.json is {text}", file.path.display()))?;
-        Ok(Some(value))
-    }
     let size: Option<[usize; 3]> = told(file, "input_size")?;
-    let mode: Option<String> = told(file, "crop_mode")?;
-    let crop_mode = match mode.as_deref() {
-        None | Some("center") => CropMode::Center,
-        Some("squash") => CropMode::Squash,
-        Some(other) => {
-            eprintln!("note: crop mode {other:?} is not known here: the centre is cropped");
-            CropMode::Center
-        }
-    };
-    let interpolation: Option<String> = told(file, "interpolation")?;
-    let interpolation = match interpolation.as_deref() {
-        None | Some("bicubic") => Interpolation::Bicubic,
-        Some("bilinear") => Interpolation::Bilinear,
-        Some(other) => {
-            eprintln!("note: interpolation {other:?} is not known here: bicubic is taken");
-            Interpolation::Bicubic
-        }
-    };
+    let known = [("center", CropMode::Center), ("squash", CropMode::Squash)];
+    let words = ("crop mode", "the centre is cropped");
+    let crop_mode = one_of(file, "crop_mode", known, words)?;
+    let known = [("bicubic", Interpolation::Bicubic), ("bilinear", Interpolation::Bilinear)];
+    let words = ("interpolation", "bicubic is taken");
+    let interpolation = one_of(file, "interpolation", known, words)?;
     let default = ImageSettings::IMAGENET;
     Ok(ImageSettings {
         size: size.map_or(default.size, |[_, height, _]| height),
@@ -252,4 +235,28 @@ pub fn image_settings(file: &WeightFile) -> Result<ImageSettings> {
         mean: told(file, "mean")?.unwrap_or(default.mean),
         std: told(file, "std")?.unwrap_or(default.std),
     })
+}
+
+/// What the configuration in a timm folder says of `key`.
+fn told<T: DeserializeOwned>(file: &WeightFile, key: &str) -> Result<Option<T>> {
+    let Some(text) = file.metadata.get(key) else { return Ok(None) };
+    let value = serde_json::from_str(text)
+        .with_context(|| format!("{}: {key} in config.json is {text}", file.path.display()))?;
+    Ok(Some(value))
+}
+
+/// The same of a `key` that is one of `known`, the first if it is not: `what` that is, and what
+/// becomes of it, are then told.
+fn one_of<T: Copy>(
+    file: &WeightFile,
+    key: &str,
+    known: [(&str, T); 2],
+    (what, instead): (&str, &str),
+) -> Result<T> {
+    let Some(name) = told::<String>(file, key)? else { return Ok(known[0].1) };
+    let found = known.iter().find(|(known, _)| *known == name);
+    if found.is_none() {
+        eprintln!("note: {what} {name:?} is not known here: {instead}");
+    }
+    Ok(found.unwrap_or(&known[0]).1)
 }

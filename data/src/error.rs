@@ -40,21 +40,33 @@ pub enum Error {
 /// A result with the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Gives an error type that is [`Error`], or made from it, what makes one of a wrong argument or
+/// a system error.
+#[macro_export]
+macro_rules! input_errors {
+    ($error:ty) => {
+        impl $error {
+            /// `operand` is `value`, but `rule`.
+            pub fn invalid(
+                operand: impl Into<String>,
+                value: impl std::fmt::Display,
+                rule: impl Into<String>,
+            ) -> Self {
+                let (operand, value, rule) = (operand.into(), value.to_string(), rule.into());
+                $crate::Error::Invalid { operand, value, rule }.into()
+            }
+
+            /// A system error at `path`.
+            pub fn io(path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
+                $crate::Error::Io { path: path.as_ref().to_owned(), source }.into()
+            }
+        }
+    };
+}
+
+input_errors!(Error);
+
 impl Error {
-    /// `operand` is `value`, but `rule`.
-    pub fn invalid(
-        operand: impl Into<String>,
-        value: impl std::fmt::Display,
-        rule: impl Into<String>,
-    ) -> Self {
-        Error::Invalid { operand: operand.into(), value: value.to_string(), rule: rule.into() }
-    }
-
-    /// A system error at `path`.
-    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Error::Io { path: path.as_ref().to_owned(), source }
-    }
-
     /// An unusable image at `path`.
     pub fn image(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Error::Image { path: path.as_ref().to_owned(), problem: problem.into() }

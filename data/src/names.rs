@@ -66,6 +66,14 @@ pub fn composed(name: &str) -> String {
     name.nfc().collect()
 }
 
+/// The number of `names` and the first of them, as a person is told.
+pub fn first_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let count = names.len();
+    let shown: Vec<&str> = names.take(4).collect();
+    let more = if count > shown.len() { ", …" } else { "" };
+    format!("{count}: {}{more}", shown.join(", "))
+}
+
 /// Whether these are the same names in the same order, whatever their Unicode normal form.
 pub fn same_names(some: &[String], others: &[String]) -> bool {
     let same = |(a, b): (&String, &String)| a == b || composed(a) == composed(b);

@@ -31,16 +31,9 @@ pub enum Error {
 /// A result with the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-impl Error {
-    /// `operand` is `value`, but `rule`: [`data::Error::Invalid`].
-    pub fn invalid(
-        operand: impl Into<String>,
-        value: impl std::fmt::Display,
-        rule: impl Into<String>,
-    ) -> Self {
-        data::Error::invalid(operand, value, rule).into()
-    }
+data::input_errors!(Error);
 
+impl Error {
     /// A malformed file at `path`.
     pub fn format(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Error::Format { path: path.as_ref().to_owned(), problem: problem.into() }

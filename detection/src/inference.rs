@@ -7,8 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::data::{DetectionLoader, EvalTransform};
 use crate::evaluation::{Detection, ImageDetections, RleMask};
 use crate::modeling::MaskRcnn;
-use crate::modeling::config::MaskPaste;
-use crate::ops::paste::{paste_masks, paste_masks_torchvision};
+use crate::ops::{MaskPaste, paste_masks};
 use crate::structures::{Boxes, Detections};
 
 /// From this probability on a pixel belongs to the object.
@@ -38,15 +37,7 @@ fn postprocess(
     let boxes = boxes.index_select(0, &kept);
     let masks = match &found.masks {
         None => Vec::new(),
-        Some(masks) => {
-            let masks = pick(masks);
-            match paste {
-                MaskPaste::Detectron2 => paste_masks(&masks, &boxes, original, MASK_THRESHOLD),
-                MaskPaste::Torchvision => {
-                    paste_masks_torchvision(&masks, &boxes, original, MASK_THRESHOLD)
-                }
-            }
-        }
+        Some(masks) => paste_masks(&pick(masks), &boxes, original, MASK_THRESHOLD, paste),
     };
     let found = Detections {
         boxes: Boxes(boxes),

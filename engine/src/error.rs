@@ -36,21 +36,9 @@ pub enum Error {
 /// A result with the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+data::input_errors!(Error);
+
 impl Error {
-    /// `operand` is `value`, but `rule`: [`data::Error::Invalid`].
-    pub fn invalid(
-        operand: impl Into<String>,
-        value: impl std::fmt::Display,
-        rule: impl Into<String>,
-    ) -> Self {
-        data::Error::invalid(operand, value, rule).into()
-    }
-
-    /// A system error at `path`: [`data::Error::Io`].
-    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        data::Error::io(path, source).into()
-    }
-
     /// What a sentence says: [`data::Error::Data`].
     pub fn data(text: impl Into<String>) -> Self {
         data::Error::Data(text.into()).into()

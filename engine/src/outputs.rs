@@ -1,8 +1,9 @@
-//! What a program reads is never written over.
+//! What a program reads is never written over, and what it has written is told.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::run_dir::display_path;
 use crate::{Error, Result};
 
 /// The files that a program reads, known again under any name: by other spellings of the path,
@@ -47,6 +48,13 @@ fn file_id(path: &Path) -> Option<FileId> {
 #[cfg(not(unix))]
 fn file_id(path: &Path) -> Option<FileId> {
     std::fs::canonicalize(path).ok()
+}
+
+/// Says what was written, and where it lies.
+pub fn print_written(written: &[(&str, PathBuf)]) {
+    for (what, path) in written {
+        println!("{what:<16} {}", display_path(path));
+    }
 }
 
 /// Whether `path` is `folder` or lies in it, whatever links lead there. What is not there yet

@@ -9,14 +9,14 @@ mod tensor;
 
 use std::ffi::{c_char, c_int};
 
-use backbone::plugin::abi::{self, ErrorText, Level, RawBackbone, RawTensor, Status};
+use backbone::plugin::abi::{self, Level, RawBackbone, RawTensor};
 use backbone::weights::Naming;
 use backbone::{Error, Result};
 
 use crate::bridge;
 use crate::config;
 use crate::edge::{
-    borrow, borrow_tensor, call, check_place, give_string, give_tensor, optional_text, quietly,
+    borrow, borrow_tensor, check_place, fallible, give_string, give_tensor, optional_text, quietly,
     text, write,
 };
 use crate::handle::{Handle, Named};
@@ -45,35 +45,19 @@ extern "C" fn spark_libtorch_version() -> *const c_char {
     concat!(env!("SPARK_LIBTORCH_VERSION"), "\0").as_ptr().cast()
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_create(
-    config: *const c_char,
-    backbone: *mut *mut RawBackbone,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            if let Some(reason) = bridge::refusal() {
-                return Err(Error::invalid("libspark_backbone", "loaded twice", reason));
-            }
-            check_place("backbone", backbone)?;
-            let handle = Handle::new(config::parse(text("config", config)?)?)?;
-            write("backbone", backbone, give_handle(handle))
-        })
+fallible! {
+    fn spark_backbone_create(config: *const c_char, backbone: *mut *mut RawBackbone) as Create {
+        if let Some(reason) = bridge::refusal() {
+            return Err(Error::invalid("libspark_backbone", "loaded twice", reason));
+        }
+        check_place("backbone", backbone)?;
+        let handle = Handle::new(config::parse(text("config", config)?)?)?;
+        write("backbone", backbone, give_handle(handle))
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_clone(
-    backbone: *const RawBackbone,
-    copy: *mut *mut RawBackbone,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            check_place("copy", copy)?;
-            write("copy", copy, give_handle(handle(backbone)?.deep_clone()?))
-        })
+    fn spark_backbone_clone(backbone: *const RawBackbone, copy: *mut *mut RawBackbone) as Clone {
+        check_place("copy", copy)?;
+        write("copy", copy, give_handle(handle(backbone)?.deep_clone()?))
     }
 }
 
@@ -86,127 +70,66 @@ unsafe extern "C" fn spark_backbone_destroy(backbone: *mut RawBackbone) {
     });
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_config(
-    backbone: *const RawBackbone,
-    json: *mut *mut c_char,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            check_place("json", json)?;
-            let config = serde_json::to_string(&handle(backbone)?.config());
-            let config = config.map_err(|error| {
-                Error::invalid("config", "not expressible", format!("JSON has no form: {error}"))
-            })?;
-            write("json", json, give_string(&config))
-        })
+fallible! {
+    fn spark_backbone_config(backbone: *const RawBackbone, json: *mut *mut c_char) as Config {
+        check_place("json", json)?;
+        let config = serde_json::to_string(&handle(backbone)?.config());
+        let config = config.map_err(|error| {
+            Error::invalid("config", "not expressible", format!("JSON has no form: {error}"))
+        })?;
+        write("json", json, give_string(&config))
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_level_count(
-    backbone: *const RawBackbone,
-    count: *mut usize,
-    error: ErrorText,
-) -> Status {
-    unsafe { call(error, || write("count", count, handle(backbone)?.levels().len())) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_level(
-    backbone: *const RawBackbone,
-    index: usize,
-    level: *mut Level,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            let levels = handle(backbone)?.levels();
-            let (stage, shape) = *element("level", &levels, index)?;
-            let Ok(stage) = i64::try_from(stage) else { unreachable!("there are few stages") };
-            let found = Level { stage, channels: shape.channels, stride: shape.stride };
-            write("level", level, found)
-        })
+    fn spark_backbone_level_count(backbone: *const RawBackbone, count: *mut usize) as LevelCount {
+        write("count", count, handle(backbone)?.levels().len())
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_forward(
-    backbone: *const RawBackbone,
-    input: *const RawTensor,
-    outputs: *mut *mut RawTensor,
-    count: usize,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            check_place("outputs", outputs)?;
-            let (backbone, input) = (handle(backbone)?, borrow_tensor("input", input)?);
-            let levels = backbone.levels().len();
-            if count != levels {
-                let rule = format!("the backbone puts out {levels} maps");
-                return Err(Error::invalid("count", count, rule));
-            }
-            for (index, map) in backbone.forward(&input)?.into_iter().enumerate() {
-                // In bounds: there are as many maps as places.
-                outputs.add(index).write(give_tensor(map));
-            }
-            Ok(())
-        })
+    fn spark_backbone_level(backbone: *const RawBackbone, index: usize, level: *mut Level) as GetLevel {
+        let levels = handle(backbone)?.levels();
+        let (stage, shape) = *element("level", &levels, index)?;
+        let Ok(stage) = i64::try_from(stage) else { unreachable!("there are few stages") };
+        let found = Level { stage, channels: shape.channels, stride: shape.stride };
+        write("level", level, found)
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_set_training(
-    backbone: *mut RawBackbone,
-    training: c_int,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            handle(backbone)?.set_training(training != 0);
-            Ok(())
-        })
+    fn spark_backbone_forward(
+        backbone: *const RawBackbone,
+        input: *const RawTensor,
+        outputs: *mut *mut RawTensor,
+        count: usize,
+    ) as Forward {
+        check_place("outputs", outputs)?;
+        let (backbone, input) = (handle(backbone)?, borrow_tensor("input", input)?);
+        let levels = backbone.levels().len();
+        if count != levels {
+            let rule = format!("the backbone puts out {levels} maps");
+            return Err(Error::invalid("count", count, rule));
+        }
+        for (index, map) in backbone.forward(&input)?.into_iter().enumerate() {
+            // In bounds: there are as many maps as places.
+            outputs.add(index).write(give_tensor(map));
+        }
+        Ok(())
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_freeze(
-    backbone: *mut RawBackbone,
-    freeze_at: c_int,
-    error: ErrorText,
-) -> Status {
-    unsafe { call(error, || handle(backbone)?.freeze(i64::from(freeze_at))) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_set_norm_eval(
-    backbone: *mut RawBackbone,
-    norm_eval: c_int,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            handle(backbone)?.set_norm_eval(norm_eval != 0);
-            Ok(())
-        })
+    fn spark_backbone_set_training(backbone: *mut RawBackbone, training: c_int) as Set {
+        handle(backbone)?.set_training(training != 0);
+        Ok(())
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_to(
-    backbone: *mut RawBackbone,
-    dtype: *const c_char,
-    device: *const c_char,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            let kind = optional_text("dtype", dtype)?.map(config::kind).transpose()?;
-            let device = optional_text("device", device)?.map(config::device).transpose()?;
-            handle(backbone)?.to(kind, device)
-        })
+    fn spark_backbone_freeze(backbone: *mut RawBackbone, freeze_at: c_int) as Set {
+        handle(backbone)?.freeze(i64::from(freeze_at))
+    }
+
+    fn spark_backbone_set_norm_eval(backbone: *mut RawBackbone, norm_eval: c_int) as Set {
+        handle(backbone)?.set_norm_eval(norm_eval != 0);
+        Ok(())
+    }
+
+    fn spark_backbone_to(backbone: *mut RawBackbone, dtype: *const c_char, device: *const c_char) as To {
+        let kind = optional_text("dtype", dtype)?.map(config::kind).transpose()?;
+        let device = optional_text("device", device)?.map(config::device).transpose()?;
+        handle(backbone)?.to(kind, device)
     }
 }
 
@@ -224,69 +147,47 @@ unsafe fn tensors<'a>(backbone: *const RawBackbone, kind: i32) -> Result<&'a [Na
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_tensor_count(
-    backbone: *const RawBackbone,
-    kind: i32,
-    count: *mut usize,
-    error: ErrorText,
-) -> Status {
-    unsafe { call(error, || write("count", count, tensors(backbone, kind)?.len())) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_tensor(
-    backbone: *const RawBackbone,
-    kind: i32,
-    index: usize,
-    name: *mut *const c_char,
-    tensor: *mut *mut RawTensor,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            check_place("name", name)?;
-            check_place("tensor", tensor)?;
-            let named = element("tensor", tensors(backbone, kind)?, index)?;
-            let shared = give_tensor(named.tensor.shallow_clone());
-            write("tensor", tensor, shared)?;
-            write("name", name, named.name.as_ptr())
-        })
+fallible! {
+    fn spark_backbone_tensor_count(backbone: *const RawBackbone, kind: i32, count: *mut usize) as TensorCount {
+        write("count", count, tensors(backbone, kind)?.len())
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_load(
-    backbone: *mut RawBackbone,
-    path: *const c_char,
-    strict: c_int,
-    report: *mut *mut c_char,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            let done = handle(backbone)?.load(text("path", path)?, strict != 0)?;
-            if !report.is_null() {
-                report.write(give_string(&done.to_string()));
-            }
-            Ok(())
-        })
+    fn spark_backbone_tensor(
+        backbone: *const RawBackbone,
+        kind: i32,
+        index: usize,
+        name: *mut *const c_char,
+        tensor: *mut *mut RawTensor,
+    ) as GetTensor {
+        check_place("name", name)?;
+        check_place("tensor", tensor)?;
+        let named = element("tensor", tensors(backbone, kind)?, index)?;
+        let shared = give_tensor(named.tensor.shallow_clone());
+        write("tensor", tensor, shared)?;
+        write("name", name, named.name.as_ptr())
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_backbone_save(
-    backbone: *const RawBackbone,
-    path: *const c_char,
-    naming: *const c_char,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            let naming = optional_text("naming", naming)?;
-            let naming = naming.map(str::parse::<Naming>).transpose()?;
-            handle(backbone)?.save(text("path", path)?, naming)
-        })
+    fn spark_backbone_load(
+        backbone: *mut RawBackbone,
+        path: *const c_char,
+        strict: c_int,
+        report: *mut *mut c_char,
+    ) as Load {
+        let done = handle(backbone)?.load(text("path", path)?, strict != 0)?;
+        if !report.is_null() {
+            report.write(give_string(&done.to_string()));
+        }
+        Ok(())
+    }
+
+    fn spark_backbone_save(
+        backbone: *const RawBackbone,
+        path: *const c_char,
+        naming: *const c_char,
+    ) as Save {
+        let naming = optional_text("naming", naming)?;
+        let naming = naming.map(str::parse::<Naming>).transpose()?;
+        handle(backbone)?.save(text("path", path)?, naming)
     }
 }
 
@@ -307,21 +208,8 @@ fn element<'a, T>(what: &str, list: &'a [T], index: usize) -> Result<&'a T> {
     })
 }
 
-// The compiler checks here that each function is what the interface says.
+// The compiler checks here that the functions that can't fail are what the interface says.
 const _: unsafe extern "C" fn() -> u32 = spark_abi_version;
 const _: [abi::Version; 2] = [spark_library_version, spark_libtorch_version];
-const _: abi::Create = spark_backbone_create;
-const _: abi::Clone = spark_backbone_clone;
 const _: abi::Destroy = spark_backbone_destroy;
-const _: abi::Config = spark_backbone_config;
-const _: abi::LevelCount = spark_backbone_level_count;
-const _: abi::GetLevel = spark_backbone_level;
-const _: abi::Forward = spark_backbone_forward;
-const _: [abi::Set; 3] =
-    [spark_backbone_set_training, spark_backbone_freeze, spark_backbone_set_norm_eval];
-const _: abi::To = spark_backbone_to;
-const _: abi::TensorCount = spark_backbone_tensor_count;
-const _: abi::GetTensor = spark_backbone_tensor;
-const _: abi::Load = spark_backbone_load;
-const _: abi::Save = spark_backbone_save;
 const _: abi::StringFree = spark_string_free;

@@ -35,6 +35,26 @@ pub unsafe fn call(error: ErrorText, body: impl FnOnce() -> Result<()>) -> Statu
     status
 }
 
+/// Defines functions of the interface that may fail: each gets `error` as its last parameter, for
+/// the sentence on what went wrong in its body, and returns a status. The compiler checks that it
+/// is what the interface says after `as`.
+macro_rules! fallible {
+    ($(
+        fn $name:ident($($parameter:ident: $type:ty),* $(,)?) as $kind:ident $body:block
+    )*) => { $(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(
+            $($parameter: $type,)*
+            error: backbone::plugin::abi::ErrorText,
+        ) -> backbone::plugin::abi::Status {
+            unsafe { $crate::edge::call(error, || $body) }
+        }
+
+        const _: backbone::plugin::abi::$kind = $name;
+    )* };
+}
+pub(crate) use fallible;
+
 /// Runs a function's body for our own C++, which makes an exception of the sentence.
 pub fn guarded<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
     caught(body).map_err(|(_, sentence)| sentence)

@@ -16,13 +16,13 @@ use engine::optim::OptimizerKind;
 use engine::settings;
 use engine::settings::{
     CropSettings, ExecutionSettings, LoadingSettings, OptimSettings, RunSettings, Settings as _,
-    Span, all_positive, at_least, not_negative, within,
+    Span, TrainSettings, all_positive, at_least, not_negative, within,
 };
 
 pub use types::{InputSize, Preset};
 
 /// Images of a batch that the base learning rate is for.
-const BASE_BATCH: f64 = 256.0;
+pub const BASE_BATCH: f64 = 256.0;
 
 settings! {
     /// A run's settings; each is a flag of `pretrain train` and a key of its configuration file.
@@ -101,12 +101,12 @@ settings! {
     }
 }
 
-impl TrainConfig {
-    /// Fills what depends on other settings and refuses what cannot be run.
-    ///
-    /// # Errors
-    /// The first setting that breaks a rule, with its value and the rule.
-    pub fn resolve(mut self) -> Result<Self> {
+impl TrainSettings for TrainConfig {
+    fn run(&self) -> &RunSettings {
+        &self.run
+    }
+
+    fn resolve(mut self) -> Result<Self> {
         let model = self.registered_model()?;
         self.run.resolve_name();
         self.drop_path.get_or_insert(model.pretrain_drop_path);
@@ -118,7 +118,9 @@ impl TrainConfig {
         self.validate()?;
         Ok(self)
     }
+}
 
+impl TrainConfig {
     /// Fills the channels' statistics and refuses those that do not fit: all that reading images
     /// takes.
     ///

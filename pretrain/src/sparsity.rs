@@ -247,6 +247,13 @@ mod tests {
         })
     }
 
+    fn resnet18() -> (VarStore, Box<dyn Backbone>) {
+        let store = VarStore::new(Device::Cpu);
+        let model = models::find("resnet18").unwrap();
+        let backbone = model.build(&store.root(), &models::BuildOptions::default()).unwrap();
+        (store, backbone)
+    }
+
     fn shares(reach: &MaskLeakage) -> Vec<f64> {
         reach.layers.iter().map(|layer| layer.dense.share()).collect()
     }
@@ -296,9 +303,7 @@ mod tests {
     #[test]
     fn biases_do_not_make_a_position_active() {
         let mask = mask(4, 4, &[0]);
-        let store = VarStore::new(Device::Cpu);
-        let model = models::find("resnet18").unwrap();
-        let backbone = model.build(&store.root(), &models::BuildOptions::default()).unwrap();
+        let (store, backbone) = resnet18();
         open_branches(&store);
         let image = probe(3, (128, 128), Device::Cpu);
         let reach = || shares(&of_backbone("resnet18", backbone.as_ref(), &image, &mask).unwrap());
@@ -315,9 +320,7 @@ mod tests {
     #[test]
     fn fresh_weights_close_branches_that_opening_opens() {
         let mask = mask(4, 4, &[0]);
-        let store = VarStore::new(Device::Cpu);
-        let model = models::find("resnet18").unwrap();
-        let backbone = model.build(&store.root(), &models::BuildOptions::default()).unwrap();
+        let (store, backbone) = resnet18();
         let image = probe(3, (128, 128), Device::Cpu);
         let reach = || shares(&of_backbone("resnet18", backbone.as_ref(), &image, &mask).unwrap());
         let closed = reach();
@@ -340,9 +343,7 @@ mod tests {
         // 63 columns are no two equal patches.
         assert!(message.starts_with("input is [1, 3, 64, 63], but"), "{message}");
 
-        let store = VarStore::new(Device::Cpu);
-        let model = models::find("resnet18").unwrap();
-        let backbone = model.build(&store.root(), &models::BuildOptions::default()).unwrap();
+        let (_store, backbone) = resnet18();
         let image = probe(3, (64, 64), Device::Cpu) * f64::NAN;
         let error = of_backbone("resnet18", backbone.as_ref(), &image, &one).unwrap_err();
         assert!(error.to_string().starts_with("features of stage 1 is not finite"), "{error}");

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::Layer;
+use super::{Activation, Layer};
 use crate::FeatureMap;
 use crate::mode::{DropPathDraws, Mode};
 
@@ -20,6 +20,17 @@ impl DropPath {
     /// [`DropPathDraws::Table`] to draw from.
     pub fn new(rate: f64, block: usize) -> Self {
         Self { rate, block: block as i64 }
+    }
+
+    /// The end of a ResNet's block: the branch `y`, unless it is dropped, and the shortcut,
+    /// rectified.
+    pub(crate) fn add_relu(
+        &self,
+        y: &FeatureMap,
+        shortcut: &FeatureMap,
+        mode: &Mode,
+    ) -> FeatureMap {
+        Activation::Relu.forward_in_place(self.forward(y, mode).add(shortcut))
     }
 }
 

@@ -38,6 +38,12 @@ pub(crate) fn check_values(input: &str, size: &[i64]) -> Result<()> {
     Err(Error::invalid("input", input, rule))
 }
 
+/// `weight` `[C]`, every value of which starts at `start`, and `bias` `[C]` under `path`.
+fn affine(path: &Path, channels: i64, start: f64) -> [Tensor; 2] {
+    [("weight", start), ("bias", 0.0)]
+        .map(|(name, value)| Init::Constant(value).parameter(path, name, &[channels]))
+}
+
 /// `torch.nn.BatchNorm2d` with momentum 0.1 and eps 1e-5; statistics are of
 /// visible positions alone, or those of all processes with [`Mode::sync_batch_norm`].
 #[derive(Debug)]
@@ -67,9 +73,10 @@ impl BatchNorm2d {
     pub fn with_weight(path: &Path, channels: i64, weight: f64) -> Self {
         let size = [channels];
         let tracked = Tensor::zeros([0; 0], (Kind::Int64, path.device()));
+        let [weight, bias] = affine(path, channels, weight);
         Self {
-            weight: Init::Constant(weight).parameter(path, "weight", &size),
-            bias: Init::Constant(0.0).parameter(path, "bias", &size),
+            weight,
+            bias,
             running_mean: Init::Constant(0.0).buffer(path, "running_mean", &size),
             running_var: Init::Constant(1.0).buffer(path, "running_var", &size),
             num_batches_tracked: path.add("num_batches_tracked", tracked, false),
@@ -200,11 +207,8 @@ pub struct LayerNorm2d {
 impl LayerNorm2d {
     /// Weight 1, bias 0.
     pub fn new(path: &Path, channels: i64, eps: f64) -> Self {
-        Self {
-            weight: Init::Constant(1.0).parameter(path, "weight", &[channels]),
-            bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
-            eps,
-        }
+        let [weight, bias] = affine(path, channels, 1.0);
+        Self { weight, bias, eps }
     }
 
     /// What a host sees.
@@ -291,12 +295,8 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// Weight 1, bias 0, eps 1e-5.
     pub fn new(path: &Path, groups: i64, channels: i64) -> Self {
-        Self {
-            weight: Init::Constant(1.0).parameter(path, "weight", &[channels]),
-            bias: Init::Constant(0.0).parameter(path, "bias", &[channels]),
-            groups,
-            eps: 1e-5,
-        }
+        let [weight, bias] = affine(path, channels, 1.0);
+        Self { weight, bias, groups, eps: 1e-5 }
     }
 
     /// Means of `values` (like `x`'s tensor) over each image's visible

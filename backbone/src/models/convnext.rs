@@ -5,12 +5,12 @@
 
 use tch::nn::Path;
 
+use super::staged::{self, Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, DropPath, Layer, LayerNorm2d, LayerScale, Linear,
-    drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, Module, NormKind, Stage};
+use crate::{FeatureMap, Init, Mode, Module, NormKind};
 
 /// Epsilon of every layer norm.
 const EPS: f64 = 1e-6;
@@ -69,6 +69,20 @@ fn downsample_places(stage: usize) -> (usize, usize) {
     if stage == 0 { (0, 1) } else { (1, 0) }
 }
 
+/// The stem, or the down-sampler before a later stage.
+fn downsample_layer(
+    path: &Path,
+    stage: usize,
+    (from, to): (i64, i64),
+    init: Init,
+) -> (Conv2d, LayerNorm2d) {
+    let (conv, norm) = downsample_places(stage);
+    (
+        Conv2d::new(&(path / conv), from, to, downsample_config(stage).init(init)),
+        LayerNorm2d::new(&(path / norm), if stage == 0 { to } else { from }, EPS),
+    )
+}
+
 /// 7×7 depthwise convolution, layer norm, and a two-layer perceptron of each
 /// position, scaled and added to the input.
 #[derive(Debug)]
@@ -93,10 +107,11 @@ impl Block {
             drop_path,
         }
     }
+}
 
-    /// The layers with parameters of the block called `name`.
-    fn modules(&self, name: &str) -> [(String, Module); 4] {
-        [
+impl staged::Block for Block {
+    fn modules(&self, name: &str) -> Vec<(String, Module)> {
+        vec![
             (format!("{name}.dwconv"), self.dwconv.module()),
             (format!("{name}.norm"), self.norm.module()),
             (format!("{name}.pwconv1"), self.pwconv1.module()),
@@ -119,60 +134,38 @@ impl Layer for Block {
 pub struct ConvNeXt {
     /// The stem (convolution, norm) and three down-samplers (norm, convolution).
     downsample_layers: Vec<(Conv2d, LayerNorm2d)>,
-    blocks: Vec<Vec<Block>>,
-    stages: Vec<Stage>,
-    in_chans: i64,
+    body: Body,
 }
 
 impl ConvNeXt {
     /// A randomly initialised network under `path`. Besides what the pyramid
     /// uses, the classifier's `norm` is kept, as the official encoder has it.
     pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
-        let rates = drop_path_rates(options.drop_path_rate, config.depths.iter().sum());
         let init = options.init(Init::TRUNC_NORMAL_02);
-        let mut numbers = 0..;
         let mut from = options.in_chans;
         let mut downsample_layers = Vec::new();
-        let mut blocks = Vec::new();
-        for (stage, (&dim, &depth)) in config.dims.iter().zip(&config.depths).enumerate() {
-            let layer = path / "downsample_layers" / stage;
-            let (conv, norm) = downsample_places(stage);
-            downsample_layers.push((
-                Conv2d::new(&(&layer / conv), from, dim, downsample_config(stage).init(init)),
-                LayerNorm2d::new(&(&layer / norm), if stage == 0 { dim } else { from }, EPS),
-            ));
-            let stage_path = path / "stages" / stage;
-            let block = |index: usize, number: usize| {
-                Block::new(&(&stage_path / index), dim, DropPath::new(rates[number], number), init)
-            };
-            blocks.push((0..depth).zip(&mut numbers).map(|(i, n)| block(i, n)).collect());
-            from = dim;
-        }
+        let stages = config.depths.iter().enumerate();
+        let places = stages.flat_map(|(stage, &depth)| (0..depth).map(move |index| (stage, index)));
+        let places: Vec<(usize, usize)> = places.collect();
+        let body = Body::new(places, config.dims, options, |(stage, index), drop_path| {
+            let dim = config.dims[stage];
+            if index == 0 {
+                let path = path / "downsample_layers" / stage;
+                downsample_layers.push(downsample_layer(&path, stage, (from, dim), init));
+                from = dim;
+            }
+            (stage, Block::new(&(path / "stages" / stage / index), dim, drop_path, init))
+        });
         LayerNorm2d::new(&(path / "norm"), from, EPS);
-        Self {
-            downsample_layers,
-            blocks,
-            stages: (0..4).map(|i| Stage { channels: config.dims[i], stride: 4 << i }).collect(),
-            in_chans: options.in_chans,
-        }
+        Self { downsample_layers, body }
     }
 }
 
-impl Backbone for ConvNeXt {
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
+impl Staged for ConvNeXt {
+    const NORM: NormKind = NormKind::Layer;
 
-    fn in_chans(&self) -> i64 {
-        self.in_chans
-    }
-
-    fn norm(&self) -> NormKind {
-        NormKind::Layer
-    }
-
-    fn drop_path_blocks(&self) -> usize {
-        self.blocks.iter().map(Vec::len).sum()
+    fn body(&self) -> &Body {
+        &self.body
     }
 
     /// A down-sampler belongs to the stage behind it, the norm that only a
@@ -187,17 +180,17 @@ impl Backbone for ConvNeXt {
                 stage => Some(stage + 1),
             },
             "stages" => Some(number()? + 1),
-            "norm" => Some(self.stages.len()),
+            "norm" => Some(4),
             _ => None,
         }
     }
 
     /// No map depends on the classifier's norm.
-    fn is_used(&self, name: &str, stages: usize) -> bool {
-        !name.starts_with("norm.") && self.stage_index(name).is_none_or(|index| index <= stages)
+    fn is_used(&self, name: &str) -> bool {
+        !name.starts_with("norm.")
     }
 
-    fn modules(&self) -> Vec<(String, Module)> {
+    fn outer_modules(&self) -> Vec<(String, Module)> {
         let layers = self.downsample_layers.iter().enumerate();
         let downsample = layers.flat_map(|(stage, (conv, norm))| {
             let (first, second) = downsample_places(stage);
@@ -206,28 +199,19 @@ impl Backbone for ConvNeXt {
                 (format!("downsample_layers.{stage}.{second}"), norm.module()),
             ]
         });
-        let blocks = self.blocks.iter().enumerate().flat_map(|(stage, blocks)| {
-            let blocks = blocks.iter().enumerate();
-            blocks.flat_map(move |(index, block)| block.modules(&format!("stages.{stage}.{index}")))
-        });
-        downsample.chain(blocks).collect()
+        downsample.collect()
     }
 
-    fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
-        let mut x = x.clone();
-        let mut features = Vec::with_capacity(4);
-        let frozen = mode.frozen();
-        for (stage, blocks) in self.blocks.iter().enumerate().take(mode.stages) {
-            let mode = mode.for_stage(stage + 1, &frozen);
-            let (conv, norm) = &self.downsample_layers[stage];
-            x = if stage == 0 {
-                norm.forward(&conv.forward(&x, mode), mode)
-            } else {
-                conv.forward(&norm.forward(&x, mode), mode)
-            };
-            x = blocks.iter().fold(x, |x, block| block.forward(&x, mode));
-            features.push(x.clone());
+    fn block_name(stage: usize, index: usize) -> String {
+        format!("stages.{stage}.{index}")
+    }
+
+    fn enter(&self, stage: usize, x: FeatureMap, mode: &Mode) -> FeatureMap {
+        let (conv, norm) = &self.downsample_layers[stage];
+        if stage == 0 {
+            norm.forward(&conv.forward(&x, mode), mode)
+        } else {
+            conv.forward(&norm.forward(&x, mode), mode)
         }
-        features
     }
 }

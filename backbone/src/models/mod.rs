@@ -4,6 +4,7 @@ mod convnext;
 mod cost;
 mod regnet;
 mod resnet;
+mod staged;
 
 use std::fmt;
 

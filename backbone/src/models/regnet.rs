@@ -8,12 +8,12 @@
 
 use tch::nn::Path;
 
+use super::staged::{self, Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, Recomputable, SqueezeExcite,
-    drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, Module, Stage};
+use crate::{FeatureMap, Init, Mode, Module};
 
 /// Channels of the stem.
 const STEM_WIDTH: i64 = 32;
@@ -183,8 +183,9 @@ impl Block {
             drop_path,
         }
     }
+}
 
-    /// The layers with parameters of the block called `name`.
+impl staged::Block for Block {
     fn modules(&self, name: &str) -> Vec<(String, Module)> {
         let [conv1, conv2, conv3] =
             [("conv1", &self.conv1), ("conv2", &self.conv2), ("conv3", &self.conv3)]
@@ -207,8 +208,7 @@ impl Layer for Block {
         let y = self.conv2.forward(y, Activation::Relu, mode);
         let y = self.se.forward_recomputable(y, mode);
         let y = self.conv3.forward(y, linear, mode).into_map();
-        let y = self.drop_path.forward(&y, mode).add(&shortcut);
-        Activation::Relu.forward_in_place(y)
+        self.drop_path.add_relu(&y, &shortcut, mode)
     }
 }
 
@@ -217,48 +217,25 @@ impl Layer for Block {
 pub struct RegNet {
     stem: ConvNorm,
     /// `s1` to `s4`, of blocks `b1`, `b2`, ….
-    blocks: Vec<Vec<Block>>,
-    stages: Vec<Stage>,
-    in_chans: i64,
+    body: Body,
 }
 
 impl RegNet {
     /// A randomly initialised network under `path`.
     pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
-        let shapes = config.blocks();
-        let rates = drop_path_rates(options.drop_path_rate, shapes.len());
-        let mut blocks: Vec<Vec<Block>> = (0..4).map(|_| Vec::new()).collect();
-        for (number, shape) in shapes.iter().enumerate() {
+        let body = Body::new(config.blocks(), config.widths, options, |shape, drop_path| {
             let stage = path / format!("s{}", shape.stage + 1);
             let path = stage / format!("b{}", shape.index + 1);
-            let drop_path = DropPath::new(rates[number], number);
-            blocks[shape.stage].push(Block::new(&path, shape, drop_path, options));
-        }
+            (shape.stage, Block::new(&path, &shape, drop_path, options))
+        });
         let stem = (options.in_chans, STEM_WIDTH, stem_config());
-        Self {
-            stem: ConvNorm::new(&(path / "stem"), stem, 1.0, options),
-            blocks,
-            stages: (0..4).map(|i| Stage { channels: config.widths[i], stride: 4 << i }).collect(),
-            in_chans: options.in_chans,
-        }
+        Self { stem: ConvNorm::new(&(path / "stem"), stem, 1.0, options), body }
     }
 }
 
-impl Backbone for RegNet {
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
-
-    fn in_chans(&self) -> i64 {
-        self.in_chans
-    }
-
-    fn has_batch_norms(&self) -> bool {
-        true
-    }
-
-    fn drop_path_blocks(&self) -> usize {
-        self.blocks.iter().map(Vec::len).sum()
+impl Staged for RegNet {
+    fn body(&self) -> &Body {
+        &self.body
     }
 
     fn stage_index(&self, name: &str) -> Option<usize> {
@@ -268,24 +245,15 @@ impl Backbone for RegNet {
         }
     }
 
-    fn modules(&self) -> Vec<(String, Module)> {
-        let blocks = self.blocks.iter().zip(1..).flat_map(|(blocks, stage)| {
-            let blocks = blocks.iter().zip(1..);
-            blocks.flat_map(move |(block, index)| block.modules(&format!("s{stage}.b{index}")))
-        });
-        self.stem.modules("stem").into_iter().chain(blocks).collect()
+    fn outer_modules(&self) -> Vec<(String, Module)> {
+        self.stem.modules("stem").into()
     }
 
-    fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
-        let frozen = mode.frozen();
-        let stem = mode.for_stage(0, &frozen);
-        let mut x = self.stem.forward(x.clone().into(), Activation::Relu, stem).into_map();
-        let mut features = Vec::with_capacity(4);
-        for (stage, blocks) in self.blocks.iter().enumerate().take(mode.stages) {
-            let mode = mode.for_stage(stage + 1, &frozen);
-            x = blocks.iter().fold(x, |x, block| block.forward(&x, mode));
-            features.push(x.clone());
-        }
-        features
+    fn block_name(stage: usize, index: usize) -> String {
+        format!("s{}.b{}", stage + 1, index + 1)
+    }
+
+    fn stem(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        self.stem.forward(x.clone().into(), Activation::Relu, mode).into_map()
     }
 }

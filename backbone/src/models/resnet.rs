@@ -6,12 +6,12 @@
 
 use tch::nn::Path;
 
+use super::staged::{self, Body, Staged};
 use super::{BuildOptions, Cost};
 use crate::layers::{
     Activation, BatchNorm2d, Conv2d, Conv2dConfig, DropPath, Layer, MaxPool2d, Recomputable,
-    drop_path_rates,
 };
-use crate::{Backbone, FeatureMap, Init, Mode, Module, Stage};
+use crate::{FeatureMap, Init, Mode, Module};
 
 /// The two kinds of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +184,9 @@ impl Block {
         });
         Self { convolutions, downsample, drop_path }
     }
+}
 
-    /// The layers with parameters of the block called `name`.
+impl staged::Block for Block {
     fn modules(&self, name: &str) -> Vec<(String, Module)> {
         let convolutions = self.convolutions.iter().zip(1..).flat_map(|((conv, norm), number)| {
             [
@@ -223,8 +224,7 @@ impl Layer for Block {
             norm.forward_act(Activation::Relu, conv.forward_owned(y, mode).into(), mode)
         });
         let y = last_of_branch(last, y, mode);
-        let y = self.drop_path.forward(&y, mode).add(&shortcut);
-        Activation::Relu.forward_in_place(y)
+        self.drop_path.add_relu(&y, &shortcut, mode)
     }
 }
 
@@ -235,51 +235,30 @@ pub struct ResNet {
     bn1: BatchNorm2d,
     maxpool: MaxPool2d,
     /// `layer1` to `layer4`.
-    layers: Vec<Vec<Block>>,
-    stages: Vec<Stage>,
-    in_chans: i64,
+    body: Body,
 }
 
 impl ResNet {
     /// A randomly initialised network under `path`.
     pub fn new(path: &Path, config: &Config, options: &BuildOptions) -> Self {
-        let plans = config.blocks();
-        let rates = drop_path_rates(options.drop_path_rate, plans.len());
-        let mut layers: Vec<Vec<Block>> = (0..4).map(|_| Vec::new()).collect();
-        for (number, plan) in plans.iter().enumerate() {
+        let channels = [0, 1, 2, 3].map(|stage| config.out_chans(stage));
+        let body = Body::new(config.blocks(), channels, options, |plan, drop_path| {
             let path = path / format!("layer{}", plan.stage + 1) / plan.index;
-            let drop_path = DropPath::new(rates[number], number);
-            layers[plan.stage].push(Block::new(&path, config, plan, drop_path, options));
-        }
+            (plan.stage, Block::new(&path, config, &plan, drop_path, options))
+        });
         let stem = STEM.init(options.init(STEM.init));
         Self {
             conv1: Conv2d::new(&(path / "conv1"), options.in_chans, 64, stem),
             bn1: BatchNorm2d::new(&(path / "bn1"), 64),
             maxpool: MaxPool2d::new(3, 2, 1),
-            layers,
-            stages: (0..4)
-                .map(|i| Stage { channels: config.out_chans(i), stride: 4 << i })
-                .collect(),
-            in_chans: options.in_chans,
+            body,
         }
     }
 }
 
-impl Backbone for ResNet {
-    fn stages(&self) -> &[Stage] {
-        &self.stages
-    }
-
-    fn in_chans(&self) -> i64 {
-        self.in_chans
-    }
-
-    fn has_batch_norms(&self) -> bool {
-        true
-    }
-
-    fn drop_path_blocks(&self) -> usize {
-        self.layers.iter().map(Vec::len).sum()
+impl Staged for ResNet {
+    fn body(&self) -> &Body {
+        &self.body
     }
 
     fn stage_index(&self, name: &str) -> Option<usize> {
@@ -290,27 +269,17 @@ impl Backbone for ResNet {
         }
     }
 
-    fn modules(&self) -> Vec<(String, Module)> {
-        let stem = [("conv1".into(), self.conv1.module()), ("bn1".into(), self.bn1.module())];
-        let blocks = self.layers.iter().zip(1..).flat_map(|(layer, stage)| {
-            let blocks = layer.iter().enumerate();
-            blocks.flat_map(move |(index, block)| block.modules(&format!("layer{stage}.{index}")))
-        });
-        stem.into_iter().chain(blocks).collect()
+    fn outer_modules(&self) -> Vec<(String, Module)> {
+        vec![("conv1".into(), self.conv1.module()), ("bn1".into(), self.bn1.module())]
     }
 
-    fn forward_features(&self, x: &FeatureMap, mode: &Mode) -> Vec<FeatureMap> {
-        let frozen = mode.frozen();
-        let stem = mode.for_stage(0, &frozen);
-        let x = self.conv1.forward(x, stem);
-        let x = self.bn1.forward_act(Activation::Relu, x.into(), stem);
-        let mut x = self.maxpool.forward_owned(x);
-        let mut features = Vec::with_capacity(4);
-        for (stage, layer) in self.layers.iter().enumerate().take(mode.stages) {
-            let mode = mode.for_stage(stage + 1, &frozen);
-            x = layer.iter().fold(x, |x, block| block.forward(&x, mode));
-            features.push(x.clone());
-        }
-        features
+    fn block_name(stage: usize, index: usize) -> String {
+        format!("layer{}.{index}", stage + 1)
+    }
+
+    fn stem(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
+        let x = self.conv1.forward(x, mode);
+        let x = self.bn1.forward_act(Activation::Relu, x.into(), mode);
+        self.maxpool.forward_owned(x)
     }
 }

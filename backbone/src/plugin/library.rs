@@ -12,35 +12,29 @@ use tch::Tensor;
 use super::abi::{self, RawBackbone, RawTensor, Status};
 use crate::{Error, Result};
 
-/// Declares the functions that a host calls, and how they are found.
+/// Declares the functions of a backbone that a host calls: `create` is `spark_backbone_create`.
 macro_rules! functions {
-    ($($field:ident: $kind:ident = $symbol:literal,)*) => {
+    ($($name:ident: $kind:ident),*) => {
         /// The library's functions, valid as long as it is loaded.
         #[derive(Debug)]
-        struct Functions { $($field: abi::$kind,)* }
+        struct Functions { $($name: abi::$kind,)* string_free: abi::StringFree }
 
         impl Functions {
             fn find(library: &Library, path: &Path) -> Result<Self> {
-                Ok(Self { $($field: symbol(library, path, $symbol)?,)* })
+                let string_free = symbol(library, path, "spark_string_free")?;
+                Ok(Self {
+                    $($name: symbol(library, path, concat!("spark_backbone_", stringify!($name)))?,)*
+                    string_free,
+                })
             }
         }
     };
 }
 
 functions! {
-    create: Create = "spark_backbone_create",
-    destroy: Destroy = "spark_backbone_destroy",
-    config: Config = "spark_backbone_config",
-    level_count: LevelCount = "spark_backbone_level_count",
-    level: GetLevel = "spark_backbone_level",
-    forward: Forward = "spark_backbone_forward",
-    set_training: Set = "spark_backbone_set_training",
-    freeze: Set = "spark_backbone_freeze",
-    set_norm_eval: Set = "spark_backbone_set_norm_eval",
-    tensor_count: TensorCount = "spark_backbone_tensor_count",
-    tensor: GetTensor = "spark_backbone_tensor",
-    load: Load = "spark_backbone_load",
-    string_free: StringFree = "spark_string_free",
+    create: Create, destroy: Destroy, config: Config, level_count: LevelCount, level: GetLevel,
+    forward: Forward, set_training: Set, freeze: Set, set_norm_eval: Set,
+    tensor_count: TensorCount, tensor: GetTensor, load: Load
 }
 
 /// The function called `name`.

@@ -8,9 +8,9 @@ use super::dtype::{element_count, kind_name};
 use super::finite::not_finite;
 use super::fit::{Fit, Shapes, best_fit};
 use super::load::shapes;
-use super::report::{Mismatch, mismatches, some_of};
+use super::report::{LoadReport, Mismatch, some_of};
 use super::sketch::Sketch;
-use super::{Format, Naming, WeightFile, default_optional};
+use super::{Format, WeightFile, default_optional};
 use crate::models::Family;
 
 /// A model a file may be of: name, family, canonical names and shapes.
@@ -48,41 +48,30 @@ pub struct ModelMatch {
     pub name: String,
     /// The model's family.
     pub family: Family,
-    /// The naming of the file.
-    pub naming: Naming,
-    /// What stands before each name in the file.
-    pub prefix: String,
-    /// How many of the model's tensors are in the file.
-    pub matched: usize,
-    /// Parameters among them: all but running statistics and counters.
+    /// Parameters that the file has: all but running statistics and counters.
     pub parameters: usize,
-    /// Canonical names that the file lacks.
-    pub missing: Vec<String>,
-    /// Tensors of another shape.
-    pub mismatched: Vec<Mismatch>,
-    /// The file's names that the model has no use for.
-    pub unused: Vec<String>,
-    /// Other prefixes with a set of weights that fits as well.
-    pub alternatives: Vec<String>,
-    /// What is converted when it is loaded, and how, in sentences.
-    pub converted: Vec<String>,
+    /// What loading it into the model does.
+    pub load: LoadReport,
 }
 
 impl ModelMatch {
     /// Whether the greater part of what an encoder needs is there. Fewer tensors are
     /// alike by chance.
     pub fn is_likely(&self) -> bool {
-        let lacking = self.missing.iter().filter(|name| !default_optional(name)).count()
-            + self.mismatched.iter().filter(|m| !default_optional(&m.name)).count();
-        self.matched > lacking
+        let LoadReport { missing, mismatched, matched, .. } = &self.load;
+        matched.len() > lacking(missing, mismatched)
     }
 
     /// Whether every tensor that an encoder needs can be loaded.
     pub fn is_complete(&self) -> bool {
-        let needed = |name: &str| !default_optional(name);
-        !self.missing.iter().any(|name| needed(name))
-            && !self.mismatched.iter().any(|mismatch| needed(&mismatch.name))
+        lacking(&self.load.missing, &self.load.mismatched) == 0
     }
+}
+
+/// Number of tensors that an encoder needs and does not get.
+fn lacking(missing: &[String], mismatched: &[Mismatch]) -> usize {
+    let names = missing.iter().chain(mismatched.iter().map(|mismatch| &mismatch.name));
+    names.filter(|name| !default_optional(name)).count()
 }
 
 /// Says what `file` is, as one of `candidates`.
@@ -131,8 +120,7 @@ fn best_model(content: &Shapes, candidates: &[Candidate]) -> Option<ModelMatch> 
 /// Common tensors over all tensors of either side (the Jaccard index). Those
 /// an encoder does without count only where they match.
 fn share(fit: &Fit) -> f64 {
-    let lacking = fit.missing.iter().filter(|name| !default_optional(name)).count()
-        + fit.mismatched.iter().filter(|mismatch| !default_optional(&mismatch.name)).count();
+    let lacking = lacking(&fit.missing, &fit.mismatched);
     fit.matched.len() as f64 / (fit.matched.len() + lacking + fit.surplus) as f64
 }
 
@@ -151,15 +139,8 @@ fn describe(
     ModelMatch {
         name: name.to_owned(),
         family,
-        naming: fit.naming,
-        prefix: fit.prefix,
         parameters: matched.filter_map(|name| element_count(&model[name.as_str()])).sum(),
-        matched: fit.matched.len(),
-        missing: fit.missing,
-        mismatched: fit.mismatched,
-        unused: fit.unused,
-        alternatives: fit.alternatives,
-        converted,
+        load: LoadReport::new(fit, converted, Vec::new()),
     }
 }
 
@@ -186,7 +167,12 @@ impl fmt::Display for Inspection {
             (nearest, sketch) => {
                 write!(f, "model: none that is known (`pretrain models` lists those that are)")?;
                 if let Some(nearest) = nearest {
-                    write!(f, "; {} tensors are like {}'s", nearest.matched, nearest.name)?;
+                    write!(
+                        f,
+                        "; {} tensors are like {}'s",
+                        nearest.load.matched.len(),
+                        nearest.name
+                    )?;
                 }
                 if let Some(sketch) = sketch {
                     write!(f, "\n{sketch}")?;
@@ -214,28 +200,19 @@ impl fmt::Display for ModelMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.is_complete() { "complete" } else { "incomplete" };
         writeln!(f, "model: {}, {state}, {} parameters", self.name, grouped(self.parameters))?;
-        write!(f, "naming: {}", self.naming)?;
-        if !self.prefix.is_empty() {
-            write!(f, ", prefix {:?}", self.prefix)?;
+        let LoadReport { naming, prefix, matched, alternatives, converted, .. } = &self.load;
+        write!(f, "naming: {naming}")?;
+        if !prefix.is_empty() {
+            write!(f, ", prefix {prefix:?}")?;
         }
-        write!(f, "\n{} tensors match", self.matched)?;
-        for other in &self.alternatives {
+        write!(f, "\n{} tensors match", matched.len())?;
+        for other in alternatives {
             write!(f, "\n  a set of weights under {other:?} fits as well")?;
         }
-        for sentence in &self.converted {
+        for sentence in converted {
             write!(f, "\n  converted when loaded: {sentence}")?;
         }
-        if !self.missing.is_empty() {
-            write!(f, "\n  {} missing: {}", self.missing.len(), some_of(&self.missing))?;
-        }
-        if !self.mismatched.is_empty() {
-            let shapes = some_of(&mismatches(&self.mismatched));
-            write!(f, "\n  {} of another shape: {shapes}", self.mismatched.len())?;
-        }
-        if !self.unused.is_empty() {
-            write!(f, "\n  {} unused: {}", self.unused.len(), some_of(&self.unused))?;
-        }
-        Ok(())
+        self.load.write_misfits(f)
     }
 }
 

@@ -82,17 +82,8 @@ pub fn load(
     tch::no_grad(|| {
         ready.into_iter().try_for_each(|(mut into, from)| into.f_copy_(&from).map_err(Error::from))
     })?;
-    Ok(LoadReport {
-        naming: fit.naming,
-        prefix: fit.prefix,
-        matched: fit.matched.into_keys().collect(),
-        missing: fit.missing,
-        unused: fit.unused,
-        mismatched: fit.mismatched,
-        alternatives: fit.alternatives,
-        converted: conversions.told,
-        left_out: file.left_out.iter().map(|(name, why)| format!("{name} {why}")).collect(),
-    })
+    let left_out = file.left_out.iter().map(|(name, why)| format!("{name} {why}")).collect();
+    Ok(LoadReport::new(fit, conversions.told, left_out))
 }
 
 pub(super) fn shapes(tensors: &StateDict) -> Shapes<'_> {

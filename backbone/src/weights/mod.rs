@@ -67,7 +67,7 @@ pub use pkl_write::write_pkl;
 pub use pth_write::write_pth;
 pub use registry::candidates;
 pub use report::{LoadReport, Mismatch};
-pub use safetensors::write_safetensors;
+pub use safetensors::{SAFETENSORS_TYPES, write_safetensors};
 pub use save::save;
 pub use sketch::Sketch;
 pub use timm_folder::{TimmConfig, write_timm_folder};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Naming;
+use super::fit::Fit;
 
 /// A tensor whose shape in the file is not the model's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,15 +56,35 @@ impl fmt::Display for LoadReport {
         if !self.left_out.is_empty() {
             write!(f, "\n  {} left out: {}", self.left_out.len(), some_of(&self.left_out))?;
         }
-        if !self.missing.is_empty() {
-            write!(f, "\n  {} missing: {}", self.missing.len(), some_of(&self.missing))?;
+        self.write_misfits(f)
+    }
+}
+
+impl LoadReport {
+    /// Of a file that fits so, of which this was `converted` and that `left_out`.
+    pub(super) fn new(fit: Fit, converted: Vec<String>, left_out: Vec<String>) -> Self {
+        Self {
+            naming: fit.naming,
+            prefix: fit.prefix,
+            matched: fit.matched.into_keys().collect(),
+            missing: fit.missing,
+            unused: fit.unused,
+            mismatched: fit.mismatched,
+            alternatives: fit.alternatives,
+            converted,
+            left_out,
         }
-        if !self.mismatched.is_empty() {
-            let shapes = mismatches(&self.mismatched);
-            write!(f, "\n  {} of another shape: {}", self.mismatched.len(), some_of(&shapes))?;
-        }
-        if !self.unused.is_empty() {
-            write!(f, "\n  {} unused: {}", self.unused.len(), some_of(&self.unused))?;
+    }
+
+    /// What is not the same in file and model.
+    pub(super) fn write_misfits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shapes = mismatches(&self.mismatched);
+        for (what, all) in
+            [("missing", &self.missing), ("of another shape", &shapes), ("unused", &self.unused)]
+        {
+            if !all.is_empty() {
+                write!(f, "\n  {} {what}: {}", all.len(), some_of(all))?;
+            }
         }
         Ok(())
     }

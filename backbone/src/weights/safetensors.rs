@@ -109,8 +109,8 @@ fn signed(shape: &[usize]) -> Option<Vec<i64>> {
     shape.iter().map(|&side| i64::try_from(side).ok()).collect()
 }
 
-/// The types that are written.
-const TYPES: [(Kind, Dtype); 10] = [
+/// Which kind of tensor safetensors stores as which type.
+pub const SAFETENSORS_TYPES: [(Kind, Dtype); 10] = [
     (Kind::Double, Dtype::F64),
     (Kind::Float, Dtype::F32),
     (Kind::Half, Dtype::F16),
@@ -125,6 +125,6 @@ const TYPES: [(Kind, Dtype); 10] = [
 
 fn dtype_of(name: &str, tensor: &Tensor) -> Result<Dtype> {
     let kind = storable_kind(name, tensor)?;
-    let known = TYPES.iter().find(|(known, _)| *known == kind).map(|(_, dtype)| *dtype);
+    let known = SAFETENSORS_TYPES.iter().find(|(known, _)| *known == kind).map(|(_, dtype)| *dtype);
     known.ok_or_else(|| Error::invalid(name, format!("{kind:?}"), "safetensors has no such type"))
 }

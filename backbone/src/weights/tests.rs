@@ -314,7 +314,7 @@ fn inspection_finds_the_model_neither_larger_nor_smaller() {
     let inspection = inspect(&as_file(tensors), &candidates);
     let model = inspection.model.as_ref().unwrap();
     assert_eq!(model.name, "right");
-    assert_eq!(model.prefix, "sparse_encoder.sp_cnn.");
+    assert_eq!(model.load.prefix, "sparse_encoder.sp_cnn.");
     assert!(model.is_complete() && inspection.spark_decoder);
     assert_eq!(model.parameters, 4 * 3 * 16 + 4 + 64 + 4);
     assert_eq!(inspection.dtypes, BTreeMap::from([("float16", 4), ("float32", 2)]));

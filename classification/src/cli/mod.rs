@@ -6,33 +6,41 @@ mod export;
 mod model_flags;
 mod predict;
 mod probe;
-mod train;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use engine::training::PresetsArgs;
+use clap::Parser;
+use engine::training::{PresetsArgs, TrainFlags, presets_examples};
 
-use crate::train::Preset;
+use crate::train::{self, Preset, TrainConfig};
 
-const PRESETS_EXAMPLES: &str = "\
+const TRAIN_EXAMPLES: &str = "\
 Examples:
-  classify presets
+  # One's own images, in flowers/train/CLASS and flowers/val/CLASS, a backbone from pretraining
+  classify train --data flowers --output runs/first --preset small-data --model resnet50 \\
+      --backbone-weights runs/pretrained
 
-  # The settings of one, as a file to change and to give to --config
-  classify presets small-data > mine.toml";
+  # Continue after an interruption
+  classify train --output runs/first --resume
+
+  # SparK's recipes on ImageNet
+  classify train --data imagenet --output runs/r50 --preset resnet50 --accum-steps 8 \\
+      --precision bfloat16 --backbone-weights resnet50_1kpretrained_timm_style.pth
+
+  # From somebody's classifier to classes of one's own
+  classify train --data flowers --output runs/second --preset small-data --model resnet50 \\
+      --weights resnet50.a1_in1k --reset-head
+
+  # See what a set of flags means, and keep it in a file
+  classify train --data flowers --output runs/a --preset demo --dump-config > a.toml
+  classify train --config a.toml";
 
 /// Fine-tune, evaluate and use image classifiers on pretrained backbones.
 #[derive(Debug, Parser)]
 #[command(name = "classify", version, arg_required_else_help = true, max_term_width = 100)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
+pub enum Cli {
     /// Fine-tune a classifier from a pretrained backbone.
-    Train(Box<train::TrainArgs>),
+    #[command(after_help = TRAIN_EXAMPLES, args_override_self = true)]
+    Train(Box<TrainFlags<TrainConfig, Preset>>),
     /// Score a classifier: top-1, top-5, each class, and what it confuses.
     Evaluate(evaluate::EvaluateArgs),
     /// Say what images show.
@@ -43,7 +51,7 @@ enum Command {
     /// Write a classifier for other frameworks.
     Export(export::ExportArgs),
     /// List the presets, or print one.
-    #[command(after_help = PRESETS_EXAMPLES)]
+    #[command(after_help = presets_examples("classify"))]
     Presets(PresetsArgs<Preset>),
 }
 
@@ -53,13 +61,13 @@ impl Cli {
     /// # Errors
     /// Whatever went wrong, as a sentence for the user.
     pub fn run(self) -> Result<()> {
-        match self.command {
-            Command::Train(args) => train::run(*args),
-            Command::Evaluate(args) => evaluate::run(args),
-            Command::Predict(args) => predict::run(args),
-            Command::Probe(args) => probe::run(args),
-            Command::Export(args) => export::run(args),
-            Command::Presets(args) => {
+        match self {
+            Self::Train(args) => args.run(train::prepare),
+            Self::Evaluate(args) => evaluate::run(args),
+            Self::Predict(args) => predict::run(args),
+            Self::Probe(args) => probe::run(args),
+            Self::Export(args) => export::run(args),
+            Self::Presets(args) => {
                 args.run();
                 Ok(())
             }

@@ -127,12 +127,11 @@ fn check_output(path: &Path, files: &[NamedImage]) -> Result<()> {
 
 fn read(path: &Path, transform: &impl Transform) -> Result<Tensor> {
     let bytes = read_file(path)?;
-    let image = decode(path, &bytes, transform.channels())?;
-    let (height, width) = transform.size();
-    let mut pixels = vec![0f32; transform.channels() * height * width];
+    let shape = transform.shape();
+    let image = decode(path, &bytes, shape[0])?;
+    let mut pixels = vec![0f32; shape.iter().product()];
     transform.apply(&image, &mut Rng::new(0, &[]), &mut pixels)?;
-    let shape = [transform.channels() as i64, height as i64, width as i64];
-    Ok(Tensor::from_slice(&pixels).view(shape))
+    Ok(Tensor::from_slice(&pixels).view(shape.map(|side| side as i64)))
 }
 
 fn print(prediction: &Prediction) {

@@ -15,7 +15,7 @@ use engine::optim::OptimizerKind;
 use engine::settings;
 use engine::settings::{
     CropSettings, ExecutionSettings, LoadingSettings, OptimSettings, RunSettings, Settings as _,
-    at_least, decay_rate, not_negative, share, within,
+    TrainSettings, at_least, decay_rate, not_negative, share, within,
 };
 
 use serde_json::{Map, Value};
@@ -149,12 +149,12 @@ fn upgrade(config: &mut Map<String, Value>) {
     }
 }
 
-impl TrainConfig {
-    /// Fills what depends on other settings and refuses what cannot be run.
-    ///
-    /// # Errors
-    /// The first setting that breaks a rule, with its value and the rule.
-    pub fn resolve(mut self) -> Result<Self> {
+impl TrainSettings for TrainConfig {
+    fn run(&self) -> &RunSettings {
+        &self.run
+    }
+
+    fn resolve(mut self) -> Result<Self> {
         self.run.resolve_name();
         self.loss.get_or_insert(match self.optim.optimizer {
             OptimizerKind::Lamb => Loss::Bce,
@@ -163,7 +163,9 @@ impl TrainConfig {
         self.validate()?;
         Ok(self)
     }
+}
 
+impl TrainConfig {
     fn validate(&self) -> Result<()> {
         ensure!(
             !self.data.as_os_str().is_empty()

@@ -6,15 +6,13 @@ use anyhow::{Context, Result};
 use data::write_file;
 use engine::export::ExportFormat;
 use engine::metrics::series;
-use engine::picture::{LineChart, moving_average, png};
-use engine::run_dir::{RunDir, display_path};
+use engine::outputs::print_written;
+use engine::picture::{CURVE_SIZE, LineChart, loss_curve, png};
+use engine::run_dir::RunDir;
 use image::RgbImage;
 use tch::{Device, Kind};
 
 use crate::saved::LoadSpec;
-
-/// Of a curve's picture, in pixels.
-const SIZE: (u32, u32) = (900, 500);
 
 /// Exports the best classifier of the run, draws its curves, and says where
 /// everything lies.
@@ -29,7 +27,7 @@ pub fn finish(name: &str, run: &RunDir) -> Result<()> {
     let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned()), ("timm folder", timm)];
     let metrics = run.metrics();
     let curves = [
-        ("loss curve", "loss.png", loss_curve(&metrics, name)?),
+        ("loss curve", "loss.png", loss_curve(&metrics, name, "training loss")?),
         ("accuracy curve", "accuracy.png", accuracy_curve(&metrics, name)?),
     ];
     for (what, file, picture) in curves {
@@ -42,22 +40,8 @@ pub fn finish(name: &str, run: &RunDir) -> Result<()> {
     if let Some(accuracy) = loaded.accuracy {
         println!("{:<16} {:.2} %", "best top-1", 100.0 * accuracy);
     }
-    for (what, path) in written {
-        println!("{what:<16} {}", display_path(&path));
-    }
+    print_written(&written);
     Ok(())
-}
-
-/// Training loss against step; none with fewer than two records.
-fn loss_curve(metrics: &Path, title: &str) -> Result<Option<RgbImage>> {
-    let points = series(metrics, "step", "loss")?;
-    if points.len() < 2 {
-        return Ok(None);
-    }
-    let chart = LineChart::new(title, "step", "training loss")
-        .faint_series("each record", &points)
-        .series("moving average", &moving_average(&points));
-    Ok(Some(chart.render(SIZE.0, SIZE.1)?))
 }
 
 /// Top-1 accuracy against epoch; none without an evaluation.
@@ -75,5 +59,5 @@ fn accuracy_curve(metrics: &Path, title: &str) -> Result<Option<RgbImage>> {
     if !averages.is_empty() {
         chart = chart.series("averaged weights", &averages);
     }
-    Ok(Some(chart.render(SIZE.0, SIZE.1)?))
+    Ok(Some(chart.render(CURVE_SIZE.0, CURVE_SIZE.1)?))
 }

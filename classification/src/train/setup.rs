@@ -5,65 +5,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use data::{LabelledSource, Loader, LoaderOptions};
+use data::names::first_names;
+use data::{LabelledSource, Loader};
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
 use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
+use engine::training::{Run, Setup, Trainer};
 use tch::Device;
 
 use super::ClassifierState;
 use super::config::{BASE_BATCH, TrainConfig};
-use super::task::{FineTuning, first_names};
+use super::task::FineTuning;
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
 
-/// Builds everything, prints what will happen, and only then touches the run's folder.
-pub fn prepare(
-    config: TrainConfig,
-    start: &ResumeMode,
-    world: &ProcessGroup,
-) -> Result<(Run<FineTuning>, Loader<LabelledSource>)> {
+/// Builds everything; nothing of the run's folder is touched.
+///
+/// # Errors
+/// Settings and files that nothing can be built of.
+pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<FineTuning>> {
     let (device, threads) = open_device(&config.execution, world)?;
     enable_cudnn_benchmark(device);
     let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
-    let notes = [training.notes(), held_out.notes()].concat();
     let loader = training_loader(&config, Arc::clone(&training), world)?;
     let micro_batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     let batch = config.eval_batch(micro_batch);
-    let options =
-        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
+    let options = config.loading.options(world);
     let images = ImageSettings::from(&config);
     let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
     let classes = training.classes().to_vec();
-    let (classifier, optimizer) = world.all_ok(build(&config, classes.len() as i64, device))?;
+    let classifier = world.all_ok(build(&config, classes.len() as i64, device))?;
+    let optimizer = world.all_ok(optimizer(&config, &classifier))?;
     world.all_ok(check_batch_norms(&config, &classifier, micro_batch, world))?;
     let settings = (&config.optim, &config.execution);
     let trainer = Trainer::new(classifier.store(), optimizer, settings, world)?;
     let mixup = mixup(&config)?;
     let task = FineTuning { config, classifier, mixup, validation, classes };
 
-    let own = ClassifierState { accuracy: None, classes: task.classes.clone() };
-    let steps = (loader.steps(), loader.steps() * task.config.optim.epochs);
-    let run = Run::begin(task, trainer, start, own, steps)?;
-    if world.is_main() {
-        notes.iter().for_each(|note| eprintln!("note: {note}"));
-        announce(&run, &loader, threads);
-    }
-    Ok((run, loader))
+    let state = ClassifierState { accuracy: None, classes: task.classes.clone() };
+    let (total_steps, loader) = (loader.steps() * task.config.optim.epochs, Arc::new(loader));
+    Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
-fn build(
-    config: &TrainConfig,
-    num_classes: i64,
-    device: Device,
-) -> Result<(Classifier, Box<dyn Optimizer>)> {
+fn build(config: &TrainConfig, num_classes: i64, device: Device) -> Result<Classifier> {
     tch::manual_seed(config.execution.seed as i64);
     let options = ClassifierOptions {
         drop_path: config.drop_path,
@@ -74,8 +64,7 @@ fn build(
     if config.execution.precision == Precision::Float64 {
         classifier.double();
     }
-    let optimizer = optimizer(config, &classifier)?;
-    Ok((classifier, optimizer))
+    Ok(classifier)
 }
 
 /// Refuses parts of a batch that leave batch norms one value a channel, of which there
@@ -114,40 +103,36 @@ pub fn optimizer(config: &TrainConfig, classifier: &Classifier) -> Result<Box<dy
 fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usize) {
     let Run { task, trainer, plan, .. } = run;
     let FineTuning { config, classes, validation, .. } = task;
-    let count = |loader: &Loader<LabelledSource>| loader.source().dataset().len();
+    let [training, validation] = [loader, validation].map(|loader| loader.source().dataset());
+    for note in training.notes().iter().chain(validation.notes()) {
+        eprintln!("note: {note}");
+    }
     let learned = trainer.variables.values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;
-    let parts = describe_batch_split(trainer);
-    let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} on {}, {:?}\n\
          images   {} to train on, {} for validation, {} classes ({})\n\
          model    {learned:.1} M learned parameters, {} × {} pixels\n\
-         batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
-         lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
+         batch    {}\n\
+         lr       {}, layer decay {}, weight decay {}\n\
          output   {}",
         config.run.name,
         config.model,
         describe_device(trainer.device, threads),
         config.execution.precision,
-        count(loader),
-        count(validation),
+        training.len(),
+        validation.len(),
         classes.len(),
-        first_names(classes),
+        first_names(classes.iter().map(String::as_str)),
         config.input_size,
         config.input_size,
-        config.optim.batch_size,
-        config.peak_lr(),
-        config.optim.base_lr,
-        config.optim.batch_size,
+        run.describe_batch(),
+        config.optim.describe_lr(BASE_BATCH),
         config.layer_decay,
         config.optim.weight_decay,
         display_path(&config.run.output),
     );
     if config.backbone_weights.is_none() && config.weights.is_none() && plan.done == 0 {
         eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");
-    }
-    if plan.done > 0 {
-        eprintln!("resuming after step {} of {total}", plan.done);
     }
 }

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use backbone::weights;
-use data::names::same_names;
+use data::names::{first_names, same_names};
 use data::rng::{Rng, purpose};
 use data::{LabelledSource, Loader, MixParams, Mixup};
 use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::schedule::cosine_lr;
-use engine::settings::RunSettings;
 use engine::training::{
     BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
 };
@@ -98,8 +97,8 @@ impl FineTuning {
                 "{} was trained on as many, but other classes ({}) than the data has ({}); with \
                  --reset-head its backbone is taken and the head learned anew",
                 file.path.display(),
-                first_names(&classes),
-                first_names(&self.classes)
+                first_names(classes.iter().map(String::as_str)),
+                first_names(self.classes.iter().map(String::as_str))
             );
         }
         eprintln!("initial weights from {}:\n{report}", file.path.display());
@@ -122,10 +121,6 @@ impl Task for FineTuning {
         &self.config
     }
 
-    fn run_settings(&self) -> &RunSettings {
-        &self.config.run
-    }
-
     fn load_initial_weights(&self, _: &TrainState) -> Result<()> {
         if let Some(path) = &self.config.backbone_weights {
             let path = resolve_checkpoint(path)?;
@@ -141,8 +136,8 @@ impl Task for FineTuning {
             same_names(&saved.task.classes, &self.classes),
             "{path} was trained on other classes ({}) than the data has ({}); to learn these from \
              it, begin a new run with --weights {path} --reset-head",
-            first_names(&saved.task.classes),
-            first_names(&self.classes)
+            first_names(saved.task.classes.iter().map(String::as_str)),
+            first_names(self.classes.iter().map(String::as_str))
         );
         state.task.accuracy = saved.task.accuracy;
         Ok(())
@@ -209,11 +204,4 @@ impl Task for FineTuning {
     fn finish(&mut self, _: &mut Trainer, _: &TrainState, run: &RunDir) -> Result<()> {
         outputs::finish(&self.config.run.name, run)
     }
-}
-
-/// Number and first names of classes.
-pub fn first_names(classes: &[String]) -> String {
-    let shown: Vec<&str> = classes.iter().take(4).map(String::as_str).collect();
-    let more = if classes.len() > shown.len() { ", …" } else { "" };
-    format!("{}: {}{more}", classes.len(), shown.join(", "))
 }

@@ -94,18 +94,13 @@ impl ImageSource {
             let rule = format!("the data set has {}", dataset.len());
             return Err(Error::invalid("number of samples of the sampler", sampler.len(), rule));
         }
-        if transform.channels() != dataset.channels() {
+        let [channels, ..] = transform.shape();
+        if channels != dataset.channels() {
             let rule = format!("the data set is read with {}", dataset.channels());
             let operand = "number of channels of the transform (its mean and std)";
-            return Err(Error::invalid(operand, transform.channels(), rule));
+            return Err(Error::invalid(operand, channels, rule));
         }
         Ok(ImageSource { dataset, transform, sampler, pool: Arc::default() })
-    }
-
-    /// `[C, H, W]` of a sample.
-    fn shape(&self) -> [usize; 3] {
-        let (height, width) = self.transform.size();
-        [self.transform.channels(), height, width]
     }
 }
 
@@ -138,12 +133,12 @@ impl Source for ImageSource {
     }
 
     fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
-        sample.resize(self.shape().iter().product(), 0.0);
+        sample.resize(self.transform.shape().iter().product(), 0.0);
         self.transform.apply(&self.dataset.file(index)?, rng, sample)
     }
 
     fn open(&self, samples: usize) -> Images {
-        let [channels, height, width] = self.shape();
+        let [channels, height, width] = self.transform.shape();
         let shape = [samples, channels, height, width];
         // Evaluation may leave places empty, which have to hold zeros.
         if self.sampler.is_in_order() { Array4::zeros(shape).into() } else { self.pool.take(shape) }

@@ -191,12 +191,8 @@ impl Slow {
 }
 
 impl Transform for Slow {
-    fn channels(&self) -> usize {
-        3
-    }
-
-    fn size(&self) -> (usize, usize) {
-        (1, 1)
+    fn shape(&self) -> [usize; 3] {
+        [3, 1, 1]
     }
 
     fn apply(&self, _: &dyn LazyImage, _: &mut Rng, _: &mut [f32]) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The random part of an image that a sample shows.
 
-use super::super::image::{CropBox, Interpolation};
+use super::super::image::{CropBox, Image, Interpolation};
 use crate::rng::Rng;
-use crate::{Error, Result};
+use crate::{Error, LazyImage, Result};
 
 /// torchvision's `RandomResizedCrop`: a box of random area and aspect ratio, resized.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,15 @@ impl RandomResizedCrop {
             return Err(Error::invalid("crop ratio (low, high)", format!("{ratio:?}"), rule));
         }
         Ok(RandomResizedCrop { size, scale, ratio, interpolation })
+    }
+
+    /// A part of `picture`, resized.
+    ///
+    /// # Errors
+    /// Those of a file that can't be used.
+    pub fn apply(&self, picture: &dyn LazyImage, rng: &mut Rng) -> Result<Image> {
+        let (height, width) = picture.size()?;
+        picture.resized_crop(self.draw(width, height, rng), self.size, self.interpolation)
     }
 
     /// (height, width) of the output.

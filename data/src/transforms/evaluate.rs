@@ -82,12 +82,8 @@ impl Evaluate {
 }
 
 impl Transform for Evaluate {
-    fn channels(&self) -> usize {
-        self.normalize.channels()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        self.size
+    fn shape(&self) -> [usize; 3] {
+        self.normalize.shape(self.size)
     }
 
     fn apply(&self, picture: &dyn LazyImage, _: &mut Rng, out: &mut [f32]) -> Result<()> {

@@ -66,18 +66,12 @@ impl FinetuneTransform {
 }
 
 impl Transform for FinetuneTransform {
-    fn channels(&self) -> usize {
-        self.normalize.channels()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        self.crop.size()
+    fn shape(&self) -> [usize; 3] {
+        self.normalize.shape(self.crop.size())
     }
 
     fn apply(&self, picture: &dyn LazyImage, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
-        let (height, width) = picture.size()?;
-        let area = self.crop.draw(width, height, rng);
-        let mut image = picture.resized_crop(area, self.crop.size(), self.crop.interpolation())?;
+        let mut image = self.crop.apply(picture, rng)?;
         if self.flip.draw(rng) {
             image = image.flip_horizontal();
         }

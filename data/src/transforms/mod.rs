@@ -26,13 +26,10 @@ use crate::{Error, Result};
 
 /// What turns an image into a network's input. All randomness comes from the given stream.
 pub trait Transform: Send + Sync {
-    /// Channels of the images taken, and of the output.
-    fn channels(&self) -> usize;
+    /// `[C, H, W]` of the output; the images taken have as many channels.
+    fn shape(&self) -> [usize; 3];
 
-    /// (height, width) of the output.
-    fn size(&self) -> (usize, usize);
-
-    /// Writes the sample into `out`, `[C, H, W]`.
+    /// Writes the sample into `out`, of [`Transform::shape`].
     ///
     /// # Errors
     /// [`Error::Invalid`] when the image's channels or the length of `out` don't fit; those
@@ -76,20 +73,13 @@ pub struct PretrainTransform {
 }
 
 impl Transform for PretrainTransform {
-    fn channels(&self) -> usize {
-        self.normalize.channels()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        self.crop.size()
+    fn shape(&self) -> [usize; 3] {
+        self.normalize.shape(self.crop.size())
     }
 
     fn apply(&self, picture: &dyn LazyImage, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
-        let (height, width) = picture.size()?;
-        let area = self.crop.draw(width, height, rng);
-        let flip = self.flip.draw(rng);
-        let resized = picture.resized_crop(area, self.crop.size(), self.crop.interpolation())?;
-        self.normalize.write(&resized, flip, out)
+        let resized = self.crop.apply(picture, rng)?;
+        self.normalize.write(&resized, self.flip.draw(rng), out)
     }
 }
 

@@ -48,6 +48,11 @@ impl Normalize {
             .expect("three finite means and positive deviations")
     }
 
+    /// `[C, H, W]` of a sample of (height, width).
+    pub(super) fn shape(&self, (height, width): (usize, usize)) -> [usize; 3] {
+        [self.channels(), height, width]
+    }
+
     /// Number of channels.
     pub fn channels(&self) -> usize {
         self.mean.len()

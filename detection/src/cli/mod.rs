@@ -12,28 +12,15 @@ mod train;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use engine::training::PresetsArgs;
+use clap::Parser;
+use engine::training::{PresetsArgs, presets_examples};
 
 use crate::train::Preset;
-
-const PRESETS_EXAMPLES: &str = "\
-Examples:
-  detect presets
-
-  # The settings of one, as a file to change and to give to --config
-  detect presets small-data > mine.toml";
 
 /// Train, evaluate and use Mask R-CNN on data in COCO's format.
 #[derive(Debug, Parser)]
 #[command(name = "detect", version, arg_required_else_help = true, max_term_width = 100)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
+pub enum Cli {
     /// Fine-tune a detector from a pretrained backbone.
     Train(Box<train::TrainArgs>),
     /// Score a detector, or a file of its results, as COCO does.
@@ -48,7 +35,7 @@ enum Command {
     /// Look through a data set: what it holds, and what is wrong with it.
     CheckData(check_data::CheckDataArgs),
     /// List the presets, or print one.
-    #[command(after_help = PRESETS_EXAMPLES)]
+    #[command(after_help = presets_examples("detect"))]
     Presets(PresetsArgs<Preset>),
 }
 
@@ -58,14 +45,14 @@ impl Cli {
     /// # Errors
     /// Whatever went wrong, as a sentence for the user.
     pub fn run(self) -> Result<ExitCode> {
-        match self.command {
-            Command::Train(args) => train::run(*args)?,
-            Command::Evaluate(args) => evaluate::run(args)?,
-            Command::Predict(args) => predict::run(args)?,
-            Command::Forward(args) => forward::run(args)?,
-            Command::MakeDemo(args) => make_demo::run(args)?,
-            Command::CheckData(args) => return check_data::run(args),
-            Command::Presets(args) => args.run(),
+        match self {
+            Self::Train(args) => train::run(*args)?,
+            Self::Evaluate(args) => evaluate::run(args)?,
+            Self::Predict(args) => predict::run(args)?,
+            Self::Forward(args) => forward::run(args)?,
+            Self::MakeDemo(args) => make_demo::run(args)?,
+            Self::CheckData(args) => return check_data::run(args),
+            Self::Presets(args) => args.run(),
         }
         Ok(ExitCode::SUCCESS)
     }

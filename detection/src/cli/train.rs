@@ -61,7 +61,5 @@ pub fn run(mut args: TrainArgs) -> Result<()> {
         let transform = TrainTransform::multi_scale(sides.clone(), args.max_side)?;
         put(&mut args.flags.settings.table, "augmentation", &transform);
     }
-    let started = args.flags.begin(TrainConfig::resolve, |config| &config.run.output)?;
-    let Some((config, start, world)) = started else { return Ok(()) };
-    train::train(config, start, &world)
+    args.flags.run(train::prepare)
 }

@@ -41,7 +41,7 @@ pub struct Finding {
 impl Finding {
     /// Of a kind of the list.
     pub(super) fn of(code: &str, count: usize, examples: Vec<String>) -> Option<Self> {
-        let &(code, severity, problem) = KINDS.iter().find(|(known, ..)| *known == code)?;
+        let (severity, _, problem) = kinds().find(|(_, known, _)| *known == code)?;
         Some(Self { severity, code: code.into(), problem: problem.into(), count, examples })
     }
 }
@@ -57,97 +57,74 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The kinds of problem: code, severity, and what is wrong.
-const KINDS: [(&str, Severity, &str); 39] = [
-    ("no_images", Severity::Error, "file without a record in `images` that can be used"),
-    ("no_categories", Severity::Error, "file without a record in `categories` that can be used"),
-    ("duplicate_image_id", Severity::Error, "image ids are used twice"),
-    ("duplicate_category_id", Severity::Error, "category ids are used twice"),
-    (
-        "unknown_category",
-        Severity::Error,
-        "annotations have a category_id that is not in `categories`",
-    ),
-    ("bad_image", Severity::Warning, "images can't be read and are left out"),
-    ("bad_category", Severity::Warning, "categories can't be read and are left out"),
-    (
-        "category_without_name",
-        Severity::Warning,
-        "categories have no name and are called after their id",
-    ),
-    ("bad_annotation", Severity::Warning, "annotations can't be read and are left out"),
-    ("bad_size", Severity::Warning, "sides of images can't be read"),
-    ("image_without_size", Severity::Warning, "images lack a width or height and are left out"),
-    ("image_without_name", Severity::Warning, "images lack a file_name and are left out"),
-    ("repeated_record", Severity::Warning, "records are there twice and taken once"),
-    ("annotation_without_id", Severity::Warning, "annotations have no id that can be used"),
+/// The kinds of problem that forbid to use the file: code, and what is wrong.
+const ERRORS: [(&str, &str); 5] = [
+    ("no_images", "file without a record in `images` that can be used"),
+    ("no_categories", "file without a record in `categories` that can be used"),
+    ("duplicate_image_id", "image ids are used twice"),
+    ("duplicate_category_id", "category ids are used twice"),
+    ("unknown_category", "annotations have a category_id that is not in `categories`"),
+];
+
+/// The other kinds.
+const WARNINGS: [(&str, &str); 34] = [
+    ("bad_image", "images can't be read and are left out"),
+    ("bad_category", "categories can't be read and are left out"),
+    ("category_without_name", "categories have no name and are called after their id"),
+    ("bad_annotation", "annotations can't be read and are left out"),
+    ("bad_size", "sides of images can't be read"),
+    ("image_without_size", "images lack a width or height and are left out"),
+    ("image_without_name", "images lack a file_name and are left out"),
+    ("repeated_record", "records are there twice and taken once"),
+    ("annotation_without_id", "annotations have no id that can be used"),
     (
         "id_of_other_type",
-        Severity::Warning,
         "annotations name image or category by a text for a number or a number for a text; these \
          are taken for each other",
     ),
-    ("number_as_text", Severity::Warning, "numbers are written as texts and read as numbers"),
-    (
-        "null_iscrowd",
-        Severity::Warning,
-        "annotations have an iscrowd of null, which is taken for 0",
-    ),
-    (
-        "bad_area",
-        Severity::Warning,
-        "annotations have an area that can't be read; their mask's or box's is taken",
-    ),
-    (
-        "unreadable_mask",
-        Severity::Warning,
-        "annotations have a segmentation that can't be read; it counts as none",
-    ),
-    ("duplicate_category_name", Severity::Warning, "category names are used twice"),
-    ("duplicate_file_name", Severity::Warning, "images have a file_name that another has too"),
-    (
-        "unknown_image",
-        Severity::Warning,
-        "annotations have an image_id that is not in `images` and are ignored",
-    ),
-    ("duplicate_annotation_id", Severity::Warning, "annotation ids are used twice; all are kept"),
-    ("no_mask", Severity::Warning, "objects have no segmentation and are not trained on"),
+    ("number_as_text", "numbers are written as texts and read as numbers"),
+    ("null_iscrowd", "annotations have an iscrowd of null, which is taken for 0"),
+    ("bad_area", "annotations have an area that can't be read; their mask's or box's is taken"),
+    ("unreadable_mask", "annotations have a segmentation that can't be read; it counts as none"),
+    ("duplicate_category_name", "category names are used twice"),
+    ("duplicate_file_name", "images have a file_name that another has too"),
+    ("unknown_image", "annotations have an image_id that is not in `images` and are ignored"),
+    ("duplicate_annotation_id", "annotation ids are used twice; all are kept"),
+    ("no_mask", "objects have no segmentation and are not trained on"),
     (
         "broken_mask",
-        Severity::Warning,
         "objects have a segmentation that covers nothing or can't be read and are not trained on",
     ),
-    ("degenerate_box", Severity::Warning, "objects have a box without area and are not trained on"),
-    (
-        "outside",
-        Severity::Warning,
-        "objects lie outside their image altogether and are not trained on",
-    ),
-    ("box_out_of_bounds", Severity::Warning, "boxes reach outside their image and are cut"),
-    ("mask_out_of_bounds", Severity::Warning, "masks reach outside their image and are cut"),
-    ("no_box", Severity::Warning, "objects have no box; their mask's is taken"),
+    ("degenerate_box", "objects have a box without area and are not trained on"),
+    ("outside", "objects lie outside their image altogether and are not trained on"),
+    ("box_out_of_bounds", "boxes reach outside their image and are cut"),
+    ("mask_out_of_bounds", "masks reach outside their image and are cut"),
+    ("no_box", "objects have no box; their mask's is taken"),
     (
         "lvis",
-        Severity::Warning,
         "images are LVIS's, of which not all objects are labelled: its own figures are others",
     ),
-    ("zero_area", Severity::Warning, "annotations have an area of 0"),
-    ("extreme_aspect_ratio", Severity::Warning, "boxes are over 20 times as long as wide"),
+    ("zero_area", "annotations have an area of 0"),
+    ("extreme_aspect_ratio", "boxes are over 20 times as long as wide"),
     (
         "near_duplicate",
-        Severity::Warning,
         "annotations are nearly the same as another (same class and image, IoU above 0.95)",
     ),
     (
         "near_duplicate_check_skipped",
-        Severity::Warning,
         "images have over 100 objects of a class, among which no duplicates were looked for",
     ),
-    ("zero_instance_category", Severity::Warning, "categories have no object"),
-    ("low_instance_category", Severity::Warning, "categories have fewer than 10 objects"),
-    ("missing_file", Severity::Warning, "image files are missing"),
-    ("unreadable_file", Severity::Warning, "image files can't be used"),
+    ("zero_instance_category", "categories have no object"),
+    ("low_instance_category", "categories have fewer than 10 objects"),
+    ("missing_file", "image files are missing"),
+    ("unreadable_file", "image files can't be used"),
 ];
+
+/// All kinds, errors first.
+fn kinds() -> impl Iterator<Item = (Severity, &'static str, &'static str)> {
+    let of = |severity| move |&(code, problem): &(_, _)| (severity, code, problem);
+    ERRORS.iter().map(of(Severity::Error)).chain(WARNINGS.iter().map(of(Severity::Warning)))
+}
 
 /// The kinds that leave out images.
 const OF_IMAGES: [&str; 5] =
@@ -189,9 +166,9 @@ impl Notes {
 
     /// In the order of the kinds: errors first.
     pub(crate) fn finish(mut self) -> Vec<Finding> {
-        let found = KINDS.iter().filter_map(|&(code, severity, problem)| {
+        let found = kinds().filter_map(|(_, code, _)| {
             let (count, examples) = self.0.remove(code)?;
-            Some(Finding { severity, code: code.into(), problem: problem.into(), count, examples })
+            Finding::of(code, count, examples)
         });
         found.collect()
     }

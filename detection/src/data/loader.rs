@@ -34,7 +34,7 @@ pub struct TrainLoaderOptions {
 /// set; in evaluation it is left out of its batch. Both note it in
 /// [`DetectionLoader::corrupt_files`], and too many are an error.
 pub struct DetectionLoader {
-    loader: Loader<CocoSource>,
+    loader: Arc<Loader<CocoSource>>,
 }
 
 impl DetectionLoader {
@@ -101,7 +101,7 @@ impl DetectionLoader {
         for &index in missing.filter(|&&index| source.takes(index)) {
             loader.exclude(index, "the file is missing")?;
         }
-        Ok(Self { loader })
+        Ok(Self { loader: Arc::new(loader) })
     }
 
     /// The data set that is read.
@@ -125,7 +125,7 @@ impl DetectionLoader {
     }
 
     /// What the training loop takes its batches from.
-    pub fn loader(&self) -> &Loader<CocoSource> {
+    pub fn loader(&self) -> &Arc<Loader<CocoSource>> {
         &self.loader
     }
 

@@ -49,6 +49,27 @@ impl NormConv {
         Self { conv, norm }
     }
 
+    /// So many of 3×3, called `name` and their number from 1 under `path`: the first takes `from`
+    /// channels, each puts out `width`.
+    pub(crate) fn chain(
+        path: &Path,
+        (name, count): (&str, i64),
+        (from, width): (i64, i64),
+        norm: HeadNorm,
+    ) -> Vec<Self> {
+        let conv = |number: i64| {
+            let ends = (if number == 1 { from } else { width }, width);
+            let path = path / format!("{name}{number}");
+            Self::new(&path, ends, 3, norm, Init::KaimingFanOut)
+        };
+        (1..=count).map(conv).collect()
+    }
+
+    /// `x` through one after the other, a ReLU behind each.
+    pub(crate) fn forward_chain(chain: &[Self], x: &Tensor, mode: &Mode) -> Tensor {
+        chain.iter().fold(x.shallow_clone(), |x, conv| conv.forward(&x, mode).relu())
+    }
+
     /// `[N, from, H, W]` to `[N, to, H, W]`.
     pub(crate) fn forward(&self, x: &Tensor, mode: &Mode) -> Tensor {
         let y = self.conv.forward(&FeatureMap::Grid(x.shallow_clone()), mode);

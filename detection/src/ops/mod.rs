@@ -13,6 +13,6 @@ pub use anchors::{AnchorGenerator, AnchorStyle};
 pub use box_coder::BoxCoder;
 pub use matcher::{Match, Matcher};
 pub use nms::{batched_nms, nms};
-pub use paste::{paste_mask, paste_mask_torchvision, paste_masks, paste_masks_torchvision};
+pub use paste::{MaskPaste, paste_masks};
 pub use roi_align::roi_align;
 pub use sampling::subsample;

@@ -7,64 +7,63 @@
 use std::ops::Range;
 
 use hotcoco::Rle;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::structures::rle::from_columns;
 
+/// How masks are pasted into the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskPaste {
+    /// Sampled at the centres of pixels, outside of the mask 0 (detectron2, mmdet).
+    Detectron2,
+    /// Enlarged by a border of 0 and resized to whole pixels.
+    Torchvision,
+}
+
 /// Pastes each of `masks` (`[N, 1, M, M]`, probabilities) into its box (`[N, 4]`)
-/// in an image of `(height, width)`: every pixel's centre is looked up in the
-/// mask, which is surrounded by zeros. A pixel belongs to the object where the
-/// interpolated probability is at least `threshold` (detectron2).
+/// in an image of `(height, width)`. A pixel belongs to the object where the
+/// interpolated probability is at least `threshold`, or above it as torchvision
+/// has it.
 pub fn paste_masks(
     masks: &Tensor,
     boxes: &Tensor,
     size: (usize, usize),
     threshold: f32,
+    paste: MaskPaste,
 ) -> Vec<Rle> {
-    each(masks, boxes, |mask, side, area| paste_mask(mask, side, area, size, threshold))
+    let side = masks.size()[3] as usize;
+    let masks = Vec::<f32>::try_from(masks.flatten(0, -1)).expect("numbers");
+    let boxes = Vec::<f32>::try_from(boxes.flatten(0, -1)).expect("numbers");
+    masks
+        .chunks_exact(side * side)
+        .zip(boxes.as_chunks().0)
+        .map(|(mask, &area)| paste.mask(mask, side, area, size, threshold))
+        .collect()
 }
 
-/// [`paste_masks`] as torchvision does it: the mask, with a border of zeros, is
-/// resized to whole pixels. A pixel belongs to the object where the probability is
-/// above `threshold`.
-pub fn paste_masks_torchvision(
-    masks: &Tensor,
-    boxes: &Tensor,
-    size: (usize, usize),
-    threshold: f32,
-) -> Vec<Rle> {
-    each(masks, boxes, |mask, side, area| paste_mask_torchvision(mask, side, area, size, threshold))
-}
-
-/// [`paste_masks`] of one mask of `side` × `side` cells into `area` (x1, y1, x2, y2).
-pub fn paste_mask(
-    mask: &[f32],
-    side: usize,
-    area: [f32; 4],
-    (height, width): (usize, usize),
-    threshold: f32,
-) -> Rle {
-    let [x1, y1, x2, y2] = area;
-    let rows = Line::looked_up(y1, y2, height, side);
-    let columns = Line::looked_up(x1, x2, width, side);
-    let inside = |probability: f32| probability >= threshold;
-    interpolate(mask, side, &rows, &columns, (height, width), inside)
-}
-
-/// [`paste_masks_torchvision`] of one mask of `side` × `side` cells into `area`
-/// (x1, y1, x2, y2).
-pub fn paste_mask_torchvision(
-    mask: &[f32],
-    side: usize,
-    area: [f32; 4],
-    (height, width): (usize, usize),
-    threshold: f32,
-) -> Rle {
-    let [x1, y1, x2, y2] = area;
-    let rows = Line::resized(y1, y2, height, side);
-    let columns = Line::resized(x1, x2, width, side);
-    let inside = |probability: f32| probability > threshold;
-    interpolate(mask, side, &rows, &columns, (height, width), inside)
+impl MaskPaste {
+    /// One mask of `side` × `side` cells in `area` (x1, y1, x2, y2).
+    fn mask(
+        self,
+        mask: &[f32],
+        side: usize,
+        [x1, y1, x2, y2]: [f32; 4],
+        (height, width): (usize, usize),
+        threshold: f32,
+    ) -> Rle {
+        let line = match self {
+            Self::Detectron2 => Line::looked_up,
+            Self::Torchvision => Line::resized,
+        };
+        let (rows, columns) = (line(y1, y2, height, side), line(x1, x2, width, side));
+        let size = (height, width);
+        match self {
+            Self::Detectron2 => interpolate(mask, side, &rows, &columns, size, |p| p >= threshold),
+            Self::Torchvision => interpolate(mask, side, &rows, &columns, size, |p| p > threshold),
+        }
+    }
 }
 
 /// The pixels of an image's row or column that a mask reaches.
@@ -152,35 +151,20 @@ fn interpolate(
     from_columns(&pixels, count, corner, (height, width))
 }
 
-/// Copies masks and boxes to the CPU once, and pastes them one by one.
-fn each(
-    masks: &Tensor,
-    boxes: &Tensor,
-    paste: impl Fn(&[f32], usize, [f32; 4]) -> Rle,
-) -> Vec<Rle> {
-    let side = masks.size()[3] as usize;
-    let masks = Vec::<f32>::try_from(masks.flatten(0, -1)).expect("numbers");
-    let boxes = Vec::<f32>::try_from(boxes.flatten(0, -1)).expect("numbers");
-    masks
-        .chunks_exact(side * side)
-        .zip(boxes.chunks_exact(4))
-        .map(|(mask, row)| paste(mask, side, [row[0], row[1], row[2], row[3]]))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::MaskPaste::{Detectron2, Torchvision};
     use super::*;
     use crate::structures::Bitmap;
 
-    fn pixels(mask: Rle) -> Bitmap {
-        Bitmap::from_rle(&mask)
+    fn pasted(paste: MaskPaste, mask: &[f32], area: [f32; 4], size: (usize, usize)) -> Bitmap {
+        let side = mask.len().isqrt();
+        Bitmap::from_rle(&paste.mask(mask, side, area, size, 0.5))
     }
 
     #[test]
     fn a_full_mask_fills_its_box() {
-        let mask = [1.0; 4];
-        let pasted = pixels(paste_mask(&mask, 2, [1.0, 2.0, 4.0, 4.0], (6, 5), 0.5));
+        let pasted = pasted(Detectron2, &[1.0; 4], [1.0, 2.0, 4.0, 4.0], (6, 5));
         assert_eq!(pasted.bounding_box(), Some([1.0, 2.0, 4.0, 4.0]));
         assert_eq!(pasted.area(), 6);
     }
@@ -188,11 +172,11 @@ mod tests {
     #[test]
     fn boxes_beyond_the_image_paste_what_is_inside() {
         let mask = [1.0; 9];
-        let pasted = pixels(paste_mask(&mask, 3, [-10.0, -10.0, 2.0, 3.0], (4, 4), 0.5));
-        assert_eq!(pasted.bounding_box(), Some([0.0, 0.0, 2.0, 3.0]));
+        let inside = pasted(Detectron2, &mask, [-10.0, -10.0, 2.0, 3.0], (4, 4));
+        assert_eq!(inside.bounding_box(), Some([0.0, 0.0, 2.0, 3.0]));
         for area in [[9.0, 9.0, 12.0, 12.0], [-9.0, -9.0, -5.0, -5.0], [f32::NAN; 4]] {
-            assert_eq!(pixels(paste_mask(&mask, 3, area, (4, 4), 0.5)).area(), 0, "{area:?}");
-            let torchvision = pixels(paste_mask_torchvision(&mask, 3, area, (4, 4), 0.5));
+            assert_eq!(pasted(Detectron2, &mask, area, (4, 4)).area(), 0, "{area:?}");
+            let torchvision = pasted(Torchvision, &mask, area, (4, 4));
             // A box that is no number is truncated to the first pixel.
             assert!(torchvision.area() <= 1, "{area:?}");
         }
@@ -200,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_box_without_area_holds_nothing() {
-        let pasted = pixels(paste_mask(&[1.0; 4], 2, [1.0, 1.0, 1.0, 3.0], (4, 4), 0.5));
+        let pasted = pasted(Detectron2, &[1.0; 4], [1.0, 1.0, 1.0, 3.0], (4, 4));
         assert_eq!(pasted.area(), 0);
     }
 
@@ -208,8 +192,7 @@ mod tests {
     fn halves_by_hand() {
         // The left half is certain, the right impossible: between the two cells'
         // centres at x = 2 and 6 the probability falls from 1 to 0.
-        let pasted =
-            pixels(paste_mask(&[1.0, 0.0, 1.0, 0.0], 2, [0.0, 0.0, 8.0, 4.0], (4, 8), 0.5));
+        let pasted = pasted(Detectron2, &[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 8.0, 4.0], (4, 8));
         let row: Vec<u8> = pasted.pixels[8..16].to_vec();
         assert_eq!(row, [1, 1, 1, 1, 0, 0, 0, 0]);
     }

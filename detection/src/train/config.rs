@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use engine::settings;
 use engine::settings::{
-    ExecutionSettings, LoadingSettings, OptimSettings, RunSettings, Settings as _, share,
+    ExecutionSettings, LoadingSettings, OptimSettings, RunSettings, Settings as _, TrainSettings,
+    share,
 };
 
 pub use types::{Preset, Schedule};
@@ -114,18 +115,20 @@ settings! {
     }
 }
 
-impl TrainConfig {
-    /// Fills what depends on other settings and refuses what cannot be run.
-    ///
-    /// # Errors
-    /// The first setting that breaks a rule, with its value and the rule.
-    pub fn resolve(mut self) -> Result<Self> {
+impl TrainSettings for TrainConfig {
+    fn run(&self) -> &RunSettings {
+        &self.run
+    }
+
+    fn resolve(mut self) -> Result<Self> {
         self.run.resolve_name();
         self.resolve_detector()?;
         self.validate()?;
         Ok(self)
     }
+}
 
+impl TrainConfig {
     /// Fills and checks what it takes to run the detector, wherever its training settings lead.
     ///
     /// # Errors

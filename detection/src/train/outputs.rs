@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use data::write_file;
-use engine::run_dir::{RunDir, display_path};
+use engine::outputs::print_written;
+use engine::run_dir::RunDir;
 
 use crate::detector::Detector;
 use crate::evaluation::Report;
@@ -35,8 +36,6 @@ pub fn finish(detector: &Detector, report: Option<&Report>, run: &RunDir) -> Res
     if sheet.exists() {
         written.push(("predictions", sheet));
     }
-    for (what, path) in written {
-        println!("{what:<16} {}", display_path(&path));
-    }
+    print_written(&written);
     Ok(())
 }

@@ -3,44 +3,45 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use data::LoaderOptions;
+use data::Loader;
 use engine::device::{describe_device, open_device};
 use engine::distributed::ProcessGroup;
 use engine::optim::{
-    LambConfig, LayerGrouping, LayerPosition, Optimizer, OptimizerKind, ParamGroup,
-    has_weight_decay, layered_param_groups,
+    LambConfig, LayerGrouping, LayerPosition, OptimizerKind, ParamGroup, has_weight_decay,
+    layered_param_groups,
 };
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
+use engine::training::{Run, Setup, Trainer};
 use tch::{Device, Tensor};
 
 use super::DetectorState;
 use super::config::{BASE_BATCH, TrainConfig};
 use super::task::{Class, DetectorTraining};
 use super::validate::{self, Validation};
-use crate::data::{CocoDataset, DetectionLoader, Share, TrainLoaderOptions};
+use crate::data::{CocoDataset, CocoSource, DetectionLoader, Share, TrainLoaderOptions};
 use crate::detector::Detector;
 use crate::modeling::weights::BOTTOM_UP;
 
-/// Builds everything, prints what will happen, and only then touches the run's folder.
-pub fn prepare(
-    config: TrainConfig,
-    start: &ResumeMode,
-    world: &ProcessGroup,
-) -> Result<(Run<DetectorTraining>, Rc<DetectionLoader>)> {
+/// Builds everything; nothing of the run's folder is touched.
+///
+/// # Errors
+/// Settings and files that nothing can be built of.
+pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<DetectorTraining>> {
     let (device, threads) = open_device(&config.execution, world)?;
 
     let (training, held_out, classes_of) = world.all_ok(datasets(&config, world))?;
-    let loader = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
-    let loader = Rc::new(loader);
+    let batches = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
+    let loader = Arc::clone(batches.loader());
     let images = world.all_ok(validation_loader(&config, held_out, world))?;
-    let validation = Validation { training: Rc::clone(&loader), images, classes: classes_of };
+    let validation = Validation { training: batches, images, classes: classes_of };
     let classes: Vec<Class> = training.categories().iter().map(Class::from).collect();
-    let (detector, optimizer) = world.all_ok(build(&config, classes.len(), device))?;
+    let detector = world.all_ok(build(&config, classes.len(), device))?;
+    let groups = param_groups(&config, &detector);
+    let optimizer = OptimizerKind::build(&config.optim, groups, LambConfig::default());
+    let optimizer = world.all_ok(optimizer)?;
     let settings = (&config.optim, &config.execution);
     let mut trainer = Trainer::new(&detector.store, optimizer, settings, world)?;
     // A plugin's batch norms know nothing of other processes.
@@ -48,13 +49,9 @@ pub fn prepare(
     let task = DetectorTraining { config, detector, validation, classes, report: None };
     world.all_ok(check_batch_norms(&task, &trainer, &training))?;
 
-    let own = DetectorState { classes: task.classes.clone() };
-    let steps = (loader.steps(), task.config.total_steps(loader.steps()));
-    let run = Run::begin(task, trainer, start, own, steps)?;
-    if world.is_main() {
-        announce(&run, &loader, threads);
-    }
-    Ok((run, loader))
+    let state = DetectorState { classes: task.classes.clone() };
+    let total_steps = task.config.total_steps(loader.steps());
+    Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
 /// What is learned and what it is scored on, with the place of each class in the second.
@@ -91,11 +88,7 @@ fn training_loader(
         share: Share::from(world),
         seed: config.execution.seed,
         keep_empty: config.keep_empty,
-        loader: LoaderOptions::on_cores(
-            config.loading.workers,
-            config.loading.max_corrupt,
-            world.cores(),
-        ),
+        loader: config.loading.options(world),
     };
     Ok(DetectionLoader::training(dataset, config.augmentation.clone(), &options)?)
 }
@@ -107,23 +100,16 @@ fn validation_loader(
     dataset: Arc<CocoDataset>,
     world: &ProcessGroup,
 ) -> Result<DetectionLoader> {
-    let options =
-        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
+    let options = config.loading.options(world);
     let share = Share::from(world);
     Ok(DetectionLoader::evaluation(dataset, config.inference.transform(), 1, &options, share)?)
 }
 
-fn build(
-    config: &TrainConfig,
-    classes: usize,
-    device: Device,
-) -> Result<(Detector, Box<dyn Optimizer>)> {
+fn build(config: &TrainConfig, classes: usize, device: Device) -> Result<Detector> {
     tch::manual_seed(config.execution.seed as i64);
     let mut detector = Detector::build(&config.detector, classes as i64, device)?;
     detector.use_kind(config.execution.precision.parameters())?;
-    let groups = param_groups(config, &detector);
-    let optimizer = OptimizerKind::build(&config.optim, groups, LambConfig::default())?;
-    Ok((detector, optimizer))
+    Ok(detector)
 }
 
 /// Refuses images so small that one of them leaves batch norms one value a channel, of
@@ -181,8 +167,8 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 }
 
 /// Says what is about to run.
-fn announce(run: &Run<DetectorTraining>, loader: &DetectionLoader, threads: usize) {
-    let Run { task, trainer, plan, .. } = run;
+fn announce(run: &Run<DetectorTraining>, _: &Loader<CocoSource>, threads: usize) {
+    let Run { task, trainer, .. } = run;
     let DetectorTraining { config, detector, .. } = task;
     let count = |prefix: &str| -> f64 {
         let variables = trainer.variables.iter();
@@ -190,34 +176,27 @@ fn announce(run: &Run<DetectorTraining>, loader: &DetectionLoader, threads: usiz
         learned.map(|(_, tensor)| tensor.numel()).sum::<usize>() as f64 / 1e6
     };
     let (backbone, all) = (count(BOTTOM_UP), count(""));
-    let parts = describe_batch_split(trainer);
     let device = describe_device(trainer.device, threads);
-    let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
     eprintln!(
         "{}: {} with the settings of {}, {device}, {:?}\n\
          images   {} of {} with objects to train on, {} for validation, {} classes\n\
          model    backbone {backbone:.1} M learned parameters, the rest {:.1} M\n\
-         batch    {}{parts}: {steps} steps an epoch, {total} in all\n\
-         lr       {:.3e} at its peak ({:e} · {} / {BASE_BATCH}), layer decay {}, weight decay {}\n\
+         batch    {}\n\
+         lr       {}, layer decay {}, weight decay {}\n\
          output   {}",
         config.run.name,
         detector.model.config().name(),
         config.detector.detector,
         config.execution.precision,
-        loader.image_count(),
-        loader.dataset().len(),
+        task.validation.training.image_count(),
+        task.validation.training.dataset().len(),
         task.validation.images.image_count(),
         task.classes.len(),
         all - backbone,
-        config.optim.batch_size,
-        config.peak_lr(),
-        config.optim.base_lr,
-        config.optim.batch_size,
+        run.describe_batch(),
+        config.optim.describe_lr(BASE_BATCH),
         config.layer_decay,
         config.optim.weight_decay,
         display_path(&config.run.output),
     );
-    if plan.done > 0 {
-        eprintln!("resuming after step {} of {total}", plan.done);
-    }
 }

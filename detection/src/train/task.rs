@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use backbone::weights::LoadOptions;
 use backbone::{DropPathDraws, Mode};
+use data::names::first_names;
 use data::rng::Rng;
 use engine::run_dir::{RunDir, resolve_checkpoint};
-use engine::settings::RunSettings;
 use engine::training::{
     BatchOf, Criterion, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
 };
@@ -131,10 +131,6 @@ impl Task for DetectorTraining {
         &self.config
     }
 
-    fn run_settings(&self) -> &RunSettings {
-        &self.config.run
-    }
-
     fn load_initial_weights(&self, _: &TrainState) -> Result<()> {
         let (config, detector) = (&self.config, &self.detector);
         let settings = detector.model.config();
@@ -162,8 +158,8 @@ impl Task for DetectorTraining {
             "{} was trained on other classes ({}) than the data has ({}); to learn these from it, \
              begin a new run with --weights {0} --reset-head",
             path.display(),
-            first_names(&saved.task.classes),
-            first_names(&self.classes)
+            first_names(saved.task.classes.iter().map(|class| class.name.as_str())),
+            first_names(self.classes.iter().map(|class| class.name.as_str()))
         );
         Ok(())
     }
@@ -221,11 +217,4 @@ impl Task for DetectorTraining {
     fn finish(&mut self, trainer: &mut Trainer, _: &TrainState, run: &RunDir) -> Result<()> {
         trainer.with_averages(|_| outputs::finish(&self.detector, self.report.as_ref(), run))
     }
-}
-
-/// Number and first names of classes.
-fn first_names(classes: &[Class]) -> String {
-    let shown: Vec<&str> = classes.iter().take(4).map(|class| class.name.as_str()).collect();
-    let more = if classes.len() > shown.len() { ", …" } else { "" };
-    format!("{}: {}{more}", classes.len(), shown.join(", "))
 }

@@ -1,7 +1,5 @@
 //! Evaluation within a run: figures, and pictures of what was found.
 
-use std::rc::Rc;
-
 use anyhow::Result;
 use data::write_file;
 use engine::training::{RunLog, RunOutput, Trainer};
@@ -21,7 +19,7 @@ const DRAWN_SCORE: f64 = 0.5;
 /// What an evaluation works on.
 pub struct Validation {
     /// Batches for the batch norms' statistics.
-    pub training: Rc<DetectionLoader>,
+    pub training: DetectionLoader,
     /// The images to score.
     pub images: DetectionLoader,
     /// For each class that is learned the images' of the same name.

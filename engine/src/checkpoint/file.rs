@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use backbone::weights::SAFETENSORS_TYPES as TYPES;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::DeserializeOwned;
@@ -258,20 +259,6 @@ fn read_header(path: &Path, file: &mut File, size: u64) -> Result<Vec<u8>> {
     file.read_exact(&mut header).map_err(|e| Error::io(path, e))?;
     Ok(header)
 }
-
-/// Which kind of tensor is stored as which type.
-const TYPES: [(Kind, Dtype); 10] = [
-    (Kind::Bool, Dtype::BOOL),
-    (Kind::Uint8, Dtype::U8),
-    (Kind::Int8, Dtype::I8),
-    (Kind::Int16, Dtype::I16),
-    (Kind::Int, Dtype::I32),
-    (Kind::Int64, Dtype::I64),
-    (Kind::Half, Dtype::F16),
-    (Kind::BFloat16, Dtype::BF16),
-    (Kind::Float, Dtype::F32),
-    (Kind::Double, Dtype::F64),
-];
 
 fn dtype(kind: Kind) -> Option<Dtype> {
     TYPES.iter().find(|(k, _)| *k == kind).map(|(_, dtype)| *dtype)

@@ -127,6 +127,7 @@ fn step_of(line: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sink::example;
     use super::*;
     use serde_json::json;
     use std::fs;
@@ -187,29 +188,18 @@ mod tests {
         let path = folder.path().join("a");
         let mut sink = JsonlWriter::create(&path).unwrap();
         let parts = [("mask", 0.5), ("box", 0.25)].into();
-        let record = TrainRecord {
-            step: 3,
-            epoch: 1.5,
-            loss: 0.75,
-            parts: &parts,
-            lr: 0.1,
-            more: [("weight_decay", 0.04)].into(),
-            grad_norm: Some(2.0),
-            images_per_second: 8.0,
-            data_wait: 0.125,
-            data_wait_by_rank: &[0.25, 0.0],
-        };
+        let alone = example(&parts);
+        let record = TrainRecord { data_wait_by_rank: &[0.75, 0.0], ..alone.clone() };
         sink.log_train(&record).unwrap();
-        let alone = TrainRecord { grad_norm: None, data_wait_by_rank: &[], ..record };
-        sink.log_train(&alone).unwrap();
+        sink.log_train(&TrainRecord { grad_norm: None, ..alone }).unwrap();
         let extra = serde_json::value::to_raw_value(&json!({ "step": 3, "top1": 0.5 })).unwrap();
         sink.log_record(&extra).unwrap();
-        let start = r#"{"step":3,"epoch":1.5,"loss":0.75,"box":0.25,"mask":0.5,"lr":0.1,"#;
-        let speed = r#""images_per_second":8.0,"data_wait":0.125"#;
+        let start = r#"{"step":300,"epoch":1.5,"loss":0.75,"box":0.25,"mask":0.5,"lr":0.125,"#;
+        let speed = r#""images_per_second":8.0,"data_wait":0.375"#;
         let expected = format!(
-            "{start}\"weight_decay\":0.04,\"grad_norm\":2.0,{speed},\
-             \"data_wait_by_rank\":[0.25,0.0]}}\n\
-             {start}\"weight_decay\":0.04,{speed}}}\n{{\"step\":3,\"top1\":0.5}}\n"
+            "{start}\"weight_decay\":0.0625,\"grad_norm\":2.0,{speed},\
+             \"data_wait_by_rank\":[0.75,0.0]}}\n\
+             {start}\"weight_decay\":0.0625,{speed}}}\n{{\"step\":3,\"top1\":0.5}}\n"
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }

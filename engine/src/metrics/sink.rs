@@ -84,3 +84,20 @@ pub trait LogSink {
     /// The run has ended, or was interrupted.
     fn finish(&mut self) {}
 }
+
+/// A record for tests of sinks.
+#[cfg(test)]
+pub(super) fn example<'a>(parts: &'a BTreeMap<&'static str, f64>) -> TrainRecord<'a> {
+    TrainRecord {
+        step: 300,
+        epoch: 1.5,
+        loss: 0.75,
+        parts,
+        lr: 0.125,
+        more: [("weight_decay", 0.0625)].into(),
+        grad_norm: Some(2.0),
+        images_per_second: 8.0,
+        data_wait: 0.375,
+        data_wait_by_rank: &[],
+    }
+}

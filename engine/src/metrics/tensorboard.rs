@@ -155,6 +155,7 @@ fn png_header(png: &[u8]) -> Option<((u32, u32), u8)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sink::example;
     use super::*;
 
     /// Checks the framing of a file and returns the messages.
@@ -214,18 +215,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = TensorBoardWriter::create(folder.path(), None).unwrap();
         let parts = [("mask", 0.5), ("box", 0.25)].into();
-        let record = TrainRecord {
-            step: 300,
-            epoch: 1.5,
-            loss: 0.75,
-            parts: &parts,
-            lr: 0.125,
-            more: [("weight_decay", 0.0625)].into(),
-            grad_norm: Some(2.0),
-            images_per_second: 8.0,
-            data_wait: 0.375,
-            data_wait_by_rank: &[],
-        };
+        let record = example(&parts);
         sink.log_train(&record).unwrap();
         sink.log_scalar(301, "epoch/loss", 1.0).unwrap();
         sink.log_train(&TrainRecord { grad_norm: None, ..record }).unwrap();

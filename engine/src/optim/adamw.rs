@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::rule::{check_betas, check_eps};
+use super::rule::check_adam;
 use super::{BucketedOptimizer, Clip, ParamBatch, StepCount, UpdateRule};
 use crate::Result;
 
@@ -31,8 +31,7 @@ impl UpdateRule<2> for AdamWConfig {
     const STEP_COUNT: StepCount = StepCount::PerParameter;
 
     fn check(&self) -> Result<()> {
-        check_betas(self.betas)?;
-        check_eps(self.eps)
+        check_adam(self.betas, self.eps)
     }
 
     fn clip(&self) -> Option<Clip> {

@@ -4,7 +4,7 @@
 
 use tch::Tensor;
 
-use super::rule::{check_betas, check_eps};
+use super::rule::check_adam;
 use super::{BucketedOptimizer, Clip, ParamBatch, StepCount, UpdateRule};
 use crate::Result;
 use crate::bridge::{borrow, ffi, list};
@@ -50,8 +50,7 @@ impl UpdateRule<2> for LambConfig {
     const TAKES_BF16_GRADS: bool = true;
 
     fn check(&self) -> Result<()> {
-        check_betas(self.betas)?;
-        check_eps(self.eps)
+        check_adam(self.betas, self.eps)
     }
 
     fn clip(&self) -> Option<Clip> {

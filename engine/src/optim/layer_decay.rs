@@ -121,55 +121,51 @@ mod tests {
     use super::*;
     use tch::{Device, Kind};
 
-    fn ids(names: &[(&str, Option<usize>)]) -> (Vec<usize>, usize) {
-        let positions = names.iter().map(|(name, stage)| LayerPosition::of(name, *stage));
-        layer_ids(&positions.collect::<Vec<_>>(), LayerGrouping::CONVNEXT)
+    /// Holds each parameter, of the stage, to its layer.
+    fn check(layers: &[(&str, Option<usize>, usize)], last: usize) {
+        let positions = layers.iter().map(|(name, stage, _)| LayerPosition::of(name, *stage));
+        let found = layer_ids(&positions.collect::<Vec<_>>(), LayerGrouping::CONVNEXT);
+        assert_eq!(found, (layers.iter().map(|(.., layer)| *layer).collect(), last));
     }
 
+    /// Layers as in the official recipes.
     #[test]
-    fn layers_of_a_resnet50_are_those_of_the_official_recipe_in_detection() {
-        let names = [
-            ("conv1.weight", Some(0)),
-            ("layer1.2.conv1.weight", Some(1)),
-            ("layer2.3.bn1.bias", Some(2)),
-            ("layer3.0.downsample.0.weight", Some(3)),
-            ("layer3.2.conv1.weight", Some(3)),
-            ("layer3.3.conv1.weight", Some(3)),
-            ("layer3.5.conv1.weight", Some(3)),
-            ("layer4.1.conv1.weight", Some(4)),
-            ("fpn_lateral2.weight", None),
+    fn layers_are_counted_from_the_stem() {
+        let resnet50 = [
+            ("conv1.weight", Some(0), 0),
+            ("layer1.2.conv1.weight", Some(1), 1),
+            ("layer2.3.bn1.bias", Some(2), 2),
+            ("layer3.0.downsample.0.weight", Some(3), 3),
+            ("layer3.2.conv1.weight", Some(3), 3),
+            ("layer3.3.conv1.weight", Some(3), 4),
+            ("layer3.5.conv1.weight", Some(3), 4),
+            ("layer4.1.conv1.weight", Some(4), 5),
+            ("fpn_lateral2.weight", None, 6),
         ];
-        assert_eq!(ids(&names), (vec![0, 1, 2, 3, 3, 4, 4, 5, 6], 5));
-    }
-
-    #[test]
-    fn blocks_of_a_regnet_count_from_one() {
-        let names = [
-            ("stem.conv.weight", Some(0)),
-            ("s1.b2.conv1.conv.weight", Some(1)),
-            ("s3.b1.downsample.bn.weight", Some(3)),
-            ("s3.b3.se.fc1.weight", Some(3)),
-            ("s3.b4.conv2.conv.weight", Some(3)),
+        check(&resnet50, 5);
+        let convnext_base = [
+            ("downsample_layers.0.0.weight", Some(0), 0),
+            ("stages.0.2.gamma", Some(1), 1),
+            ("downsample_layers.1.1.weight", Some(2), 2),
+            ("stages.1.0.dwconv.weight", Some(2), 2),
+            ("downsample_layers.2.1.weight", Some(3), 3),
+            ("stages.2.2.dwconv.weight", Some(3), 3),
+            ("stages.2.3.dwconv.weight", Some(3), 4),
+            ("stages.2.26.norm.weight", Some(3), 11),
+            ("downsample_layers.3.0.weight", Some(4), 12),
+            ("stages.3.2.gamma", Some(4), 12),
+            ("norm0.weight", None, 13),
         ];
-        assert_eq!(ids(&names), (vec![0, 1, 3, 3, 4], 5));
-    }
-
-    #[test]
-    fn layers_of_a_convnext_base_are_those_of_the_official_recipe() {
-        let names = [
-            ("downsample_layers.0.0.weight", Some(0)),
-            ("stages.0.2.gamma", Some(1)),
-            ("downsample_layers.1.1.weight", Some(2)),
-            ("stages.1.0.dwconv.weight", Some(2)),
-            ("downsample_layers.2.1.weight", Some(3)),
-            ("stages.2.2.dwconv.weight", Some(3)),
-            ("stages.2.3.dwconv.weight", Some(3)),
-            ("stages.2.26.norm.weight", Some(3)),
-            ("downsample_layers.3.0.weight", Some(4)),
-            ("stages.3.2.gamma", Some(4)),
-            ("norm0.weight", None),
+        check(&convnext_base, 12);
+        // A RegNet's blocks count from 1.
+        let regnet = [
+            ("stem.conv.weight", Some(0), 0),
+            ("s1.b2.conv1.conv.weight", Some(1), 1),
+            ("s3.b1.downsample.bn.weight", Some(3), 3),
+            ("s3.b3.se.fc1.weight", Some(3), 3),
+            ("s3.b4.conv2.conv.weight", Some(3), 4),
         ];
-        assert_eq!(ids(&names), (vec![0, 1, 2, 2, 3, 3, 4, 11, 12, 12, 13], 12));
+        check(&regnet, 5);
     }
 
     #[test]

@@ -155,8 +155,9 @@ pub(super) fn check_betas(betas: (f64, f64)) -> Result<()> {
     check_decay_rate("beta2", betas.1)
 }
 
-/// Checks the constant in a denominator.
-pub(super) fn check_eps(eps: f64) -> Result<()> {
+/// Checks the constants of Adam: decay rates, and what is added to a denominator.
+pub(super) fn check_adam(betas: (f64, f64), eps: f64) -> Result<()> {
+    check_betas(betas)?;
     match eps >= 0.0 && eps.is_finite() {
         true => Ok(()),
         false => Err(Error::invalid("eps", eps, "it must be finite and at least 0")),

@@ -7,6 +7,7 @@
 pub mod canvas;
 mod chart;
 mod chart_backend;
+mod curve;
 mod matrix;
 mod pixels;
 mod shade;
@@ -18,6 +19,7 @@ use image::{ImageFormat, RgbImage};
 
 pub use canvas::Canvas;
 pub use chart::LineChart;
+pub use curve::{CURVE_SIZE, loss_curve};
 pub use matrix::CountMatrix;
 pub use pixels::{Pixels, to_rgb};
 pub use shade::{lightness, pale, text_color};

@@ -49,7 +49,7 @@ impl ProbeData {
         };
         let parts = part("train").and_then(|train| Ok((train, part("val")?)));
         let (training, validation) = world.all_ok(parts)?;
-        let reading = DatasetOptions::with_channels(transform.channels());
+        let reading = DatasetOptions::with_channels(transform.shape()[0]);
         let training = LabelledDataset::open_among(training, &reading, world)?;
         let classes = training.classes();
         let validation = LabelledDataset::open_as_among(validation, &reading, classes, world)?;

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use data::LoaderOptions;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::{Span, ascending_to, at_least, decay_rate, divides, not_negative, share};
+use super::{Settings, Span, ascending_to, at_least, decay_rate, divides, not_negative, share};
 use tch::Tensor;
 
+use crate::distributed::ProcessGroup;
 use crate::optim::{ClipMode, Ema, OptimizerKind};
 use crate::precision::Precision;
 use crate::settings;
@@ -136,6 +140,18 @@ settings! {
     }
 }
 
+/// All settings of a run, as a `train` command takes them.
+pub trait TrainSettings: Settings + Clone + Serialize + DeserializeOwned {
+    /// Where and how often the run writes.
+    fn run(&self) -> &RunSettings;
+
+    /// Fills what depends on other settings and refuses what cannot be run.
+    ///
+    /// # Errors
+    /// The first setting that breaks a rule, with its value and the rule.
+    fn resolve(self) -> Result<Self>;
+}
+
 impl RunSettings {
     /// Names the run after its folder, if it has no name.
     pub fn resolve_name(&mut self) {
@@ -155,6 +171,13 @@ impl RunSettings {
     }
 }
 
+impl LoadingSettings {
+    /// The same for a loader in a process of `world`.
+    pub fn options(&self, world: &ProcessGroup) -> LoaderOptions {
+        LoaderOptions::on_cores(self.workers, self.max_corrupt, world.cores())
+    }
+}
+
 impl OptimSettings {
     /// Refuses a batch that cannot be cut into its parts.
     ///
@@ -167,6 +190,12 @@ impl OptimSettings {
     /// Peak learning rate: the base rate, which is for `base_batch` images, scaled by the batch.
     pub fn peak_lr(&self, base_batch: f64) -> f64 {
         self.base_lr * self.batch_size as f64 / base_batch
+    }
+
+    /// The peak learning rate and where it comes from, as a person is told.
+    pub fn describe_lr(&self, base_batch: f64) -> String {
+        let (peak, base, batch) = (self.peak_lr(base_batch), self.base_lr, self.batch_size);
+        format!("{peak:.3e} at its peak ({base:e} · {batch} / {base_batch})")
     }
 
     /// The betas; the second is the optimizer's own if none is set.

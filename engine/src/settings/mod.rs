@@ -18,7 +18,9 @@ pub use define::Settings;
 #[doc(hidden)]
 pub use define::{Held, hold, key, put, take};
 pub use flags::Given;
-pub use groups::{CropSettings, ExecutionSettings, LoadingSettings, OptimSettings, RunSettings};
+pub use groups::{
+    CropSettings, ExecutionSettings, LoadingSettings, OptimSettings, RunSettings, TrainSettings,
+};
 pub use rules::{
     all_positive, ascending_to, at_least, decay_rate, divides, not_negative, share, within,
 };

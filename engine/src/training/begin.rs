@@ -13,7 +13,7 @@ use crate::distributed::ProcessGroup;
 use crate::run_dir::{
     LAST_CHECKPOINT, RunDir, display_path, has_lost_checkpoint, resolve_checkpoint,
 };
-use crate::settings::differences;
+use crate::settings::{TrainSettings as _, differences};
 use crate::{Error, Result};
 
 /// Where a run begins.
@@ -203,7 +203,7 @@ impl<T: Task> Run<T> {
         if let Some(scaler) = &mut trainer.scaler {
             *scaler = state.scaler.clone().unwrap_or_default();
         }
-        let settings = task.run_settings();
+        let settings = task.settings().run();
         let files = open_run(&world, &settings.output, start, &state.config)?;
         let plan = RunPlan {
             steps_per_epoch,
@@ -214,6 +214,14 @@ impl<T: Task> Run<T> {
         };
         Ok(Self { task, trainer, state, files, plan })
     }
+
+    /// The batch, how it is divided, and the steps, as a person is told.
+    pub fn describe_batch(&self) -> String {
+        let Self { trainer, plan, .. } = self;
+        let parts = describe_batch_split(trainer);
+        let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
+        format!("{}{parts}: {steps} steps an epoch, {total} in all", trainer.batch_size)
+    }
 }
 
 fn load_initial_state<T: Task>(
@@ -222,7 +230,7 @@ fn load_initial_state<T: Task>(
     start: &ResumeMode,
     state: &mut StateOf<T>,
 ) -> anyhow::Result<()> {
-    let Some(file) = start.open(&task.run_settings().output)? else {
+    let Some(file) = start.open(&task.settings().run().output)? else {
         task.load_initial_weights(state)?;
         trainer.restart_averages();
         return Ok(());
@@ -320,7 +328,7 @@ fn warn_world_size_changed(trainer: &Trainer, saved: usize) {
 }
 
 /// How a batch is divided, as an addition to its size: " on 4 processes in 2 parts of 32".
-pub fn describe_batch_split(trainer: &Trainer) -> String {
+fn describe_batch_split(trainer: &Trainer) -> String {
     let part = trainer.micro_batch_size;
     let size = trainer.world.size();
     match (size, trainer.batch_size / (size * part)) {

@@ -17,7 +17,7 @@ use crate::checkpoint::CheckpointTags;
 use crate::interrupt::watch_for_interrupts;
 use crate::metrics::drop_evaluation;
 use crate::run_dir::RunDir;
-use crate::settings::{RunSettings, Settings};
+use crate::settings::TrainSettings;
 
 /// A batch as a source loads it.
 pub type BatchOf<S> = Batch<<S as Source>::Images>;
@@ -32,7 +32,7 @@ pub trait Task {
     /// What is computed at a time.
     type MicroBatch;
     /// Settings of a run.
-    type Settings: Settings + Clone + Serialize + DeserializeOwned;
+    type Settings: TrainSettings;
     /// What a checkpoint knows of the task.
     type State: Clone + Serialize + DeserializeOwned;
 
@@ -45,9 +45,6 @@ pub trait Task {
 
     /// The run's settings.
     fn settings(&self) -> &Self::Settings;
-
-    /// Where and how often the run writes.
-    fn run_settings(&self) -> &RunSettings;
 
     /// Loads the weight files that the settings name into the model, for a new run.
     ///
@@ -193,7 +190,7 @@ impl<T: Task> Run<T> {
         let (task, trainer) = (&mut task, &mut trainer);
         let interrupted = watch_for_interrupts()?;
         let world = trainer.world.clone();
-        let settings = task.run_settings().clone();
+        let settings = task.settings().run().clone();
         let reevaluated = files.folder().filter(|_| state.evaluation_pending && plan.continued);
         world.all_ok(
             reevaluated.map_or(Ok(()), |run| drop_evaluation(&run.metrics(), state.step)),
@@ -299,7 +296,7 @@ fn evaluate<T: Task>(
     at: &Position,
 ) -> Result<()> {
     let scores = task.evaluate(trainer, state, run, at)?;
-    let keep = task.run_settings().keep_checkpoints;
+    let keep = task.settings().run().keep_checkpoints;
     let by_score = T::CRITERION == Criterion::Score;
     let tags = CheckpointTags {
         epoch: at.ended_epoch.filter(|_| keep > 0),

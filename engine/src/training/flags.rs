@@ -1,20 +1,17 @@
 //! Flags of every `train` command.
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use toml::Table;
 
 use super::state::is_first_version;
-use super::{Preset, ResumeMode, open_checkpoint, saved_settings};
+use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
 use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, run_owner};
-use crate::settings::{Given, Settings, from_layers, read_table};
+use crate::settings::{Given, Settings, TrainSettings, from_layers, read_table};
 use crate::{Error, Result};
 
 /// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
@@ -31,19 +28,38 @@ pub struct TrainFlags<C: Settings, P: Preset> {
     run: RunFlags,
 }
 
-impl<C: Settings + Serialize + DeserializeOwned, P: Preset> TrainFlags<C, P> {
-    /// Meets the other processes and gives all of them the settings, which rank 0 resolves, and
-    /// where the run begins in the settings' `output`; none if the settings were only to be
-    /// printed.
+impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
+    /// Trains what `prepare` makes of the settings, unless these were only to be printed.
     ///
     /// # Errors
-    /// Settings that cannot be run, and those of [`ProcessGroup::from_env`].
-    pub fn begin(
+    /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
+    pub fn run<T: Task<Settings = C>>(
         &self,
-        resolve: fn(C) -> anyhow::Result<C>,
-        output: fn(&C) -> &Path,
-    ) -> anyhow::Result<Option<(C, ResumeMode, ProcessGroup)>> {
-        self.run.begin(|| resolve(self.run.settings(&self.preset, &self.settings)?), output)
+        prepare: fn(C, &ProcessGroup) -> anyhow::Result<Setup<T>>,
+    ) -> anyhow::Result<()> {
+        let (config, start, world) = self.begin()?;
+        if !self.run.dump_config {
+            return prepare(config, &world)?.train(&start);
+        }
+        if world.is_main() {
+            let text = toml::to_string_pretty(&config).map_err(|error| {
+                Error::data(format!("these settings cannot be printed: {error}"))
+            })?;
+            print!("{text}");
+        }
+        Ok(())
+    }
+
+    /// Meets the other processes and gives all of them the settings, which rank 0 resolves (it
+    /// alone sees files of an earlier run), and where the run begins in the settings' `output`.
+    fn begin(&self) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
+        let world = ProcessGroup::from_env(Duration::from_secs_f64(self.run.dist_timeout))?;
+        let (config, start) = world.broadcast_from_rank0(|| {
+            let config = self.run.settings(&self.preset, &self.settings)?.resolve()?;
+            let start = self.run.start(&config.run().output, &world);
+            anyhow::Ok((config, start))
+        })?;
+        Ok((config, start, world))
     }
 }
 
@@ -77,39 +93,6 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 }
 
 impl RunFlags {
-    /// Meets the other processes and gives all of them the settings that rank 0 makes of `resolve`
-    /// (it alone sees files of an earlier run), and where the run begins in the settings' `output`;
-    /// none if the settings were only to be printed.
-    ///
-    /// # Errors
-    /// Those of [`ProcessGroup::from_env`] and of `resolve`.
-    fn begin<C, E>(
-        &self,
-        resolve: impl FnOnce() -> std::result::Result<C, E>,
-        output: fn(&C) -> &Path,
-    ) -> std::result::Result<Option<(C, ResumeMode, ProcessGroup)>, E>
-    where
-        C: Serialize + DeserializeOwned,
-        E: From<Error> + Display,
-    {
-        let world = ProcessGroup::from_env(Duration::from_secs_f64(self.dist_timeout))?;
-        let (config, start) = world.broadcast_from_rank0(|| {
-            let config = resolve()?;
-            let start = self.start(output(&config), &world);
-            Ok::<_, E>((config, start))
-        })?;
-        if !self.dump_config {
-            return Ok(Some((config, start, world)));
-        }
-        if world.is_main() {
-            let text = toml::to_string_pretty(&config).map_err(|error| {
-                Error::data(format!("these settings cannot be printed: {error}"))
-            })?;
-            print!("{text}");
-        }
-        Ok(None)
-    }
-
     /// Where the run in `output` begins. A launch that was restarted goes on with its own run,
     /// whatever its flags were at first; one that had no checkpoint yet begins again.
     fn start(&self, output: &Path, world: &ProcessGroup) -> ResumeMode {

@@ -19,6 +19,41 @@ pub trait Preset: ValueEnum + Default + Send + Sync + 'static {
     }
 }
 
+/// Declares the presets of a program, each with its name, which is also that of its file in the
+/// crate's `presets`.
+#[macro_export]
+macro_rules! presets {
+    ($( $(#[$meta:meta])* $preset:ident = $name:literal, )*) => {
+        /// Settings that belong together.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, ::clap::ValueEnum, Default)]
+        pub enum Preset {
+            $( $(#[$meta])* #[value(name = $name)] $preset, )*
+        }
+
+        impl $crate::training::Preset for Preset {
+            fn toml(&self) -> &'static str {
+                match self {
+                    $( Self::$preset => include_str!(concat!(
+                        env!("CARGO_MANIFEST_DIR"), "/presets/", $name, ".toml"
+                    )), )*
+                }
+            }
+        }
+    };
+}
+
+/// How `program` is asked for its presets: the end of that command's help.
+pub fn presets_examples(program: &str) -> String {
+    format!(
+        "\
+Examples:
+  {program} presets
+
+  # The settings of one, as a file to change and to give to --config
+  {program} presets small-data > mine.toml"
+    )
+}
+
 /// Flags of a program's `presets` command.
 #[derive(Debug, Args)]
 pub struct PresetsArgs<P: Preset> {

@@ -2,31 +2,27 @@
 
 use std::slice;
 
-use backbone::plugin::abi::{self, ErrorText, RawTensor, Status};
+use backbone::plugin::abi::{self, RawTensor};
 use backbone::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use crate::edge::{borrow_tensor, call, check_place, give_tensor, quietly, write};
+use crate::edge::{borrow_tensor, check_place, fallible, give_tensor, quietly, write};
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_tensor_create(
-    data: *const f32,
-    shape: *const i64,
-    dims: usize,
-    tensor: *mut *mut RawTensor,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            check_place("data", data)?;
-            check_place("shape", shape)?;
-            check_place("tensor", tensor)?;
-            // The caller vouches for the lengths of both.
-            let shape = slice::from_raw_parts(shape, dims);
-            let count = element_count(shape)?;
-            let values = Tensor::from_slice(slice::from_raw_parts(data, count));
-            write("tensor", tensor, give_tensor(values.f_reshape(shape)?))
-        })
+fallible! {
+    fn spark_tensor_create(
+        data: *const f32,
+        shape: *const i64,
+        dims: usize,
+        tensor: *mut *mut RawTensor,
+    ) as TensorCreate {
+        check_place("data", data)?;
+        check_place("shape", shape)?;
+        check_place("tensor", tensor)?;
+        // The caller vouches for the lengths of both.
+        let shape = slice::from_raw_parts(shape, dims);
+        let count = element_count(shape)?;
+        let values = Tensor::from_slice(slice::from_raw_parts(data, count));
+        write("tensor", tensor, give_tensor(values.f_reshape(shape)?))
     }
 }
 
@@ -41,50 +37,36 @@ fn element_count(shape: &[i64]) -> Result<usize> {
     })
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_tensor_shape(
-    tensor: *const RawTensor,
-    shape: *mut i64,
-    capacity: usize,
-    dims: *mut usize,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            check_place("dims", dims)?;
-            if capacity > 0 {
-                check_place("shape", shape)?;
-            }
-            let sizes = defined("tensor", &*borrow_tensor("tensor", tensor)?)?.size();
-            for (index, size) in sizes.iter().take(capacity).enumerate() {
-                shape.add(index).write(*size);
-            }
-            write("dims", dims, sizes.len())
-        })
+fallible! {
+    fn spark_tensor_shape(
+        tensor: *const RawTensor,
+        shape: *mut i64,
+        capacity: usize,
+        dims: *mut usize,
+    ) as TensorShape {
+        check_place("dims", dims)?;
+        if capacity > 0 {
+            check_place("shape", shape)?;
+        }
+        let sizes = defined("tensor", &*borrow_tensor("tensor", tensor)?)?.size();
+        for (index, size) in sizes.iter().take(capacity).enumerate() {
+            shape.add(index).write(*size);
+        }
+        write("dims", dims, sizes.len())
     }
-}
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn spark_tensor_copy(
-    tensor: *const RawTensor,
-    data: *mut f32,
-    count: usize,
-    error: ErrorText,
-) -> Status {
-    unsafe {
-        call(error, || {
-            check_place("data", data)?;
-            let tensor = borrow_tensor("tensor", tensor)?;
-            let elements = defined("tensor", &tensor)?.numel();
-            if count != elements {
-                let rule = format!("the tensor has {elements} elements");
-                return Err(Error::invalid("count", count, rule));
-            }
-            let values = tensor.f_detach()?.f_to_device_(Device::Cpu, Kind::Float, false, false)?;
-            let values = values.f_contiguous()?;
-            values.f_copy_data(slice::from_raw_parts_mut(data, count), count)?;
-            Ok(())
-        })
+    fn spark_tensor_copy(tensor: *const RawTensor, data: *mut f32, count: usize) as TensorCopy {
+        check_place("data", data)?;
+        let tensor = borrow_tensor("tensor", tensor)?;
+        let elements = defined("tensor", &tensor)?.numel();
+        if count != elements {
+            let rule = format!("the tensor has {elements} elements");
+            return Err(Error::invalid("count", count, rule));
+        }
+        let values = tensor.f_detach()?.f_to_device_(Device::Cpu, Kind::Float, false, false)?;
+        let values = values.f_contiguous()?;
+        values.f_copy_data(slice::from_raw_parts_mut(data, count), count)?;
+        Ok(())
     }
 }
 
@@ -102,8 +84,5 @@ unsafe extern "C" fn spark_tensor_destroy(tensor: *mut RawTensor) {
     });
 }
 
-// The compiler checks here that each function is what the interface says.
-const _: abi::TensorCreate = spark_tensor_create;
-const _: abi::TensorShape = spark_tensor_shape;
-const _: abi::TensorCopy = spark_tensor_copy;
+// As in the module above.
 const _: abi::TensorDestroy = spark_tensor_destroy;

@@ -7,35 +7,42 @@ mod inspect;
 mod mask_pattern;
 mod models;
 mod reconstruct;
-mod train;
 
 pub use export::{ExportFormat, timm_config};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use engine::training::PresetsArgs;
+use clap::Parser;
+use engine::training::{PresetsArgs, TrainFlags, presets_examples};
 
-use crate::config::Preset;
+use crate::config::{Preset, TrainConfig};
+use crate::train;
 
-const PRESETS_EXAMPLES: &str = "\
+const TRAIN_EXAMPLES: &str = "\
 Examples:
-  pretrain presets
+  # Photos in any folder structure, settings for small data sets
+  pretrain train --data photos --output runs/first --preset small-data
 
-  # The settings of one, as a file to change and to give to --config
-  pretrain presets small-data > mine.toml";
+  # Continue after an interruption
+  pretrain train --output runs/first --resume
+
+  # The paper's ResNet-50 recipe from tar shards, 512 images at a time
+  pretrain train --data 'shards-{000..146}.tar' --output runs/r50 --accum-steps 8 --precision bfloat16
+
+  # Eight GPUs of one machine; the batch is still that of the whole
+  torchrun --standalone --no-python --nproc-per-node 8 \
+      pretrain train --data photos --output runs/r50
+
+  # See what a set of flags means, and keep it in a file
+  pretrain train --data photos --output runs/a --model convnext_small --dump-config > a.toml
+  pretrain train --config a.toml";
 
 /// Pretrain convolutional backbones by masked image modelling (SparK).
 #[derive(Debug, Parser)]
 #[command(name = "pretrain", version, arg_required_else_help = true, max_term_width = 100)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
+pub enum Cli {
     /// Pretrain a backbone on a folder of images.
-    Train(Box<train::TrainArgs>),
+    #[command(after_help = TRAIN_EXAMPLES, args_override_self = true)]
+    Train(Box<TrainFlags<TrainConfig, Preset>>),
     /// Draw original, masked input and reconstruction of given images.
     Reconstruct(reconstruct::ReconstructArgs),
     /// Draw how masked-out regions vanish under dense convolution, and not under sparse.
@@ -47,7 +54,7 @@ enum Command {
     /// List the models that can be pretrained.
     Models(models::ModelsArgs),
     /// List the presets, or print one.
-    #[command(after_help = PRESETS_EXAMPLES)]
+    #[command(after_help = presets_examples("pretrain"))]
     Presets(PresetsArgs<Preset>),
     /// Run one pass on given tensors and write every result, to check against
     /// other implementations.
@@ -60,18 +67,18 @@ impl Cli {
     /// # Errors
     /// Whatever went wrong, as a sentence for the user.
     pub fn run(self) -> Result<()> {
-        match self.command {
-            Command::Train(args) => train::run(*args),
-            Command::Reconstruct(args) => reconstruct::run(args),
-            Command::MaskPattern(args) => mask_pattern::run(args),
-            Command::Export(args) => export::run(args),
-            Command::Inspect(args) => inspect::run(args),
-            Command::Models(args) => models::run(args),
-            Command::Presets(args) => {
+        match self {
+            Self::Train(args) => args.run(train::prepare),
+            Self::Reconstruct(args) => reconstruct::run(args),
+            Self::MaskPattern(args) => mask_pattern::run(args),
+            Self::Export(args) => export::run(args),
+            Self::Inspect(args) => inspect::run(args),
+            Self::Models(args) => models::run(args),
+            Self::Presets(args) => {
                 args.run();
                 Ok(())
             }
-            Command::Forward(args) => forward::run(args),
+            Self::Forward(args) => forward::run(args),
         }
     }
 }

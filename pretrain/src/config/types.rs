@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::ValueEnum;
-use engine::training;
+use engine::presets;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Height and width in pixels; written `224` or `192x256` (height first).
@@ -76,31 +75,16 @@ impl<'de> Deserialize<'de> for InputSize {
     }
 }
 
-/// Settings that belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
-pub enum Preset {
+presets! {
     /// The paper's recipe (the defaults): batch 4096, 1600 epochs, LAMB.
     #[default]
-    Paper,
+    Paper = "paper",
     /// The paper's ConvNeXt-L at 384 px.
-    #[value(name = "paper-384")]
-    Paper384,
+    Paper384 = "paper-384",
     /// Tens of thousands of images on one GPU.
-    OneGpu,
+    OneGpu = "one-gpu",
     /// Hundreds to thousands of images on one GPU or CPU.
-    SmallData,
+    SmallData = "small-data",
     /// A handful of photographs on two cores, minutes.
-    Demo,
-}
-
-impl training::Preset for Preset {
-    fn toml(&self) -> &'static str {
-        match self {
-            Self::Paper => include_str!("../../presets/paper.toml"),
-            Self::Paper384 => include_str!("../../presets/paper-384.toml"),
-            Self::OneGpu => include_str!("../../presets/one-gpu.toml"),
-            Self::SmallData => include_str!("../../presets/small-data.toml"),
-            Self::Demo => include_str!("../../presets/demo.toml"),
-        }
-    }
+    Demo = "demo",
 }

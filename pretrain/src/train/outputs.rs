@@ -8,11 +8,11 @@ use backbone::weights::{self, Naming, StateDict};
 use data::rng::Rng;
 use data::write_file;
 use data::{Evaluate, Interpolation, Loader, Transform};
-use engine::run_dir::display_path;
-use engine::training::{Position, RunLog, Trainer};
+use engine::outputs::print_written;
+use engine::picture::loss_curve;
+use engine::training::{RunLog, Trainer};
 use tch::Tensor;
 
-use super::curve::loss_curve;
 use super::setup::normalize;
 use super::task::Pretraining;
 use crate::cli::{ExportFormat, timm_config};
@@ -63,10 +63,9 @@ impl Outputs {
         &self,
         task: &Pretraining,
         trainer: &Trainer,
-        at: &Position,
+        epoch: u64,
         log: &mut RunLog,
     ) -> Result<()> {
-        let epoch = at.epoch;
         let caption = format!("epoch {epoch}");
         let Some(picture) = self.sheet(task, trainer, &caption)? else { return Ok(()) };
         let folder = self.folder.join("pictures");
@@ -122,14 +121,13 @@ impl Outputs {
             write_file(&sheet, &picture)?;
             written.push(("reconstructions", sheet));
         }
-        if let Some(picture) = loss_curve(&self.folder.join("metrics.jsonl"), &config.run.name)? {
+        let metrics = self.folder.join("metrics.jsonl");
+        if let Some(picture) = loss_curve(&metrics, &config.run.name, "loss on masked patches")? {
             let curve = self.folder.join("loss.png");
             write_file(&curve, &png(&picture)?)?;
             written.push(("loss curve", curve));
         }
-        for (what, path) in written {
-            println!("{what:<16} {}", display_path(&path));
-        }
+        print_written(&written);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use data::{Evaluate, Interpolation, LoaderOptions};
+use data::{Evaluate, Interpolation};
 use engine::distributed::ProcessGroup;
 use engine::probe::{Knn, ProbeData, pooled};
 use engine::training::{Position, RunLog, Trainer};
@@ -38,11 +38,7 @@ impl Probe {
         let size = (config.input_size.height as usize, config.input_size.width as usize);
         let side = size.0.max(size.1);
         let transform = Evaluate::new(side, size, Interpolation::Bicubic, normalize(config)?)?;
-        let options = LoaderOptions::on_cores(
-            config.loading.workers,
-            config.loading.max_corrupt,
-            world.cores(),
-        );
+        let options = config.loading.options(world);
         let batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
         let data = ProbeData::open(folder, Arc::new(transform), batch, &options, world)
             .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;

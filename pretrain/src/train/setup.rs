@@ -7,33 +7,32 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use backbone::models::BuildOptions;
 use data::{
-    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
-    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
+    Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, Normalize, PretrainTransform,
+    RandomHorizontalFlip, RandomResizedCrop,
 };
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
 use engine::distributed::ProcessGroup;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{ResumeMode, Run, Trainer, describe_batch_split};
+use engine::training::{Run, Setup, Trainer};
 use tch::{Device, nn};
 
 use super::PretrainState;
 use super::outputs::Outputs;
 use super::probe::Probe;
 use super::task::Pretraining;
-use crate::config::TrainConfig;
+use crate::config::{BASE_BATCH, TrainConfig};
 use crate::spark::Spark;
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
 
-/// Builds everything, prints what will happen, and only then touches the run's folder.
-pub fn prepare(
-    config: TrainConfig,
-    start: &ResumeMode,
-    world: &ProcessGroup,
-) -> Result<(Run<Pretraining>, Loader)> {
+/// Builds everything; nothing of the run's folder is touched.
+///
+/// # Errors
+/// Settings and files that nothing can be built of.
+pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<Pretraining>> {
     let (device, threads) = open_device(&config.execution, world)?;
     enable_cudnn_benchmark(device);
 
@@ -46,13 +45,9 @@ pub fn prepare(
     let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
     let outputs = world.all_ok(outputs)?;
     let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
-
-    let steps = (loader.steps(), loader.steps() * config.optim.epochs);
-    let run = Run::begin(task, trainer, start, PretrainState::default(), steps)?;
-    if world.is_main() {
-        announce(&run, &loader, threads);
-    }
-    Ok((run, loader))
+    let total_steps = loader.steps() * config.optim.epochs;
+    let (state, loader) = (PretrainState::default(), Arc::new(loader));
+    Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
 fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
@@ -90,8 +85,7 @@ fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
     } else {
         EpochSampler::distributed(dataset.len(), own, config.execution.seed, rank, size)?
     };
-    let options =
-        LoaderOptions::on_cores(config.loading.workers, config.loading.max_corrupt, world.cores());
+    let options = config.loading.options(world);
     Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
 }
 
@@ -129,7 +123,7 @@ fn build(
 
 /// Says what is about to run.
 fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
-    let Run { task, trainer, plan, .. } = run;
+    let Run { task, trainer, .. } = run;
     let config = &task.config;
     let count = |prefix: &str| -> usize {
         let variables = trainer.variables.iter();
@@ -138,14 +132,13 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
     };
     let encoder = count(crate::spark::ENCODER_PREFIX);
     let rest = count("") - encoder;
-    let parts = describe_batch_split(trainer);
     let device = describe_device(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\
          images   {} in {} ({} other files skipped), {} px crops\n\
          model    encoder {:.1} M parameters, decoder {:.1} M, mask ratio {}\n\
-         batch    {}{parts}: {} steps an epoch, {} in all\n\
-         lr       {:.3e} at its peak ({:e} · {} / 256), {:?}, weight decay {} → {}\n\
+         batch    {}\n\
+         lr       {}, {:?}, weight decay {} → {}\n\
          output   {}",
         config.run.name,
         config.model,
@@ -157,12 +150,8 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
         encoder as f64 / 1e6,
         rest as f64 / 1e6,
         config.mask_ratio,
-        config.optim.batch_size,
-        plan.steps_per_epoch,
-        plan.total_steps,
-        config.peak_lr(),
-        config.optim.base_lr,
-        config.optim.batch_size,
+        run.describe_batch(),
+        config.optim.describe_lr(BASE_BATCH),
         config.optim.optimizer,
         config.optim.weight_decay,
         config.weight_decay_end,
@@ -174,8 +163,5 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
             loader.dataset().total_samples(),
             config.optim.batch_size
         );
-    }
-    if plan.done > 0 {
-        eprintln!("resuming after step {} of {}", plan.done, plan.total_steps);
     }
 }

@@ -9,7 +9,6 @@ use data::rng::Rng;
 use engine::device::to_device;
 use engine::run_dir::RunDir;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
-use engine::settings::RunSettings;
 use engine::training::{
     BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, StateOf, Task, Trainer,
 };
@@ -83,10 +82,6 @@ impl Task for Pretraining {
         &self.config
     }
 
-    fn run_settings(&self) -> &RunSettings {
-        &self.config.run
-    }
-
     fn load_initial_weights(&self, _: &StateOf<Self>) -> Result<()> {
         let Some(weights) = &self.config.init_weights else { return Ok(()) };
         let family = self.config.registered_model()?.family();
@@ -158,7 +153,7 @@ impl Task for Pretraining {
         trainer.with_averages(|trainer| {
             let drawn = match &self.outputs {
                 Some(outputs) if self.pictures_due(at) => {
-                    outputs.draw(self, trainer, at, &mut run.log)
+                    outputs.draw(self, trainer, at.epoch, &mut run.log)
                 }
                 _ => Ok(()),
             };

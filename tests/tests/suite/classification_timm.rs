@@ -17,7 +17,7 @@ use engine::export::ExportFormat;
 use engine::optim::OptimizerKind;
 use engine::precision::Precision;
 use engine::probe::{FeatureBank, Knn, LinearProbe};
-use engine::settings::OptimSettings;
+use engine::settings::{OptimSettings, TrainSettings as _};
 use serde_json::{Value, json};
 use spark_tests::difference::Difference;
 use spark_tests::{python, rule, run_python};

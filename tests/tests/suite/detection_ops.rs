@@ -4,9 +4,8 @@
 mod cases;
 
 use cases::{Case, Cases};
-use detection::ops::{self, AnchorGenerator, AnchorStyle, BoxCoder, Matcher};
+use detection::ops::{self, AnchorGenerator, AnchorStyle, BoxCoder, MaskPaste, Matcher};
 use detection::structures::{Bitmap, Boxes, InstanceMask, MaskPatch};
-use hotcoco::Rle;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -22,8 +21,8 @@ fn agree_with_torchvision_and_pycocotools() {
             "matcher" => matcher(case),
             "anchors" => anchors(case),
             "boxes" => boxes(case),
-            "paste_torchvision" => paste(case, ops::paste_masks_torchvision),
-            "paste_looked_up" => paste(case, ops::paste_masks),
+            "paste_torchvision" => paste(case, MaskPaste::Torchvision),
+            "paste_looked_up" => paste(case, MaskPaste::Detectron2),
             "bitmaps" => bitmaps(case),
             "polygons" => polygons(case),
             other => panic!("no check {other}"),
@@ -119,10 +118,11 @@ fn boxes(case: &Case) {
     case.equal("large", &some.at_least(case.number("shortest")).nonzero().flatten(0, -1));
 }
 
-fn paste(case: &Case, paste: fn(&Tensor, &Tensor, (usize, usize), f32) -> Vec<Rle>) {
+fn paste(case: &Case, paste: MaskPaste) {
     let size = case.numbers("size");
     let size = (size[0] as usize, size[1] as usize);
-    let pasted = paste(&case.given("masks"), &case.given("boxes"), size, 0.5);
+    let (masks, boxes) = (case.given("masks"), case.given("boxes"));
+    let pasted = ops::paste_masks(&masks, &boxes, size, 0.5, paste);
     let pasted: Vec<Bitmap> = pasted.iter().map(Bitmap::from_rle).collect();
     let probability = case.result("probability");
     let ours = stack(&pasted, probability.kind());

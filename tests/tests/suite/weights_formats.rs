@@ -116,8 +116,8 @@ fn inspection_tells_models_apart() {
     ] {
         let file = WeightFile::from_tensors("f.pth", zeros(&names("timm", model)));
         let found = inspect(&file, &candidates).model.unwrap();
-        assert_eq!((found.name.as_str(), found.naming), (model, Naming::Timm));
-        assert!(found.is_complete() && found.unused.is_empty(), "{found}");
+        assert_eq!((found.name.as_str(), found.load.naming), (model, Naming::Timm));
+        assert!(found.is_complete() && found.load.unused.is_empty(), "{found}");
     }
     assert!(inspect(&file("spark.pth"), &candidates).spark_decoder);
     assert!(!inspect(&file("bare.pth"), &candidates).spark_decoder);

@@ -6,6 +6,7 @@
 //! crate has a `build.rs` that calls it, and a direct dependency on `torch-sys`, which alone makes cargo tell it where libtorch lies.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +46,13 @@ pub fn rpath(folder: &Path) -> [String; 2] {
     ["-Wl,--disable-new-dtags".into(), format!("-Wl,-rpath,{}", folder.display())]
 }
 
-/// Whether clippy looks at the crate: nothing is linked then, so that the C++ side, minutes of
-/// work, need not be compiled.
+/// As [`configure`], for a crate with a C++ side, but none where clippy looks at it: nothing is
+/// linked then, so that the C++ side, minutes of work, need not be compiled.
+pub fn configure_with_cpp() -> Option<PathBuf> {
+    configure().filter(|_| !is_linted())
+}
+
+/// Whether clippy looks at the crate: see [`configure_with_cpp`].
 pub fn is_linted() -> bool {
     let wrapper = env::var_os("RUSTC_WORKSPACE_WRAPPER").map(PathBuf::from);
     wrapper.is_some_and(|path| path.file_stem().is_some_and(|name| name == "clippy-driver"))
@@ -94,6 +100,14 @@ pub fn locate() -> Option<PathBuf> {
     println!("cargo::rustc-env=SPARK_LIBTORCH_LIB={}", lib.display());
     println!("cargo::rustc-env=SPARK_LIBTORCH_INCLUDE={}", include.display());
     Some(lib)
+}
+
+/// What has the compiler find libtorch's headers, given the folder of its libraries. Not as
+/// folders of our own: the compiler warns of nothing in system headers.
+pub fn include_flags(lib: &Path) -> [OsString; 4] {
+    let include = include_folder(lib);
+    let api = include.join("torch/csrc/api/include");
+    ["-isystem".into(), api.into(), "-isystem".into(), include.into()]
 }
 
 /// The folder of libtorch's headers, given that of its libraries.

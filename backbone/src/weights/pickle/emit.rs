@@ -21,10 +21,6 @@ impl<W: Write> Emitter<W> {
         self.out.write_all(&[op::STOP])
     }
 
-    pub(crate) fn none(&mut self) -> Result<()> {
-        self.out.write_all(&[op::NONE])
-    }
-
     pub(crate) fn bool(&mut self, value: bool) -> Result<()> {
         self.out.write_all(&[if value { op::NEWTRUE } else { op::NEWFALSE }])
     }
@@ -61,50 +57,41 @@ impl<W: Write> Emitter<W> {
         write!(self.out, "{module}\n{name}\n")
     }
 
-    pub(crate) fn empty_dict(&mut self) -> Result<()> {
-        self.out.write_all(&[op::EMPTY_DICT])
-    }
-
-    pub(crate) fn empty_tuple(&mut self) -> Result<()> {
-        self.out.write_all(&[op::EMPTY_TUPLE])
-    }
-
-    /// Marks where a tuple or a run of dictionary items begins.
-    pub(crate) fn mark(&mut self) -> Result<()> {
-        self.out.write_all(&[op::MARK])
-    }
-
-    /// Makes a tuple of what came since the mark.
-    pub(crate) fn tuple(&mut self) -> Result<()> {
-        self.out.write_all(&[op::TUPLE])
-    }
-
     /// A tuple of integers.
     pub(crate) fn int_tuple(&mut self, values: &[i64]) -> Result<()> {
         self.mark()?;
         values.iter().try_for_each(|&value| self.int(value))?;
         self.tuple()
     }
+}
 
+/// Methods that put out one operation each.
+macro_rules! operations {
+    ($( $(#[$meta:meta])* $name:ident = $opcode:ident; )*) => {
+        impl<W: Write> Emitter<W> {
+            $( $(#[$meta])* pub(crate) fn $name(&mut self) -> Result<()> {
+                self.out.write_all(&[op::$opcode])
+            } )*
+        }
+    };
+}
+
+operations! {
+    none = NONE;
+    empty_dict = EMPTY_DICT;
+    empty_tuple = EMPTY_TUPLE;
+    /// Marks where a tuple or a run of dictionary items begins.
+    mark = MARK;
+    /// Makes a tuple of what came since the mark.
+    tuple = TUPLE;
     /// Puts the keys and values since the mark into the dictionary below it.
-    pub(crate) fn set_items(&mut self) -> Result<()> {
-        self.out.write_all(&[op::SETITEMS])
-    }
-
+    set_items = SETITEMS;
     /// Calls the callable below the argument tuple.
-    pub(crate) fn reduce(&mut self) -> Result<()> {
-        self.out.write_all(&[op::REDUCE])
-    }
-
+    reduce = REDUCE;
     /// Gives the object below its state.
-    pub(crate) fn build(&mut self) -> Result<()> {
-        self.out.write_all(&[op::BUILD])
-    }
-
+    build = BUILD;
     /// Makes the tuple on top a persistent id.
-    pub(crate) fn persistent_id(&mut self) -> Result<()> {
-        self.out.write_all(&[op::BINPERSID])
-    }
+    persistent_id = BINPERSID;
 }
 
 fn length32(length: usize) -> Result<[u8; 4]> {

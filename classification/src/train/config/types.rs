@@ -1,7 +1,7 @@
 //! Types of settings that are more than a number.
 
 use clap::ValueEnum;
-use engine::training;
+use engine::presets;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// How images are brought to a square in evaluation; timm's `crop_mode`.
@@ -46,48 +46,26 @@ pub enum AugmentPolicy {
     AutoV0,
 }
 
-/// Settings that belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
-#[value(rename_all = "snake_case")]
-pub enum Preset {
+presets! {
     /// SparK's ResNet-50 on ImageNet (the defaults): LAMB, 300 epochs.
     #[default]
-    Resnet50,
+    Resnet50 = "resnet50",
     /// SparK's ResNet-101.
-    Resnet101,
+    Resnet101 = "resnet101",
     /// SparK's ResNet-152.
-    Resnet152,
+    Resnet152 = "resnet152",
     /// SparK's ResNet-200.
-    Resnet200,
+    Resnet200 = "resnet200",
     /// SparK's ConvNeXt-S on ImageNet: AdamW, 400 epochs.
-    ConvnextSmall,
+    ConvnextSmall = "convnext_small",
     /// SparK's ConvNeXt-B.
-    ConvnextBase,
+    ConvnextBase = "convnext_base",
     /// SparK's ConvNeXt-L at 224 pixels.
-    ConvnextLarge,
+    ConvnextLarge = "convnext_large",
     /// SparK's ConvNeXt-L at 384 pixels.
-    #[value(name = "convnext_large_384")]
-    ConvnextLarge384,
+    ConvnextLarge384 = "convnext_large_384",
     /// Hundreds to tens of thousands of images on one device.
-    #[value(name = "small-data")]
-    SmallData,
+    SmallData = "small-data",
     /// Small images on two cores, minutes.
-    Demo,
-}
-
-impl training::Preset for Preset {
-    fn toml(&self) -> &'static str {
-        match self {
-            Self::Resnet50 => include_str!("../../../presets/resnet50.toml"),
-            Self::Resnet101 => include_str!("../../../presets/resnet101.toml"),
-            Self::Resnet152 => include_str!("../../../presets/resnet152.toml"),
-            Self::Resnet200 => include_str!("../../../presets/resnet200.toml"),
-            Self::ConvnextSmall => include_str!("../../../presets/convnext_small.toml"),
-            Self::ConvnextBase => include_str!("../../../presets/convnext_base.toml"),
-            Self::ConvnextLarge => include_str!("../../../presets/convnext_large.toml"),
-            Self::ConvnextLarge384 => include_str!("../../../presets/convnext_large_384.toml"),
-            Self::SmallData => include_str!("../../../presets/small-data.toml"),
-            Self::Demo => include_str!("../../../presets/demo.toml"),
-        }
-    }
+    Demo = "demo",
 }

@@ -140,26 +140,25 @@ fn palette(page: &Page, raster: &Raster) -> Result<DynamicImage, Problem> {
     image8(raster, 3, rgb)
 }
 
+/// The picture of so many channels, in the variants of [`DynamicImage`] for 1 to 4 of them.
+macro_rules! image {
+    ($raster:ident, $channels:ident, $samples:ident, $($count:pat => $variant:ident),*) => {{
+        let (width, height) = ($raster.width as u32, $raster.height as u32);
+        let image = match $channels {
+            $( $count => {
+                ImageBuffer::from_raw(width, height, $samples).map(DynamicImage::$variant)
+            } )*
+        };
+        image.ok_or_else(|| "incomplete image".to_owned())
+    }};
+}
+
 fn image8(raster: &Raster, channels: usize, samples: Vec<u8>) -> Result<DynamicImage, Problem> {
-    let (width, height) = (raster.width as u32, raster.height as u32);
-    let image = match channels {
-        1 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLuma8),
-        2 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLumaA8),
-        3 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
-        _ => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgba8),
-    };
-    image.ok_or_else(|| "incomplete image".to_owned())
+    image!(raster, channels, samples, 1 => ImageLuma8, 2 => ImageLumaA8, 3 => ImageRgb8, _ => ImageRgba8)
 }
 
 fn image16(raster: &Raster, channels: usize, samples: Vec<u16>) -> Result<DynamicImage, Problem> {
-    let (width, height) = (raster.width as u32, raster.height as u32);
-    let image = match channels {
-        1 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLuma16),
-        2 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageLumaA16),
-        3 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgb16),
-        _ => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgba16),
-    };
-    image.ok_or_else(|| "incomplete image".to_owned())
+    image!(raster, channels, samples, 1 => ImageLuma16, 2 => ImageLumaA16, 3 => ImageRgb16, _ => ImageRgba16)
 }
 
 /// As in Pillow, whose inks are subtracted from white.

@@ -81,7 +81,10 @@ pub(crate) fn annotation(record: &RawValue, place: usize) -> Read<AnnotationReco
 
 fn annotation_by_fields(record: &RawValue, place: usize) -> Read<AnnotationRecord> {
     const UNUSABLE: &str = "bad_annotation";
-    let Some(fields) = Fields::of(record) else { return no_object(UNUSABLE, record, place) };
+    let fields = match fields(record, place) {
+        Ok(fields) => fields,
+        Err(problem) => return Read::unusable(UNUSABLE, problem),
+    };
     let own = fields.given("id").and_then(Id::parse);
     let name = match &own {
         Some(id) => format!("annotation {id}"),
@@ -159,20 +162,26 @@ pub(crate) fn is_empty_list(json: &str) -> bool {
     json.strip_prefix('[').is_some_and(|rest| rest.trim_start() == "]")
 }
 
-fn no_object<T>(code: &'static str, record: &RawValue, place: usize) -> Read<T> {
-    Read::unusable(
-        code,
-        format!("place {place} ({}, but a record is an object)", abbreviated(record.get())),
-    )
+fn fields(record: &RawValue, place: usize) -> Result<Fields<'_>, String> {
+    Fields::of(record).ok_or_else(|| {
+        format!("place {place} ({}, but a record is an object)", abbreviated(record.get()))
+    })
+}
+
+/// The fields of a record that can't be used without an id, and that.
+fn fields_and_id(record: &RawValue, place: usize) -> Result<(Fields<'_>, Id), String> {
+    let fields = fields(record, place)?;
+    let id = fields.get("id");
+    let parsed = id.and_then(Id::parse);
+    let parsed = parsed.ok_or_else(|| format!("place {place} ({})", broken("id", id, ID_RULE)))?;
+    Ok((fields, parsed))
 }
 
 /// The image at `place`, with its id. What a side or name can't be used of stays 0 or empty.
 pub(crate) fn image(record: &RawValue, place: usize) -> Read<(Id, Image)> {
-    const UNUSABLE: &str = "bad_image";
-    let Some(fields) = Fields::of(record) else { return no_object(UNUSABLE, record, place) };
-    let Some(id) = fields.get("id").and_then(Id::parse) else {
-        let problem = broken("id", fields.get("id"), ID_RULE);
-        return Read::unusable(UNUSABLE, format!("place {place} ({problem})"));
+    let (fields, id) = match fields_and_id(record, place) {
+        Ok(found) => found,
+        Err(problem) => return Read::unusable("bad_image", problem),
     };
     let mut notes = Vec::new();
     let mut side = |field: &str| {
@@ -206,11 +215,9 @@ pub(crate) fn image(record: &RawValue, place: usize) -> Read<(Id, Image)> {
 
 /// The category at `place`, with its id; without a name it is called after that.
 pub(crate) fn category(record: &RawValue, place: usize) -> Read<(Id, Category)> {
-    const UNUSABLE: &str = "bad_category";
-    let Some(fields) = Fields::of(record) else { return no_object(UNUSABLE, record, place) };
-    let Some(id) = fields.get("id").and_then(Id::parse) else {
-        let problem = broken("id", fields.get("id"), ID_RULE);
-        return Read::unusable(UNUSABLE, format!("place {place} ({problem})"));
+    let (fields, id) = match fields_and_id(record, place) {
+        Ok(found) => found,
+        Err(problem) => return Read::unusable("bad_category", problem),
     };
     let mut notes = Vec::new();
     let name = text(&fields, "name").filter(|name| !name.is_empty());

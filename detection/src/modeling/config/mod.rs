@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 pub use parts::{
     AnchorConfig, BackboneNorm, BackgroundClass, BoxHeadConfig, BoxPrecision, HeadNorm, LevelRule,
-    LossNormalizer, MaskHeadConfig, MaskPaste, MaskTargets, Naming, PoolConfig, ProposalScore,
-    RoiConfig, RpnConfig,
+    LossNormalizer, MaskHeadConfig, MaskTargets, Naming, PoolConfig, ProposalScore, RoiConfig,
+    RpnConfig,
 };
 
+pub use crate::ops::MaskPaste;
 use crate::{Error, Result};
 
 /// A Mask R-CNN.

@@ -39,16 +39,6 @@ pub enum Naming {
     Torchvision,
 }
 
-/// How masks are pasted into the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MaskPaste {
-    /// Sampled at the centres of pixels (detectron2, mmdet).
-    Detectron2,
-    /// Enlarged by a pixel and resized to whole pixels.
-    Torchvision,
-}
-
 /// Which class the background is among a classifier's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

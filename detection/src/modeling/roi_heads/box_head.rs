@@ -1,8 +1,8 @@
 //! Class and box of every region.
 //! Reference: detectron2 `roi_heads/box_head.py`, `roi_heads/fast_rcnn.py`.
 
+use backbone::Mode;
 use backbone::layers::Linear;
-use backbone::{Init, Mode};
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -19,14 +19,9 @@ pub(super) struct BoxHead {
 impl BoxHead {
     /// `conv1`, …, `fc1`, … under `path`.
     pub(super) fn new(path: &Path, channels: i64, config: &BoxHeadConfig) -> Self {
-        let mut channels = channels;
-        let convs = (1..=config.convs).map(|number| {
-            let path = path / format!("conv{number}");
-            let ends = (channels, config.conv_channels);
-            channels = config.conv_channels;
-            NormConv::new(&path, ends, 3, config.norm, Init::KaimingFanOut)
-        });
-        let convs = convs.collect();
+        let ends = (channels, config.conv_channels);
+        let convs = NormConv::chain(path, ("conv", config.convs), ends, config.norm);
+        let channels = if config.convs == 0 { channels } else { config.conv_channels };
         let mut width = channels * config.pool.size * config.pool.size;
         let fcs = (1..=config.fcs).map(|number| {
             let path = path / format!("fc{number}");
@@ -39,10 +34,7 @@ impl BoxHead {
 
     /// `[R, C, size, size]` to `[R, fc_width]`.
     pub(super) fn forward(&self, regions: &Tensor, mode: &Mode) -> Tensor {
-        let regions = self
-            .convs
-            .iter()
-            .fold(regions.shallow_clone(), |x, conv| conv.forward(&x, mode).relu());
+        let regions = NormConv::forward_chain(&self.convs, regions, mode);
         self.fcs.iter().fold(regions.flatten(1, -1), |x, fc| fc.on_rows(&x, mode).relu())
     }
 }

@@ -26,14 +26,9 @@ pub(super) struct MaskHead {
 impl MaskHead {
     /// `mask_fcn1`, …, `deconv` and `predictor` under `path`.
     pub(super) fn new(path: &Path, channels: i64, outputs: i64, config: &MaskHeadConfig) -> Self {
-        let mut from = channels;
-        let convs = (1..=config.convs).map(|number| {
-            let path = path / format!("mask_fcn{number}");
-            let ends = (from, config.channels);
-            from = config.channels;
-            NormConv::new(&path, ends, 3, config.norm, Init::KaimingFanOut)
-        });
-        let convs = convs.collect();
+        let ends = (channels, config.channels);
+        let convs = NormConv::chain(path, ("mask_fcn", config.convs), ends, config.norm);
+        let from = if config.convs == 0 { channels } else { config.channels };
         let (deconv, predictor) = (path / "deconv", path / "predictor");
         let zero = Init::Constant(0.0);
         let width = config.channels;
@@ -63,10 +58,7 @@ impl MaskHead {
     /// equals its stride; its four results of a position stay together until
     /// the one output is known.
     pub(super) fn forward(&self, regions: &Tensor, columns: &Tensor, mode: &Mode) -> Tensor {
-        let hidden = self
-            .convs
-            .iter()
-            .fold(regions.shallow_clone(), |x, conv| conv.forward(&x, mode).relu());
+        let hidden = NormConv::forward_chain(&self.convs, regions, mode);
         let size = hidden.size();
         let (count, height, width) = (size[0], size[2], size[3]);
         let channels = self.deconv_bias.size()[0];

@@ -1,0 +1,47 @@
+//! From what a program makes of its settings to the end of its run.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use data::Loader;
+
+use super::{ResumeMode, Run, RunPlan, Task, Trainer};
+
+/// What a program makes of its settings before a run begins.
+pub struct Setup<T: Task> {
+    /// What differs from other programs.
+    pub task: T,
+    /// What is trained.
+    pub trainer: Trainer,
+    /// The task's part of a new run's state.
+    pub state: T::State,
+    /// What gives the batches.
+    pub loader: Arc<Loader<T::Source>>,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// Threads of CPU arithmetic.
+    pub threads: usize,
+    /// Says what is about to run, with so many threads.
+    pub announce: fn(&Run<T>, &Loader<T::Source>, usize),
+}
+
+impl<T: Task> Setup<T> {
+    /// Trains, and leaves weights, pictures and metrics in the run's folder. An interrupt (Ctrl-C,
+    /// SIGTERM) saves a checkpoint and ends the run in order. All processes call; rank 0 writes.
+    ///
+    /// # Errors
+    /// Anything that keeps the run from starting, unreadable images beyond the configured share, a
+    /// loss or gradient that is not finite, a full disk.
+    pub fn train(self, start: &ResumeMode) -> Result<()> {
+        let Self { task, trainer, state, loader, total_steps, threads, announce } = self;
+        let run = Run::begin(task, trainer, start, state, (loader.steps(), total_steps))?;
+        if run.trainer.world.is_main() {
+            announce(&run, &loader, threads);
+            let RunPlan { done, total_steps, .. } = run.plan;
+            if done > 0 {
+                eprintln!("resuming after step {done} of {total_steps}");
+            }
+        }
+        run.fit(&loader)
+    }
+}
