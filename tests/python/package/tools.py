@@ -149,3 +149,21 @@ def what_traces_or_transforms_is_refused(folder: Path) -> None:
     twice = {name: 2 * tensor for name, tensor in backbone.state_dict().items()}
     refuses(lambda: torch.func.functional_call(backbone, twice, (batch,)), "functional_call")
     backbone(batch)
+
+
+@check
+def timms_model_with_the_same_weights_is_exported_and_agrees(folder: Path) -> None:
+    backbone, batch = Backbone("resnet18").eval(), images()
+    path = folder / "exported.safetensors"
+    backbone.save_weights(path, naming="timm")
+    theirs = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4)).eval()
+    missing, _ = theirs.load_state_dict(safetensors.torch.load_file(path), strict=False)
+    assert not missing, missing
+    with torch.no_grad():
+        ours = backbone(batch)
+        exported = torch.export.export(theirs, (batch,)).module()(batch)
+        compiled = torch.compile(theirs, backend="eager", fullgraph=True)(batch)
+    for other in (exported, compiled):
+        for our, their in zip(ours, other, strict=True):
+            # Sums in another order, in float32.
+            torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-4)
