@@ -42,8 +42,14 @@ extern "C" fn spark_library_version() -> *const c_char {
 
 #[unsafe(no_mangle)]
 extern "C" fn spark_libtorch_version() -> *const c_char {
-    concat!(env!("SPARK_LIBTORCH_VERSION"), "\0").as_ptr().cast()
+    BUILT_AGAINST[MARK.len()..].as_ptr().cast()
 }
+
+/// Stands before the release in the library's file, where the Python package reads it before it
+/// loads the library.
+const MARK: &str = "spark_backbone for libtorch ";
+const BUILT_AGAINST: &str =
+    concat!("spark_backbone for libtorch ", env!("SPARK_LIBTORCH_VERSION"), "\0");
 
 fallible! {
     fn spark_backbone_create(config: *const c_char, backbone: *mut *mut RawBackbone) as Create {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,21 @@ from ._carried import folder_name, series_of
 from ._release import LIBTORCH
 
 NAME = "libspark_backbone.so"
+
+
+# What stands before the release in the library's file.
+_MARK = b"spark_backbone for libtorch "
+
+
+def _check_release(path: Path, torch: str) -> None:
+    """Refuses a library for another torch before it is loaded, which could end the process."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(_MARK)
+        if start < 0:
+            return
+        start += len(_MARK)
+        release = content[start : content.find(b"\0", start)].decode()
+    series_of(torch, {release.rpartition(".")[0]: release})
 
 
 def _is_registered() -> bool:
@@ -43,8 +59,9 @@ def load(path: Path | None = None) -> Any:
                 "which carries it"
             )
         try:
+            _check_release(path, torch.__version__)
             torch.classes.load_library(str(path))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ImportError(f"{path} cannot be loaded: {error}") from error
     return torch.classes.spark.Backbone
 

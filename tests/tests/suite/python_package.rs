@@ -252,9 +252,17 @@ fn a_package_without_its_library_says_so() {
 
     let folder = package.join(carried().file_name().unwrap());
     fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("libspark_backbone.so"), "not a library").unwrap();
+    for broken in ["not a library", ""] {
+        fs::write(folder.join("libspark_backbone.so"), broken).unwrap();
+        let said = without(&mut python_with_package());
+        assert!(said.contains("libspark_backbone.so cannot be loaded"), "{said}");
+    }
+
+    // One of another release is not even loaded.
+    let other = "spark_backbone for libtorch 2.7.1\0";
+    fs::write(folder.join("libspark_backbone.so"), other).unwrap();
     let said = without(&mut python_with_package());
-    assert!(said.contains("libspark_backbone.so cannot be loaded"), "{said}");
+    assert!(said.contains("is built against torch 2.7.1"), "{said}");
 }
 
 #[test]
