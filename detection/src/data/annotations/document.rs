@@ -1,15 +1,16 @@
 //! The lists of records in a file of COCO's format, a block of records at a time.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Records that are handed on together: enough to spread over threads, few enough to take no
-/// memory to speak of.
-const BLOCK: usize = 8192;
+/// Records that a thread reads together.
+const BLOCK: usize = 1024;
 
 /// A list of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +24,20 @@ pub(crate) enum List {
 
 /// What takes the records.
 pub(crate) trait Sink {
+    /// Records that were read.
+    type Block: Send;
+
     /// A list begins. It may have begun before: of two lists of one name the last counts, as in
     /// Python.
     fn begin(&mut self, list: List);
-    /// The next records of a list, as JSON.
-    fn take(&mut self, list: List, records: &[&RawValue]);
+    /// Reads records of a list, as JSON, of which the first is at place `first`; on any thread.
+    fn read(list: List, first: usize, records: &[&RawValue]) -> Self::Block;
+    /// The next records of a list.
+    fn take(&mut self, list: List, block: Self::Block);
 }
 
-/// Hands the records of `text` to `sink` and leaves out all else.
+/// Hands the records of `text` to `sink` and leaves out all else. While one thread finds where
+/// records begin and end, others read them.
 ///
 /// # Errors
 /// Text that is no JSON, or a list that is none.
@@ -96,15 +103,28 @@ impl<'de, S: Sink> Visitor<'de> for Records<'_, S> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Self(list, sink) = self;
         sink.begin(list);
-        let mut block: Vec<&RawValue> = Vec::new();
-        while let Some(record) = seq.next_element()? {
-            block.push(record);
-            if block.len() == BLOCK {
-                sink.take(list, &block);
-                block.clear();
+        let blocks = Mutex::new(BTreeMap::new());
+        rayon::in_place_scope(|scope| {
+            for first in (0..).step_by(BLOCK) {
+                let mut records: Vec<&RawValue> = Vec::new();
+                while records.len() < BLOCK {
+                    let Some(record) = seq.next_element()? else { break };
+                    records.push(record);
+                }
+                let is_last = records.len() < BLOCK;
+                let blocks = &blocks;
+                scope.spawn(move |_| {
+                    let block = S::read(list, first, &records);
+                    blocks.lock().unwrap_or_else(PoisonError::into_inner).insert(first, block);
+                });
+                if is_last {
+                    break;
+                }
             }
-        }
-        sink.take(list, &block);
+            Ok(())
+        })?;
+        let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        blocks.into_values().for_each(|block| sink.take(list, block));
         Ok(())
     }
 }

@@ -24,7 +24,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hotcoco::{Annotation, COCO, Category, Dataset, Image};
-use rayon::prelude::*;
 use serde_json::value::RawValue;
 
 pub(crate) use document::{Fields, List, Sink, walk};
@@ -202,7 +201,18 @@ struct Records {
     notes: Notes,
 }
 
+/// Records of one list that were read.
+enum Block {
+    Images(Vec<Read<(Id, Image)>>),
+    Categories(Vec<Read<(Id, Category)>>),
+    Annotations(Vec<Read<AnnotationRecord>>),
+    /// Of a list that is none of these.
+    Other,
+}
+
 impl Sink for Records {
+    type Block = Block;
+
     fn begin(&mut self, list: List) {
         self.seen |= matches!(list, List::Categories | List::Annotations);
         let Some(count) = self.count(list) else { return };
@@ -218,46 +228,52 @@ impl Sink for Records {
         }
     }
 
-    fn take(&mut self, list: List, records: &[&RawValue]) {
-        let Some(count) = self.count(list) else { return };
-        let first = *count;
-        *count += records.len();
+    fn read(list: List, first: usize, records: &[&RawValue]) -> Block {
         match list {
-            List::Root => (),
-            List::Images => {
-                let sink = |image| self.images.push(image);
-                take(records, first, records::image, &mut self.notes, sink);
+            List::Root => Block::Other,
+            List::Images => Block::Images(read_all(records, first, records::image)),
+            List::Categories => Block::Categories(read_all(records, first, records::category)),
+            List::Annotations => Block::Annotations(read_all(records, first, records::annotation)),
+        }
+    }
+
+    fn take(&mut self, list: List, block: Block) {
+        let notes = &mut self.notes;
+        let taken = match block {
+            Block::Images(images) => take(images, notes, |image| self.images.push(image)),
+            Block::Categories(categories) => {
+                take(categories, notes, |category| self.categories.push(category))
             }
-            List::Categories => {
-                let sink = |category| self.categories.push(category);
-                take(records, first, records::category, &mut self.notes, sink);
-            }
-            List::Annotations => {
-                let (annotations, ids) = (&mut self.annotations, &mut self.ids);
-                take(records, first, records::annotation, &mut self.notes, |record| {
-                    let AnnotationRecord { annotation, ids: own } = record;
-                    ids.extend(own.map(|own| (annotations.len(), *own)));
-                    annotations.push(annotation);
-                });
-            }
+            Block::Annotations(annotations) => take(annotations, notes, |record| {
+                let AnnotationRecord { annotation, ids: own } = record;
+                self.ids.extend(own.map(|own| (self.annotations.len(), *own)));
+                self.annotations.push(annotation);
+            }),
+            Block::Other => 0,
+        };
+        if let Some(count) = self.count(list) {
+            *count += taken;
         }
     }
 }
 
-/// Reads `records`, the first of which is at place `first`, on threads.
-fn take<T: Send>(
+/// Reads `records`, the first of which is at place `first`.
+fn read_all<T>(
     records: &[&RawValue],
     first: usize,
     read: fn(&RawValue, usize) -> Read<T>,
-    notes: &mut Notes,
-    mut sink: impl FnMut(T),
-) {
-    let read = |(at, record): (usize, &&RawValue)| read(record, first + at);
-    let all: Vec<Read<T>> = records.par_iter().enumerate().map(read).collect();
-    for Read { record, notes: said } in all {
+) -> Vec<Read<T>> {
+    records.iter().zip(first..).map(|(record, place)| read(record, place)).collect()
+}
+
+/// Hands what can be used to `sink`; the number of all.
+fn take<T>(records: Vec<Read<T>>, notes: &mut Notes, mut sink: impl FnMut(T)) -> usize {
+    let all = records.len();
+    for Read { record, notes: said } in records {
         said.into_iter().for_each(|(code, example)| notes.add(code, || example));
         record.into_iter().for_each(&mut sink);
     }
+    all
 }
 
 impl Records {

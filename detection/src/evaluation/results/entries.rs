@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use hotcoco::Segmentation;
-use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -52,7 +51,16 @@ pub(super) struct Entries {
     pub seen: bool,
 }
 
+/// What was read of one list.
+pub(super) enum Block {
+    Entries(Vec<Result<Entry, String>>),
+    /// Ids with names, of those that have both.
+    Names(Vec<(Id, String)>),
+}
+
 impl Sink for Entries {
+    type Block = Block;
+
     fn begin(&mut self, list: List) {
         match list {
             List::Root | List::Annotations => {
@@ -64,23 +72,32 @@ impl Sink for Entries {
         }
     }
 
-    fn take(&mut self, list: List, records: &[&RawValue]) {
+    fn read(list: List, _first: usize, records: &[&RawValue]) -> Block {
         match list {
             List::Root | List::Annotations => {
-                self.entries.par_extend(records.par_iter().map(|record| entry(record)));
+                Block::Entries(records.iter().map(|record| entry(record)).collect())
             }
-            List::Images => self.images.extend(named(records, "file_name")),
-            List::Categories => self.categories.extend(named(records, "name")),
+            List::Images => Block::Names(named(records, "file_name")),
+            List::Categories => Block::Names(named(records, "name")),
+        }
+    }
+
+    fn take(&mut self, list: List, block: Block) {
+        match block {
+            Block::Entries(entries) => self.entries.extend(entries),
+            Block::Names(names) if list == List::Images => self.images.extend(names),
+            Block::Names(names) => self.categories.extend(names),
         }
     }
 }
 
-fn named<'a>(records: &'a [&RawValue], field: &'a str) -> impl Iterator<Item = (Id, String)> + 'a {
-    records.iter().filter_map(move |record| {
+fn named(records: &[&RawValue], field: &str) -> Vec<(Id, String)> {
+    let named = |record: &&RawValue| {
         let fields = Fields::of(record)?;
         let name: String = serde_json::from_str(fields.get(field)?).ok()?;
         Some((Id::parse(fields.get("id")?)?, name)).filter(|(_, name)| !name.is_empty())
-    })
+    };
+    records.iter().filter_map(named).collect()
 }
 
 fn entry(record: &RawValue) -> Result<Entry, String> {
