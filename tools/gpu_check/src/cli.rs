@@ -234,7 +234,6 @@ pub fn own_path() -> Result<PathBuf> {
     std::env::current_exe().context("where does this program lie?")
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

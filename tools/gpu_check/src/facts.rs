@@ -166,15 +166,13 @@ impl Driver {
     fn version(&self) -> Option<i32> {
         let mut version = 0;
         // CUresult cuDriverGetVersion(int*)
-        let code = self.call::<unsafe extern "C" fn(*mut i32) -> i32>(
-            b"cuDriverGetVersion\0",
-            |get| {
+        let code =
+            self.call::<unsafe extern "C" fn(*mut i32) -> i32>(b"cuDriverGetVersion\0", |get| {
                 #[allow(unsafe_code)]
                 unsafe {
                     get(&mut version)
                 }
-            },
-        );
+            });
         (code == Some(SUCCESS)).then_some(version)
     }
 

@@ -147,10 +147,11 @@ impl Workplace {
     /// It ends before, or takes longer than a minute.
     pub fn kill_after(&self, command: &mut Command, output: &str, step: u64) -> Result<()> {
         let log = self.folder.join(format!("{output}.log"));
-        let file = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let file =
+            fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = command.stdout(Stdio::null()).stderr(file).spawn();
-        let mut child = child
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let mut child =
+            child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let reached = self.wait_for(&mut child, output, step);
         // SIGKILL: nothing is saved that was not.
         let _ = child.kill();
@@ -184,8 +185,8 @@ impl Workplace {
     /// It has left no records.
     pub fn curve(&self, output: &str) -> Result<Vec<Point>> {
         let file = self.folder.join(output).join("metrics.jsonl");
-        let text = fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         // The last line may be being written.
         let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         Ok(records.filter_map(|record| Point::of(&record)).collect())

@@ -40,7 +40,11 @@ pub fn run(mut start: Start, progress: &mut dyn FnMut(&Item)) -> Result<SectionR
     // A group of its own, to be ended with whatever it has started.
     start.command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     let mut child = start.command.spawn().with_context(|| {
-        format!("cannot start {} for the section {}", start.command.get_program().display(), start.name)
+        format!(
+            "cannot start {} for the section {}",
+            start.command.get_program().display(),
+            start.name
+        )
     })?;
     let lines = lines_of(&mut child)?;
 
@@ -148,7 +152,10 @@ mod tests {
         let report = section(&script, 20.0);
         let [_, crashed] = &report.items[..] else { panic!("{report:?}") };
         assert_eq!((crashed.name.as_str(), crashed.status), ("two", Status::Failed));
-        assert!(crashed.note.contains("signal") && crashed.note.ends_with(": oh no"), "{crashed:?}");
+        assert!(
+            crashed.note.contains("signal") && crashed.note.ends_with(": oh no"),
+            "{crashed:?}"
+        );
     }
 
     #[test]

@@ -146,11 +146,8 @@ pub fn rank(arguments: &RankArgs) -> Result<()> {
     };
     world.use_device(device)?;
     ensure!(!world.is_alone(), "the processes form no group");
-    let figures = [
-        group(&world, device)?,
-        gradients(&world, device)?,
-        shared_batch_norm(&world, device)?,
-    ];
+    let figures =
+        [group(&world, device)?, gradients(&world, device)?, shared_batch_norm(&world, device)?];
     world.barrier()?;
     let told: Told = CHECKS.map(str::to_owned).into_iter().zip(figures).collect();
     println!("{}", serde_json::to_string(&told).context("figures are no JSON")?);
@@ -230,11 +227,8 @@ fn shared_batch_norm(world: &ProcessGroup, device: Device) -> Result<f64> {
         let leaf = x.detach().copy().set_requires_grad(true);
         let y = norm.forward(&FeatureMap::Grid(leaf.shallow_clone()), mode);
         (y.tensor() * weights).sum(Kind::Double).f_backward()?;
-        let mut found: BTreeMap<_, _> = store
-            .variables()
-            .into_iter()
-            .filter(|(name, _)| name.starts_with("running"))
-            .collect();
+        let mut found: BTreeMap<_, _> =
+            store.variables().into_iter().filter(|(name, _)| name.starts_with("running")).collect();
         found.insert("output".into(), y.tensor().detach());
         found.insert("gradient of the input".into(), leaf.grad());
         Ok(found)

@@ -107,11 +107,7 @@ fn layer(name: &str, new: impl Fn(&Path) -> Box<dyn Layer> + 'static) -> Subject
     layer_of(name, CHANNELS, new)
 }
 
-fn layer_of(
-    name: &str,
-    channels: i64,
-    new: impl Fn(&Path) -> Box<dyn Layer> + 'static,
-) -> Subject {
+fn layer_of(name: &str, channels: i64, new: impl Fn(&Path) -> Box<dyn Layer> + 'static) -> Subject {
     let of = move |device: Device, types: Types, execution| {
         let (store, layer) = filled(device, types, 1, |store| Ok(new(&store.root())))?;
         let case = Case::uneven((4, 6));

@@ -139,6 +139,9 @@ mod tests {
         assert_eq!(names(&["bench", "layers"]).unwrap(), "layers bench");
         assert_eq!(names(&[]).unwrap().split(' ').count(), SECTIONS.len());
         let error = names(&["layer"]).unwrap_err().to_string();
-        assert!(error.starts_with("--only names \"layer\", but the sections are layers,"), "{error}");
+        assert!(
+            error.starts_with("--only names \"layer\", but the sections are layers,"),
+            "{error}"
+        );
     }
 }

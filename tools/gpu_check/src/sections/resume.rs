@@ -59,6 +59,7 @@ fn check(setting: &Setting, work: &Workplace, program: Program) -> Result<Findin
         }
     });
     // f64::max leaves out what is no number.
-    let figure = apart.reduce(|a, b| if a.total_cmp(&b).is_gt() { a } else { b }).unwrap_or(f64::NAN);
+    let figure =
+        apart.reduce(|a, b| if a.total_cmp(&b).is_gt() { a } else { b }).unwrap_or(f64::NAN);
     Ok(Finding::apart(figure, SAME, format!("losses of {STEPS} steps; killed after step {at}")))
 }

@@ -18,23 +18,16 @@ use flate2::write::GzEncoder;
 /// # Errors
 /// A file cannot be read or the archive not be written, or it would be larger than `most` bytes:
 /// the message says what takes the room.
-pub fn write(
-    output: &Path,
-    root: &str,
-    files: &[(PathBuf, PathBuf)],
-    most: u64,
-) -> Result<u64> {
+pub fn write(output: &Path, root: &str, files: &[(PathBuf, PathBuf)], most: u64) -> Result<u64> {
     let part = output.with_added_extension(format!("part{}", std::process::id()));
     let written = pack(&part, root, files);
     let done = written.and_then(|sizes| {
-        let bytes = fs::metadata(&part)
-            .with_context(|| format!("cannot read {}", part.display()))?
-            .len();
+        let bytes =
+            fs::metadata(&part).with_context(|| format!("cannot read {}", part.display()))?.len();
         if bytes > most {
             bail!("{}", too_large(bytes, most, sizes));
         }
-        fs::rename(&part, output)
-            .with_context(|| format!("cannot write {}", output.display()))?;
+        fs::rename(&part, output).with_context(|| format!("cannot write {}", output.display()))?;
         Ok(bytes)
     });
     if done.is_err() {

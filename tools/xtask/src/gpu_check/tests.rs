@@ -39,8 +39,7 @@ fn the_programs_for_the_torch_that_is_there_are_run_with_it() {
     let output = run_sh(folder.path(), python.to_str().unwrap());
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let lib = folder.path().join("site/torch/lib");
-    let expected =
-        format!("run --only layers in {} by {}\n", lib.display(), python.display());
+    let expected = format!("run --only layers in {} by {}\n", lib.display(), python.display());
     assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -54,7 +53,10 @@ fn what_does_not_fit_is_told() {
     let other = unpacked("2.9", true);
     let python = other.path().join("python");
     let text = told(other.path(), python.to_str().unwrap());
-    assert!(text.contains("has torch 2.9, but this bundle carries programs for: torch-2.11"), "{text}");
+    assert!(
+        text.contains("has torch 2.9, but this bundle carries programs for: torch-2.11"),
+        "{text}"
+    );
     let without = unpacked("2.11", false);
     let python = without.path().join("python");
     let text = told(without.path(), python.to_str().unwrap());
@@ -88,7 +90,8 @@ fn an_archive_is_there_whole_or_not_at_all() {
     assert_eq!(written, fs::metadata(&output).unwrap().len());
     let mut archive =
         tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(&output).unwrap()));
-    let places = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned());
+    let places =
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned());
     let places: Vec<PathBuf> = places.collect();
     assert_eq!(places, [Path::new("root/run.sh"), Path::new("root/torch-2.11/gpu-check")]);
 
