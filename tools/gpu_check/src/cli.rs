@@ -160,7 +160,7 @@ impl RunArgs {
         let start = Start {
             name: section.name.to_owned(),
             what: section.what.to_owned(),
-            limit: Duration::from_secs(section.limit_s),
+            limit: Duration::from_secs(section.limit_s) * self.device.patience(),
             command,
             log: work.join(section.name).with_extension("log"),
         };

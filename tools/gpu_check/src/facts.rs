@@ -94,6 +94,14 @@ impl DeviceKind {
             Self::Cpu => "cpu",
         }
     }
+
+    /// How many times its limit a section may take: limits are for devices.
+    pub fn patience(self) -> u32 {
+        match self {
+            Self::Cuda => 1,
+            Self::Cpu => 10,
+        }
+    }
 }
 
 /// Why libtorch finds no CUDA device.

@@ -51,7 +51,7 @@ pub const SECTIONS: [Section; 7] = [
     Section {
         name: "layers",
         what: "every layer, packed and on the grid, against the processor in float64",
-        limit_s: 40,
+        limit_s: 30,
         exact: true,
         run: layers::run,
     },
@@ -65,14 +65,14 @@ pub const SECTIONS: [Section; 7] = [
     Section {
         name: "programs",
         what: "three training steps of each program against the processor's",
-        limit_s: 90,
+        limit_s: 110,
         exact: false,
         run: programs::run,
     },
     Section {
         name: "resume",
         what: "a run that is killed and goes on, against one that is not",
-        limit_s: 40,
+        limit_s: 45,
         exact: false,
         run: resume::run,
     },
@@ -93,7 +93,7 @@ pub const SECTIONS: [Section; 7] = [
     Section {
         name: "bench",
         what: "SparK steps against eager PyTorch, masked after every layer",
-        limit_s: 140,
+        limit_s: 130,
         exact: false,
         run: bench::run,
     },

@@ -3,13 +3,15 @@
 //! Weights are drawn where they lie, so both go on from one checkpoint, which the processor has
 //! left after a first step.
 
-use anyhow::{Result, ensure};
+use std::thread;
+
+use anyhow::{Result, bail, ensure};
 use tch::Device;
 
 use super::{NEEDS_CUDA, Setting};
 use crate::outcome::Types;
 use crate::programs::{Point, Program, Workplace};
-use crate::recorder::{Finding, Recorder};
+use crate::recorder::{Finding, Recorder, said};
 use crate::report::Tolerance;
 
 /// Steps that are compared.
@@ -57,17 +59,20 @@ pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
             recorder.skip(name, why);
             continue;
         }
-        // In double precision everything is, the checkpoint too.
-        let exact = Start::new(&work, program, Types::Float64);
-        let plain = Start::new(&work, program, Types::Float32);
+        if let Err(problem) = work.prepare(program) {
+            recorder.check(name, || Err(problem));
+            continue;
+        }
+        let mut starts = None;
         for types in Types::ALL {
             let name = format!("{name}, {}", types.name());
             if types == Types::Float16 && setting.device == Device::Cpu {
                 recorder.skip(&name, NEEDS_CUDA);
                 continue;
             }
-            let start = if types == Types::Float64 { &exact } else { &plain };
             recorder.check(&name, || {
+                let [exact, plain] = starts.get_or_insert_with(|| Start::both(&work, program));
+                let start = if types == Types::Float64 { exact } else { plain };
                 let start = start.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
                 let output = format!("{}-{}", program.name(), types.name());
                 start.go_on(&work, &output, setting.kind.name(), types)?;
@@ -87,8 +92,17 @@ struct Start {
 }
 
 impl Start {
+    /// In float64, in which everything is then, the checkpoint too, and in float32.
+    fn both(work: &Workplace, program: Program) -> [Result<Self>; 2] {
+        // Side by side: most of it is waiting for libraries and files.
+        thread::scope(|scope| {
+            [Types::Float64, Types::Float32]
+                .map(|types| scope.spawn(move || Self::new(work, program, types)))
+                .map(|start| start.join().unwrap_or_else(|panic| bail!("{}", said(panic.as_ref()))))
+        })
+    }
+
     fn new(work: &Workplace, program: Program, types: Types) -> Result<Self> {
-        work.prepare(program)?;
         let first = format!("{}-{}-first", program.name(), types.name());
         let flags = ["--device", "cpu", "--precision", types.name(), "--epochs", "1"];
         work.run(&mut work.training(program, &first, &flags))?;

@@ -1,10 +1,12 @@
 //! Runs that are killed and go on, against ones that are not, on the device.
 
-use anyhow::{Result, ensure};
+use std::thread;
+
+use anyhow::{Result, bail, ensure};
 
 use super::Setting;
 use crate::programs::{Program, Workplace};
-use crate::recorder::{Finding, Recorder};
+use crate::recorder::{Finding, Recorder, said};
 use crate::report::Tolerance;
 
 /// Steps of a run, each with a checkpoint after it.
@@ -38,8 +40,14 @@ fn check(setting: &Setting, work: &Workplace, program: Program) -> Result<Findin
     let flags = ["--device", setting.kind.name(), "--precision", "float64", "--epochs", STEPS];
     let flags = [&flags[..], &["--checkpoint-epochs", "1"]].concat();
     let [whole, killed] = ["whole", "killed"].map(|name| format!("{}-{name}", program.name()));
-    work.run(&mut work.training(program, &whole, &flags))?;
-    work.kill_after(&mut work.training(program, &killed, &flags), &killed, KILLED_AFTER)?;
+    // Side by side: most of it is waiting for libraries and files.
+    thread::scope(|scope| {
+        let run = scope.spawn(|| work.run(&mut work.training(program, &whole, &flags)));
+        let kill =
+            work.kill_after(&mut work.training(program, &killed, &flags), &killed, KILLED_AFTER);
+        let run = run.join().unwrap_or_else(|panic| bail!("{}", said(panic.as_ref())));
+        run.and(kill)
+    })?;
     let at = work.curve(&killed)?.last().map_or(0, |point| point.step);
     let resumed = [&flags[..], &["--resume"]].concat();
     work.run(&mut work.training(program, &killed, &resumed))?;

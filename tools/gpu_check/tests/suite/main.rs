@@ -38,7 +38,7 @@ fn layers_are_compared_on_a_processor_too() {
     let report = report("layers");
     let [section] = &report.sections[..] else { panic!("{report:?}") };
     // Every layer in four types, of which processors are spared one.
-    let float16 = section.items.iter().filter(|item| item.name.ends_with("float16"));
+    let float16 = section.items.iter().filter(|item| item.name.ends_with(", float16"));
     assert!(float16.clone().count() > 25, "{section:?}");
     assert!(float16.clone().all(|item| item.status == Status::Skipped));
     assert_eq!(section.items.len(), 4 * float16.count());
@@ -50,17 +50,12 @@ fn layers_are_compared_on_a_processor_too() {
 }
 
 #[test]
-fn processes_and_waits_are_checked_on_a_processor_too() {
-    let report = report("distributed,synchronisations");
-    let names: Vec<&str> = report.sections.iter().map(|section| section.name.as_str()).collect();
-    assert_eq!(names, ["distributed", "synchronisations"]);
-    let passed = |name: &str| {
-        let items = report.sections.iter().flat_map(|section| &section.items);
-        items.filter(|item| item.status == Status::Passed).any(|item| item.name == name)
-    };
-    for name in ["gradients, 1 process", "shared batch norm, 2 processes", "resnet18, float32"] {
-        assert!(passed(name), "{name}: {report:?}");
-    }
+fn processes_are_checked_on_a_processor_too() {
+    let report = report("distributed");
+    let [section] = &report.sections[..] else { panic!("{report:?}") };
+    // Three checks of one process, which sends to itself, and three of two.
+    assert_eq!(section.items.len(), 6);
+    assert!(section.items.iter().all(|item| item.status == Status::Passed));
 }
 
 #[test]
