@@ -1,7 +1,6 @@
 //! A forward and backward pass on any device and in any type, and everything that it leaves behind.
 //!
-//! Values depend on a seed and their place alone, and are made on the processor, so that two
-//! devices compute on the same ones.
+//! Values depend on a seed and their place alone, so that two devices compute on the same ones.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -117,17 +116,35 @@ impl Case {
     }
 }
 
-/// Float64 values in [−1, 1] on the processor.
-pub fn noise(seed: u32, size: &[i64]) -> Tensor {
+/// Float64 values in [−1, 1) that are the same on every device: they are made of whole numbers.
+pub fn noise(seed: u32, size: &[i64], device: Device) -> Tensor {
+    // Below 2³¹, so that products with another such number fit into 63 bits.
+    const MASK: i64 = (1 << 31) - 1;
+    let mixed = |x: Tensor, factor: i64| -> Tensor {
+        let x = x * factor;
+        // The low bits of a product are the regular ones.
+        let high = x.bitwise_right_shift_tensor_scalar(16);
+        x.bitwise_xor_tensor(&high).bitwise_and(MASK)
+    };
     let count: i64 = size.iter().product();
-    let place = Tensor::arange(count, (Kind::Double, Device::Cpu));
-    let phase = f64::from(seed % 100_003) * 78.233;
-    ((place * 12.9898 + phase).sin() * 43_758.545_3).frac().view(size)
+    let place = Tensor::arange(count, (Kind::Int64, device)) + i64::from(seed) * 7_919 + 1;
+    let mixed = mixed(mixed(place.bitwise_and(MASK), 1_103_515_245), 1_540_483_477);
+    (mixed.to_kind(Kind::Double) * (2.0 / (MASK as f64 + 1.0)) - 1.0).view(size)
 }
 
-/// Fills every variable with values that leave no branch of a network without effect: norm weights
-/// and layer scales around 1, running variances above 0.
-pub fn fill(store: &VarStore, seed: u32) {
+/// What variables are filled with.
+#[derive(Debug, Clone, Copy)]
+pub struct Filling {
+    /// Picks the values.
+    pub seed: u32,
+    /// The mean of norms' weights and layer scales.
+    pub norms: f64,
+}
+
+/// Fills every variable with values that leave no branch of a network without effect; running
+/// variances are around 1.
+fn fill(store: &VarStore, filling: Filling) {
+    let Filling { seed, norms } = filling;
     let variables: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
     tch::no_grad(|| {
         for ((name, mut variable), number) in variables.into_iter().zip(1..) {
@@ -135,14 +152,16 @@ pub fn fill(store: &VarStore, seed: u32) {
                 continue;
             }
             let size = variable.size();
-            let values = noise(seed.wrapping_add(number * 977), &size);
+            let values = noise(seed.wrapping_add(number * 977), &size, variable.device());
             let values = if size.len() > 1 {
                 let fan_in: i64 = size[1..].iter().product();
                 values * (3.0 / fan_in as f64).sqrt()
             } else if name.ends_with("bias") || name.ends_with("running_mean") {
                 values * 0.2
-            } else {
+            } else if name.ends_with("running_var") {
                 values * 0.5 + 1.0
+            } else {
+                values * (0.5 * norms) + norms
             };
             variable.copy_(&values);
         }
@@ -156,7 +175,7 @@ pub type Outcome = BTreeMap<String, Tensor>;
 pub fn filled<T>(
     device: Device,
     types: Types,
-    seed: u32,
+    filling: Filling,
     build: impl FnOnce(&VarStore) -> Result<T>,
 ) -> Result<(VarStore, T)> {
     let mut store = VarStore::new(device);
@@ -164,7 +183,7 @@ pub fn filled<T>(
     if types == Types::Float64 {
         store.double();
     }
-    fill(&store, seed);
+    fill(&store, filling);
     Ok((store, built))
 }
 
@@ -178,7 +197,7 @@ pub fn outcome(
     forward: impl FnOnce(&FeatureMap) -> Result<Vec<Tensor>>,
 ) -> Result<Outcome> {
     let device = store.device();
-    let x = noise(2, &case.size(channels)).to_kind(types.parameters()).to_device(device);
+    let x = noise(2, &case.size(channels), device).to_kind(types.parameters());
     let leaf = x.set_requires_grad(true);
     let map = match execution {
         Execution::Grid => FeatureMap::Grid(leaf.shallow_clone()),
@@ -187,7 +206,7 @@ pub fn outcome(
     };
     let outputs = forward(&map)?;
     let weighted = |(output, seed): (&Tensor, u32)| {
-        let weights = noise(seed, &output.size()).to_kind(output.kind()).to_device(device);
+        let weights = noise(seed, &output.size(), device).to_kind(output.kind());
         (output * weights).sum(Kind::Double)
     };
     let loss: Tensor = outputs.iter().zip(1..).map(weighted).sum();
@@ -213,4 +232,24 @@ pub fn outcome(
         }
     }
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_spread_over_their_range_and_no_two_seeds_share_them() {
+        let [a, b] = [1, 2].map(|seed| noise(seed, &[10_000], Device::Cpu));
+        for values in [&a, &b] {
+            let mean = values.mean(Kind::Double).double_value(&[]);
+            let square = values.square().mean(Kind::Double).double_value(&[]);
+            assert!(mean.abs() < 0.03 && (square - 1.0 / 3.0).abs() < 0.03, "{mean} {square}");
+            assert!(values.min().double_value(&[]) >= -1.0 && values.max().double_value(&[]) < 1.0);
+        }
+        // Neither with another seed nor with its neighbour.
+        let together = |a: &Tensor, b: &Tensor| (a * b).mean(Kind::Double).double_value(&[]).abs();
+        assert!(together(&a, &b) < 0.03);
+        assert!(together(&a.narrow(0, 0, 9_999), &a.narrow(0, 1, 9_999)) < 0.03);
+    }
 }

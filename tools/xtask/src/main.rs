@@ -32,7 +32,7 @@ mod tree;
 mod wheel;
 
 use launch::Launch;
-use library::Source;
+use library::{Profile, Source};
 use setup::{Purpose, Torch};
 
 /// Set-up, demo, tests and measurements of the workspace.
@@ -139,6 +139,9 @@ Examples:
         /// Releases of torch to build for; the one set up if not given
         #[arg(long, value_name = "RELEASES", value_delimiter = ',')]
         torch: Vec<String>,
+        /// How the programs are built
+        #[arg(long, value_enum, default_value_t = Profile::Release)]
+        profile: Profile,
         /// The archive; spark-gpu-check.tar.gz in cargo's target folder if not given
         #[arg(long, value_name = "FILE.tar.gz")]
         output: Option<PathBuf>,
@@ -253,8 +256,8 @@ fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
         Task::Wheel { torch, no_programs, source, output } => {
             wheel::run(&torch, !no_programs, &source, output.as_deref())?;
         }
-        Task::GpuCheck { torch, output } => {
-            gpu_check::run(&torch, output.as_deref())?;
+        Task::GpuCheck { torch, profile, output } => {
+            gpu_check::run(&torch, profile, output.as_deref())?;
         }
         Task::Demo { torch, arguments } => demo::run(&torch, &[arguments, after_dashes].concat())?,
         Task::Bench { torch, arguments } => {

@@ -18,7 +18,7 @@ use super::Setting;
 use crate::cli::own_path;
 use crate::compare::{Apart, of_tensors};
 use crate::facts::DeviceKind;
-use crate::outcome::{Types, filled, noise};
+use crate::outcome::{Filling, Types, filled, noise};
 use crate::recorder::{Finding, Recorder};
 use crate::report::Tolerance;
 
@@ -175,6 +175,8 @@ fn group(world: &ProcessGroup, device: Device) -> Result<f64> {
     Ok(got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(off, f64::max))
 }
 
+const FILLING: Filling = Filling { seed: 3, norms: 1.0 };
+
 /// Images of each process.
 const IMAGES: i64 = 2;
 
@@ -194,11 +196,11 @@ fn gradients(world: &ProcessGroup, device: Device) -> Result<f64> {
     let loss = |network: &Network, images: Tensor| {
         network.forward(&FeatureMap::Grid(images), &Mode::train()).tensor().square().mean(None)
     };
-    let (alone, network) = filled(device, Types::Float64, 3, build)?;
-    let images = noise(5, &[IMAGES * world.size() as i64, 2, 8, 8]).to_device(device);
+    let (alone, network) = filled(device, Types::Float64, FILLING, build)?;
+    let images = noise(5, &[IMAGES * world.size() as i64, 2, 8, 8], device);
     loss(&network, images.shallow_clone()).f_backward()?;
 
-    let (store, network) = filled(device, Types::Float64, 3, build)?;
+    let (store, network) = filled(device, Types::Float64, FILLING, build)?;
     let gradients = Gradients::new(world, &store)?;
     gradients.begin()?;
     let own = images.narrow(0, IMAGES * world.rank() as i64, IMAGES);
@@ -218,10 +220,10 @@ fn shared_batch_norm(world: &ProcessGroup, device: Device) -> Result<f64> {
     const CHANNELS: i64 = 3;
     let (rank, size) = (world.rank() as i64, world.size() as i64);
     let (start, rows) = (rank * (rank + 1) / 2, rank + 1);
-    let x = noise(8, &[size * (size + 1) / 2, CHANNELS, 4, 5]).to_device(device);
-    let weights = noise(9, &x.size()).to_device(device);
+    let x = noise(8, &[size * (size + 1) / 2, CHANNELS, 4, 5], device);
+    let weights = noise(9, &x.size(), device);
     let pass = |x: &Tensor, weights: &Tensor, mode: &Mode| -> Result<BTreeMap<String, Tensor>> {
-        let (store, norm) = filled(device, Types::Float64, 4, |store| {
+        let (store, norm) = filled(device, Types::Float64, FILLING, |store| {
             Ok(BatchNorm2d::new(&store.root(), CHANNELS))
         })?;
         let leaf = x.detach().copy().set_requires_grad(true);

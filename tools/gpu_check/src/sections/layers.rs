@@ -13,12 +13,14 @@ use tch::{Device, Tensor};
 use super::Setting;
 use super::subject::{BOTH, GRID, Judge, PACKED, Subject};
 use crate::compare::of_values;
-use crate::outcome::{Case, Types, filled, outcome};
+use crate::outcome::{Case, Filling, Types, filled, outcome};
 use crate::recorder::Recorder;
 use crate::report::Tolerance;
 
 /// Channels of the input, where nothing else is said.
 const CHANNELS: i64 = 4;
+
+const FILLING: Filling = Filling { seed: 1, norms: 1.0 };
 
 const FLOAT64: Tolerance = Tolerance::new(
     1e-10,
@@ -30,14 +32,15 @@ const FLOAT32: Tolerance = Tolerance::new(
     "24-bit significands through layers whose norms divide by deviations well below one",
 );
 const BFLOAT16: Tolerance = Tolerance::new(
-    0.1,
+    0.2,
     "8-bit significands round each value by up to 0.4 %; norms, maxima of two near values and sums \
-     of rounded terms make that some per cent of the largest value",
+     of rounded terms make that some per cent of the largest value: on processors up to 2 % of one \
+     layer, 7 % of the up-sampling block",
 );
 const FLOAT16: Tolerance = Tolerance::new(
-    0.02,
-    "11-bit significands round each value by up to 0.05 %, an eighth of bfloat16's; maxima of two \
-     near values and sums of rounded terms make that a per cent of the largest value",
+    0.05,
+    "11-bit significands round each value by up to 0.05 %, an eighth of bfloat16's, but a maximum \
+     of two near values is another one all the same",
 );
 
 /// What each type of arithmetic may lose.
@@ -109,13 +112,13 @@ fn layer(name: &str, new: impl Fn(&Path) -> Box<dyn Layer> + 'static) -> Subject
 
 fn layer_of(name: &str, channels: i64, new: impl Fn(&Path) -> Box<dyn Layer> + 'static) -> Subject {
     let of = move |device: Device, types: Types, execution| {
-        let (store, layer) = filled(device, types, 1, |store| Ok(new(&store.root())))?;
+        let (store, layer) = filled(device, types, FILLING, |store| Ok(new(&store.root())))?;
         let case = Case::uneven((4, 6));
         outcome(&store, &case, (channels, types), execution, |x| {
             Ok(vec![layer.forward(x, &mode(device, types)).to_grid()])
         })
     };
-    Subject { name: name.to_owned(), executions: BOTH, of: Box::new(of) }
+    Subject { name: name.to_owned(), types: &Types::ALL, executions: BOTH, of: Box::new(of) }
 }
 
 /// Training, with drop-path's draws for two images.
@@ -146,17 +149,22 @@ fn up_block() -> Subject {
 
 fn global_average() -> Subject {
     let of = |device, types, execution| {
-        let (store, ()) = filled(device, types, 1, |_| Ok(()))?;
+        let (store, ()) = filled(device, types, FILLING, |_| Ok(()))?;
         let case = Case::uneven((4, 6));
         outcome(&store, &case, (CHANNELS, types), execution, |x| Ok(vec![global_avg_pool(x)]))
     };
-    Subject { name: "global average pool".into(), executions: BOTH, of: Box::new(of) }
+    Subject {
+        name: "global average pool".into(),
+        types: &Types::ALL,
+        executions: BOTH,
+        of: Box::new(of),
+    }
 }
 
 /// A convolution of visible positions among mask tokens, which is that of the grid.
 fn mask_token() -> Subject {
     let of = |device, types, execution| {
-        let (store, (conv, token)) = filled(device, types, 1, |store| {
+        let (store, (conv, token)) = filled(device, types, FILLING, |store| {
             let path = store.root();
             let token = Init::Constant(0.0).parameter(&path, "token", &[1, CHANNELS, 1, 1]);
             let config = Conv2dConfig::square(3).bias();
@@ -167,5 +175,10 @@ fn mask_token() -> Subject {
             Ok(vec![conv.forward_with_mask_token(x, &token, &mode(device, types))])
         })
     };
-    Subject { name: "conv among mask tokens".into(), executions: PACKED, of: Box::new(of) }
+    Subject {
+        name: "conv among mask tokens".into(),
+        types: &Types::ALL,
+        executions: PACKED,
+        of: Box::new(of),
+    }
 }

@@ -13,6 +13,8 @@ use crate::report::Tolerance;
 pub struct Subject {
     /// For the report.
     pub name: String,
+    /// The types it is compared in.
+    pub types: &'static [Types],
     /// The maps it runs on; the worst of them is told.
     pub executions: &'static [Execution],
     /// A pass.
@@ -45,7 +47,7 @@ impl Subject {
         };
         // Once for all types.
         let mut expected: Option<Result<Vec<(Execution, Outcome)>>> = None;
-        for types in Types::ALL {
+        for &types in self.types {
             let name = format!("{}, {}", self.name, types.name());
             if types == Types::Float16 && setting.device == Device::Cpu {
                 recorder.skip(&name, NEEDS_CUDA);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use spark_build::version;
 
+use crate::library::Profile;
 use crate::setup::{self, Checkout, Purpose};
 use crate::{carried, places, process, wheel};
 
@@ -37,7 +38,7 @@ const MOST_BYTES: u64 = 60 << 20;
 ///
 /// # Errors
 /// When a step fails, or the archive would be too large.
-pub fn run(releases: &[String], output: Option<&Path>) -> Result<PathBuf> {
+pub fn run(releases: &[String], profile: Profile, output: Option<&Path>) -> Result<PathBuf> {
     let output = match output {
         // Relative to where the user typed the command.
         Some(file) => env::current_dir()?.join(file),
@@ -53,7 +54,7 @@ pub fn run(releases: &[String], output: Option<&Path>) -> Result<PathBuf> {
             files.extend(common(&checkout.root, staging.path())?);
         }
         let folder = format!("torch-{}", version::series(checkout.release()));
-        for file in programs(&checkout)? {
+        for file in programs(&checkout, profile)? {
             let name = file.file_name().context("a program without a name")?;
             let copy = staging.path().join(&folder).join(name);
             carry(&file, &copy)?;
@@ -107,11 +108,11 @@ fn make_executable(file: &Path) -> Result<()> {
 }
 
 /// Builds the programs in `checkout`, with NCCL if its headers are there or can be had.
-fn programs(checkout: &Checkout) -> Result<Vec<PathBuf>> {
+fn programs(checkout: &Checkout, profile: Profile) -> Result<Vec<PathBuf>> {
     let mut cargo = checkout.cargo();
     // All programs, as README's build line has it: a part of them would be built with other
     // features of the dependencies, and those then a second time.
-    cargo.args(["build", "--release", "--workspace", "--bins"]);
+    cargo.args(["build", "--workspace", "--bins", "--profile", profile.name()]);
     match setup::nccl(checkout) {
         Ok(()) => {
             cargo.args(["--features", "nccl"]);
@@ -123,7 +124,7 @@ fn programs(checkout: &Checkout) -> Result<Vec<PathBuf>> {
         }
     }
     process::run(&mut cargo)?;
-    Ok(PROGRAMS.map(|name| checkout.target.join("release").join(name)).into())
+    Ok(PROGRAMS.map(|name| checkout.target.join(profile.folder()).join(name)).into())
 }
 
 /// A copy of `file` that knows nothing of this machine and has no symbols for debuggers.
