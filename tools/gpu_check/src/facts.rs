@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 use backbone::plugin::LIBTORCH_VERSION;
+use data::error::error_chain;
 use libloading::Library;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind, Tensor};
@@ -106,7 +107,7 @@ impl DeviceKind {
 
 /// Why libtorch finds no CUDA device.
 fn what_is_missing() -> String {
-    if !tch::utils::has_cuda() {
+    if !has_cuda_library() {
         return "the libtorch that this program runs with was built for processors alone".into();
     }
     match Driver::open() {
@@ -118,6 +119,13 @@ fn what_is_missing() -> String {
             driver.version().unwrap_or_default() / 1000
         ),
     }
+}
+
+/// Whether libtorch's half for CUDA has been loaded; libtorch itself only tells of devices.
+fn has_cuda_library() -> bool {
+    // Where the system does not say, something else is told to be missing.
+    let loaded = std::fs::read_to_string("/proc/self/maps");
+    loaded.map_or(true, |maps| maps.contains("libtorch_cuda"))
 }
 
 /// Bytes that are free on the device that this thread uses; none on processors.
@@ -148,7 +156,8 @@ impl Driver {
     fn open() -> Result<Self, String> {
         // Loading runs the library's initialisers: NVIDIA's own, which libtorch loads too.
         #[allow(unsafe_code)]
-        let library = unsafe { Library::new("libcuda.so.1") }.map_err(|error| error.to_string())?;
+        let library =
+            unsafe { Library::new("libcuda.so.1") }.map_err(|error| error_chain(&error))?;
         let driver = Self(library);
         // CUresult cuInit(unsigned int flags)
         match driver.call::<unsafe extern "C" fn(u32) -> i32>(b"cuInit\0", |init| {
