@@ -28,7 +28,20 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// [`Error::Distributed`] when the others cannot be reached.
-    pub fn join(mut launch: Launch, timeout: Duration) -> Result<Self> {
+    pub fn join(launch: Launch, timeout: Duration) -> Result<Self> {
+        Self::meet(launch, timeout, false)
+    }
+
+    /// As [`ProcessGroup::join`], but one process alone sends itself what several would send each
+    /// other: on a single GPU, NCCL can be tried no other way.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::join`].
+    pub fn join_even_alone(launch: Launch, timeout: Duration) -> Result<Self> {
+        Self::meet(launch, timeout, true)
+    }
+
+    fn meet(mut launch: Launch, timeout: Duration, even_alone: bool) -> Result<Self> {
         let (rank, size) = (launch.rank, launch.world_size);
         let (host, port) = (launch.master_addr.clone(), launch.master_port);
         let meeting = |problem: String| {
@@ -56,7 +69,7 @@ impl ProcessGroup {
             let name = ffi::launch_name(&rendezvous).map_err(|error| meeting(told(&error)))?;
             launch.job = Some(format!("torchrun {name}"));
         }
-        if size == 1 {
+        if size == 1 && !even_alone {
             return Ok(Self::new(0, 1, Some(launch), None, timeout));
         }
         if rendezvous.interface.is_empty() {

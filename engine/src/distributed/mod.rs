@@ -40,7 +40,7 @@ struct Inner {
     rank: usize,
     size: usize,
     launch: Option<Launch>,
-    /// Of several processes.
+    /// Of several processes, or of one that sends to itself.
     group: Option<Abandoned>,
     timeout: Duration,
     /// What is told of where an operation failed.
@@ -86,9 +86,9 @@ impl ProcessGroup {
         self.0.rank == 0
     }
 
-    /// Whether there is nobody else.
+    /// Whether there is nobody else, and nothing is sent.
     pub fn is_alone(&self) -> bool {
-        self.0.size == 1
+        self.0.group.is_none()
     }
 
     /// How this process was started; none if by itself.

@@ -45,8 +45,10 @@ class BatchNorm2d(nn.BatchNorm1d):
     def forward(self, x):
         where = _visible(*x.shape[2:])
         positions = x.permute(0, 2, 3, 1)
-        normed = torch.zeros_like(positions)
-        normed[where] = super().forward(positions[where])
+        visible = super().forward(positions[where])
+        # Of another type than the input under autocast.
+        normed = torch.zeros_like(positions, dtype=visible.dtype)
+        normed[where] = visible
         return normed.permute(0, 3, 1, 2)
 
 
@@ -58,8 +60,9 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x):
         where = _visible(*x.shape[1:3])
-        normed = torch.zeros_like(x)
-        normed[where] = super().forward(x[where])
+        visible = super().forward(x[where])
+        normed = torch.zeros_like(x, dtype=visible.dtype)
+        normed[where] = visible
         return normed
 
 

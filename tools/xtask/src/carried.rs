@@ -1,4 +1,4 @@
-//! What is done to a library or program before a wheel carries it to other machines.
+//! What is done to a library or program before a wheel or bundle carries it to other machines.
 
 use std::fs;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub fn forget_builder(file: &Path) -> Result<()> {
 /// Leaves out the symbols that only a debugger needs: two thirds of the file.
 pub fn strip(file: &Path) {
     if let Err(error) = process::read(Command::new("strip").arg("--strip-unneeded").arg(file)) {
-        eprintln!("warning: the wheel is larger than it need be: {error:#}");
+        eprintln!("warning: {} is carried larger than it need be: {error:#}", file.display());
     }
 }
 

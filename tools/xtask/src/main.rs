@@ -16,6 +16,7 @@ mod carried;
 mod demo;
 mod doctor;
 mod frameworks;
+mod gpu_check;
 mod install;
 mod launch;
 mod library;
@@ -31,7 +32,7 @@ mod tree;
 mod wheel;
 
 use launch::Launch;
-use library::Source;
+use library::{Profile, Source};
 use setup::{Purpose, Torch};
 
 /// Set-up, demo, tests and measurements of the workspace.
@@ -120,6 +121,29 @@ Examples:
         source: Source,
         /// Folder for the wheel; target/wheels if not given
         #[arg(long)]
+        output: Option<PathBuf>,
+    },
+    /// Build a bundle that checks everything on a machine with CUDA, setting up first
+    #[command(after_help = "\
+The bundle has programs for each release that is named, of which the other machine
+has one: it needs Python with that torch, and nothing else. It is at most 60 MiB.
+Programs are built with NCCL if its headers are there or can be fetched.
+
+Examples:
+  cargo xtask gpu-check                         for the torch set up, into target
+  cargo xtask gpu-check --torch 2.11            for torch 2.11, any patch
+  cargo xtask gpu-check --torch 2.10,2.13 --output gpu.tar.gz
+  scp target/spark-gpu-check.tar.gz gpu: && ssh gpu \
+    'tar xzf spark-gpu-check.tar.gz && spark-gpu-check/run.sh'")]
+    GpuCheck {
+        /// Releases of torch to build for; the one set up if not given
+        #[arg(long, value_name = "RELEASES", value_delimiter = ',')]
+        torch: Vec<String>,
+        /// How the programs are built
+        #[arg(long, value_enum, default_value_t = Profile::Release)]
+        profile: Profile,
+        /// The archive; spark-gpu-check.tar.gz in cargo's target folder if not given
+        #[arg(long, value_name = "FILE.tar.gz")]
         output: Option<PathBuf>,
     },
     /// Pretrain a small encoder on real photographs and a detector on it, setting up first
@@ -231,6 +255,9 @@ fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
         Task::Test { torch, arguments, .. } => test::run(&torch, &arguments, &after_dashes)?,
         Task::Wheel { torch, no_programs, source, output } => {
             wheel::run(&torch, !no_programs, &source, output.as_deref())?;
+        }
+        Task::GpuCheck { torch, profile, output } => {
+            gpu_check::run(&torch, profile, output.as_deref())?;
         }
         Task::Demo { torch, arguments } => demo::run(&torch, &[arguments, after_dashes].concat())?,
         Task::Bench { torch, arguments } => {

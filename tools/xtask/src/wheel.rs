@@ -57,7 +57,10 @@ pub fn run(
 }
 
 /// The releases that the command line means, each once, oldest first.
-fn asked(releases: &[String]) -> Result<Vec<Torch>> {
+///
+/// # Errors
+/// One is not taken.
+pub fn asked(releases: &[String]) -> Result<Vec<Torch>> {
     if releases.is_empty() {
         return Ok(vec![Torch::default()]);
     }
