@@ -1,6 +1,14 @@
-use super::*;
+use std::collections::BTreeMap;
+
 use anyhow::bail;
+use engine::distributed::ProcessGroup;
+use engine::settings::{TrainSettings as _, from_layers};
+use image::RgbImage;
 use serde_json::json;
+
+use super::*;
+use crate::config::TrainConfig;
+use crate::train::prepare;
 
 fn cost(seconds: f64) -> Cost {
     Cost { seconds, bytes: None }
@@ -97,4 +105,35 @@ fn a_panic_is_an_error_and_leaves_gradients_on() {
     let x = Tensor::from(2.0).set_requires_grad(true);
     assert!((&x * 3.0).requires_grad(), "gradients are recorded again");
     assert_eq!(caught(|| Ok((&x * 3.0).requires_grad())).unwrap(), true);
+}
+
+/// Everything that a step changes, and no gradient, is as it was.
+#[test]
+fn a_trial_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    RgbImage::new(64, 64).save(folder.path().join("a.png")).unwrap();
+    let mut table: toml::Table = "model = \"resnet18\"\ninput-size = 64\ndecoder-width = 32\n\
+         batch-size = 4\naccum-steps = 2\ndrop-path = 0.3\nema = 0.9\nthreads = 1\n\
+         device = \"cpu\"\noutput = \"o\""
+        .parse()
+        .unwrap();
+    table.insert("data".into(), folder.path().to_str().unwrap().into());
+    let config: TrainConfig = from_layers([table]).unwrap();
+    let setup = prepare(config.resolve().unwrap(), &ProcessGroup::alone()).unwrap();
+    let (task, trainer) = (&setup.task, &setup.trainer);
+    let copy = |tensors: &BTreeMap<String, Tensor>| -> Vec<Tensor> {
+        tensors.values().map(|tensor| tensor.detach().copy()).collect()
+    };
+    let averages = trainer.ema.as_ref().unwrap().averages();
+    let all = || [copy(&trainer.variables), copy(&trainer.optimizer.state()), copy(averages)];
+
+    let before = all();
+    let trials = try_both(task, trainer).unwrap();
+    let (packed, masked) = (trials.packed.unwrap(), trials.masked.unwrap());
+    assert!(packed.seconds > 0.0 && masked.seconds > 0.0, "{packed:?} {masked:?}");
+    for (before, after) in before.iter().flatten().zip(all().iter().flatten()) {
+        assert!(before.equal(after));
+    }
+    let gradients = trainer.variables.values().filter(|variable| variable.grad().defined());
+    assert_eq!(gradients.count(), 0);
 }
