@@ -94,6 +94,7 @@ pub(crate) mod ffi {
 
         fn keep_freed_memory();
         fn peak_of_tensors() -> usize;
+        fn peak_on_cuda(index: i8) -> Result<usize>;
 
         include!("spark-engine/src/operators/record.hpp");
 

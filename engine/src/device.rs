@@ -129,6 +129,13 @@ pub fn enable_cudnn_benchmark(device: Device) {
     }
 }
 
+/// Waits until `device` has done what it was given to do: before a clock is read.
+pub fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
 /// A device as a person is told of it.
 pub fn describe_device(device: Device, threads: usize) -> String {
     match device {

@@ -14,6 +14,7 @@ use engine::allocator::peak_of_tensors;
 use engine::operators::OpProfile;
 use engine::optim::Optimizer as _;
 use pretrain::mask;
+use pretrain::spark::Execution;
 use tch::{Device, Kind, Tensor, nn};
 
 use common::Steps;
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
             .with_drop_path(DropPathDraws::Off)
             .with_compute(compute)
             .with_bf16_weight_grads(true);
-        let loss = spark.loss(&images, &mask, &mode)?;
+        let loss = spark.loss(&images, &mask, &mode, Execution::Packed)?;
         let forward = lap();
         loss.backward();
         let backward = lap();

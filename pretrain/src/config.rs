@@ -19,7 +19,7 @@ use engine::settings::{
     Span, TrainSettings, all_positive, at_least, not_negative, within,
 };
 
-pub use types::{InputSize, Preset};
+pub use types::{ExecutionChoice, InputSize, Preset};
 
 /// Images of a batch that the base learning rate is for.
 pub const BASE_BATCH: f64 = 256.0;
@@ -44,7 +44,7 @@ settings! {
         };
         ..loading: LoadingSettings =
             LoadingSettings { max_corrupt: 0.1, ..LoadingSettings::default() };
-        ..execution: ExecutionSettings = ExecutionSettings::default();
+        ..compute: ExecutionSettings = ExecutionSettings::default();
 
         /// Images: a folder at any depth, a text list of files, tar shards ({000..009})
         #[arg(value_name = "PATH", alias = "data_path", alias = "data-path")]
@@ -70,6 +70,11 @@ settings! {
         /// Weight file to start from, in any format; the run still begins at step 0
         #[arg(value_name = "FILE", alias = "init_weight", alias = "init-weight", help_heading = "Model")]
         init_weights: Option<PathBuf>;
+
+        /// What the encoder computes on; auto times packed and masked at the start of a run on a
+        /// GPU and keeps the faster, on a processor it is packed
+        #[arg(help_heading = "Execution")]
+        execution: ExecutionChoice = ExecutionChoice::Auto;
 
         /// Epochs of learning-rate warm-up
         #[arg(value_name = "N", alias = "wp_ep", alias = "wp-ep", help_heading = "Optimisation")]

@@ -9,7 +9,7 @@ use engine::allocator::peak_of_tensors;
 use engine::operators::OpProfile;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use pretrain::mask;
-use pretrain::spark::Spark;
+use pretrain::spark::{Execution, Spark};
 use tch::{Device, Kind, Tensor, nn};
 
 /// OpStats that do work in the second step, by model: forward, backward and LAMB.
@@ -83,7 +83,7 @@ fn step(name: &str, size: [i64; 4]) -> impl FnMut(u64) -> usize {
         let mode = Mode::train().with_drop_path(DropPathDraws::Off);
         peak_of_tensors();
         let before = peak_of_tensors();
-        let loss = spark.loss(&images, &mask, &mode).unwrap();
+        let loss = spark.loss(&images, &mask, &mode, Execution::Packed).unwrap();
         let forward = peak_of_tensors() - before;
         loss.backward();
         optimizer.step(1e-3, 0.05);

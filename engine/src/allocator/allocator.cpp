@@ -1,5 +1,7 @@
 #include "spark-engine/src/allocator/allocator.hpp"
 
+#include <torch/version.h>
+
 #include <cstdlib>  // Defines __GLIBC__ where that is the library.
 
 #ifdef __GLIBC__
@@ -7,6 +9,12 @@
 #include <malloc.h>
 
 #include "spark-engine/src/allocator/pool.hpp"
+#endif
+
+// Allocators of all devices have one interface from 2.9 on.
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 9
+#define SPARK_HAS_DEVICE_ALLOCATOR
+#include <c10/core/CachingDeviceAllocator.h>
 #endif
 
 namespace spark {
@@ -24,6 +32,21 @@ std::size_t peak_of_tensors() {
 #ifdef __GLIBC__
   return Pool::instance().peak();
 #else
+  return 0;
+#endif
+}
+
+std::size_t peak_on_cuda(std::int8_t index) {
+#ifdef SPARK_HAS_DEVICE_ALLOCATOR
+  auto* allocator =
+      dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(c10::DeviceType::CUDA));
+  if (allocator == nullptr || !allocator->initialized()) return 0;
+  const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const auto peak = allocator->getDeviceStats(index).allocated_bytes[all].peak;
+  allocator->resetPeakStats(index);
+  return static_cast<std::size_t>(peak);
+#else
+  static_cast<void>(index);
   return 0;
 #endif
 }

@@ -1,5 +1,7 @@
 //! How a program keeps memory that its tensors no longer need.
 
+use tch::Device;
+
 use crate::bridge::ffi;
 
 /// Keeps freed memory for the tensors of the next step. glibc would give large
@@ -22,4 +24,15 @@ pub fn keep_freed_memory() {
 /// call; 0 unless [`keep_freed_memory`] is in force.
 pub fn peak_of_tensors() -> usize {
     ffi::peak_of_tensors()
+}
+
+/// The most bytes that tensors on `device` have taken since the last call; none where nobody
+/// counts them: on processors without [`keep_freed_memory`], on GPUs with libtorch 2.8.
+pub fn peak_on(device: Device) -> Option<usize> {
+    let peak = match device {
+        Device::Cpu => peak_of_tensors(),
+        Device::Cuda(index) => ffi::peak_on_cuda(index as i8).unwrap_or(0),
+        _ => 0,
+    };
+    (peak > 0).then_some(peak)
 }

@@ -67,6 +67,23 @@ pub trait Task {
     /// anything does.
     fn warn_world_size_changed(&self) {}
 
+    /// Decides what is still open before the steps that follow, once all is loaded. All processes
+    /// call; the weights, and everything else that is trained, are left as they are.
+    ///
+    /// # Errors
+    /// Whatever keeps the steps from being made.
+    fn begin(
+        &mut self,
+        _trainer: &Trainer,
+        _state: &mut StateOf<Self>,
+        _run: &mut RunOutput,
+    ) -> Result<()>
+    where
+        Self: Sized,
+    {
+        Ok(())
+    }
+
     /// Cuts the batch of step `step` (from 0) into micro-batches of the trainer's size.
     ///
     /// # Errors
@@ -197,10 +214,12 @@ impl<T: Task> Run<T> {
         )?;
         let log = RunLog::new(&world, &files, plan)?;
         let mut run = RunOutput { files, log };
+        task.begin(trainer, &mut state, &mut run)?;
         if state.evaluation_pending {
             let at = plan.position(state.step);
             evaluate(task, trainer, &mut state, &mut run, &at)?;
         }
+        run.log.skip_time();
 
         let (epoch, step_in_epoch) =
             (state.step / plan.steps_per_epoch, state.step % plan.steps_per_epoch);

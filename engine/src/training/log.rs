@@ -86,13 +86,16 @@ impl RunLog {
     /// [`Error::Input`].
     pub fn new(world: &ProcessGroup, files: &RunWriter, plan: RunPlan) -> Result<Self> {
         let sinks = files.folder().map(|run| open_sinks(run, &plan)).transpose();
+        let mut window = Window::new();
+        // Rates leave out what comes before the first step.
+        window.pause();
         Ok(Self {
             world: world.clone(),
             sinks: world.all_ok(sinks)?.unwrap_or_default(),
             plan,
             step: plan.done,
             pending: None,
-            window: Window::new(),
+            window,
             unusable: files.folder().map(|run| UnusableFiles::new(run.path().join("corrupt.txt"))),
             reported_slow: HashSet::new(),
         })
@@ -248,7 +251,7 @@ impl RunLog {
         Ok(())
     }
 
-    /// Ends the work between two steps, which rates leave out.
+    /// Ends the work between two steps, or before the first one, which rates leave out.
     pub fn skip_time(&mut self) {
         self.window.resume();
         self.sinks.iter_mut().for_each(|sink| sink.skip_time());

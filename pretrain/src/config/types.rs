@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use engine::presets;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tch::Device;
+
+use crate::spark::Execution;
 
 /// Height and width in pixels; written `224` or `192x256` (height first).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,36 @@ impl<'de> Deserialize<'de> for InputSize {
             Written::Text(text) => text,
         };
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What the encoder of a run computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExecutionChoice {
+    /// The faster of both on a GPU, packed on a processor
+    Auto,
+    /// The visible patches alone
+    Packed,
+    /// Whole images, masked after every layer
+    Masked,
+}
+
+impl ExecutionChoice {
+    /// The one that is asked for by name.
+    pub fn named(self) -> Option<Execution> {
+        match self {
+            Self::Auto => None,
+            Self::Packed => Some(Execution::Packed),
+            Self::Masked => Some(Execution::MaskedDense),
+        }
+    }
+
+    /// That of a new run on `device`; none if both are to be timed there.
+    pub fn on(self, device: Device) -> Option<Execution> {
+        // Packed execution was made for processors, and is the faster there whatever the network.
+        let known = (!device.is_cuda()).then_some(Execution::Packed);
+        self.named().or(known)
     }
 }
 

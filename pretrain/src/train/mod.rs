@@ -1,5 +1,6 @@
 //! `pretrain train`: what pretraining adds to the training loop.
 
+mod execution;
 mod outputs;
 mod probe;
 mod setup;

@@ -82,17 +82,14 @@ impl Outputs {
         let config = &task.config;
         let settings = Reconstruction {
             mask_ratio: config.mask_ratio,
-            seed: config.execution.seed,
-            compute: config.execution.precision.compute(),
+            seed: config.compute.seed,
+            compute: config.compute.precision.compute(),
             normalize: normalize(config)?,
             title: format!("{} {when}", config.model),
         };
         let drawn = reconstruct(
             &task.spark,
-            &self
-                .samples
-                .to_device(trainer.device)
-                .to_kind(config.execution.precision.parameters()),
+            &self.samples.to_device(trainer.device).to_kind(config.compute.precision.parameters()),
             &settings,
         )?;
         Ok(Some(png(&drawn.sheet)?))

@@ -55,7 +55,7 @@ impl Probe {
         log: &mut RunLog,
     ) -> Result<()> {
         let (mode, encoder) = (trainer.eval_mode(), task.spark.encoder());
-        let kind = task.config.execution.precision.parameters();
+        let kind = task.config.compute.precision.parameters();
         let (step, epoch) = (at.step, at.epoch);
         let features = |images: &tch::Tensor| {
             Ok(pooled(encoder, &images.to_kind(kind), &mode)?.to_kind(Kind::Float))

@@ -23,7 +23,7 @@ use super::outputs::Outputs;
 use super::probe::Probe;
 use super::task::Pretraining;
 use crate::config::{BASE_BATCH, TrainConfig};
-use crate::spark::Spark;
+use crate::spark::{Execution, Spark};
 
 /// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
 const LISTING: Duration = Duration::from_secs(6 * 3600);
@@ -33,26 +33,35 @@ const LISTING: Duration = Duration::from_secs(6 * 3600);
 /// # Errors
 /// Settings and files that nothing can be built of.
 pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<Pretraining>> {
-    let (device, threads) = open_device(&config.execution, world)?;
+    let (device, threads) = open_device(&config.compute, world)?;
     enable_cudnn_benchmark(device);
 
     let loader = loader(&config, world)?;
     let probe = world.all_ok(Probe::open(&config, world))?;
     let built = world.all_ok(build(&config, device))?;
     let (store, spark, optimizer) = built;
-    let settings = (&config.optim, &config.execution);
+    let settings = (&config.optim, &config.compute);
     let trainer = Trainer::new(&store, optimizer, settings, world)?;
     let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
     let outputs = world.all_ok(outputs)?;
-    let task = Pretraining { config: config.clone(), store, spark, probe, outputs };
+    let execution = config.execution.on(device);
+    let task = Pretraining {
+        config: config.clone(),
+        store,
+        spark,
+        // What it is of a run that goes on, or after both are timed, is known when it begins.
+        execution: execution.unwrap_or(Execution::Packed),
+        probe,
+        outputs,
+    };
     let total_steps = loader.steps() * config.optim.epochs;
-    let (state, loader) = (PretrainState::default(), Arc::new(loader));
+    let (state, loader) = (PretrainState { execution }, Arc::new(loader));
     Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
 fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
     let part = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
-    if world.is_alone() || !config.execution.sync_bn {
+    if world.is_alone() || !config.compute.sync_bn {
         config.check_statistics(part)?;
     }
     let options = DatasetOptions {
@@ -81,9 +90,9 @@ fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
     let (rank, size) = (world.rank(), world.size());
     let sampler = if config.shard_by_rank {
         let most = dataset.most_samples();
-        EpochSampler::own_shards(dataset.len(), most, own, config.execution.seed, rank, size)?
+        EpochSampler::own_shards(dataset.len(), most, own, config.compute.seed, rank, size)?
     } else {
-        EpochSampler::distributed(dataset.len(), own, config.execution.seed, rank, size)?
+        EpochSampler::distributed(dataset.len(), own, config.compute.seed, rank, size)?
     };
     let options = config.loading.options(world);
     Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
@@ -100,7 +109,7 @@ fn build(
     config: &TrainConfig,
     device: Device,
 ) -> Result<(nn::VarStore, Spark, Box<dyn Optimizer>)> {
-    tch::manual_seed(config.execution.seed as i64);
+    tch::manual_seed(config.compute.seed as i64);
     let model = config.registered_model()?;
     let options = BuildOptions {
         in_chans: config.in_chans,
@@ -110,7 +119,7 @@ fn build(
     let mut store = nn::VarStore::new(device);
     let build = |path: &nn::Path| model.build(path, &options);
     let spark = Spark::new(&store.root(), config.decoder_width, build)?;
-    if config.execution.precision == Precision::Float64 {
+    if config.compute.precision == Precision::Float64 {
         store.double();
     }
     let mut params: Vec<_> =
@@ -142,7 +151,7 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
          output   {}",
         config.run.name,
         config.model,
-        config.execution.precision,
+        config.compute.precision,
         loader.dataset().total_samples(),
         config.data.display(),
         loader.dataset().other_files(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use backbone::DropPathDraws;
+use backbone::{DropPathDraws, Mode};
 use data::ImageSource;
 use data::rng::Rng;
 use engine::device::to_device;
@@ -15,12 +15,13 @@ use engine::training::{
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
+use super::execution::try_both;
 use super::outputs::Outputs;
 use super::probe::Probe;
 use crate::config::TrainConfig;
 use crate::mask;
 use crate::saved;
-use crate::spark::Spark;
+use crate::spark::{Execution, Spark};
 
 /// Stream of the masks' draws, apart from the data's.
 const MASK_STREAM: u64 = 0x6d61_736b;
@@ -30,6 +31,8 @@ pub struct Pretraining {
     pub config: TrainConfig,
     pub store: nn::VarStore,
     pub spark: Spark,
+    /// What the encoder computes on, once the run has begun.
+    pub execution: Execution,
     /// Labelled images that the encoder is tried on, if there are any.
     pub probe: Option<Probe>,
     /// On rank 0.
@@ -39,18 +42,46 @@ pub struct Pretraining {
 /// Images that are computed at a time.
 pub struct MicroBatch {
     /// `[n, C, H, W]`, on the device.
-    images: Tensor,
-    epoch: u64,
+    pub images: Tensor,
+    pub epoch: u64,
     /// The images' numbers in the epoch.
-    positions: Vec<u64>,
+    pub positions: Vec<u64>,
 }
 
-/// Pretraining adds nothing to the state of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// What pretraining adds to the state of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PretrainState {}
+pub struct PretrainState {
+    /// What the encoder computes on: chosen once, as another choice would round otherwise. None
+    /// before a new run has timed both, on whatever device it is.
+    #[serde(default = "before_there_was_a_choice")]
+    pub execution: Option<Execution>,
+}
+
+fn before_there_was_a_choice() -> Option<Execution> {
+    Some(Execution::Packed)
+}
 
 impl Pretraining {
+    /// The loss of a micro-batch in a pass of `mode`, whose drop-path draws and mask depend on the
+    /// samples alone.
+    pub fn loss(
+        &self,
+        trainer: &Trainer,
+        micro_batch: &MicroBatch,
+        mode: Mode,
+        execution: Execution,
+    ) -> Result<Tensor> {
+        let MicroBatch { images, epoch, positions } = micro_batch;
+        let size = images.size();
+        let grid = self.spark.patch_grid((size[2], size[3]))?;
+        let seed = self.config.compute.seed;
+        let generators = positions.iter().map(|&p| Rng::new(seed, &[MASK_STREAM, *epoch, p]));
+        let mask = mask::draw(generators, grid, self.config.keep_count(grid)?, trainer.device)?;
+        let mode = mode.with_drop_path(self.drop_path(trainer, *epoch, positions));
+        Ok(self.spark.loss(images, &mask, &mode, execution)?)
+    }
+
     /// Draws that depend on the sample alone.
     fn drop_path(&self, trainer: &Trainer, epoch: u64, positions: &[u64]) -> DropPathDraws {
         let rate = self.config.drop_path.unwrap_or(0.0);
@@ -90,7 +121,16 @@ impl Task for Pretraining {
         Ok(())
     }
 
-    fn resume(&self, _: &Path, _: &StateOf<Self>, _: &mut StateOf<Self>) -> Result<()> {
+    fn resume(&self, _: &Path, saved: &StateOf<Self>, state: &mut StateOf<Self>) -> Result<()> {
+        let was = saved.task.execution;
+        match (self.config.execution.named(), was) {
+            (Some(now), Some(was)) if now != was => eprintln!(
+                "continuing {now} what was {was}: the same function, whose sums are rounded in \
+                 another order"
+            ),
+            (Some(_), _) => {}
+            (None, _) => state.task.execution = was,
+        }
         Ok(())
     }
 
@@ -100,13 +140,32 @@ impl Task for Pretraining {
         }
     }
 
+    fn begin(
+        &mut self,
+        trainer: &Trainer,
+        state: &mut StateOf<Self>,
+        run: &mut RunOutput,
+    ) -> Result<()> {
+        let (execution, told) = match state.task.execution {
+            Some(execution) => (execution, execution.to_string()),
+            None => {
+                let trials = try_both(self, trainer)?;
+                run.log.write(&trials.record(state.step))?;
+                (trials.faster(), trials.to_string())
+            }
+        };
+        (self.execution, state.task.execution) = (execution, Some(execution));
+        run.log.note(&format!("execution  {told}"));
+        Ok(())
+    }
+
     fn micro_batches(
         &self,
         trainer: &Trainer,
         batch: BatchOf<ImageSource>,
         _: u64,
     ) -> Result<Vec<MicroBatch>> {
-        let kind = self.config.execution.precision.parameters();
+        let kind = self.config.compute.precision.parameters();
         let images = to_device(&batch.images, trainer.device, kind)?;
         let size = trainer.micro_batch_size;
         let micro_batch = |(number, positions): (usize, &[u64])| MicroBatch {
@@ -118,14 +177,7 @@ impl Task for Pretraining {
     }
 
     fn losses(&self, trainer: &Trainer, micro_batch: MicroBatch) -> Result<Losses> {
-        let MicroBatch { images, epoch, positions } = micro_batch;
-        let size = images.size();
-        let grid = self.spark.patch_grid((size[2], size[3]))?;
-        let seed = self.config.execution.seed;
-        let generators = positions.iter().map(|&p| Rng::new(seed, &[MASK_STREAM, epoch, p]));
-        let mask = mask::draw(generators, grid, self.config.keep_count(grid)?, trainer.device)?;
-        let draws = self.drop_path(trainer, epoch, &positions);
-        let loss = self.spark.loss(&images, &mask, &trainer.train_mode().with_drop_path(draws))?;
+        let loss = self.loss(trainer, &micro_batch, trainer.train_mode(), self.execution)?;
         Ok(vec![("loss", loss)])
     }
 

@@ -1,16 +1,24 @@
 //! Runs, flags and keys as they were formerly are understood.
 
-use crate::common::{FirstForm, assert_says, tensors, with_images};
+use crate::common::{
+    FirstForm, assert_same_bits, assert_says, read, rewrite, tensors, with_images,
+};
 
 const EXPORT: &str = "export/resnet18_spark.safetensors";
 
 const FIRST: FirstForm = FirstForm {
-    state: &[("best", "best_loss"), ("best_ema", ""), ("evaluation_pending", "")],
+    state: &[
+        ("best", "best_loss"),
+        ("best_ema", ""),
+        ("evaluation_pending", ""),
+        ("execution", ""),
+    ],
     settings: &[
         ("keep-checkpoints", "keep"),
         ("refresh-index", "relist"),
         ("shard-by-rank", "own-shards"),
         ("clip-mode", ""),
+        ("execution", ""),
         ("ema", ""),
         ("ema-warmup", ""),
     ],
@@ -43,6 +51,32 @@ fn a_checkpoint_of_the_first_form_is_used_like_any_other() {
     assert_says(&told.err, &["resuming after step 2 of 3"]);
     let last = tensors(&work, &format!("other/{EXPORT}"));
     assert!(!last["conv1.weight"].equal(&first["conv1.weight"]), "it went on");
+}
+
+/// A run from before there was a choice of executions, all of which were packed.
+#[test]
+fn a_checkpoint_without_an_execution_is_packed() {
+    let work = with_images(6);
+    work.train("run", &["--epochs", "3", "--keep", "5", "--execution", "packed"]).succeeded();
+    let bits = work.bits("run", EXPORT);
+    let checkpoint = |name: &str| work.path(&format!("run/checkpoints/{name}.safetensors"));
+    std::fs::rename(checkpoint("epoch-0002"), checkpoint("last")).unwrap();
+    rewrite(&checkpoint("last"), |mut state| {
+        let task = state["task"].as_object_mut().unwrap();
+        assert_eq!(task.remove("execution"), Some("packed".into()));
+        let config = state["config"].as_object_mut().unwrap();
+        assert_eq!(config.remove("execution"), Some("packed".into()));
+        state
+    });
+    let config = String::from_utf8(read(work.path("run/config.toml"))).unwrap();
+    let without = config.replace("execution = \"packed\"\n", "");
+    assert_ne!(without, config);
+    std::fs::write(work.path("run/config.toml"), without).unwrap();
+
+    let told = work.run(&["train", "--output", "run", "--resume"]).succeeded();
+    assert_says(&told.err, &["resuming after step 4 of 6", "execution  packed\n"]);
+    assert!(!told.err.contains("changed settings"), "{}", told.err);
+    assert_same_bits(&bits, &work.bits("run", EXPORT));
 }
 
 #[test]

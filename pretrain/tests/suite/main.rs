@@ -5,6 +5,7 @@ mod common;
 mod distributed;
 mod distributed_faults;
 mod distributed_launch;
+mod execution;
 mod former;
 mod kinds_of_run;
 mod refusals;

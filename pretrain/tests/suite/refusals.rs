@@ -26,6 +26,7 @@ fn settings_that_break_a_rule_are_named() {
         ("--drop-path 1", "drop_path_rate is 1, but it must be in [0, 1)"),
         ("--device tpu", "device is \"tpu\", but it must be auto, cpu, cuda or cuda:N"),
         ("--optimizer adam", "invalid value 'adam'"),
+        ("--execution dense", "invalid value 'dense'"),
         ("--preset huge", "invalid value 'huge'"),
         ("--data nothing", "nothing"),
         ("--config missing.toml", "cannot read settings from missing.toml"),
@@ -52,6 +53,7 @@ fn files_with_settings() {
     };
     refuse("epoch = 3", "there is no such setting; the nearest is epochs");
     refuse("seed = \"many\"", "seed is \"many\", but u64 is expected");
+    refuse("execution = \"dense\"", "execution is \"dense\", but `auto`, `packed`, `masked` or");
     refuse("epochs = ", "a.toml is not valid TOML");
 
     std::fs::write(work.path("a.toml"), "epochs = 7\nseed = 9\ninput-size = \"64x96\"\n").unwrap();

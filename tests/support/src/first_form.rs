@@ -97,7 +97,8 @@ impl FirstForm {
     }
 }
 
-fn rewrite(path: &Path, edit: impl FnOnce(Map<String, Value>) -> Map<String, Value>) {
+/// Edits the state in the checkpoint at `path`; its tensors stay.
+pub fn rewrite(path: &Path, edit: impl FnOnce(Map<String, Value>) -> Map<String, Value>) {
     let file = CheckpointFile::open(path).unwrap();
     let names: Vec<String> = file.sections().into_iter().map(str::to_owned).collect();
     let sections: Vec<(&str, BTreeMap<_, _>)> =

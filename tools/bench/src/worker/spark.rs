@@ -8,7 +8,7 @@ use engine::distributed::Gradients;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use engine::precision::Precision;
 
-use pretrain::spark::Spark;
+use pretrain::spark::{Execution, Spark};
 use tch::{Device, Tensor, nn};
 
 use super::{Subject, timed};
@@ -112,7 +112,7 @@ impl Step {
             .with_compute(self.precision.compute())
             .with_bf16_weight_grads(true)
             .with_drop_path(DropPathDraws::Off);
-        let loss = self.spark.loss(&self.images, &mask, &mode)?;
+        let loss = self.spark.loss(&self.images, &mask, &mode, Execution::Packed)?;
         self.gradients.backward(&loss, true)?;
         self.optimizer.step(self.lr, self.weight_decay);
         Ok(loss.double_value(&[]))
