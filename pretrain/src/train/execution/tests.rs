@@ -104,7 +104,7 @@ fn a_panic_is_an_error_and_leaves_gradients_on() {
     assert_eq!(told::reason(&error.to_string()), "shape '[2, 3]' is invalid for input of size 1");
     let x = Tensor::from(2.0).set_requires_grad(true);
     assert!((&x * 3.0).requires_grad(), "gradients are recorded again");
-    assert_eq!(caught(|| Ok((&x * 3.0).requires_grad())).unwrap(), true);
+    assert!(caught(|| Ok((&x * 3.0).requires_grad())).unwrap());
 }
 
 /// Everything that a step changes, and no gradient, is as it was.
