@@ -14,7 +14,7 @@ use clap::Args;
 use engine::distributed::Gradients;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use engine::precision::Precision;
-use pretrain::spark::Spark;
+use pretrain::spark::{Execution, Spark};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, nn};
 
@@ -144,7 +144,7 @@ impl Steps {
             .with_compute(self.precision.compute())
             .with_bf16_weight_grads(true)
             .with_drop_path(DropPathDraws::Off);
-        let loss = self.spark.loss(&self.images, &mask, &mode)?;
+        let loss = self.spark.loss(&self.images, &mask, &mode, Execution::Packed)?;
         self.gradients.backward(&loss, true)?;
         self.optimizer.step(self.rates.0, self.rates.1);
         Ok(loss.double_value(&[]))

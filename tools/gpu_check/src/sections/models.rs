@@ -193,11 +193,11 @@ fn whole(name: &'static str, regime: Regime) -> Subject {
         // The images themselves come as a grid, masked or not.
         outcome(&store, &case, (3, types), Execution::Grid, |images| {
             let (images, mode) = (images.tensor(), regime.mode(types));
-            let loss = match execution {
-                Execution::Packed => spark.loss(images, &mask, &mode)?,
-                _ => spark.forward(images, &mask, &mode, spark::Execution::MaskedDense)?.loss,
+            let execution = match execution {
+                Execution::Packed => spark::Execution::Packed,
+                _ => spark::Execution::MaskedDense,
             };
-            Ok(vec![loss])
+            Ok(vec![spark.loss(images, &mask, &mode, execution)?])
         })
     };
     let name = format!("SparK with {name}");

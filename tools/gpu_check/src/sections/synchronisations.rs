@@ -11,7 +11,7 @@ use data::rng::Rng;
 use engine::operators::OpProfile;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use pretrain::mask;
-use pretrain::spark::Spark;
+use pretrain::spark::{Execution, Spark};
 use tch::{Device, Kind, Tensor, nn};
 
 use super::{NEEDS_CUDA, Setting};
@@ -99,7 +99,8 @@ impl Step {
         let mask = mask::draw(generators, grid, keep, self.images.device())?;
         let mode =
             Mode::train().with_compute(self.types.compute()).with_drop_path(DropPathDraws::Off);
-        self.spark.loss(&self.images, &mask, &mode)?.f_backward()?;
+        let loss = self.spark.loss(&self.images, &mask, &mode, Execution::Packed)?;
+        loss.f_backward()?;
         self.optimizer.step(1e-3, 0.05);
         Ok(())
     }
