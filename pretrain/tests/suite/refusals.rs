@@ -53,7 +53,10 @@ fn files_with_settings() {
     };
     refuse("epoch = 3", "there is no such setting; the nearest is epochs");
     refuse("seed = \"many\"", "seed is \"many\", but u64 is expected");
-    refuse("execution = \"dense\"", "execution is \"dense\", but `auto`, `packed`, `masked` or");
+    refuse(
+        "execution = \"dense\"",
+        "execution is \"dense\", but one of `auto`, `packed`, `masked`",
+    );
     refuse("epochs = ", "a.toml is not valid TOML");
 
     std::fs::write(work.path("a.toml"), "epochs = 7\nseed = 9\ninput-size = \"64x96\"\n").unwrap();
