@@ -65,7 +65,7 @@ pub fn locate() -> Option<PathBuf> {
 
     // The build script of torch-sys sets it wherever it links a libtorch.
     let lib = env::var_os("DEP_TCH_LIBTORCH_LIB")?;
-    // The link in the repository may point elsewhere tomorrow; a binary keeps
+    // A link may point elsewhere tomorrow; a binary keeps
     // the libtorch it was built against.
     let lib = match fs::canonicalize(&lib) {
         Ok(lib) => lib,

@@ -138,13 +138,6 @@ pub fn free_bytes(device: Device) -> Option<u64> {
     Driver::open().ok()?.free_bytes()
 }
 
-/// Waits until `device` has done everything it was given.
-pub fn synchronise(device: Device) {
-    if let Device::Cuda(index) = device {
-        Cuda::synchronize(index as i64);
-    }
-}
-
 /// The C interface of NVIDIA's driver, which has been the same for many releases and needs no
 /// header.
 struct Driver(Library);

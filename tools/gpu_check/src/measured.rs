@@ -11,6 +11,7 @@ use backbone::{DropPathDraws, Mode, PatchMask, Size};
 use bench::inputs::spark::{ACTIVE, build, load_weights};
 use bench::inputs::{self, IMAGES};
 use clap::Args;
+use engine::device::synchronize;
 use engine::distributed::Gradients;
 use engine::optim::{Lamb, LambConfig, Optimizer as _, param_groups};
 use engine::precision::Precision;
@@ -18,7 +19,7 @@ use pretrain::spark::{Execution, Spark};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, nn};
 
-use crate::facts::{self, DeviceKind, free_bytes, synchronise};
+use crate::facts::{self, DeviceKind, free_bytes};
 use crate::recorder::said;
 
 /// Which steps.
@@ -153,10 +154,10 @@ impl Steps {
     /// Seconds of a step, after one that is not timed.
     fn timed(&mut self, steps: usize) -> Result<f64> {
         self.take()?;
-        synchronise(self.images.device());
+        synchronize(self.images.device());
         let begun = Instant::now();
         (0..steps).try_for_each(|_| self.take().map(drop))?;
-        synchronise(self.images.device());
+        synchronize(self.images.device());
         Ok(begun.elapsed().as_secs_f64() / steps as f64)
     }
 

@@ -34,23 +34,30 @@ mod wheel;
 use launch::Launch;
 use library::{Profile, Source};
 use setup::{Purpose, Torch};
+use spark_build::version;
 
 /// Set-up, demo, tests and measurements of the workspace.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = WHICH_LIBTORCH)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = which_libtorch())]
 struct Arguments {
     #[command(subcommand)]
     command: Task,
 }
 
-const WHICH_LIBTORCH: &str = "\
-libtorch, of any release from 2.8 to 2.15, is resolved in this order:
+fn which_libtorch() -> String {
+    format!(
+        "\
+libtorch, of any release from {}, is resolved in this order:
   --torch 2.15              fetched with pip into the user's cache folder, once
                             for all checkouts (XDG_CACHE_HOME moves it)
   LIBTORCH_USE_PYTORCH=1    the torch of the active Python
   LIBTORCH=/path            the folder with its lib/ and include/
   .cargo/torch.toml         the same as at an earlier set-up
-  otherwise                 release 2.13.0, fetched";
+  otherwise                 release {}, fetched",
+        version::range(),
+        version::DEFAULT
+    )
+}
 
 #[derive(Subcommand)]
 enum Task {

@@ -17,7 +17,7 @@ use crate::{cargo_settings, install, places, process};
 /// Which release of torch a command builds against.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Torch {
-    /// Release of torch, 2.8 to 2.15, fetched if missing; the one set up if not given
+    /// Release of torch, fetched if missing; the one set up if not given
     #[arg(long, value_name = "RELEASE")]
     pub torch: Option<String>,
 }
