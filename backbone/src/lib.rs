@@ -9,6 +9,7 @@
 mod backbone;
 pub mod error;
 pub mod feature_map;
+pub mod graph;
 pub mod init;
 mod kernels;
 pub mod layers;
@@ -17,6 +18,7 @@ pub mod mode;
 pub mod models;
 mod modules;
 pub mod plugin;
+pub mod pt2;
 pub mod weights;
 
 pub use backbone::{Backbone, NormKind, Stage};
