@@ -6,11 +6,15 @@ use spark_build::libtorch;
 
 /// The folder of the kernels.
 const SOURCES: &str = "src/kernels";
+/// The folder of the bridge to libtorch's dispatcher.
+const GRAPH: &str = "src/graph";
 
 fn main() {
     let Some(lib) = libtorch::configure_with_cpp() else { return };
     let sources = Path::new(SOURCES);
-    let mut build = cxx_build::bridge(sources.join("mod.rs"));
+    let operator = Path::new(GRAPH).join("operator");
+    let mut build =
+        cxx_build::bridges([sources.join("mod.rs"), operator.with_extension("rs")]);
     build.std("c++20");
     let kernels = [
         "linear",
@@ -25,6 +29,7 @@ fn main() {
         "lacking",
     ];
     build.files(kernels.map(|kernel| sources.join(kernel).with_extension("cpp")));
+    build.file(operator.with_extension("cpp"));
     build.flags(libtorch::include_flags(&lib));
     // In every profile: what training costs is spent here. Wide vectors cross no call, so that the
     // compiler's note on how they would be passed says nothing.
@@ -37,4 +42,7 @@ fn main() {
     build.warnings(true).extra_warnings(true);
     build.compile("spark_kernels");
     println!("cargo::rerun-if-changed={SOURCES}");
+    for extension in ["rs", "cpp", "hpp"] {
+        println!("cargo::rerun-if-changed={}", operator.with_extension(extension).display());
+    }
 }

@@ -99,7 +99,7 @@ pub trait Backbone: Debug {
     }
 }
 
-fn check_input(x: &FeatureMap, in_chans: i64, stride: i64) -> Result<()> {
+pub(crate) fn check_input(x: &FeatureMap, in_chans: i64, stride: i64) -> Result<()> {
     let size = x.tensor().size();
     if size.len() != 4 || size[1] != in_chans {
         let rule = format!("the backbone takes [N, {in_chans}, H, W]");
@@ -128,7 +128,7 @@ fn check_input(x: &FeatureMap, in_chans: i64, stride: i64) -> Result<()> {
 }
 
 /// Batch norms of the coarsest stage that is computed have the fewest values.
-fn check_statistics(
+pub(crate) fn check_statistics(
     backbone: &(impl Backbone + ?Sized),
     x: &FeatureMap,
     mode: &Mode,

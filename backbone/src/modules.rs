@@ -84,11 +84,11 @@ impl NormControl {
     }
 
     /// The share of the batch in the running statistics; `own` is the layer's, `batches`
-    /// the number of batches with this one.
-    pub(crate) fn momentum(&self, own: f64, batches: &Tensor) -> f64 {
+    /// the number of batches with this one, where that is counted.
+    pub(crate) fn momentum(&self, own: f64, batches: Option<&Tensor>) -> f64 {
         match self.0.averaging.load(Relaxed) {
             0 => own,
-            1 => 1.0 / batches.double_value(&[]),
+            1 => batches.map_or(own, |batches| 1.0 / batches.double_value(&[])),
             _ => f64::from_bits(self.0.momentum.load(Relaxed)),
         }
     }

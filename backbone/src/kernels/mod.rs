@@ -84,8 +84,11 @@ mod ffi {
     }
 }
 
+/// `at::Tensor`, for other bridges to C++.
+pub(crate) use ffi::Tensor as CxxTensor;
+
 /// `tensor` as C++ takes it.
-fn borrow(tensor: &Tensor) -> &ffi::Tensor {
+pub(crate) fn borrow(tensor: &Tensor) -> &ffi::Tensor {
     // tch's C_tensor is another name for at::Tensor; the reference borrows
     // `tensor`, which keeps it alive.
     unsafe { &*tensor.as_ptr().cast::<ffi::Tensor>() }
@@ -93,7 +96,7 @@ fn borrow(tensor: &Tensor) -> &ffi::Tensor {
 
 /// What C++ made. Panics as tch's own operators do: what they refuse has been
 /// refused at the public boundary.
-fn take(made: Result<*mut ffi::Tensor, cxx::Exception>) -> Tensor {
+pub(crate) fn take(made: Result<*mut ffi::Tensor, cxx::Exception>) -> Tensor {
     let made = made.unwrap_or_else(|error| panic!("{error}"));
     // C++ made it with new, and tch deletes what it is given with delete.
     unsafe { Tensor::from_ptr(made.cast()) }

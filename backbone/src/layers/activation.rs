@@ -62,6 +62,14 @@ impl Activation {
         }
     }
 
+    /// The function of a map that nobody else needs, for one layer; neither need be kept for the
+    /// backward pass where they can be recomputed.
+    pub(crate) fn forward_owned(self, x: Recomputable) -> Recomputable {
+        let input = x.recompute_fn();
+        let map = x.apply_to_map(|map| map.map(|x| self.apply(x)));
+        Recomputable::new(map, move || self.apply(&input.call()))
+    }
+
     /// The function of `x` for one layer, which need not keep it for the
     /// backward pass.
     pub(crate) fn forward_recomputable(self, x: &FeatureMap) -> Recomputable {

@@ -100,14 +100,19 @@ impl Conv2d {
             weight: init.parameter(path, "weight", &size),
             bias: bias.then(|| init.of_bias(&size).parameter(path, "bias", &[out_chans])),
             groups,
-            sliding: Sliding { kernel, stride, padding, dilation },
+            sliding: Sliding { kernel, stride, padding, padding_after: padding, dilation },
         }
+    }
+
+    /// The convolution by these tensors, a parameter or what was computed of one.
+    pub(crate) fn by(weight: Tensor, bias: Option<Tensor>, groups: i64, sliding: Sliding) -> Self {
+        Self { weight, bias, groups, sliding }
     }
 
     /// What a host sees.
     pub(crate) fn module(&self) -> Module {
         let size = self.weight.size();
-        let Sliding { kernel, stride, padding, dilation } = self.sliding;
+        let Sliding { kernel, stride, padding, dilation, .. } = self.sliding;
         Module::Conv2d {
             in_channels: size[1] * self.groups,
             out_channels: size[0],
@@ -160,6 +165,10 @@ impl Conv2d {
             ConvPlan::MatrixProduct => {
                 self.multiply_rows(&strided_rows(&x, self.sliding.stride), mode)
             }
+            _ if !self.sliding.is_symmetric() => {
+                let padded = x.constant_pad_nd(self.sliding.pads());
+                return self.by_libtorch(padded, None, (0, 0), mode);
+            }
             _ => return self.by_libtorch(x, recompute, self.sliding.padding, mode),
         };
         if let Some(recompute) = recompute {
@@ -177,11 +186,15 @@ impl Conv2d {
         mask: &PatchMask,
         mode: &Mode,
     ) -> Tensor {
-        let (padding, compute) = (self.sliding.padding, mode.compute);
+        let compute = mode.compute;
         match plan {
             ConvPlan::Direct => self.by_neighbours(x, patch, mask, mode),
             ConvPlan::OnGrid => {
                 let grid = mask.unpack(&mode.cast(x.map().tensor()));
+                let (grid, padding) = match self.sliding.is_symmetric() {
+                    true => (grid, self.sliding.padding),
+                    false => (grid.constant_pad_nd(self.sliding.pads()), (0, 0)),
+                };
                 mask.pack(&self.by_libtorch(grid, None, padding, mode))
             }
             ConvPlan::MatrixProduct => {

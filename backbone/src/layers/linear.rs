@@ -15,7 +15,7 @@ pub struct Linear {
     /// `[out, in]`.
     weight: Tensor,
     /// `[out]`.
-    bias: Tensor,
+    bias: Option<Tensor>,
 }
 
 impl Linear {
@@ -25,8 +25,13 @@ impl Linear {
         let size = [out_features, in_features];
         Self {
             weight: init.parameter(path, "weight", &size),
-            bias: init.of_bias(&size).parameter(path, "bias", &[out_features]),
+            bias: Some(init.of_bias(&size).parameter(path, "bias", &[out_features])),
         }
+    }
+
+    /// The layer of these tensors.
+    pub(crate) fn by(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
     }
 
     /// What a host sees.
@@ -48,7 +53,10 @@ impl Linear {
         with_copy(
             &self.weight,
             move |weight| weights.cast(weight),
-            |weight| kernels::linear(&mode.cast(rows), weight, Some(&mode.cast(&self.bias))),
+            |weight| {
+                let bias = self.bias.as_ref().map(|bias| mode.cast(bias));
+                kernels::linear(&mode.cast(rows), weight, bias.as_ref())
+            },
         )
     }
 

@@ -48,18 +48,30 @@ fn affine(path: &Path, channels: i64, start: f64) -> [Tensor; 2] {
 /// visible positions alone, or those of all processes with [`Mode::sync_batch_norm`].
 #[derive(Debug)]
 pub struct BatchNorm2d {
-    /// `[C]`.
-    weight: Tensor,
-    /// `[C]`.
-    bias: Tensor,
+    /// Weight and bias `[C]`, unless it only normalises.
+    affine: Option<[Tensor; 2]>,
     /// `[C]`.
     running_mean: Tensor,
     /// `[C]`.
     running_var: Tensor,
     /// Scalar, int64: forwards in training mode.
-    num_batches_tracked: Tensor,
+    num_batches_tracked: Option<Tensor>,
+    momentum: f64,
+    eps: f64,
     /// How the host runs it.
     control: NormControl,
+}
+
+/// The tensors and numbers of a [`BatchNorm2d`] that was made elsewhere.
+#[derive(Debug)]
+pub(crate) struct BatchNormParts {
+    /// Weight and bias `[C]`.
+    pub affine: Option<[Tensor; 2]>,
+    /// Mean and variance `[C]`.
+    pub running: [Tensor; 2],
+    pub num_batches_tracked: Option<Tensor>,
+    pub momentum: f64,
+    pub eps: f64,
 }
 
 impl BatchNorm2d {
@@ -73,19 +85,33 @@ impl BatchNorm2d {
     pub fn with_weight(path: &Path, channels: i64, weight: f64) -> Self {
         let size = [channels];
         let tracked = Tensor::zeros([0; 0], (Kind::Int64, path.device()));
-        let [weight, bias] = affine(path, channels, weight);
         Self {
-            weight,
-            bias,
+            affine: Some(affine(path, channels, weight)),
             running_mean: Init::Constant(0.0).buffer(path, "running_mean", &size),
             running_var: Init::Constant(1.0).buffer(path, "running_var", &size),
-            num_batches_tracked: path.add("num_batches_tracked", tracked, false),
+            num_batches_tracked: Some(path.add("num_batches_tracked", tracked, false)),
+            momentum: MOMENTUM,
+            eps: EPS,
             control: NormControl::default(),
         }
     }
-}
 
-impl BatchNorm2d {
+    /// The norm of these tensors.
+    pub(crate) fn by(parts: BatchNormParts) -> Self {
+        let BatchNormParts { affine, running, num_batches_tracked, momentum, eps } = parts;
+        let [running_mean, running_var] = running;
+        let control = NormControl::default();
+        Self { affine, running_mean, running_var, num_batches_tracked, momentum, eps, control }
+    }
+
+    /// Weight and bias; ones and zeros where it only normalises.
+    fn affine(&self) -> [Tensor; 2] {
+        match &self.affine {
+            Some(affine) => affine.each_ref().map(Tensor::shallow_clone),
+            None => [self.running_mean.ones_like(), self.running_mean.zeros_like()],
+        }
+    }
+
     /// `activation` of the normalised map, for one layer, which need not keep it
     /// for the backward pass.
     pub(crate) fn forward_act(
@@ -98,7 +124,7 @@ impl BatchNorm2d {
         let fused = self.uses_batch_statistics(mode)
             && mode.sync_batch_norm.is_none()
             && !matches!(map, FeatureMap::Masked { .. })
-            && kernels::is_batch_norm_fused(map.tensor(), self.weight.kind());
+            && kernels::is_batch_norm_fused(map.tensor(), self.running_mean.kind());
         match activation.bounds() {
             Some(bounds) if fused => self.clamped(bounds, x),
             _ => activation.forward_in_place(self.normalised(map, mode)).into(),
@@ -115,8 +141,10 @@ impl BatchNorm2d {
         refuse_one_value(x.map());
         self.count();
         let running = [&self.running_mean, &self.running_var];
-        let statistics = kernels::batch_statistics(x.map().tensor(), running, self.momentum(), EPS);
-        let affine = [&self.weight, &self.bias];
+        let statistics =
+            kernels::batch_statistics(x.map().tensor(), running, self.momentum(), self.eps);
+        let affine = self.affine();
+        let affine = affine.each_ref();
         let input = x.recompute_fn();
         let map =
             x.apply_to_map(|map| map.map(|x| kernels::batch_norm(x, affine, &statistics, bounds)));
@@ -129,8 +157,8 @@ impl BatchNorm2d {
     /// What a host sees.
     pub(crate) fn module(&self) -> Module {
         let control = self.control.clone();
-        let num_features = self.weight.size()[0];
-        Module::BatchNorm2d { num_features, eps: EPS, momentum: MOMENTUM, control }
+        let num_features = self.running_mean.size()[0];
+        Module::BatchNorm2d { num_features, eps: self.eps, momentum: self.momentum, control }
     }
 
     /// Whether it uses the batch's statistics.
@@ -140,12 +168,14 @@ impl BatchNorm2d {
 
     /// The share of this batch in the running statistics, once it is counted.
     fn momentum(&self) -> f64 {
-        self.control.momentum(MOMENTUM, &self.num_batches_tracked)
+        self.control.momentum(self.momentum, self.num_batches_tracked.as_ref())
     }
 
     /// Counts a forward in training mode.
     fn count(&self) {
-        let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
+        if let Some(count) = &self.num_batches_tracked {
+            let _ = count.shallow_clone().g_add_scalar_(1);
+        }
     }
 
     /// The normalised map by libtorch's operators, or those of several processes.
@@ -158,21 +188,23 @@ impl BatchNorm2d {
             self.count();
         }
         if let (true, Some(sync)) = (uses_batch, &mode.sync_batch_norm) {
-            let affine = [&self.weight, &self.bias];
+            let affine = self.affine();
             let running = [&self.running_mean, &self.running_var];
             let momentum = self.momentum();
-            return x.map_visible(|x| sync.batch_norm(x, affine, running, momentum, EPS));
+            return x.map_visible(|x| {
+                sync.batch_norm(x, affine.each_ref(), running, momentum, self.eps)
+            });
         }
-        let momentum = if uses_batch { self.momentum() } else { MOMENTUM };
+        let momentum = if uses_batch { self.momentum() } else { self.momentum };
         x.map_visible(|x| {
             x.batch_norm(
-                Some(&self.weight),
-                Some(&self.bias),
+                self.affine.as_ref().map(|[weight, _]| weight),
+                self.affine.as_ref().map(|[_, bias]| bias),
                 Some(&self.running_mean),
                 Some(&self.running_var),
                 uses_batch,
                 momentum,
-                EPS,
+                self.eps,
                 true,
             )
         })
@@ -208,6 +240,11 @@ impl LayerNorm2d {
     /// Weight 1, bias 0.
     pub fn new(path: &Path, channels: i64, eps: f64) -> Self {
         let [weight, bias] = affine(path, channels, 1.0);
+        Self { weight, bias, eps }
+    }
+
+    /// The norm of these tensors.
+    pub(crate) fn by(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self { weight, bias, eps }
     }
 

@@ -12,6 +12,7 @@ fn square(kernel: i64, stride: i64, padding: i64) -> Sliding {
         kernel: (kernel, kernel),
         stride: (stride, stride),
         padding: (padding, padding),
+        padding_after: (padding, padding),
         dilation: (1, 1),
     }
 }
@@ -25,6 +26,11 @@ impl MaxPool2d {
     /// A square kernel.
     pub fn new(kernel: i64, stride: i64, padding: i64) -> Self {
         Self(square(kernel, stride, padding))
+    }
+
+    /// A kernel of any shape; on grids it is as far padded behind as before.
+    pub(crate) fn of(sliding: Sliding) -> Self {
+        Self(sliding)
     }
 
     /// Of a map that nobody else needs: it is not kept for the backward pass
@@ -72,6 +78,11 @@ impl AvgPool2d {
         Self { sliding: square(kernel, stride, padding), count_include_pad }
     }
 
+    /// A kernel of any shape; on grids it is as far padded behind as before.
+    pub(crate) fn of(sliding: Sliding, count_include_pad: bool) -> Self {
+        Self { sliding, count_include_pad }
+    }
+
     fn pool(&self, x: &Tensor, padding: Size) -> Tensor {
         let Sliding { kernel, stride, .. } = self.sliding;
         x.avg_pool2d(
@@ -93,7 +104,7 @@ impl Layer for AvgPool2d {
             |x, patch, mask| {
                 let windows = self.sliding.gather(patch, mask, Border::Zero);
                 let mean = x.apply(windows, |windows| self.pool(windows, (0, 0)));
-                if self.count_include_pad || self.sliding.padding == (0, 0) {
+                if self.count_include_pad || self.sliding.pads() == [0; 4] {
                     return mean;
                 }
                 let inside = mask.inside(patch, self.sliding.window(patch));

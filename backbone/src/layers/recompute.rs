@@ -46,8 +46,13 @@ impl Recomputable {
     }
 
     /// The map, to look at.
-    pub(super) fn map(&self) -> &FeatureMap {
+    pub(crate) fn map(&self) -> &FeatureMap {
         &self.map
+    }
+
+    /// Whether the tensor need not be kept.
+    pub(crate) fn is_recomputable(&self) -> bool {
+        self.recompute.is_some()
     }
 
     /// Recomputes the tensor, or returns it if it is kept.

@@ -8,14 +8,27 @@ use tch::Tensor;
 
 /// A kernel's extent and movement, (height, width) each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sliding {
+pub(crate) struct Sliding {
     pub kernel: Size,
     pub stride: Size,
+    /// Before the first position.
     pub padding: Size,
+    /// Behind the last position.
+    pub padding_after: Size,
     pub dilation: Size,
 }
 
 impl Sliding {
+    /// Whether there is as much padding behind as before.
+    pub fn is_symmetric(&self) -> bool {
+        self.padding == self.padding_after
+    }
+
+    /// `[left, right, top, bottom]`, as libtorch's `pad` takes it.
+    pub fn pads(&self) -> [i64; 4] {
+        [self.padding.1, self.padding_after.1, self.padding.0, self.padding_after.0]
+    }
+
     /// Along each side, what a patch of `patch` positions sees: a step for
     /// every output, a tap for every element of the kernel.
     ///
@@ -23,12 +36,13 @@ impl Sliding {
     /// The output grid would not be the input grid divided by the stride, so
     /// that a patch has no output of its own.
     pub fn taps(&self, patch: Size) -> Window {
-        let axis = |patch: i64, kernel: i64, stride: i64, padding: i64, dilation: i64| {
+        let axis = |patch: i64, kernel: i64, stride: i64, (padding, after): Size, dilation: i64| {
             let reach = dilation * (kernel - 1) + 1;
             assert!(
-                (2 * padding - reach).div_euclid(stride) == -1,
-                "kernel {kernel} with stride {stride}, padding {padding}, dilation {dilation} does \
-                 not map a grid of n positions to n/stride, as masked execution needs"
+                (padding + after - reach).div_euclid(stride) == -1,
+                "kernel {kernel} with stride {stride}, padding {padding} and {after}, dilation \
+                 {dilation} does not map a grid of n positions to n/stride, as masked execution \
+                 needs"
             );
             assert!(
                 patch % stride == 0,
@@ -36,9 +50,10 @@ impl Sliding {
             );
             Axis { start: -padding, steps: patch / stride, stride, taps: kernel, dilation }
         };
+        let Self { kernel, stride, padding, padding_after: after, dilation } = *self;
         Window {
-            y: axis(patch.0, self.kernel.0, self.stride.0, self.padding.0, self.dilation.0),
-            x: axis(patch.1, self.kernel.1, self.stride.1, self.padding.1, self.dilation.1),
+            y: axis(patch.0, kernel.0, stride.0, (padding.0, after.0), dilation.0),
+            x: axis(patch.1, kernel.1, stride.1, (padding.1, after.1), dilation.1),
         }
     }
 
@@ -46,6 +61,7 @@ impl Sliding {
     /// neighbours on either side.
     pub fn keeps_size(&self) -> bool {
         (self.stride, self.dilation) == ((1, 1), (1, 1))
+            && self.is_symmetric()
             && (2 * self.padding.0 + 1, 2 * self.padding.1 + 1) == self.kernel
     }
 
@@ -90,7 +106,7 @@ impl Sliding {
         patch: Size,
         mask: &PatchMask,
     ) -> impl Fn(&Tensor) -> Tensor + Send + use<> {
-        let pointwise = self.kernel == (1, 1) && self.padding == (0, 0);
+        let pointwise = self.kernel == (1, 1) && self.pads() == [0; 4];
         let windows = (!pointwise).then(|| mask.windows_of(patch, self.taps(patch), Border::Zero));
         let stride = self.stride;
         move |packed| match &windows {

@@ -36,6 +36,8 @@ pub struct PatchMask {
     /// `[N]`: visible patches per image, float64.
     per_image: Tensor,
     count: i64,
+    /// Whether every image has as many visible patches.
+    equal_counts: bool,
     tables: Tables,
 }
 
@@ -81,7 +83,9 @@ impl PatchMask {
             image.push(owner);
             per_image[owner as usize] += 1.0;
         }
+        let equal_counts = per_image.windows(2).all(|pair| pair[0] == pair[1]);
         Ok(Rc::new(Self {
+            equal_counts,
             batch,
             rows,
             cols,
@@ -136,6 +140,11 @@ impl PatchMask {
     /// Number of visible patches of the whole batch, V.
     pub fn visible_count(&self) -> i64 {
         self.count
+    }
+
+    /// Whether every image has as many visible patches.
+    pub(crate) fn has_equal_counts(&self) -> bool {
+        self.equal_counts
     }
 
     /// The device of the index tables.

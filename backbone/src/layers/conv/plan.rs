@@ -101,8 +101,10 @@ impl Conv2d {
     /// Whether this is a 3×3 convolution of all channels that keeps a grid's
     /// size.
     fn is_3x3(&self) -> bool {
-        let Sliding { kernel, stride, padding, dilation } = self.sliding;
-        (kernel, stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1)) && self.groups == 1
+        let Sliding { kernel, stride, padding, dilation, .. } = self.sliding;
+        (kernel, stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+            && self.sliding.is_symmetric()
+            && self.groups == 1
     }
 
     /// The same without a bias.
@@ -112,8 +114,8 @@ impl Conv2d {
 
     /// Whether every output depends on one position, of all channels.
     pub(super) fn is_pointwise(&self) -> bool {
-        let Sliding { kernel, padding, .. } = self.sliding;
-        (kernel, padding, self.groups) == ((1, 1), (0, 0), 1)
+        let Sliding { kernel, .. } = self.sliding;
+        (kernel, self.sliding.pads(), self.groups) == ((1, 1), [0; 4], 1)
     }
 
     /// A depthwise convolution does so little arithmetic that reading the
