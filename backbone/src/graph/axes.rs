@@ -214,7 +214,7 @@ pub(super) fn reshape(from: &Layout, size: &[i64], extents: &mut Extents) -> Lab
     let (mut i, mut j) = (0, 0);
     while i < from.size.len() || j < size.len() {
         let start = (i, j);
-        let mut take = |values: &[i64], at: &mut usize| {
+        let take = |values: &[i64], at: &mut usize| {
             let value = values.get(*at).copied();
             *at += usize::from(value.is_some());
             value

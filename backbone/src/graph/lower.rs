@@ -61,7 +61,7 @@ pub(super) enum StepKind {
     /// Channels to the end or back: the same map.
     Relabel { input: ValueId },
     /// One draw an image: kept or dropped.
-    DropPath { site: usize, rate: f64, scaled: bool },
+    DropPath { site: usize, scaled: bool },
     /// A draw for every element (or, `of_channels`, for every channel of an image).
     Dropout { input: ValueId, site: usize, rate: f64, of_channels: bool },
     /// Any operator that looks at no neighbours.
@@ -122,8 +122,6 @@ pub(super) struct NormSpec {
     pub eps: f64,
     /// Whether it keeps to its running statistics although others train.
     pub frozen: bool,
-    /// Its module.
-    pub module: String,
 }
 
 /// A network as steps.
@@ -149,8 +147,6 @@ const PRODUCTS: &[&str] =
 pub(super) struct Lowering<'a> {
     pub ssa: &'a Ssa,
     pub analysis: &'a Analysis,
-    /// Modules by call.
-    pub modules: Vec<&'a str>,
     /// By call: the first stage that needs it; none: no stage does.
     pub stage_of_call: Vec<Option<usize>>,
     /// How many needed calls read a value; one more for each stage that it is.
@@ -303,7 +299,8 @@ impl Lowering<'_> {
         let Some(producer) = self.ssa.values[id].producer else { return false };
         let operator = self.ssa.calls[producer].operator.as_str();
         let fresh = match operator {
-            "conv2d" | "batch_norm" => true,
+            // Not of a convolution, whose result may be a view that a hook restores memory by.
+            "batch_norm" => true,
             "add" => self.sum_of_maps(&self.ssa.calls[producer]).is_some(),
             _ => false,
         };

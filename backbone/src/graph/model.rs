@@ -143,7 +143,7 @@ impl GraphModel {
                 Some(Refused { node: call.node, reason })
             })
             .collect();
-        let network = lower(&program, &ssa, &analysis, &levels, image)
+        let network = lower(&ssa, &analysis, &levels, image)
             .map_err(|error| format!("its graph cannot be run: {error}"))?;
         let stages: Vec<Stage> = levels
             .levels

@@ -4,6 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
+#include <ATen/ops/scalar_tensor.h>
 
 #include <optional>
 #include <string>
@@ -48,6 +49,17 @@ bool is_float(const c10::TypePtr& type) {
   return unwrapped(type)->kind() == c10::TypeKind::FloatType;
 }
 
+bool is_tensor(const c10::TypePtr& type) {
+  return unwrapped(type)->kind() == c10::TypeKind::TensorType;
+}
+
+// A number where a tensor may stand: it does not widen the other operand.
+at::Tensor wrapped(const at::Scalar& number) {
+  auto tensor = at::scalar_tensor(number, number.isFloatingPoint() ? at::kDouble : at::kLong);
+  tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
+  return tensor;
+}
+
 bool is_list(const c10::TypePtr& type) {
   return unwrapped(type)->kind() == c10::TypeKind::ListType;
 }
@@ -89,12 +101,16 @@ void Call::push_tensor(const at::Tensor& tensor) { state_->stack.emplace_back(te
 void Call::push_int(std::int64_t value) {
   const auto& type = state_->next().type();
   if (is_float(type)) return push_float(static_cast<double>(value));
+  if (is_tensor(type)) return push_tensor(wrapped(value));
   // Schemas write [2] for what may be given once for all sides.
   if (is_list(type)) return push_ints(rust::Slice<const std::int64_t>(&value, 1));
   state_->stack.emplace_back(value);
 }
 
-void Call::push_float(double value) { state_->stack.emplace_back(value); }
+void Call::push_float(double value) {
+  if (is_tensor(state_->next().type())) return push_tensor(wrapped(value));
+  state_->stack.emplace_back(value);
+}
 
 void Call::push_bool(bool value) { state_->stack.emplace_back(value); }
 

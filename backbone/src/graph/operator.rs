@@ -30,7 +30,7 @@ mod ffi {
         fn push_none(self: Pin<&mut Call>);
         fn push_tensor(self: Pin<&mut Call>, tensor: &Tensor);
         fn push_int(self: Pin<&mut Call>, value: i64) -> Result<()>;
-        fn push_float(self: Pin<&mut Call>, value: f64);
+        fn push_float(self: Pin<&mut Call>, value: f64) -> Result<()>;
         fn push_bool(self: Pin<&mut Call>, value: bool);
         fn push_text(self: Pin<&mut Call>, value: &str);
         fn push_ints(self: Pin<&mut Call>, values: &[i64]) -> Result<()>;
@@ -124,7 +124,7 @@ impl Operator {
                     call.push_items().map_err(failed)?;
                 }
                 Argument::Int(value) => call.push_int(*value).map_err(failed)?,
-                Argument::Float(value) => call.push_float(*value),
+                Argument::Float(value) => call.push_float(*value).map_err(failed)?,
                 Argument::Bool(value) => call.push_bool(*value),
                 Argument::Text(value) => call.push_text(value),
                 Argument::Ints(values) => call.push_ints(values).map_err(failed)?,

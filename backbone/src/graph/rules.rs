@@ -174,7 +174,7 @@ const POINTWISE: &[&str] = &[
 /// Functions of the elements of several tensors that are broadcast to one shape.
 const BROADCAST: &[&str] = &[
     "add", "sub", "mul", "div", "maximum", "minimum", "fmax", "fmin", "addcmul", "addcdiv", "rsub",
-    "where", "lerp", "ge", "gt", "lt", "le", "eq", "ne", "prelu", "pow", "fill", "copy",
+    "where", "lerp", "ge", "gt", "lt", "le", "eq", "ne", "pow", "fill", "copy",
     "true_divide", "logical_and", "logical_or", "bitwise_and", "bitwise_or", "masked_fill",
     "atan2", "remainder", "fmod", "type_as", "expand_as",
 ];
@@ -217,6 +217,10 @@ impl Rules<'_> {
         }
         let known_pointwise = POINTWISE.contains(&name) && self.inputs().len() == 1;
         if known_pointwise {
+            return self.pointwise();
+        }
+        if name == "prelu" {
+            // Its weight counts the channels of [N, C, …].
             return self.pointwise();
         }
         if BROADCAST.contains(&name) {

@@ -27,8 +27,6 @@ pub(super) struct Call {
     pub outputs: Vec<ValueId>,
     /// The node's number in the program.
     pub node: usize,
-    /// Whether it wrote into its first argument.
-    pub in_place: bool,
     /// The name of a value that it reads although it was changed through another view of its
     /// memory.
     pub stale: Option<String>,
@@ -245,7 +243,6 @@ impl Builder {
             arguments,
             outputs: Vec::new(),
             node: number,
-            in_place,
             stale: None,
         };
         let stale = Ssa::reads(&call).find(|&id| self.stale[id]);

@@ -1,6 +1,5 @@
 //! Where the levels of a graph's pyramid are.
 
-use super::axes::Layout;
 use super::rules::Analysis;
 use super::ssa::{Call, Ssa, ValueId};
 use crate::pt2::Program;
@@ -99,7 +98,7 @@ impl Finder<'_> {
     /// What the graph returns, if that is a pyramid.
     fn returned(&self) -> Option<Vec<Level>> {
         let maps: Vec<Level> = self.ssa.outputs.iter().filter_map(|&id| self.level(id)).collect();
-        let whole = maps.len() == self.ssa.outputs.len() && maps.len() > 1;
+        let whole = maps.len() > 1;
         let ascends = maps.windows(2).all(|pair| pair[0].stride < pair[1].stride);
         let powers = maps.iter().all(|map| map.stride.count_ones() == 1);
         // A map of the image's own half is no level that detectors take.
@@ -115,11 +114,15 @@ impl Finder<'_> {
         let best = self.best_of_strides(&tree.chain(last));
         let levels: Vec<Level> =
             best.into_iter().filter(|level| STRIDES.contains(&level.stride)).collect();
-        if levels.is_empty() {
-            return Err("no map of features with a stride of 4 to 32 pixels lies on the way to its \
-                        output: is it a convolutional network? --stages names the modules whose \
-                        outputs are the stages"
-                .into());
+        if levels.len() < 2 {
+            let found = levels.first().map_or_else(String::new, |level| {
+                format!(" (only {} of stride {})", level.module, level.stride)
+            });
+            return Err(format!(
+                "no pyramid of feature maps with strides of 4 to 32 pixels lies on the way to its \
+                 output{found}: is it a convolutional network? --stages names the modules whose \
+                 outputs are the stages"
+            ));
         }
         Ok(levels)
     }
@@ -195,9 +198,22 @@ impl Finder<'_> {
     }
 }
 
-/// How many modules two paths have in common from the outermost on.
+/// How many modules two paths have in common from the outermost on; a list counts as one with each
+/// of its entries, so that `stages.0` and `stages.1` have nothing in common.
 fn shared_depth(a: &str, b: &str) -> usize {
-    a.split('.').zip(b.split('.')).take_while(|(a, b)| a == b && !a.is_empty()).count()
+    let entries = |path: &str| {
+        let mut entries: Vec<String> = Vec::new();
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            let numbered = part.bytes().all(|byte| byte.is_ascii_digit());
+            match entries.last_mut().filter(|last| numbered && !last.contains('.')) {
+                Some(list) => *list = format!("{list}.{part}"),
+                None => entries.push(part.to_owned()),
+            }
+        }
+        entries
+    };
+    let (a, b) = (entries(a), entries(b));
+    a.iter().zip(&b).take_while(|(a, b)| a == b).count()
 }
 
 /// The tree of dominators: on every way from the image to a value lies the value above it.
@@ -248,9 +264,4 @@ impl Dominators {
         chain.reverse();
         chain
     }
-}
-
-/// Whether a level's map has its channels last.
-pub(super) fn is_channels_last(layout: &Layout) -> bool {
-    layout.map_extent().is_none() && layout.channels_last_extent().is_some()
 }

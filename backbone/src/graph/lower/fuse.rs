@@ -48,7 +48,6 @@ impl Lowering<'_> {
             momentum: call.float("momentum").unwrap_or(0.1),
             eps: call.float("eps").unwrap_or(1e-5),
             frozen: self.any_norm_trains && !trains,
-            module: self.modules[self.producer(call)].to_owned(),
         });
         let norm = self.norms.len() - 1;
         Some((StepKind::BatchNorm { input, norm, activation: behind }, outputs))
@@ -78,8 +77,7 @@ impl Lowering<'_> {
             "bernoulli" => {
                 let keep = call.float("p")?;
                 let site = self.drop_path.len();
-                let rate = 1.0 - keep;
-                self.drop_path.push(rate);
+                self.drop_path.push(1.0 - keep);
                 let drawn = *call.outputs.first()?;
                 self.draws.insert(drawn, site);
                 // What is kept is scaled by 1 / keep, right behind.
@@ -94,7 +92,7 @@ impl Lowering<'_> {
                     let scaled = self.ssa.calls[scale].outputs.first().copied();
                     self.draws.extend(scaled.map(|scaled| (scaled, site)));
                 }
-                Some(StepKind::DropPath { site, rate, scaled: scale.is_some() })
+                Some(StepKind::DropPath { site, scaled: scale.is_some() })
             }
             // Exported in evaluation, it does nothing.
             "dropout" | "feature_dropout" if call.flag("train") == Some(false) => {

@@ -8,7 +8,7 @@ use super::super::stages::Levels;
 use super::{Lowered, Lowering, Step, StepKind};
 use crate::Result;
 use crate::layers::Activation;
-use crate::pt2::{Program, Source};
+use crate::pt2::Source;
 
 /// The values that a call's step reads.
 fn reads(call: &Call, analysis: &Analysis) -> Vec<ValueId> {
@@ -50,7 +50,6 @@ pub(in crate::graph) fn stages_of_calls(
 /// # Errors
 /// An operator that this libtorch has not.
 pub(in crate::graph) fn lower(
-    program: &Program,
     ssa: &Ssa,
     analysis: &Analysis,
     levels: &Levels,
@@ -75,7 +74,6 @@ pub(in crate::graph) fn lower(
     let mut lowering = Lowering {
         ssa,
         analysis,
-        modules: ssa.calls.iter().map(|call| program.nodes[call.node].module.as_str()).collect(),
         stage_of_call: stage_of_call.clone(),
         uses,
         any_norm_trains,
