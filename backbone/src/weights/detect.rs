@@ -1,11 +1,13 @@
 //! What a file is, told from its first bytes.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
+use zip::ZipArchive;
+
 use super::sharded;
-use crate::{Error, Result};
+use crate::{Error, Result, pt2};
 
 /// The kinds of weight file that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Format {
     TorchLegacy,
     /// What `torch.save` wrote before 0.1.10.
     TorchTar,
+    /// What `torch.export.save` writes: a network's graph with its weights (`.pt2`).
+    ExportedProgram,
     /// A pickle with numpy arrays, as detectron2's model zoo has.
     Pickle,
     /// A folder with `config.json` and weights, timm's `local-dir:`.
@@ -34,6 +38,7 @@ impl std::fmt::Display for Format {
             Format::TorchZip => "PyTorch checkpoint",
             Format::TorchLegacy => "PyTorch checkpoint (before 1.6)",
             Format::TorchTar => "PyTorch checkpoint (before 0.1.10)",
+            Format::ExportedProgram => "exported program",
             Format::Pickle => "pickle of numpy arrays",
             Format::TimmFolder => "timm folder",
             Format::Sharded => "set of files with an index",
@@ -43,6 +48,8 @@ impl std::fmt::Display for Format {
 
 /// Bytes looked at: a tar header's magic ends at 262.
 const HEAD: usize = 512;
+/// How a zip archive with anything in it begins.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 /// Where a tar header says `ustar`.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 /// The number 0x1950a86a20f9469cfc6c that opens a legacy checkpoint, as a
@@ -69,15 +76,24 @@ pub(crate) fn format_of(path: &Path) -> Result<Format> {
     if head.trim_ascii_start().starts_with(b"{") && sharded::is_index(path) {
         return Ok(Format::Sharded);
     }
+    if head.starts_with(ZIP_MAGIC) && is_program(path) {
+        return Ok(Format::ExportedProgram);
+    }
     recognise(&head).map_err(|guess| {
         Error::format(
             path,
             format!(
                 "not a weight file: it is {guess}. \
-                 Readable are .safetensors, .pth/.pt/.bin, detectron2 .pkl and timm folders"
+                 Readable are .safetensors, .pth/.pt/.bin, .pt2, detectron2 .pkl and timm folders"
             ),
         )
     })
+}
+
+/// Whether the zip archive at `path` is an exported program; if it is damaged, no.
+fn is_program(path: &Path) -> bool {
+    let Ok(zip) = File::open(path).map(BufReader::new).map(ZipArchive::new) else { return false };
+    zip.is_ok_and(|zip| pt2::is_program(zip.file_names_raw()))
 }
 
 fn folder_format(path: &Path) -> Result<Format> {
@@ -105,7 +121,7 @@ fn folder_format(path: &Path) -> Result<Format> {
 fn recognise(head: &[u8]) -> std::result::Result<Format, String> {
     if starts_like_safetensors(head) {
         Ok(Format::Safetensors)
-    } else if head.starts_with(b"PK\x03\x04") {
+    } else if head.starts_with(ZIP_MAGIC) {
         Ok(Format::TorchZip)
     } else if head.get(TAR_MAGIC) == Some(b"ustar") {
         Ok(Format::TorchTar)

@@ -1,8 +1,8 @@
 //! Weight files of every framework, read and written.
 //!
 //! One file a format: [`read`] takes `.safetensors`, PyTorch checkpoints of
-//! every age, detectron2's `.pkl` and timm folders, told apart by content, and
-//! never executes a pickle. One file a naming: [`Naming`] translates between
+//! every age, exported programs (`.pt2`), detectron2's `.pkl` and timm folders,
+//! told apart by content, and never executes a pickle. One file a naming: [`Naming`] translates between
 //! the names a model has in memory (the *canonical* names) and those of timm,
 //! the official repositories, torchvision, detectron2 and mmdet.
 //!
@@ -22,11 +22,11 @@
 //! # }
 //! ```
 
-mod atomic;
+pub(crate) mod atomic;
 mod convert;
 mod detect;
-mod dtype;
-mod element;
+pub(crate) mod dtype;
+pub(crate) mod element;
 mod export;
 mod finite;
 mod fit;
@@ -37,6 +37,7 @@ mod numpy;
 mod pickle;
 mod pkl;
 mod pkl_write;
+mod pt2;
 mod pth_write;
 mod registry;
 mod report;
@@ -47,7 +48,7 @@ mod sketch;
 mod timm_folder;
 mod torch;
 mod unwrap;
-mod walk;
+pub(crate) mod walk;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<WeightFile> {
     let file = match format {
         Format::Safetensors => safetensors::read(path)?,
         Format::TorchZip | Format::TorchLegacy | Format::TorchTar => torch::read(path, format)?,
+        Format::ExportedProgram => pt2::read(path)?,
         Format::Pickle => pkl::read(path)?,
         Format::TimmFolder => timm_folder::read(path)?,
         Format::Sharded => sharded::read(path)?,

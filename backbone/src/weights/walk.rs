@@ -287,7 +287,7 @@ impl<'p, 'a> Walk<'p, 'a> {
 
 /// The tensor `view` of a storage's `bytes`, taken from `budget`; the inner error
 /// says why it is left out, the outer one what is damaged.
-fn tensor_of(
+pub(crate) fn tensor_of(
     view: &View,
     bytes: &[u8],
     big_endian: bool,
