@@ -272,20 +272,3 @@ fn notes<R: Read + Seek>(container: &mut Container<R>) -> Outcome<BTreeMap<Strin
     let json = container.read(NOTES)?;
     serde_json::from_slice(&json).map_err(|e| format!("its entry {NOTES:?}: {e}"))
 }
-
-#[cfg(test)]
-mod scratch {
-    #[test]
-    fn real() {
-        for path in std::env::var("PT2").unwrap().split(' ') {
-            let t = std::time::Instant::now();
-            let a = super::Archive::open(path.as_ref()).map_err(|e| e.to_string());
-            println!("{path} {a:?} {:?}", t.elapsed());
-            if let Ok(a) = a {
-                if std::env::var("SHOW").is_ok() {
-                    println!("{:#?} {:?} {:?}", a.program(), a.tensors(), a.left_out());
-                }
-            }
-        }
-    }
-}

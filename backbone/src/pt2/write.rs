@@ -120,7 +120,7 @@ impl Archive {
             users.iter().filter_map(|&p| Some((p, tensors.get(&p.name)?))).collect();
         let storage = match self.storages.get(name) {
             Some(storage) if given.is_empty() => return Ok(storage.shallow_clone()),
-            Some(storage) => storage.copy(),
+            Some(storage) => storage.f_detach_copy()?,
             None => empty_storage(users, &given)?,
         };
         for (payload, tensor) in &given {

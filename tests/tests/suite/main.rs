@@ -15,6 +15,7 @@ mod forward_command;
 mod golden;
 mod optim_reference;
 mod own_cnn;
+mod pt2_archive;
 mod python_package;
 mod tensorboard;
 mod timm_parity;

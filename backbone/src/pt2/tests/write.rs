@@ -8,13 +8,14 @@ use crate::weights::StateDict;
 /// The names and bytes in a zip file.
 fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>, CompressionMethod)> {
     let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let count = zip.len();
     let read = |index: usize| {
         let mut entry = zip.by_index(index).unwrap();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).unwrap();
         (entry.name().unwrap().into_owned(), content, entry.compression())
     };
-    (0..zip.len()).map(read).collect()
+    (0..count).map(read).collect()
 }
 
 /// Writes `tensors` into the archive and reads the file again.
