@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
+use zip::read::{ArchiveOffset, Config};
 use zip::{ZipArchive, ZipReadOptions};
 
 use crate::weights::walk::budget;
@@ -30,7 +31,10 @@ impl<R: Read + Seek> Container<R> {
     /// # Errors
     /// A sentence: what is wrong with it.
     pub(crate) fn open(reader: R, size: usize) -> Outcome<Self> {
-        let mut zip = ZipArchive::new(reader)
+        // Example inputs are a zip archive within the archive, whose end is not to be taken for its
+        // own.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut zip = ZipArchive::with_config(config, reader)
             .map_err(|e| format!("a damaged zip archive, perhaps cut short: {e}"))?;
         if zip.has_duplicate_names() {
             return Err("two of its entries have the same name".into());
