@@ -51,7 +51,7 @@ impl ClassifierOptions {
 /// A classifier with its variables.
 #[derive(Debug)]
 pub struct Classifier {
-    model: &'static Model,
+    model: Model,
     store: nn::VarStore,
     backbone: Box<dyn Backbone>,
     /// Weight and bias, `[D]`.
@@ -66,11 +66,7 @@ impl Classifier {
     ///
     /// # Errors
     /// Options out of range.
-    pub fn build(
-        model: &'static Model,
-        options: &ClassifierOptions,
-        device: Device,
-    ) -> Result<Self> {
+    pub fn build(model: &Model, options: &ClassifierOptions, device: Device) -> Result<Self> {
         let ClassifierOptions { num_classes, in_chans, uninitialised, .. } = *options;
         ensure!(num_classes >= 1, "num_classes is {num_classes}, but it must be at least 1");
         let store = nn::VarStore::new(device);
@@ -94,12 +90,12 @@ impl Classifier {
         if let Some(mut weight) = path.get("weight").filter(|_| options.head_init_scale != 1.0) {
             tch::no_grad(|| weight *= options.head_init_scale);
         }
-        Ok(Self { model, store, backbone, norm, head, num_classes })
+        Ok(Self { model: model.clone(), store, backbone, norm, head, num_classes })
     }
 
-    /// The registered model that the backbone is of.
-    pub fn model(&self) -> &'static Model {
-        self.model
+    /// The model that the backbone is of.
+    pub fn model(&self) -> &Model {
+        &self.model
     }
 
     /// The backbone alone.

@@ -162,7 +162,7 @@ impl<'a> LoadSpec<'a> {
         );
         let options =
             ClassifierOptions { uninitialised: true, ..ClassifierOptions::new(num_classes) };
-        let mut classifier = Classifier::build(model, &options, self.device)?;
+        let mut classifier = Classifier::build(&model, &options, self.device)?;
         // Before loading: the file may hold more digits than float32.
         if self.kind == Kind::Double {
             classifier.double();
@@ -198,7 +198,7 @@ impl LoadedModel {
                 Interpolation::Bilinear => "bilinear".into(),
             },
             label_names: self.classes.clone().unwrap_or_default(),
-            ..TimmConfig::imagenet(self.classifier.model().name)
+            ..TimmConfig::imagenet(self.classifier.model().name.as_ref())
         }
     }
 }

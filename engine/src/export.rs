@@ -57,7 +57,7 @@ impl ExportFormat {
         config: Option<TimmConfig>,
     ) -> Result<()> {
         if self == Self::Timm {
-            let config = config.unwrap_or_else(|| TimmConfig::imagenet(model.name));
+            let config = config.unwrap_or_else(|| TimmConfig::imagenet(model.name.as_ref()));
             let config = with_channels_of(config, model, tensors);
             let tensors = weights::export(model.family(), self.naming(), tensors)?;
             return weights::write_timm_folder(path, &config, &tensors);

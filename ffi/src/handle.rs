@@ -27,7 +27,7 @@ pub struct Named {
 pub struct Handle {
     /// As created; the switches below and the tensors hold what may change.
     config: Config,
-    model: &'static Model,
+    model: Model,
     network: Box<dyn Backbone>,
     out_indices: Vec<usize>,
     parameters: Vec<Named>,
@@ -50,7 +50,7 @@ impl Handle {
         let kind = config::kind(&config.dtype)?;
         let device = config::device(&config.device)?;
         let uninitialised = config.weights.is_some() && config.strict;
-        let handle = Self::build(config, uninitialised)?;
+        let handle = Self::build(models::find(&config.model)?, config, uninitialised)?;
         handle.freeze(handle.config.freeze_at)?;
         // Before loading, or float64 weights would be rounded on their way.
         handle.to(Some(kind), Some(device))?;
@@ -61,8 +61,7 @@ impl Handle {
     }
 
     /// The network in float32 on the CPU, nothing frozen.
-    fn build(config: Config, uninitialised: bool) -> Result<Self> {
-        let model = models::find(&config.model)?;
+    fn build(model: Model, config: Config, uninitialised: bool) -> Result<Self> {
         let store = VarStore::new(Device::Cpu);
         let Config { in_chans, drop_path_rate, .. } = config;
         let options = BuildOptions { in_chans, drop_path_rate, uninitialised };
@@ -104,7 +103,7 @@ impl Handle {
     /// # Errors
     /// No memory.
     pub fn deep_clone(&self) -> Result<Self> {
-        let copy = Self::build(self.config(), true)?;
+        let copy = Self::build(self.model.clone(), self.config(), true)?;
         copy.freeze_at.store(self.freeze_at.load(Relaxed), Relaxed);
         for ((_, from), (_, into)) in self.norms.iter().zip(&copy.norms) {
             into.copy(from);

@@ -231,7 +231,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// No model has that name.
-    pub fn registered_model(&self) -> Result<&'static Model> {
+    pub fn registered_model(&self) -> Result<Model> {
         Ok(models::find(&self.model)?)
     }
 

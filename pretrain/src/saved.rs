@@ -47,7 +47,7 @@ impl LoadedWeights {
     ///
     /// # Errors
     /// An unknown name, or a file that fits no model completely.
-    pub fn model(&self, name: Option<&str>) -> Result<&'static Model> {
+    pub fn model(&self, name: Option<&str>) -> Result<Model> {
         if let Some(name) = name.or(self.config.as_ref().map(|config| config.model.as_str())) {
             return Ok(models::find(name)?);
         }
@@ -111,7 +111,7 @@ impl LoadedWeights {
     ///
     /// # Errors
     /// The file fits the model only in part.
-    pub fn encoder(&self, name: Option<&str>) -> Result<(&'static Model, StateDict)> {
+    pub fn encoder(&self, name: Option<&str>) -> Result<(Model, StateDict)> {
         let model = self.model(name)?;
         let options = BuildOptions {
             in_chans: self.in_chans(),

@@ -65,7 +65,7 @@ pub use load::{LoadOptions, default_optional, load};
 pub use naming::Naming;
 pub use pkl_write::write_pkl;
 pub use pth_write::write_pth;
-pub use registry::candidates;
+pub use registry::{candidate_of, candidates};
 pub use report::{LoadReport, Mismatch};
 pub use safetensors::{SAFETENSORS_TYPES, write_safetensors};
 pub use save::save;

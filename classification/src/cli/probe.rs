@@ -88,7 +88,7 @@ pub struct ProbeArgs {
 /// What the probes found; accuracies are in 0–1.
 #[derive(Debug, Serialize)]
 struct Figures {
-    model: &'static str,
+    model: String,
     /// As [`readable`] writes the path: JSON holds no other bytes than text's.
     weights: Option<String>,
     train_images: usize,
@@ -137,7 +137,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
 
     let knn_top1 = validation.accuracy(&knn.predict(&training, validation.features())?);
     let mut figures = Figures {
-        model: model.name,
+        model: model.name.into_owned(),
         weights: args.weights.as_ref().map(readable),
         train_images,
         val_images,
@@ -225,7 +225,7 @@ fn images_of_run(settings: &Table) -> Result<ImageSettings> {
 }
 
 /// A backbone with its variables.
-type Built = (&'static Model, VarStore, Box<dyn Backbone>);
+type Built = (Model, VarStore, Box<dyn Backbone>);
 
 fn backbone(args: &ProbeArgs, file: Option<WeightFile>, device: tch::Device) -> Result<Built> {
     let model = match (&args.model, &file) {

@@ -193,7 +193,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// There is no such model.
-    pub fn registered_model(&self) -> Result<&'static Model> {
+    pub fn registered_model(&self) -> Result<Model> {
         Ok(models::find(&self.model)?)
     }
 

@@ -60,7 +60,7 @@ fn build(config: &TrainConfig, num_classes: i64, device: Device) -> Result<Class
         head_init_scale: config.head_init_scale,
         ..ClassifierOptions::new(num_classes)
     };
-    let mut classifier = Classifier::build(config.registered_model()?, &options, device)?;
+    let mut classifier = Classifier::build(&config.registered_model()?, &options, device)?;
     if config.execution.precision == Precision::Float64 {
         classifier.double();
     }

@@ -46,7 +46,7 @@ pub struct ExportArgs {
 
 /// What timm is told of a run's images.
 pub fn timm_config(model: &Model, config: &TrainConfig) -> TimmConfig {
-    let timm = TimmConfig::imagenet(model.name);
+    let timm = TimmConfig::imagenet(model.name.as_ref());
     TimmConfig {
         input_size: (config.input_size.height, config.input_size.width),
         mean: config.mean.as_deref().map_or(timm.mean, decimals),
@@ -76,8 +76,8 @@ pub fn run(args: ExportArgs) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let config = saved.config.as_ref().map(|config| timm_config(model, config));
-    args.format.write(&output, model, &encoder, config)?;
+    let config = saved.config.as_ref().map(|config| timm_config(&model, config));
+    args.format.write(&output, &model, &encoder, config)?;
     println!(
         "{} ({} tensors of {}) → {}",
         display_path(&args.weights),

@@ -69,7 +69,7 @@ pub fn run(args: MaskPatternArgs) -> Result<()> {
     let mask = mask::draw([Rng::new(args.seed, &[])], grid, keep, Device::Cpu)?;
     let model = models::find(&args.model)?;
     tch::manual_seed(args.seed as i64);
-    let reaches = sparsity::of_architecture(model.name, (height, width), &mask, |path| {
+    let reaches = sparsity::of_architecture(&model.name, (height, width), &mask, |path| {
         model.build(path, &BuildOptions::default())
     })?;
     let title =

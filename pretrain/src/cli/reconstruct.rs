@@ -85,13 +85,13 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let images = images.collect::<Result<Vec<Tensor>>>()?;
     let images = Tensor::stack(&images, 0).to_device(device);
 
-    let (spark, _store) = saved.spark(Some(model.name), device, Kind::Float)?;
+    let (spark, _store) = saved.spark(Some(&model.name), device, Kind::Float)?;
     let settings = Reconstruction {
         mask_ratio: args.mask_ratio.unwrap_or(config.mask_ratio),
         seed: args.seed,
         compute: None,
         normalize: normalize(&config)?,
-        title: model.name.to_owned(),
+        title: model.name.to_string(),
     };
     let drawn = reconstruct(&spark, &images, &settings)?;
     let bytes = png(&drawn.sheet)?;

@@ -108,8 +108,8 @@ impl Outputs {
         let own = weights::export(model.family(), Naming::Official, &encoder)?;
         weights::write_safetensors(&weights_file, &own, &Default::default())?;
         let timm = export.join("timm");
-        let timm_config = timm_config(model, config);
-        ExportFormat::Timm.write(&timm, model, &encoder, Some(timm_config))?;
+        let timm_config = timm_config(&model, config);
+        ExportFormat::Timm.write(&timm, &model, &encoder, Some(timm_config))?;
 
         let mut written =
             vec![("run", self.folder.clone()), ("encoder", weights_file), ("timm folder", timm)];

@@ -4,7 +4,7 @@
 mod parts;
 mod presets;
 
-use backbone::models::{self, Family};
+use backbone::models::{self, Family, Model};
 use serde::{Deserialize, Serialize};
 
 pub use parts::{
@@ -86,7 +86,7 @@ impl ModelConfig {
     /// Whose names the backbone's parameters bear; a network that isn't
     /// registered keeps its own.
     pub fn family(&self) -> Family {
-        models::find(&self.backbone).map_or(Family::Custom, models::Model::family)
+        models::registered(&self.backbone).ok().flatten().map_or(Family::Custom, Model::family)
     }
 
     /// Checks what the types leave open.
