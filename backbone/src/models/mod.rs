@@ -238,6 +238,12 @@ impl Model {
         stages.map_or(REGISTERED_STRIDE, |stages| stages.last().map_or(1, |stage| stage.stride))
     }
 
+    /// Channels of the images that it takes where nothing else is said: three, or those that the
+    /// file's network takes.
+    pub fn usual_in_chans(&self) -> i64 {
+        self.graph().map_or(3, |graph| graph.in_chans())
+    }
+
     /// Why the network cannot be pretrained, if it cannot.
     pub fn refusal(&self) -> Option<&str> {
         self.graph()?.refusal()

@@ -104,12 +104,12 @@ pub fn candidates(in_chans: i64) -> Result<Vec<Candidate>> {
     MODELS.iter().map(|model| candidate(model, &options)).collect()
 }
 
-/// Names and shapes of a network from a `.pt2` file, to be compared with files of its weights.
+/// Names and shapes of one model, with its usual number of input channels.
 ///
 /// # Errors
 /// It cannot be built.
 pub fn candidate_of(model: &Model) -> Result<Candidate> {
-    let in_chans = model.graph().map_or(3, |graph| graph.in_chans());
+    let in_chans = model.usual_in_chans();
     candidate(model, &BuildOptions { in_chans, uninitialised: true, ..BuildOptions::default() })
 }
 

@@ -54,7 +54,7 @@ fn recipes_are_the_official_ones() {
             c.optim.weight_decay,
             c.mixup,
             c.aug_repeats,
-            c.drop_path,
+            c.drop_path.unwrap(),
             c.optim.ema,
         );
         assert_eq!(found, expected);
