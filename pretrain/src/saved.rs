@@ -22,7 +22,7 @@ pub struct LoadedWeights {
     /// Settings of the run, in our own checkpoints.
     pub config: Option<TrainConfig>,
     /// The network that a checkpoint of a `.pt2` file's carries.
-    carried: Option<Model>,
+    pub carried: Option<Model>,
 }
 
 impl LoadedWeights {
@@ -57,11 +57,6 @@ impl LoadedWeights {
             (None, None, Some(config)) => Ok(models::find(&config.model)?),
             (None, None, None) => Ok(self.file.registered_model()?),
         }
-    }
-
-    /// The network that a checkpoint of a `.pt2` file's carries.
-    pub fn carried(&self) -> Option<&Model> {
-        self.carried.as_ref()
     }
 
     /// Channels of the input: the run's, else what the stem of the file takes

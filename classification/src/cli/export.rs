@@ -46,8 +46,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
     let loaded = args.model.load()?;
     let classifier = &loaded.classifier;
     let model = classifier.model();
-    let usual =
-        if model.graph().is_some() { ExportFormat::Official } else { ExportFormat::Timm };
+    let usual = if model.graph().is_some() { ExportFormat::Official } else { ExportFormat::Timm };
     let format = args.format.unwrap_or(usual);
     ensure!(
         format != ExportFormat::Pt2 || model.graph().is_none(),
@@ -87,7 +86,10 @@ fn with_timms_head(
     let (head, mut tensors): (StateDict, StateDict) =
         all.partition(|(name, _)| classifier.is_head(name));
     let name = timm_classifier(architecture, &graph.state_dict(&tensors)?).with_context(|| {
-        format!("{} has no classifier of a name that timm uses: export it as official", graph.name())
+        format!(
+            "{} has no classifier of a name that timm uses: export it as official",
+            graph.name()
+        )
     })?;
     tensors.extend(head.into_iter().map(|(own, tensor)| {
         let parameter = own.rsplit_once('.').map_or(own.as_str(), |(_, parameter)| parameter);

@@ -11,8 +11,7 @@ fn a_run_needs_its_file_only_once() {
     let short = ["--epochs", "1", "--warmup-epochs", "0", "--input-size", "64"];
     for name in ["small", "resnet18"] {
         let file = format!("{name}.pt2");
-        let begun =
-            work.train(name, &[short.as_slice(), &["--model", &file]].concat()).succeeded();
+        let begun = work.train(name, &[short.as_slice(), &["--model", &file]].concat()).succeeded();
         assert_says(&begun.err, &[&format!("weights  those of {file}, the head's random")]);
         let weights = format!("{name}.safetensors");
         let flags = ["--model", &file, "--backbone-weights", &weights];

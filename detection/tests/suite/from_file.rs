@@ -16,8 +16,7 @@ fn a_run_needs_its_backbones_file_only_once() {
     assert_says(&loaded.err, &["backbone from", "official naming"]);
     let start = &backbone::weights::read(work.path("small.safetensors")).unwrap().tensors;
     let model = work.checkpoint("loaded").section("model").unwrap();
-    let is_same =
-        |name: &str| model[&format!("backbone.bottom_up.{name}")].equal(&start[name]);
+    let is_same = |name: &str| model[&format!("backbone.bottom_up.{name}")].equal(&start[name]);
     assert!(is_same("stem.0.weight") && is_same("stage1.1.running_mean"), "frozen");
     assert!(!is_same("stage2.0.weight") && !is_same("stage4.0.weight"), "learned");
 

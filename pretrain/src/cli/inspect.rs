@@ -44,12 +44,12 @@ pub fn run(args: InspectArgs) -> Result<()> {
     );
     let saved = LoadedWeights::open(&args.file)?;
     println!("{}", saved.file.path.display());
-    let candidates = match saved.carried() {
+    let candidates = match &saved.carried {
         Some(model) => vec![weights::candidate_of(model)?],
         None => weights::candidates(saved.in_chans())?,
     };
     println!("{}", weights::inspect(&saved.file, &candidates));
-    saved.carried().map_or(Ok(()), describe)?;
+    saved.carried.as_ref().map_or(Ok(()), describe)?;
     if let Some(config) = &saved.config {
         println!("\na run of pretrain train with:\n{}", toml::to_string_pretty(config)?);
     }

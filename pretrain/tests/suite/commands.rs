@@ -150,7 +150,7 @@ fn channels_are_found_in_every_naming() {
                 let named = |(name, tensor)| (format!("{prefix}{name}"), tensor);
                 let tensors = exported.iter().map(|(n, t)| (n, t.shallow_clone())).map(named);
                 let file = WeightFile::from_tensors("f.pth", tensors.collect());
-                let saved = LoadedWeights { file, config: None };
+                let saved = LoadedWeights { file, config: None, carried: None };
                 assert_eq!(saved.in_chans(), 4, "{naming} {name}");
                 assert_eq!(saved.model(None).unwrap().name, name, "{naming}");
             }

@@ -95,9 +95,8 @@ fn stages_may_be_chosen() {
     work.train("other", &shorter(&["--model", "small.pt2", "--input-size", "40"]))
         .refused(&["input-size is 40, but its sides must be positive multiples of 32"]);
     work.train("other", &shorter(&["--model", "gone.pt2"])).refused(&["gone.pt2"]);
-    work.train("other", &shorter(&["--model", "small.pt2", "--drop-path", "0.1"])).refused(&[
-        "drop",
-    ]);
+    work.train("other", &shorter(&["--model", "small.pt2", "--drop-path", "0.1"]))
+        .refused(&["drop"]);
     assert!(!work.path("other").exists());
 }
 
