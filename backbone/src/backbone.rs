@@ -48,7 +48,7 @@ pub trait Backbone: Debug {
     }
 
     /// Number of residual blocks that drop-path draws for, see
-    /// [`DropPathDraws::Table`](crate::DropPathDraws::Table).
+    /// [`DropPathDraws::Table`](crate::DropPathDraws::Table); 0 where none is ever dropped.
     fn drop_path_blocks(&self) -> usize {
         0
     }
@@ -57,6 +57,13 @@ pub trait Backbone: Debug {
     /// [`Mode::freeze_at`] counts: 0 the stem, 1 the first of
     /// [`Backbone::stages`], … `None`: unknown, so that it is never frozen.
     fn stage_index(&self, _name: &str) -> Option<usize> {
+        None
+    }
+
+    /// Layer of layer-wise learning rates that the parameter `name` belongs to, 0 the nearest to
+    /// the image. `None` for all: the network does not say, and its stages and blocks decide; for
+    /// some: they stand behind it.
+    fn layer_index(&self, _name: &str) -> Option<usize> {
         None
     }
 

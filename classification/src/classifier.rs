@@ -2,7 +2,8 @@
 //!
 //! Parameters are called as in memory everywhere: the backbone's by their
 //! canonical names, the head `fc` of a ResNet and `head` of a ConvNeXt, whose
-//! `norm` stands before it; [`backbone::weights`] translates.
+//! `norm` stands before it, and of a network from a `.pt2` file; [`backbone::weights`]
+//! translates.
 
 use std::path::Path;
 
@@ -51,7 +52,7 @@ impl ClassifierOptions {
 /// A classifier with its variables.
 #[derive(Debug)]
 pub struct Classifier {
-    model: &'static Model,
+    model: Model,
     store: nn::VarStore,
     backbone: Box<dyn Backbone>,
     /// Weight and bias, `[D]`.
@@ -65,12 +66,8 @@ impl Classifier {
     /// (`tch::manual_seed`).
     ///
     /// # Errors
-    /// Options out of range.
-    pub fn build(
-        model: &'static Model,
-        options: &ClassifierOptions,
-        device: Device,
-    ) -> Result<Self> {
+    /// Options out of range; a network from a `.pt2` file that has a module of the head's name.
+    pub fn build(model: &Model, options: &ClassifierOptions, device: Device) -> Result<Self> {
         let ClassifierOptions { num_classes, in_chans, uninitialised, .. } = *options;
         ensure!(num_classes >= 1, "num_classes is {num_classes}, but it must be at least 1");
         let store = nn::VarStore::new(device);
@@ -79,7 +76,9 @@ impl Classifier {
         let backbone =
             model.build(&root, &BuildOptions { in_chans, drop_path_rate, uninitialised })?;
         let width = backbone.stages().last().map_or(0, |stage| stage.channels);
-        let norm = (backbone.norm() == NormKind::Layer).then(|| {
+        // A `.pt2` file's network may have a module of the norm's name.
+        let is_normed = backbone.norm() == NormKind::Layer && model.graph().is_none();
+        let norm = is_normed.then(|| {
             let path = &root / "norm";
             let start = |name, value| {
                 path.get(name)
@@ -89,17 +88,24 @@ impl Classifier {
         });
         let init = if uninitialised { Init::Uninitialised } else { Init::TRUNC_NORMAL_02 };
         let name = head_name(model.family());
+        let taken = store.variables().keys().any(|other| is_within(name, other));
+        ensure!(
+            !taken,
+            "{} has tensors called {name}.…, which is what the classifier is called: rename that \
+             module and export it again",
+            model.name
+        );
         let path = name.split('.').fold(root, |path, part| path / part);
         let head = Linear::new(&path, width, num_classes, init);
         if let Some(mut weight) = path.get("weight").filter(|_| options.head_init_scale != 1.0) {
             tch::no_grad(|| weight *= options.head_init_scale);
         }
-        Ok(Self { model, store, backbone, norm, head, num_classes })
+        Ok(Self { model: model.clone(), store, backbone, norm, head, num_classes })
     }
 
-    /// The registered model that the backbone is of.
-    pub fn model(&self) -> &'static Model {
-        self.model
+    /// The model that the backbone is of.
+    pub fn model(&self) -> &Model {
+        &self.model
     }
 
     /// The backbone alone.
@@ -169,14 +175,17 @@ impl Classifier {
 
     /// Whether the variable `name` is the head's.
     pub fn is_head(&self, name: &str) -> bool {
-        name.strip_prefix(head_name(self.model.family())).is_some_and(|rest| rest.starts_with('.'))
+        is_within(head_name(self.model.family()), name)
     }
 
     /// Where the variable `name` stands; head and the norm before it stand behind
     /// the backbone.
     pub fn place(&self, name: &str) -> LayerPosition {
-        let behind = self.is_head(name) || name.starts_with("norm.");
-        LayerPosition::of(name, if behind { None } else { self.backbone.stage_index(name) })
+        let behind = self.is_head(name) || self.norm.is_some() && name.starts_with("norm.");
+        match behind {
+            true => LayerPosition::of(name, None),
+            false => LayerPosition::in_backbone(self.backbone.as_ref(), name),
+        }
     }
 
     /// How many blocks share a layer in the official recipe.
@@ -217,7 +226,8 @@ impl Classifier {
     pub fn load_backbone(&self, file: &WeightFile) -> Result<LoadReport> {
         let mut target = self.variables();
         target.retain(|name, _| !self.is_head(name));
-        Ok(weights::load(&target, self.model.family(), file, &LoadOptions::default())?)
+        let family = self.model.family();
+        Ok(weights::load(&target, family, file, &LoadOptions::of(family))?)
     }
 
     /// Reads a whole classifier, head included.
@@ -226,8 +236,7 @@ impl Classifier {
     /// A head for other classes, or none; a file that fits only in part.
     pub fn load(&self, file: &WeightFile) -> Result<LoadReport> {
         self.check_head(&file.path, file.classes(self.model.family()))?;
-        let optional = |name: &str| name.ends_with("num_batches_tracked");
-        let options = LoadOptions { optional, ..LoadOptions::default() };
+        let options = LoadOptions { optional: weights::is_counter, ..LoadOptions::default() };
         Ok(weights::load(&self.variables(), self.model.family(), file, &options)?)
     }
 
@@ -252,6 +261,11 @@ impl Classifier {
         }
         Ok(())
     }
+}
+
+/// Whether the variable `name` is of the module called `module`, or inside it.
+fn is_within(module: &str, name: &str) -> bool {
+    name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What the head is called in memory.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use backbone::models;
+use backbone::models::{self, Model};
 use backbone::weights::{self, TimmConfig, WeightFile};
 use data::Interpolation;
 use data::names::readable;
@@ -33,6 +33,8 @@ pub struct TrainCheckpoint {
     pub file: WeightFile,
     /// Top-1 accuracy of these in the run's evaluation, in 0–1.
     pub accuracy: Option<f64>,
+    /// The network that a checkpoint of a `.pt2` file's carries.
+    carried: Option<Model>,
 }
 
 impl TrainCheckpoint {
@@ -75,8 +77,9 @@ impl TrainCheckpoint {
             "ema" => found.ema,
             _ => Some(found.model),
         });
+        let carried = engine::graph::carried(&file)?;
         let file = WeightFile::from_tensors(path, file.section(section)?);
-        Ok(Self { state, file, accuracy })
+        Ok(Self { state, file, accuracy, carried })
     }
 }
 
@@ -123,17 +126,19 @@ impl<'a> LoadSpec<'a> {
     /// Builds the classifier and reads its weights.
     ///
     /// # Errors
-    /// A file that cannot be read, is of no registered model, or has no head.
+    /// A file that cannot be read, is of no model that is known, or has no head.
     pub fn load(&self) -> Result<LoadedModel> {
         let own = TrainCheckpoint::open(self.path)?;
-        let (file, state, accuracy) = match own {
-            Some(own) => (own.file, Some(own.state), own.accuracy),
-            None => (weights::read(self.path)?, None, None),
+        let (file, state, accuracy, carried) = match own {
+            Some(own) => (own.file, Some(own.state), own.accuracy, own.carried),
+            None => (weights::read(self.path)?, None, None, None),
         };
         let config = state.as_ref().map(|state| state.config.clone());
-        let model = match self.model.or(config.as_ref().map(|config| config.model.as_str())) {
-            Some(name) => models::find(name)?,
-            None => file.registered_model()?,
+        let model = match (self.model, carried, &config) {
+            (Some(name), ..) => models::find(name)?,
+            (None, Some(carried), _) => carried,
+            (None, None, Some(config)) => models::find(&config.model)?,
+            (None, None, None) => file.registered_model()?,
         };
         let num_classes = file.classes(model.family()).with_context(|| {
             format!(
@@ -154,7 +159,10 @@ impl<'a> LoadSpec<'a> {
                 file.path.display()
             );
         }
-        let in_chans = file.in_chans().unwrap_or(3);
+        let in_chans = match model.graph() {
+            Some(graph) => graph.in_chans(),
+            None => file.in_chans().unwrap_or(3),
+        };
         ensure!(
             in_chans == 3,
             "{} takes images of {in_chans} channels, but images are read as RGB",
@@ -162,7 +170,7 @@ impl<'a> LoadSpec<'a> {
         );
         let options =
             ClassifierOptions { uninitialised: true, ..ClassifierOptions::new(num_classes) };
-        let mut classifier = Classifier::build(model, &options, self.device)?;
+        let mut classifier = Classifier::build(&model, &options, self.device)?;
         // Before loading: the file may hold more digits than float32.
         if self.kind == Kind::Double {
             classifier.double();
@@ -198,7 +206,7 @@ impl LoadedModel {
                 Interpolation::Bilinear => "bilinear".into(),
             },
             label_names: self.classes.clone().unwrap_or_default(),
-            ..TimmConfig::imagenet(self.classifier.model().name)
+            ..TimmConfig::imagenet(self.classifier.model().name.as_ref())
         }
     }
 }

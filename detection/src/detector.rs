@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
 use backbone::Mode;
+use backbone::models::{self, Model};
 use backbone::plugin::Plugin;
 use tch::{Device, Kind, Tensor, nn};
 
@@ -25,17 +26,26 @@ pub struct Detector {
 
 impl Detector {
     /// The detector of `settings` for so many classes, with random weights of libtorch's
-    /// generator (`tch::manual_seed`); frozen stages need no gradient.
+    /// generator (`tch::manual_seed`), but for those in a `.pt2` file; frozen stages need no
+    /// gradient. The backbone is `model`, if it is known already.
     ///
     /// # Errors
-    /// Settings out of range, a plugin that can't be loaded, more frozen parts
+    /// Settings out of range, a plugin or file that can't be loaded, more frozen parts
     /// than there are.
-    pub fn build(settings: &DetectorSettings, num_classes: i64, device: Device) -> Result<Self> {
+    pub fn build(
+        settings: &DetectorSettings,
+        model: Option<&Model>,
+        num_classes: i64,
+        device: Device,
+    ) -> Result<Self> {
         let config = settings.model_config(num_classes)?;
         let store = nn::VarStore::new(device);
         let plugin = settings.backbone_plugin.is_some();
         let model = match &settings.backbone_plugin {
-            None => MaskRcnn::build(&store, &config)?,
+            None => match model {
+                Some(model) => MaskRcnn::of_model(&store, &config, model)?,
+                None => MaskRcnn::of_model(&store, &config, &models::find(settings.backbone())?)?,
+            },
             Some(library) => {
                 let network = Plugin::open(library)?.create(settings.backbone())?;
                 network.register(&(store.root() / "backbone" / "bottom_up"))?;
@@ -48,7 +58,7 @@ impl Detector {
         Ok(detector)
     }
 
-    /// Says of every parameter of a registered backbone whether it learns.
+    /// Says of every parameter of a backbone that is no plugin's whether it learns.
     fn mark_trainable(&self, settings: &DetectorSettings) -> Result<()> {
         if self.plugin {
             return Ok(());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use backbone::models::Model;
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
 use engine::precision::Precision;
@@ -26,6 +27,8 @@ pub struct TrainCheckpoint {
     pub state: TrainState,
     /// The averaged weights where there are any, by names in memory.
     tensors: BTreeMap<String, Tensor>,
+    /// The backbone that a checkpoint of a `.pt2` file's carries.
+    carried: Option<Model>,
 }
 
 /// The run folder's last checkpoint, or the checkpoint itself; none if `path` is
@@ -40,7 +43,8 @@ pub fn own_checkpoint(path: &Path) -> Result<Option<TrainCheckpoint>> {
         .with_context(|| format!("{} is no checkpoint of `detect train`", path.display()))?;
     let averaged = state.config.optim.ema > 0.0 && file.sections().contains("ema");
     let tensors = file.section(if averaged { "ema" } else { "model" })?;
-    Ok(Some(TrainCheckpoint { path, state, tensors }))
+    let carried = engine::graph::carried(&file)?;
+    Ok(Some(TrainCheckpoint { path, state, tensors, carried }))
 }
 
 impl TrainCheckpoint {
@@ -123,7 +127,10 @@ impl LoadSpec<'_> {
             from_layers([own.state.config.to_table(), self.settings.clone()])?;
         config.resolve_detector()?;
         let classes = own.state.task.classes.clone();
-        let mut detector = Detector::build(&config.detector, classes.len() as i64, self.device)?;
+        let is_own = config.detector.backbone == own.state.config.detector.backbone;
+        let model = own.carried.as_ref().filter(|_| is_own);
+        let count = classes.len() as i64;
+        let mut detector = Detector::build(&config.detector, model, count, self.device)?;
         own.load(&detector, false)?;
         detector.use_kind(self.kind)?;
         Ok(LoadedModel {
@@ -142,7 +149,8 @@ impl LoadSpec<'_> {
         };
         let mut config: TrainConfig = from_layers([preset.table()?, self.settings.clone()])?;
         config.resolve_detector()?;
-        let mut detector = Detector::build(&config.detector, classes_in(self.path)?, self.device)?;
+        let count = classes_in(self.path)?;
+        let mut detector = Detector::build(&config.detector, None, count, self.device)?;
         // Before loading: the file may hold more digits than float32.
         detector.use_kind(self.kind)?;
         let settings = detector.model.config().clone();

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use backbone::models;
 use engine::precision::Precision;
 use engine::settings;
 use engine::settings::{at_least, decay_rate, merge};
@@ -36,13 +37,14 @@ settings! {
         small: bool = false;
         /// Predict masks, not boxes alone
         masks: bool = true;
-        /// Backbone, see `pretrain models`, or what a plugin is told to make; the detector's if not
-        /// given
+        /// Backbone, see `pretrain models`, a .pt2 file that torch.export has written, or what a
+        /// plugin is told to make; the detector's if not given
         backbone: Option<String>;
         /// Shared library that makes the backbone
         #[arg(value_name = "FILE")]
         backbone_plugin: Option<PathBuf>;
-        /// Drop-path rate of the backbone's last block; the detector's if not given
+        /// Drop-path rate of the backbone's last block; the detector's, a .pt2 file's own rates, if
+        /// not given
         #[arg(value_name = "RATE")]
         drop_path: Option<f64>, decay_rate;
         /// Freeze the backbone's first N stages: 1 the stem, 2 and the first stage, …
@@ -92,8 +94,9 @@ impl DetectorSettings {
     /// The first setting that breaks a rule, with its value and the rule.
     pub fn resolve(&mut self, precision: Precision) -> Result<()> {
         let model = self.preset_with_changes()?;
-        let usual = if self.backbone_plugin.is_none() { model.drop_path } else { 0.0 };
         self.backbone.get_or_insert_with(|| model.backbone.clone());
+        let own_rates = self.backbone_plugin.is_some() || models::is_file(self.backbone());
+        let usual = if own_rates { 0.0 } else { model.drop_path };
         self.drop_path.get_or_insert(usual);
         self.model = Table::try_from(&model)?;
         self.model.retain(|key, _| !OWN_KEYS.contains(&key));
@@ -103,7 +106,7 @@ impl DetectorSettings {
     fn check(&self, precision: Precision) -> Result<()> {
         self.model_config(1)?;
         if self.backbone_plugin.is_none() {
-            backbone::models::find(self.backbone())?;
+            models::registered(self.backbone())?;
             return Ok(());
         }
         ensure!(

@@ -12,6 +12,7 @@ pub mod device;
 pub mod distributed;
 pub mod error;
 pub mod export;
+pub mod graph;
 pub mod interrupt;
 pub mod metrics;
 pub mod operators;

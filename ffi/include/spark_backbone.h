@@ -77,13 +77,16 @@ const char *spark_libtorch_version(void);
 /* Creates a backbone. `config` is the name of a model, or a JSON object:
  *
  *     key             default    meaning
- *     model           -          timm's name, such as "resnet50"
+ *     model           -          timm's name, such as "resnet50", or a .pt2 file
+ *                                of torch.export, such as "my.pt2"; modules whose
+ *                                outputs are its stages may follow: "my.pt2:a,b"
  *     weights         null       file to load; every format and naming that
  *                                `pretrain inspect` knows
  *     strict          true       refuse weights that do not fill the encoder
  *     out_indices     all        stages to put out, ascending, 0 the finest
- *     in_chans        3          channels of the image
- *     drop_path_rate  0          of the last block; earlier ones rise to it
+ *     in_chans        3          channels of the image; a .pt2 file has its own
+ *     drop_path_rate  0          of the last block; earlier ones rise to it; a
+ *                                .pt2 file's own rates stay with 0
  *     dtype           "float32"  or "float64", "float16", "bfloat16"
  *     device          "cpu"      or "cuda", "cuda:1", "mps"
  *     freeze_at       0          see spark_backbone_freeze
@@ -91,12 +94,24 @@ const char *spark_libtorch_version(void);
  *                                in training, too
  *     training        true       see spark_backbone_set_training
  *
- * Without weights, parameters are drawn from libtorch's generator. */
+ * Without weights, parameters are those in the .pt2 file; of other models they
+ * are drawn from libtorch's generator. */
 SparkStatus spark_backbone_create(const char *config, SparkBackbone **backbone, char **error);
 
 /* A deep copy: equal parameters in memory of their own, equal settings. */
 SparkStatus spark_backbone_clone(const SparkBackbone *backbone, SparkBackbone **copy,
                                  char **error);
+
+/* What the network of a .pt2 file computes, as a vector of uint8 that
+ * spark_backbone_restore takes, so that a copy elsewhere needs no file; *graph
+ * is NULL for other models. A plugin need not have these two functions. */
+SparkStatus spark_backbone_graph(const SparkBackbone *backbone, SparkTensor **graph, char **error);
+
+/* Creates a backbone with the settings of spark_backbone_config and a graph of
+ * spark_backbone_graph. Its parameters and buffers have no values yet: copy
+ * those of the original. */
+SparkStatus spark_backbone_restore(const char *config, const SparkTensor *graph,
+                                   SparkBackbone **backbone, char **error);
 
 /* Ends a backbone; NULL is allowed. Tensors handed out before stay valid. */
 void spark_backbone_destroy(SparkBackbone *backbone);
@@ -168,8 +183,8 @@ SparkStatus spark_backbone_tensor_count(const SparkBackbone *backbone, int32_t k
                                         char **error);
 
 /* Tensor `index` of a kind, in the order of names. `*name`, in the model's own
- * naming (timm's for ResNet, the official one for ConvNeXt), lives as long as
- * the backbone. `*tensor` is owned by the caller and shares storage, gradient
+ * naming (timm's for ResNet, the official one for ConvNeXt, a .pt2 file's own),
+ * lives as long as the backbone. `*tensor` is owned by the caller and shares storage, gradient
  * and autograd identity with the backbone's: an optimizer on it trains the
  * backbone. */
 SparkStatus spark_backbone_tensor(const SparkBackbone *backbone, int32_t kind, size_t index,
@@ -187,7 +202,8 @@ SparkStatus spark_backbone_load(SparkBackbone *backbone, const char *path, int32
 /* Writes the encoder to `path`, whole or not at all. The ending decides the
  * format: .safetensors, .pth (torch.save), or .pkl (detectron2's). `naming` is
  * "timm", "official", "torchvision", "detectron2" or "mmdet"; NULL is the
- * model's own. */
+ * model's own. The network of a .pt2 file has its own names alone, is written
+ * with what no map depends on, and may become a .pt2 file again. */
 SparkStatus spark_backbone_save(const SparkBackbone *backbone, const char *path,
                                 const char *naming, char **error);
 

@@ -12,6 +12,7 @@ use std::ffi::{c_char, c_int};
 use backbone::plugin::abi::{self, Level, RawBackbone, RawTensor};
 use backbone::weights::Naming;
 use backbone::{Error, Result};
+use tch::{Device, Kind, Tensor};
 
 use crate::bridge;
 use crate::config;
@@ -59,6 +60,27 @@ fallible! {
         check_place("backbone", backbone)?;
         let handle = Handle::new(config::parse(text("config", config)?)?)?;
         write("backbone", backbone, give_handle(handle))
+    }
+
+    fn spark_backbone_graph(backbone: *const RawBackbone, graph: *mut *mut RawTensor) as Graph {
+        check_place("graph", graph)?;
+        let bytes = handle(backbone)?.graph()?;
+        let bytes = bytes.map(|bytes| give_tensor(Tensor::from_slice(&bytes)));
+        write("graph", graph, bytes.unwrap_or(std::ptr::null_mut()))
+    }
+
+    fn spark_backbone_restore(
+        config: *const c_char,
+        graph: *const RawTensor,
+        backbone: *mut *mut RawBackbone,
+    ) as Restore {
+        if let Some(reason) = bridge::refusal() {
+            return Err(Error::invalid("libspark_backbone", "loaded twice", reason));
+        }
+        check_place("backbone", backbone)?;
+        let config = config::parse(text("config", config)?)?;
+        let graph = bytes_of("graph", &*borrow_tensor("graph", graph)?)?;
+        write("backbone", backbone, give_handle(Handle::restored(config, &graph)?))
     }
 
     fn spark_backbone_clone(backbone: *const RawBackbone, copy: *mut *mut RawBackbone) as Clone {
@@ -137,6 +159,15 @@ fallible! {
         let device = optional_text("device", device)?.map(config::device).transpose()?;
         handle(backbone)?.to(kind, device)
     }
+}
+
+/// What a tensor of bytes holds.
+fn bytes_of(operand: &str, tensor: &Tensor) -> Result<Vec<u8>> {
+    if !tensor.defined() || tensor.kind() != Kind::Uint8 || tensor.dim() != 1 {
+        let rule = "it must be a vector of uint8, from spark_backbone_graph";
+        return Err(Error::invalid(operand, "another tensor", rule));
+    }
+    Ok(Vec::<u8>::try_from(tensor.f_to_device(Device::Cpu)?.f_contiguous()?)?)
 }
 
 /// The tensors of a kind, parameters or buffers.

@@ -55,7 +55,7 @@ mod ffi {
 }
 
 fn model_names() -> Vec<String> {
-    backbone::models::MODELS.iter().map(|model| model.name.to_owned()).collect()
+    backbone::models::MODELS.iter().map(|model| model.name.to_string()).collect()
 }
 
 /// The caller vouches for the backbone.

@@ -10,7 +10,7 @@ use tch::{Device, Kind};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// timm's name.
+    /// timm's name, or that of a `.pt2` file.
     pub model: String,
     /// File to load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,9 +21,9 @@ pub struct Config {
     /// Stages to put out; `None`: all.
     #[serde(default)]
     pub out_indices: Option<Vec<i64>>,
-    /// Channels of the image.
-    #[serde(default = "three")]
-    pub in_chans: i64,
+    /// Channels of the image; `None`: the model's usual ones.
+    #[serde(default)]
+    pub in_chans: Option<i64>,
     /// Drop-path rate of the last block.
     #[serde(default)]
     pub drop_path_rate: f64,
@@ -46,10 +46,6 @@ pub struct Config {
 
 fn yes() -> bool {
     true
-}
-
-fn three() -> i64 {
-    3
 }
 
 fn float32() -> String {

@@ -1,8 +1,11 @@
 //! A backbone as a host holds it.
 
 use std::ffi::{CString, NulError};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use backbone::graph::GraphModel;
 use backbone::models::{self, BuildOptions, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, Naming, StateDict};
 use backbone::{Backbone, Error, FeatureMap, Mode, Module, NormControl, Result, Stage};
@@ -27,7 +30,7 @@ pub struct Named {
 pub struct Handle {
     /// As created; the switches below and the tensors hold what may change.
     config: Config,
-    model: &'static Model,
+    model: Model,
     network: Box<dyn Backbone>,
     out_indices: Vec<usize>,
     parameters: Vec<Named>,
@@ -42,15 +45,28 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// A backbone with fresh parameters, or those of the weights' file.
+    /// A backbone with fresh parameters, those of its `.pt2` file, or those of the weights' file.
     ///
     /// # Errors
     /// A setting out of range, or weights that cannot be loaded.
     pub fn new(config: Config) -> Result<Self> {
+        Self::of_model(models::find(&config.model)?, config)
+    }
+
+    /// A backbone of the network that [`Handle::graph`] gave, whose file is not looked at.
+    ///
+    /// # Errors
+    /// As [`Handle::new`]; other bytes.
+    pub fn restored(config: Config, graph: &[u8]) -> Result<Self> {
+        let graph = GraphModel::from_bytes(models::short_name(&config.model), graph)?;
+        Self::of_model(Model::of_graph(Arc::new(graph)), config)
+    }
+
+    fn of_model(model: Model, config: Config) -> Result<Self> {
         let kind = config::kind(&config.dtype)?;
         let device = config::device(&config.device)?;
         let uninitialised = config.weights.is_some() && config.strict;
-        let handle = Self::build(config, uninitialised)?;
+        let handle = Self::build(model, config, uninitialised)?;
         handle.freeze(handle.config.freeze_at)?;
         // Before loading, or float64 weights would be rounded on their way.
         handle.to(Some(kind), Some(device))?;
@@ -61,10 +77,10 @@ impl Handle {
     }
 
     /// The network in float32 on the CPU, nothing frozen.
-    fn build(config: Config, uninitialised: bool) -> Result<Self> {
-        let model = models::find(&config.model)?;
+    fn build(model: Model, config: Config, uninitialised: bool) -> Result<Self> {
         let store = VarStore::new(Device::Cpu);
-        let Config { in_chans, drop_path_rate, .. } = config;
+        let in_chans = config.in_chans.unwrap_or(model.usual_in_chans());
+        let drop_path_rate = config.drop_path_rate;
         let options = BuildOptions { in_chans, drop_path_rate, uninitialised };
         let network = model.build(&store.root(), &options)?;
         let out_indices =
@@ -104,7 +120,7 @@ impl Handle {
     /// # Errors
     /// No memory.
     pub fn deep_clone(&self) -> Result<Self> {
-        let copy = Self::build(self.config(), true)?;
+        let copy = Self::build(self.model.clone(), self.config(), true)?;
         copy.freeze_at.store(self.freeze_at.load(Relaxed), Relaxed);
         for ((_, from), (_, into)) in self.norms.iter().zip(&copy.norms) {
             into.copy(from);
@@ -132,8 +148,17 @@ impl Handle {
             freeze_at: self.freeze_at.load(Relaxed) as i64,
             norm_eval: self.norm_eval.load(Relaxed),
             training: self.training.load(Relaxed),
+            in_chans: Some(self.network.in_chans()),
             ..self.config.clone()
         }
+    }
+
+    /// What a network from a `.pt2` file computes; none of a registered model.
+    ///
+    /// # Errors
+    /// Tensors that cannot be written.
+    pub fn graph(&self) -> Result<Option<Vec<u8>>> {
+        self.model.graph().map(|graph| graph.to_bytes()).transpose()
     }
 
     /// Stage number and shape of each map that forward puts out.
@@ -286,10 +311,11 @@ impl Handle {
     ///
     /// # Errors
     /// A file that cannot be read or does not fit; then nothing has changed.
-    pub fn load(&self, path: impl AsRef<std::path::Path>, strict: bool) -> Result<LoadReport> {
+    pub fn load(&self, path: impl AsRef<Path>, strict: bool) -> Result<LoadReport> {
         let file = weights::read(path)?;
-        let options = LoadOptions { strict, ..LoadOptions::default() };
-        weights::load(&self.state(), self.model.family(), &file, &options).map_err(|error| {
+        let family = self.model.family();
+        let options = LoadOptions { strict, ..LoadOptions::of(family) };
+        weights::load(&self.state(), family, &file, &options).map_err(|error| {
             match error {
                 // For the hosts, which all have this setting.
                 Error::Incomplete(text) => {
@@ -300,13 +326,13 @@ impl Handle {
         })
     }
 
-    /// Writes the encoder; `None` keeps the model's own names.
+    /// Writes the encoder; `None` keeps the model's own names. A network from a `.pt2` file is
+    /// written whole, with what no map depends on.
     ///
     /// # Errors
     /// A framework without this model, an unknown ending, or a file that cannot
     /// be written.
-    pub fn save(&self, path: impl AsRef<std::path::Path>, naming: Option<Naming>) -> Result<()> {
-        let naming = naming.unwrap_or(Naming::Official);
+    pub fn save(&self, path: impl AsRef<Path>, naming: Option<Naming>) -> Result<()> {
         let mut state = self.state();
         for (name, tensor) in &mut state {
             // C++'s Module::to(dtype) converts counters, too.
@@ -317,7 +343,13 @@ impl Handle {
                 *tensor = tensor.f_to_kind(self.kind())?;
             }
         }
-        weights::save(path, self.model.family(), naming, &state)
+        match self.model.graph() {
+            Some(graph) => save_graph(path.as_ref(), naming, graph, &state),
+            None => {
+                let naming = naming.unwrap_or(Naming::Official);
+                weights::save(path, self.model.family(), naming, &state)
+            }
+        }
     }
 
     fn state(&self) -> StateDict {
@@ -337,6 +369,24 @@ impl Handle {
 
     fn device(&self) -> Device {
         self.parameters.first().map_or(Device::Cpu, |named| named.tensor.device())
+    }
+}
+
+/// Writes a network from a `.pt2` file: such a file again, or its state dict.
+fn save_graph(
+    path: &Path,
+    naming: Option<Naming>,
+    graph: &GraphModel,
+    state: &StateDict,
+) -> Result<()> {
+    if let Some(naming) = naming {
+        let rule = format!("{} was read from a .pt2 file and keeps its own names", graph.name());
+        return Err(Error::invalid("naming", naming, rule));
+    }
+    weights::check_finite("the model", state, "it computes nothing, and is not exported")?;
+    match path.extension().is_some_and(|ending| ending == "pt2") {
+        true => graph.write_pt2(path, state),
+        false => weights::write(path, &graph.state_dict(state)?),
     }
 }
 

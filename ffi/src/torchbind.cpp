@@ -19,8 +19,10 @@ namespace {
 
 using Tensors = c10::Dict<std::string, at::Tensor>;
 
-// What pickling keeps: the settings and every tensor by name.
+// What pickling keeps: the settings and every tensor by name; among these the
+// network of a .pt2 file, under what is no parameter's name.
 using State = std::tuple<std::string, Tensors>;
+const char* const graph_key = "(graph)";
 
 class Bound : public torch::CustomClassHolder {
  public:
@@ -36,6 +38,16 @@ class Bound : public torch::CustomClassHolder {
   std::vector<at::Tensor> forward(const at::Tensor& images) { return module_->forward(images); }
 
   std::string config() { return module_->config(); }
+
+  // Empty for models that have none.
+  at::Tensor graph() {
+    const at::Tensor graph = module_->graph();
+    return graph.defined() ? graph : torch::empty({0}, torch::kUInt8);
+  }
+
+  static c10::intrusive_ptr<Bound> restore(const std::string& config, const at::Tensor& graph) {
+    return c10::make_intrusive<Bound>(std::make_shared<spark::Backbone>(config, graph));
+  }
 
   std::vector<std::int64_t> stages() { return of_levels(&SparkLevel::stage); }
   std::vector<std::int64_t> channels() { return of_levels(&SparkLevel::channels); }
@@ -99,14 +111,20 @@ class Bound : public torch::CustomClassHolder {
         tensors.insert(entry.key(), entry.value().detach());
       }
     }
+    const at::Tensor graph = module_->graph();
+    if (graph.defined()) {
+      tensors.insert(graph_key, graph);
+    }
     return {config(), tensors};
   }
 
   // TorchScript keeps no autograd state: which parameters are frozen is in the
   // settings.
   static c10::intrusive_ptr<Bound> restored(const State& state) {
-    auto bound = c10::make_intrusive<Bound>(std::get<0>(state), "");
+    const std::string& config = std::get<0>(state);
     const Tensors& saved = std::get<1>(state);
+    auto bound = saved.contains(graph_key) ? restore(config, saved.at(graph_key))
+                                           : c10::make_intrusive<Bound>(config, "");
     const torch::NoGradGuard no_grad;
     for (const Tensors& part :
          {bound->named_parameters(), bound->named_buffers(), bound->named_kept()}) {
@@ -147,6 +165,7 @@ void register_class() {
           {torch::arg("config"), torch::arg("weights") = ""})
       .def("forward", &Bound::forward)
       .def("config", &Bound::config)
+      .def("graph", &Bound::graph)
       .def("stages", &Bound::stages)
       .def("channels", &Bound::channels)
       .def("strides", &Bound::strides)
@@ -164,6 +183,7 @@ void register_class() {
       .def("clone", &Bound::clone)
       .def("__obj_flatten__", &Bound::flattened)
       .def_static("models", &Bound::models)
+      .def_static("restore", &Bound::restore)
       .def_pickle(
           [](const c10::intrusive_ptr<Bound>& bound) -> State { return bound->state(); },
           [](State state) -> c10::intrusive_ptr<Bound> { return Bound::restored(state); });

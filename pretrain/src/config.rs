@@ -49,9 +49,12 @@ settings! {
         /// Images: a folder at any depth, a text list of files, tar shards ({000..009})
         #[arg(value_name = "PATH", alias = "data_path", alias = "data-path")]
         data: PathBuf;
-        /// Model to pretrain, see `pretrain models`
+        /// Model to pretrain, see `pretrain models`, or a .pt2 file that torch.export has written
         #[arg(help_heading = "Model")]
         model: String = "resnet50".into();
+        /// Modules whose outputs are the stages of a .pt2 file, finest first; found if not given
+        #[arg(value_name = "A,B,C,D", help_heading = "Model")]
+        stages: Option<String>;
         /// Channels of the images
         #[arg(value_name = "N", help_heading = "Model")]
         in_chans: i64 = 3, at_least(1);
@@ -64,7 +67,8 @@ settings! {
         /// Width of the decoder at the coarsest level
         #[arg(value_name = "N", help_heading = "Model")]
         decoder_width: i64 = 768;
-        /// Drop-path rate of the last block; the model's official one if not given
+        /// Drop-path rate of the last block; the model's official one, a .pt2 file's own rates, if
+        /// not given
         #[arg(value_name = "RATE", alias = "dp", help_heading = "Model")]
         drop_path: Option<f64>;
         /// Weight file to start from, in any format; the run still begins at step 0
@@ -112,15 +116,20 @@ impl TrainSettings for TrainConfig {
     }
 
     fn resolve(mut self) -> Result<Self> {
-        let model = self.registered_model()?;
+        if let Some(stages) = self.stages.take() {
+            self.model = models::with_stages(&self.model, &stages)?;
+        }
+        // A file is read when the run is prepared: one that goes on may not need it.
+        let model = models::registered(&self.model)?;
         self.run.resolve_name();
-        self.drop_path.get_or_insert(model.pretrain_drop_path);
-        let convnext = model.family() == Family::ConvNeXt;
+        self.drop_path.get_or_insert(model.map_or(0.0, |model| model.pretrain_drop_path));
+        let convnext = model.is_some_and(|model| model.family() == Family::ConvNeXt);
         if self.optim.optimizer != OptimizerKind::Lion {
             self.optim.beta2.get_or_insert(if convnext { 0.999 } else { 0.95 });
         }
         self = self.resolve_images()?;
         self.validate()?;
+        model.map_or(Ok(()), |model| self.check_model(model))?;
         Ok(self)
     }
 }
@@ -160,7 +169,16 @@ impl TrainConfig {
             self.warmup_epochs,
             self.optim.epochs
         );
-        self.check_statistics(self.optim.batch_size / self.optim.accum_steps)
+        Ok(())
+    }
+
+    /// Refuses a model that cannot be pretrained, or not with these settings.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check_model(&self, model: &Model) -> Result<()> {
+        check_pretrainable(model)?;
+        self.check_statistics(self.optim.batch_size / self.optim.accum_steps, model)
     }
 
     fn check_image_statistics(&self) -> Result<()> {
@@ -187,8 +205,8 @@ impl TrainConfig {
     ///
     /// # Errors
     /// They do, or the mask ratio leaves no patch visible or none masked.
-    pub fn check_statistics(&self, part: usize) -> Result<()> {
-        let keep = self.keep_count(self.patch_grid()?)?;
+    pub fn check_statistics(&self, part: usize, model: &Model) -> Result<()> {
+        let keep = self.keep_count(self.patch_grid(model.total_stride())?)?;
         ensure!(
             part * keep > 1,
             "a part of a batch is {part} image with {keep} visible patch, but batch norm needs \
@@ -198,17 +216,15 @@ impl TrainConfig {
     }
 
     /// Patches (rows, columns) of a crop.
-    fn patch_grid(&self) -> Result<(i64, i64)> {
-        // Every registered model has total stride 32.
-        const STRIDE: i64 = 32;
+    fn patch_grid(&self, stride: i64) -> Result<(i64, i64)> {
         let InputSize { height, width } = self.input_size;
         ensure!(
-            height > 0 && height % STRIDE == 0 && width > 0 && width % STRIDE == 0,
-            "input-size is {}, but its sides must be positive multiples of {STRIDE}, the \
+            height > 0 && height % stride == 0 && width > 0 && width % stride == 0,
+            "input-size is {}, but its sides must be positive multiples of {stride}, the \
              model's total stride",
             self.input_size
         );
-        Ok((height / STRIDE, width / STRIDE))
+        Ok((height / stride, width / stride))
     }
 
     /// Visible patches of an image cut into `(rows, cols)` patches.
@@ -227,16 +243,23 @@ impl TrainConfig {
         Ok(keep)
     }
 
-    /// The registered model.
-    ///
-    /// # Errors
-    /// No model has that name.
-    pub fn registered_model(&self) -> Result<&'static Model> {
-        Ok(models::find(&self.model)?)
-    }
-
     /// Peak learning rate: the base rate scaled by the batch.
     pub fn peak_lr(&self) -> f64 {
         self.optim.peak_lr(BASE_BATCH)
     }
+}
+
+/// Refuses a network that runs on the whole grid alone.
+///
+/// # Errors
+/// It does; the sentence says why.
+pub fn check_pretrainable(model: &Model) -> Result<()> {
+    let refusal = model.refusal();
+    ensure!(
+        refusal.is_none(),
+        "{} cannot be pretrained: {}",
+        model.name,
+        refusal.unwrap_or_default()
+    );
+    Ok(())
 }

@@ -9,7 +9,7 @@ use engine::checkpoint::CheckpointFile;
 use engine::run_dir::resolve_checkpoint;
 use tch::{Device, Kind, nn};
 
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, check_pretrainable};
 use crate::spark::{ENCODER_PREFIX, Spark};
 use crate::train::TrainState;
 
@@ -21,6 +21,8 @@ pub struct LoadedWeights {
     pub file: WeightFile,
     /// Settings of the run, in our own checkpoints.
     pub config: Option<TrainConfig>,
+    /// The network that a checkpoint of a `.pt2` file's carries.
+    pub carried: Option<Model>,
 }
 
 impl LoadedWeights {
@@ -37,21 +39,24 @@ impl LoadedWeights {
             let averaged = state.config.optim.ema > 0.0 && checkpoint.sections().contains("ema");
             let section = if averaged { "ema" } else { "model" };
             let file = WeightFile::from_tensors(path, checkpoint.section(section)?);
-            return Ok(Self { file, config: Some(state.config) });
+            let carried = engine::graph::carried(&checkpoint)?;
+            return Ok(Self { file, config: Some(state.config), carried });
         }
-        Ok(Self { file: weights::read(path)?, config: None })
+        Ok(Self { file: weights::read(path)?, config: None, carried: None })
     }
 
-    /// The registered model: the one named, else the run's, else the one that
+    /// The model: the one named, else the run's, else the registered one that
     /// fits best.
     ///
     /// # Errors
-    /// An unknown name, or a file that fits no model completely.
-    pub fn model(&self, name: Option<&str>) -> Result<&'static Model> {
-        if let Some(name) = name.or(self.config.as_ref().map(|config| config.model.as_str())) {
-            return Ok(models::find(name)?);
+    /// An unknown name, a `.pt2` file that cannot be read, or a file that fits no model completely.
+    pub fn model(&self, name: Option<&str>) -> Result<Model> {
+        match (name, &self.carried, &self.config) {
+            (Some(name), ..) => Ok(models::find(name)?),
+            (None, Some(carried), _) => Ok(carried.clone()),
+            (None, None, Some(config)) => Ok(models::find(&config.model)?),
+            (None, None, None) => Ok(self.file.registered_model()?),
         }
-        Ok(self.file.registered_model()?)
     }
 
     /// Channels of the input: the run's, else what the stem of the file takes
@@ -59,6 +64,11 @@ impl LoadedWeights {
     pub fn in_chans(&self) -> i64 {
         let own = self.config.as_ref().map(|config| config.in_chans);
         own.or_else(|| self.file.in_chans()).unwrap_or(3)
+    }
+
+    /// The same of a model: one from a `.pt2` file has its own.
+    pub fn in_chans_of(&self, model: &Model) -> i64 {
+        model.graph().map_or_else(|| self.in_chans(), |graph| graph.in_chans())
     }
 
     /// Whether the file holds a whole SparK model, decoder included.
@@ -76,11 +86,11 @@ impl LoadedWeights {
     /// float32.
     ///
     /// # Errors
-    /// The file holds an encoder alone, or tensors are missing or of other
-    /// shapes.
+    /// The file holds an encoder alone, tensors are missing or of other shapes, or the network runs
+    /// on the whole grid alone.
     pub fn spark(
         &self,
-        name: Option<&str>,
+        model: &Model,
         device: Device,
         kind: Kind,
     ) -> Result<(Spark, nn::VarStore)> {
@@ -91,37 +101,35 @@ impl LoadedWeights {
                 self.file.path.display()
             );
         };
-        let model = self.model(name)?;
-        let options = BuildOptions {
-            in_chans: self.in_chans(),
-            uninitialised: true,
-            ..BuildOptions::default()
-        };
+        check_pretrainable(model)?;
+        let options = self.options(model);
         let mut store = nn::VarStore::new(device);
         let spark = Spark::new(&store.root(), width, |path| model.build(path, &options))?;
         // Before loading: the file may hold more digits than float32.
         if kind == Kind::Double {
             store.double();
         }
-        load_spark(&self.file, &store)?;
+        load_spark(&self.file, model.family(), &store)?;
         Ok((spark, store))
+    }
+
+    /// How a model is built that the file's tensors go into.
+    fn options(&self, model: &Model) -> BuildOptions {
+        let in_chans = self.in_chans_of(model);
+        BuildOptions { in_chans, uninitialised: true, ..BuildOptions::default() }
     }
 
     /// The encoder's tensors by canonical names.
     ///
     /// # Errors
     /// The file fits the model only in part.
-    pub fn encoder(&self, name: Option<&str>) -> Result<(&'static Model, StateDict)> {
+    pub fn encoder(&self, name: Option<&str>) -> Result<(Model, StateDict)> {
         let model = self.model(name)?;
-        let options = BuildOptions {
-            in_chans: self.in_chans(),
-            uninitialised: true,
-            ..BuildOptions::default()
-        };
         let store = nn::VarStore::new(Device::Cpu);
-        model.build(&store.root(), &options)?;
+        model.build(&store.root(), &self.options(&model))?;
         let target: StateDict = store.variables().into_iter().collect();
-        weights::load(&target, model.family(), &self.file, &LoadOptions::default())?;
+        let family = model.family();
+        weights::load(&target, family, &self.file, &LoadOptions::of(family))?;
         Ok((model, target))
     }
 }
@@ -140,7 +148,7 @@ pub fn load_weights(
     let saved = LoadedWeights::open(path)?;
     if saved.has_decoder() {
         if saved.in_chans() == in_chans {
-            return load_spark(&saved.file, store);
+            return load_spark(&saved.file, family, store);
         }
         eprintln!(
             "{} is for {} channels: its encoder is converted to {in_chans}, the decoder begins anew",
@@ -154,15 +162,18 @@ pub fn load_weights(
         .into_iter()
         .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor)))
         .collect();
-    Ok(weights::load(&target, family, &saved.file, &LoadOptions::default())?)
+    Ok(weights::load(&target, family, &saved.file, &LoadOptions::of(family))?)
 }
 
 /// Official checkpoints carry the names a SparK model has here.
-fn load_spark(file: &WeightFile, store: &nn::VarStore) -> Result<LoadReport> {
+fn load_spark(file: &WeightFile, family: Family, store: &nn::VarStore) -> Result<LoadReport> {
     let target: StateDict = store.variables().into_iter().collect();
-    let optional = |name: &str| {
-        let encoder = name.strip_prefix(ENCODER_PREFIX).and_then(|name| name.strip_prefix('.'));
-        weights::default_optional(encoder.unwrap_or(name))
+    let optional = match family {
+        Family::Custom => weights::is_counter,
+        _ => |name: &str| {
+            let encoder = name.strip_prefix(ENCODER_PREFIX).and_then(|name| name.strip_prefix('.'));
+            weights::default_optional(encoder.unwrap_or(name))
+        },
     };
     let options = LoadOptions { optional, ..LoadOptions::default() };
     weights::load(&target, Family::Custom, file, &options)

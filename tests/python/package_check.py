@@ -15,6 +15,7 @@ from package import (  # noqa: F401
     copies,
     errors,
     features,
+    from_file,
     layers,
     tools,
     torchvision_fpn,

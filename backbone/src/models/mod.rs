@@ -2,19 +2,24 @@
 
 mod convnext;
 mod cost;
+mod file;
 mod regnet;
 mod resnet;
 mod staged;
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use tch::nn::Path;
 
 pub use convnext::{Config as ConvNeXtConfig, ConvNeXt};
 pub use cost::Cost;
+pub use file::{is_file, short_name, with_stages};
 pub use regnet::{Config as RegNetConfig, RegNet};
 pub use resnet::{BlockKind, Config as ResNetConfig, ResNet};
 
+use crate::graph::GraphModel;
 use crate::{Backbone, Error, Init, Result};
 
 /// Which published architecture a model is of: decides how its parameters are
@@ -28,7 +33,8 @@ pub enum Family {
     /// Radosavovic et al. 2020, with squeeze-and-excitation (RegNetY). In-memory
     /// names are timm's.
     RegNet,
-    /// A reader's own network: its names are the same in every file.
+    /// A reader's own network, written in Rust or read from a `.pt2` file: its names are
+    /// the same in every file.
     Custom,
 }
 
@@ -37,7 +43,8 @@ pub enum Family {
 pub struct BuildOptions {
     /// Channels of the input image.
     pub in_chans: i64,
-    /// Drop-path rate of the last block; earlier ones rise to it linearly.
+    /// Drop-path rate of the last block; earlier ones rise to it linearly. A network from a
+    /// `.pt2` file keeps its own rates with 0.
     pub drop_path_rate: f64,
     /// Leaves the weights of convolutions and linear layers as the memory
     /// holds them, when they are to be loaded right after (or only their names
@@ -58,35 +65,44 @@ impl Default for BuildOptions {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Architecture {
     ResNet(ResNetConfig),
     ConvNeXt(ConvNeXtConfig),
     RegNet(RegNetConfig),
+    Graph(Arc<GraphModel>),
 }
 
-/// A registered model.
-#[derive(Debug, Clone, Copy)]
+/// A registered model, or a network from a `.pt2` file. Clones share the file's content.
+#[derive(Debug, Clone)]
 pub struct Model {
-    /// timm's name.
-    pub name: &'static str,
+    /// timm's name; a file's without its ending.
+    pub name: Cow<'static, str>,
     architecture: Architecture,
     /// Drop-path rate that the official SparK pretraining uses; for models it
     /// does not list, that of the next larger one (of the ResNets for a RegNet, the
     /// largest one's for a larger RegNet), and half of it for ConvNeXts smaller than
-    /// Tiny.
+    /// Tiny; 0 for a network from a file, which keeps its own rates.
     pub pretrain_drop_path: f64,
 }
 
 use BlockKind::{Basic, Bottleneck};
 
+const fn registered_as(
+    name: &'static str,
+    architecture: Architecture,
+    pretrain_drop_path: f64,
+) -> Model {
+    Model { name: Cow::Borrowed(name), architecture, pretrain_drop_path }
+}
+
 const fn resnet(name: &'static str, config: ResNetConfig, pretrain_drop_path: f64) -> Model {
-    Model { name, architecture: Architecture::ResNet(config), pretrain_drop_path }
+    registered_as(name, Architecture::ResNet(config), pretrain_drop_path)
 }
 
 const fn convnext(name: &'static str, depths: [usize; 4], dim: i64, drop_path: f64) -> Model {
     let config = ConvNeXtConfig::doubling(depths, dim);
-    Model { name, architecture: Architecture::ConvNeXt(config), pretrain_drop_path: drop_path }
+    registered_as(name, Architecture::ConvNeXt(config), drop_path)
 }
 
 const fn regnety(
@@ -97,7 +113,7 @@ const fn regnety(
     pretrain_drop_path: f64,
 ) -> Model {
     let config = RegNetConfig { depths, widths, group_width };
-    Model { name, architecture: Architecture::RegNet(config), pretrain_drop_path }
+    registered_as(name, Architecture::RegNet(config), pretrain_drop_path)
 }
 
 const fn plain(block: BlockKind, layers: [usize; 4]) -> ResNetConfig {
@@ -133,23 +149,60 @@ pub const MODELS: &[Model] = &[
     regnety("regnety_320", [2, 5, 12, 1], [232, 696, 1392, 3712], 232, 0.15),
 ];
 
-/// The model of this name.
+/// The model of this name: a registered one, or the network in the `.pt2` file that the name is.
+/// Behind the file's name may stand the modules whose outputs are the stages:
+/// `my.pt2:layer1,layer2,layer3,layer4`.
 ///
 /// # Errors
-/// No such model; the message lists those there are.
-pub fn find(name: &str) -> Result<&'static Model> {
-    MODELS.iter().find(|model| model.name == name).ok_or_else(|| {
-        let names: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
-        Error::invalid(
-            "model",
-            format!("{name:?}"),
-            format!("it must be one of {}", names.join(", ")),
-        )
-    })
+/// No such model; the message lists those there are. A file that cannot be read, or that holds no
+/// network that runs here.
+pub fn find(name: &str) -> Result<Model> {
+    match registered(name)? {
+        Some(model) => Ok(model.clone()),
+        None => Ok(Model::of_graph(Arc::new(file::open(name)?))),
+    }
 }
 
+/// The registered model of this name; none for the name of a file, which is not looked at.
+///
+/// # Errors
+/// As [`find`], for a name that is neither.
+pub fn registered(name: &str) -> Result<Option<&'static Model>> {
+    let found = MODELS.iter().find(|model| model.name == name);
+    if found.is_some() || is_file(name) {
+        return Ok(found);
+    }
+    let names: Vec<&str> = MODELS.iter().map(|model| model.name.as_ref()).collect();
+    let rule = format!(
+        "it must be one of {}, or a .pt2 file that torch.export has written",
+        names.join(", ")
+    );
+    Err(Error::invalid("model", format!("{name:?}"), rule))
+}
+
+/// Strides of every registered model's last stage.
+const REGISTERED_STRIDE: i64 = 32;
+
 impl Model {
-    /// A randomly initialised backbone whose variables lie under `path`.
+    /// The network that was read from a file, or that a checkpoint carried.
+    pub fn of_graph(graph: Arc<GraphModel>) -> Self {
+        Self {
+            name: Cow::Owned(graph.name().to_owned()),
+            architecture: Architecture::Graph(graph),
+            pretrain_drop_path: 0.0,
+        }
+    }
+
+    /// What was read from a file; none for a registered model.
+    pub fn graph(&self) -> Option<&Arc<GraphModel>> {
+        match &self.architecture {
+            Architecture::Graph(graph) => Some(graph),
+            _ => None,
+        }
+    }
+
+    /// A backbone whose variables lie under `path`: randomly initialised, or with the weights that
+    /// its file has.
     ///
     /// # Errors
     /// Options out of range.
@@ -165,6 +218,7 @@ impl Model {
             Architecture::ResNet(config) => Box::new(ResNet::new(path, config, options)),
             Architecture::ConvNeXt(config) => Box::new(ConvNeXt::new(path, config, options)),
             Architecture::RegNet(config) => Box::new(RegNet::new(path, config, options)),
+            Architecture::Graph(graph) => graph.build(path, options)?,
         })
     }
 
@@ -174,16 +228,41 @@ impl Model {
             Architecture::ResNet(_) => Family::ResNet,
             Architecture::ConvNeXt(_) => Family::ConvNeXt,
             Architecture::RegNet(_) => Family::RegNet,
+            Architecture::Graph(_) => Family::Custom,
         }
     }
 
+    /// Stride of the last stage: the side of a mask patch in pixels.
+    pub fn total_stride(&self) -> i64 {
+        let stages = self.graph().map(|graph| graph.stages());
+        stages.map_or(REGISTERED_STRIDE, |stages| stages.last().map_or(1, |stage| stage.stride))
+    }
+
+    /// Channels of the images that it takes where nothing else is said: three, or those that the
+    /// file's network takes.
+    pub fn usual_in_chans(&self) -> i64 {
+        self.graph().map_or(3, |graph| graph.in_chans())
+    }
+
+    /// Why the network cannot be pretrained, if it cannot.
+    pub fn refusal(&self) -> Option<&str> {
+        self.graph()?.refusal()
+    }
+
     /// Parameters and multiply-adds of the network with a classifier of
-    /// `classes` (0: without) on one image of `height × width` pixels.
+    /// `classes` (0: without) on one image of `height × width` pixels. A network from a
+    /// file has its own number of input channels.
     pub fn cost(&self, in_chans: i64, classes: i64, height: i64, width: i64) -> Cost {
         match &self.architecture {
             Architecture::ResNet(config) => config.cost(in_chans, classes, height, width),
             Architecture::ConvNeXt(config) => config.cost(in_chans, classes, height, width),
             Architecture::RegNet(config) => config.cost(in_chans, classes, height, width),
+            Architecture::Graph(graph) => {
+                let mut cost = graph.cost(height, width);
+                let width = graph.stages().last().map_or(0, |stage| stage.channels);
+                cost.linear(width, classes, 1);
+                cost
+            }
         }
     }
 }
@@ -267,6 +346,7 @@ mod tests {
     fn unknown_names_and_options_are_refused() {
         let error = find("resnet51").unwrap_err().to_string();
         assert!(error.contains("\"resnet51\"") && error.contains("resnet50"), "{error}");
+        assert!(error.contains("or a .pt2 file"), "{error}");
         let store = tch::nn::VarStore::new(tch::Device::Cpu);
         let build = |options| {
             let result = find("resnet18").unwrap().build(&store.root(), &options);

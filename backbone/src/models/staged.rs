@@ -18,6 +18,7 @@ pub struct Body {
     blocks: [Vec<Box<dyn Block>>; 4],
     stages: [Stage; 4],
     in_chans: i64,
+    drops_paths: bool,
 }
 
 impl Body {
@@ -36,7 +37,8 @@ impl Body {
             blocks[stage].push(Box::new(block));
         }
         let stage = |index: usize| Stage { channels: channels[index], stride: 4 << index };
-        Self { blocks, stages: [0, 1, 2, 3].map(stage), in_chans: options.in_chans }
+        let drops_paths = options.drop_path_rate > 0.0;
+        Self { blocks, stages: [0, 1, 2, 3].map(stage), in_chans: options.in_chans, drops_paths }
     }
 }
 
@@ -91,7 +93,8 @@ impl<N: Staged> Backbone for N {
     }
 
     fn drop_path_blocks(&self) -> usize {
-        self.body().blocks.iter().map(Vec::len).sum()
+        let Body { blocks, drops_paths, .. } = self.body();
+        if *drops_paths { blocks.iter().map(Vec::len).sum() } else { 0 }
     }
 
     fn stage_index(&self, name: &str) -> Option<usize> {

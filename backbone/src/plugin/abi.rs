@@ -71,6 +71,10 @@ functions! {
     Create(*const c_char, *mut *mut RawBackbone, ErrorText) -> Status;
     /// `spark_backbone_clone`: backbone, copy, error.
     Clone(*const RawBackbone, *mut *mut RawBackbone, ErrorText) -> Status;
+    /// `spark_backbone_graph`: backbone, graph, error. No plugin needs it.
+    Graph(*const RawBackbone, *mut *mut RawTensor, ErrorText) -> Status;
+    /// `spark_backbone_restore`: config, graph, backbone, error. No plugin needs it.
+    Restore(*const c_char, *const RawTensor, *mut *mut RawBackbone, ErrorText) -> Status;
     /// `spark_backbone_destroy`.
     Destroy(*mut RawBackbone);
     /// `spark_backbone_config`: backbone, json, error.

@@ -32,13 +32,29 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// The same for a network of `family`. What a custom one has, its maps depend on, however it is
+    /// called: only counters may be missing.
+    pub fn of(family: Family) -> Self {
+        match family {
+            Family::Custom => LoadOptions { optional: is_counter, ..Self::default() },
+            _ => Self::default(),
+        }
+    }
+}
+
+/// Whether it is a batch norm's counter, which old files lack.
+pub fn is_counter(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
+}
+
 /// What an encoder does without: counters of batch norms, a classifier, and
 /// the norm behind ConvNeXt's last stage, which only a classifier needs.
 pub fn default_optional(canonical: &str) -> bool {
     let classifier = ["fc.", "head.", "head.fc.", "norm."].iter().any(|start| {
         canonical.strip_prefix(start).is_some_and(|rest| matches!(rest, "weight" | "bias"))
     });
-    classifier || canonical.ends_with("num_batches_tracked")
+    classifier || is_counter(canonical)
 }
 
 /// Copies what `file` has into `target`, canonical names to tensors that share

@@ -62,16 +62,16 @@ pub use detect::Format;
 pub use export::export;
 pub use finite::{check_finite, not_finite};
 pub use inspect::{Candidate, Inspection, ModelMatch, inspect};
-pub use load::{LoadOptions, default_optional, load};
+pub use load::{LoadOptions, default_optional, is_counter, load};
 pub use naming::Naming;
 pub use pkl_write::write_pkl;
 pub use pth_write::write_pth;
-pub use registry::candidates;
+pub use registry::{candidate_of, candidates};
 pub use report::{LoadReport, Mismatch};
 pub use safetensors::{SAFETENSORS_TYPES, write_safetensors};
-pub use save::save;
+pub use save::{save, write};
 pub use sketch::Sketch;
-pub use timm_folder::{TimmConfig, write_timm_folder};
+pub use timm_folder::{TimmConfig, timm_classifier, write_timm_folder};
 
 /// Tensors by name, on the CPU, in the order of their names.
 pub type StateDict = BTreeMap<String, Tensor>;

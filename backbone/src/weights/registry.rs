@@ -28,13 +28,12 @@ impl WeightFile {
     ///
     /// # Errors
     /// It fits none; the message says how to name one.
-    pub fn registered_model(&self) -> Result<&'static Model> {
+    pub fn registered_model(&self) -> Result<Model> {
         let named = self.metadata.get("architecture");
         // timm: `resnet50.a1_in1k` is a resnet50.
-        let named =
-            named.and_then(|name| models::find(name.split('.').next().unwrap_or(name)).ok());
-        if let Some(model) = named {
-            return Ok(model);
+        let base = named.map(|name| name.split('.').next().unwrap_or(name));
+        if let Some(model) = MODELS.iter().find(|model| base == Some(model.name.as_ref())) {
+            return Ok(model.clone());
         }
         let found = inspect(self, &candidates(self.in_chans().unwrap_or(3))?);
         match found.model {
@@ -102,13 +101,23 @@ fn is_stem(name: &str) -> Option<bool> {
 /// `in_chans` below 1.
 pub fn candidates(in_chans: i64) -> Result<Vec<Candidate>> {
     let options = BuildOptions { in_chans, uninitialised: true, ..BuildOptions::default() };
-    let candidate = |model: &Model| {
-        let store = VarStore::new(Device::Cpu);
-        model.build(&store.root(), &options)?;
-        let mut shapes: Vec<(String, Vec<i64>)> =
-            store.variables().into_iter().map(|(name, t)| (name, t.size())).collect();
-        shapes.sort();
-        Ok((model.name.to_owned(), model.family(), shapes))
-    };
-    MODELS.iter().map(candidate).collect()
+    MODELS.iter().map(|model| candidate(model, &options)).collect()
+}
+
+/// Names and shapes of one model, with its usual number of input channels.
+///
+/// # Errors
+/// It cannot be built.
+pub fn candidate_of(model: &Model) -> Result<Candidate> {
+    let in_chans = model.usual_in_chans();
+    candidate(model, &BuildOptions { in_chans, uninitialised: true, ..BuildOptions::default() })
+}
+
+fn candidate(model: &Model, options: &BuildOptions) -> Result<Candidate> {
+    let store = VarStore::new(Device::Cpu);
+    model.build(&store.root(), options)?;
+    let mut shapes: Vec<(String, Vec<i64>)> =
+        store.variables().into_iter().map(|(name, t)| (name, t.size())).collect();
+    shapes.sort();
+    Ok((model.name.clone().into_owned(), model.family(), shapes))
 }

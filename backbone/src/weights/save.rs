@@ -19,15 +19,24 @@ pub fn save(
     naming: Naming,
     tensors: &StateDict,
 ) -> Result<()> {
-    let path = path.as_ref();
     let mut tensors = export(family, naming, tensors)?;
     if naming == Naming::Mmdet {
         tensors = tensors.into_iter().map(|(n, t)| (format!("backbone.{n}"), t)).collect();
     }
+    write(path, &tensors)
+}
+
+/// Writes `tensors` to `path` by the names that they have. The path's ending decides the form:
+/// `.safetensors`, `.pth` (or `.pt`), `.pkl`.
+///
+/// # Errors
+/// Another ending, or a file that cannot be written; then `path` is as it was.
+pub fn write(path: impl AsRef<Path>, tensors: &StateDict) -> Result<()> {
+    let path = path.as_ref();
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => write_safetensors(path, &tensors, &Default::default()),
-        Some("pkl") => write_pkl(path, &tensors),
-        Some("pth" | "pt") => write_pth(path, &tensors),
+        Some("safetensors") => write_safetensors(path, tensors, &Default::default()),
+        Some("pkl") => write_pkl(path, tensors),
+        Some("pth" | "pt") => write_pth(path, tensors),
         _ => Err(Error::invalid(
             "output",
             path.display(),

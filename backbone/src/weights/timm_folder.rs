@@ -7,8 +7,10 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tch::Tensor;
 
 use super::{Format, StateDict, WeightFile, atomic, sharded, write_safetensors};
+use crate::models::{self, Family};
 use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
@@ -71,7 +73,7 @@ pub fn write_timm_folder(
     tensors: &StateDict,
 ) -> Result<()> {
     let folder = folder.as_ref();
-    let layers = Layers::of(&config.architecture);
+    let layers = Layers::of(&config.architecture, tensors);
     check(config, layers, tensors)?;
     let text = format!("{:#}\n", config_json(config, layers, tensors));
     std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
@@ -83,24 +85,57 @@ pub fn write_timm_folder(
     })
 }
 
+/// What timm calls the classifier of `architecture`, whose `tensors` these are.
+pub fn timm_classifier(architecture: &str, tensors: &StateDict) -> Option<&'static str> {
+    Layers::of(architecture, tensors).classifier
+}
+
+/// What timm's models call their first convolution, the commonest names first.
+const FIRST_CONVS: [&str; 8] = [
+    "conv1",
+    "conv_stem",
+    "stem.conv",
+    "stem.0",
+    "conv1.0",
+    "stem.conv1",
+    "features.conv0",
+    "features.0",
+];
+/// What they call their classifier.
+const CLASSIFIERS: [&str; 5] = ["fc", "head.fc", "classifier", "head", "last_linear"];
+
 /// The layers of an architecture that timm's configuration names.
 #[derive(Debug, Clone, Copy)]
 struct Layers {
-    first_conv: &'static str,
-    classifier: &'static str,
+    first_conv: Option<&'static str>,
+    classifier: Option<&'static str>,
     /// The norm that timm's models always have before the classifier.
     norm: Option<&'static str>,
 }
 
 impl Layers {
-    fn of(architecture: &str) -> Self {
-        if architecture.starts_with("convnext") {
-            Self { first_conv: "stem.0", classifier: "head.fc", norm: Some("head.norm") }
-        } else if architecture.starts_with("regnet") {
-            Self { first_conv: "stem.conv", classifier: "head.fc", norm: None }
-        } else {
-            Self { first_conv: "conv1", classifier: "fc", norm: None }
-        }
+    /// Of a model that is not registered here, those among `tensors` that are called as usual.
+    fn of(architecture: &str, tensors: &StateDict) -> Self {
+        let found = |names: &[&'static str]| {
+            // A norm may be called so, too.
+            let is_layer = |weight: &Tensor| weight.dim() >= 2;
+            let has = |name: &&str| tensors.get(&format!("{name}.weight")).is_some_and(is_layer);
+            names.iter().copied().find(has)
+        };
+        let (first_conv, classifier, norm) = match models::registered(architecture) {
+            Ok(Some(model)) => match model.family() {
+                Family::ConvNeXt => (Some("stem.0"), Some("head.fc"), Some("head.norm")),
+                Family::RegNet => (Some("stem.conv"), Some("head.fc"), None),
+                Family::ResNet | Family::Custom => (Some("conv1"), Some("fc"), None),
+            },
+            _ => (found(&FIRST_CONVS), found(&CLASSIFIERS), None),
+        };
+        Self { first_conv, classifier, norm }
+    }
+
+    /// Outputs of the classifier among `tensors`, if there is one.
+    fn classes(&self, tensors: &StateDict) -> Option<i64> {
+        tensors.get(&format!("{}.weight", self.classifier?))?.size().first().copied()
     }
 }
 
@@ -112,17 +147,17 @@ fn check(config: &TimmConfig, layers: Layers, tensors: &StateDict) -> Result<()>
             return Err(Error::invalid(operand, format!("{values:?}"), rule));
         }
     }
-    let first = format!("{}.weight", layers.first_conv);
-    let stem = tensors.get(&first).ok_or_else(|| {
-        let rule = format!("timm's {} begins with {first:?}", config.architecture);
-        Error::invalid("tensors", format!("without {first:?}"), rule)
-    })?;
-    if stem.size().get(1) != Some(&config.in_chans) {
-        let rule = format!("{first:?} has the shape {:?}", stem.size());
-        return Err(Error::invalid("in_chans", config.in_chans, rule));
+    if let Some(first) = layers.first_conv.map(|name| format!("{name}.weight")) {
+        let stem = tensors.get(&first).ok_or_else(|| {
+            let rule = format!("timm's {} begins with {first:?}", config.architecture);
+            Error::invalid("tensors", format!("without {first:?}"), rule)
+        })?;
+        if stem.size().get(1) != Some(&config.in_chans) {
+            let rule = format!("{first:?} has the shape {:?}", stem.size());
+            return Err(Error::invalid("in_chans", config.in_chans, rule));
+        }
     }
-    let classifier = format!("{}.weight", layers.classifier);
-    let classes = tensors.get(&classifier).map_or(0, |weight| weight.size()[0]);
+    let classes = layers.classes(tensors).unwrap_or(0);
     let names = config.label_names.len() as i64;
     if names > 0 && names != classes {
         let rule = format!("the classifier has {classes} outputs");
@@ -139,8 +174,7 @@ fn check(config: &TimmConfig, layers: Layers, tensors: &StateDict) -> Result<()>
 
 fn config_json(config: &TimmConfig, layers: Layers, tensors: &StateDict) -> Value {
     let Layers { first_conv, classifier, .. } = layers;
-    let head = tensors.get(&format!("{classifier}.weight"));
-    let classes = head.and_then(|weight| weight.size().first().copied()).unwrap_or(0);
+    let classes = layers.classes(tensors).unwrap_or(0);
     let mut json = json!({
         "architecture": config.architecture,
         "num_classes": classes,

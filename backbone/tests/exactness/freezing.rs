@@ -104,7 +104,7 @@ fn a_pass_can_end_early() {
 #[test]
 fn every_tensor_is_in_the_stage_that_its_gradient_says() {
     let names = ["resnet18", "convnext_tiny", "regnety_016"];
-    for model in MODELS.iter().filter(|model| names.contains(&model.name)) {
+    for model in MODELS.iter().filter(|model| names.contains(&model.name.as_ref())) {
         let mut store = VarStore::new(Device::Cpu);
         let network = model.build(&store.root(), &BuildOptions::default()).unwrap();
         fill(&mut store, 7);

@@ -4,7 +4,7 @@ use super::*;
 
 fn classifier(name: &str, classes: i64) -> Classifier {
     let options = ClassifierOptions { uninitialised: true, ..ClassifierOptions::new(classes) };
-    Classifier::build(models::find(name).unwrap(), &options, Device::Cpu).unwrap()
+    Classifier::build(&models::find(name).unwrap(), &options, Device::Cpu).unwrap()
 }
 
 /// The layer of each name, and the learning rate's scale at a decay of one half
@@ -169,7 +169,7 @@ fn a_new_head_is_small_and_scaled() {
     let model = models::find("resnet18").unwrap();
     let deviation = |head_init_scale| {
         let options = ClassifierOptions { head_init_scale, ..ClassifierOptions::new(50) };
-        let classifier = Classifier::build(model, &options, Device::Cpu).unwrap();
+        let classifier = Classifier::build(&model, &options, Device::Cpu).unwrap();
         let variables = classifier.variables();
         assert_eq!(variables["fc.bias"].abs().max().double_value(&[]), 0.0);
         variables["fc.weight"].std(false).double_value(&[])
@@ -206,7 +206,7 @@ fn features_are_normalised_before_a_convnexts_head() {
     tch::manual_seed(4);
     let options = ClassifierOptions::new(7);
     let model = models::find("convnext_tiny").unwrap();
-    let classifier = Classifier::build(model, &options, Device::Cpu).unwrap();
+    let classifier = Classifier::build(&model, &options, Device::Cpu).unwrap();
     let images = Tensor::randn([2, 3, 64, 64], (Kind::Float, Device::Cpu));
     let logits = tch::no_grad(|| classifier.forward(&images, &Mode::eval())).unwrap();
     assert_eq!(logits.size(), [2, 7]);

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use backbone::graph::GraphModel;
+use backbone::weights::{StateDict, timm_classifier};
 use clap::Args;
-use engine::export::ExportFormat;
+use engine::export::{ExportFormat, named_for_timm};
 use engine::run_dir::display_path;
 
 use super::model_flags::ModelFlags;
+use crate::classifier::Classifier;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,9 +26,12 @@ Examples:
 pub struct ExportArgs {
     #[command(flatten)]
     model: ModelFlags,
-    /// Whose names and file form to write.
-    #[arg(long, value_enum, default_value = "timm")]
-    format: ExportFormat,
+    /// Whose names and file form to write; timm, of a network from a .pt2 file its own, if not given
+    #[arg(long, value_enum)]
+    format: Option<ExportFormat>,
+    /// For --format timm: which of timm's models a network from a .pt2 file is
+    #[arg(long, value_name = "NAME")]
+    timm_name: Option<String>,
     /// File (for timm: folder) to write; .pth, .pkl or .safetensors decide the form.
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
@@ -38,14 +44,27 @@ pub struct ExportArgs {
 /// cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
     let loaded = args.model.load()?;
+    let classifier = &loaded.classifier;
+    let model = classifier.model();
+    let usual = if model.graph().is_some() { ExportFormat::Official } else { ExportFormat::Timm };
+    let format = args.format.unwrap_or(usual);
+    ensure!(
+        format != ExportFormat::Pt2 || model.graph().is_none(),
+        "format is pt2, but that is the network as it was exported, without the classifier that was \
+         learned: official writes both as a state dict"
+    );
+    let config = named_for_timm(model, Some(loaded.timm_config()), args.timm_name)?;
+    let tensors = match (model.graph(), &config) {
+        (Some(graph), Some(config)) if format == ExportFormat::Timm => {
+            with_timms_head(classifier, graph, &config.architecture)?
+        }
+        _ => classifier.variables(),
+    };
     if let Some(folder) = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let classifier = &loaded.classifier;
-    let (model, tensors) = (classifier.model(), classifier.variables());
-    let config = loaded.timm_config();
-    args.format.write(&args.output, model, &tensors, Some(config))?;
+    format.write(&args.output, model, &tensors, config)?;
     println!(
         "{} ({} tensors of {}, {} classes) → {}",
         display_path(&args.model.weights),
@@ -55,4 +74,26 @@ pub fn run(args: ExportArgs) -> Result<()> {
         display_path(&args.output)
     );
     Ok(())
+}
+
+/// The tensors with the head where timm's `architecture` has its classifier.
+fn with_timms_head(
+    classifier: &Classifier,
+    graph: &GraphModel,
+    architecture: &str,
+) -> Result<StateDict> {
+    let all = classifier.variables().into_iter();
+    let (head, mut tensors): (StateDict, StateDict) =
+        all.partition(|(name, _)| classifier.is_head(name));
+    let name = timm_classifier(architecture, &graph.state_dict(&tensors)?).with_context(|| {
+        format!(
+            "{} has no classifier of a name that timm uses: export it as official",
+            graph.name()
+        )
+    })?;
+    tensors.extend(head.into_iter().map(|(own, tensor)| {
+        let parameter = own.rsplit_once('.').map_or(own.as_str(), |(_, parameter)| parameter);
+        (format!("{name}.{parameter}"), tensor)
+    }));
+    Ok(tensors)
 }

@@ -20,7 +20,7 @@ pub struct ModelFlags {
     /// format that has a head.
     #[arg(long, value_name = "PATH")]
     pub weights: PathBuf,
-    /// The model, if the file does not tell.
+    /// The model, or its .pt2 file, if the weights do not tell.
     #[arg(long)]
     pub model: Option<String>,
     /// File with the classes' names, one a line; runs and timm folders tell.

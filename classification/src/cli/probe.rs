@@ -13,6 +13,7 @@ use data::names::readable;
 use data::write_file;
 use engine::device::DeviceFlags;
 use engine::distributed::ProcessGroup;
+use engine::graph::carried_by;
 use engine::precision::Precision;
 use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
 use engine::progress::Counter;
@@ -47,10 +48,10 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Backbone: a run of any of the programs, or a weight file of any format; random
-    /// weights of --model if not given
+    /// weights of --model, those in its .pt2 file, if not given
     #[arg(long, value_name = "PATH", required_unless_present = "model")]
     weights: Option<PathBuf>,
-    /// The model, if the file does not tell.
+    /// The model, or its .pt2 file, if the weights do not tell.
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]
@@ -88,7 +89,7 @@ pub struct ProbeArgs {
 /// What the probes found; accuracies are in 0–1.
 #[derive(Debug, Serialize)]
 struct Figures {
-    model: &'static str,
+    model: String,
     /// As [`readable`] writes the path: JSON holds no other bytes than text's.
     weights: Option<String>,
     train_images: usize,
@@ -135,9 +136,10 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     let [train_images, val_images] =
         [&training, &validation].map(|part| part.features().size()[0] as usize);
 
+    let from_file = model.graph().is_some();
     let knn_top1 = validation.accuracy(&knn.predict(&training, validation.features())?);
     let mut figures = Figures {
-        model: model.name,
+        model: model.name.into_owned(),
         weights: args.weights.as_ref().map(readable),
         train_images,
         val_images,
@@ -148,7 +150,11 @@ pub fn run(args: ProbeArgs) -> Result<()> {
         linear_train_top1: None,
         l2: None,
     };
-    let weights = args.weights.as_deref().map_or("random weights".to_owned(), display_path);
+    let weights = match (&args.weights, from_file) {
+        (Some(path), _) => display_path(path),
+        (None, true) => "the file's own weights".into(),
+        (None, false) => "random weights".into(),
+    };
     println!("{}, {weights}: {} features", figures.model, figures.features);
     println!("{:<24} {:6.2} %", format!("{} nearest neighbours", args.k), 100.0 * knn_top1);
     if !args.knn_only {
@@ -225,13 +231,15 @@ fn images_of_run(settings: &Table) -> Result<ImageSettings> {
 }
 
 /// A backbone with its variables.
-type Built = (&'static Model, VarStore, Box<dyn Backbone>);
+type Built = (Model, VarStore, Box<dyn Backbone>);
 
 fn backbone(args: &ProbeArgs, file: Option<WeightFile>, device: tch::Device) -> Result<Built> {
-    let model = match (&args.model, &file) {
-        (Some(name), _) => models::find(name)?,
-        (None, Some(file)) => file.registered_model()?,
-        (None, None) => None.context("no backbone: give --weights or --model")?,
+    let carried = args.weights.as_deref().map(carried_by).transpose()?.flatten();
+    let model = match (&args.model, carried, &file) {
+        (Some(name), ..) => models::find(name)?,
+        (None, Some(carried), _) => carried,
+        (None, None, Some(file)) => file.registered_model()?,
+        (None, None, None) => None.context("no backbone: give --weights or --model")?,
     };
     tch::manual_seed(args.seed as i64);
     let store = VarStore::new(device);
@@ -239,7 +247,8 @@ fn backbone(args: &ProbeArgs, file: Option<WeightFile>, device: tch::Device) -> 
     let backbone = model.build(&store.root(), &options)?;
     if let Some(file) = &file {
         let target: StateDict = store.variables().into_iter().collect();
-        let report = weights::load(&target, model.family(), file, &LoadOptions::default())?;
+        let family = model.family();
+        let report = weights::load(&target, family, file, &LoadOptions::of(family))?;
         eprintln!("{report}");
     }
     Ok((model, store, backbone))

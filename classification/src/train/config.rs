@@ -9,7 +9,7 @@ use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use backbone::models::{self, Model};
+use backbone::models;
 use data::{IMAGENET_MEAN, IMAGENET_STD};
 use engine::optim::OptimizerKind;
 use engine::settings;
@@ -30,6 +30,8 @@ pub const BASE_BATCH: f64 = 256.0;
 const SELDOM_SHARE: f64 = 1.0 / 3.0;
 /// Epochs between evaluations at first.
 const SELDOM: u64 = 5;
+/// Drop-path rate of a registered model.
+const DROP_PATH: f64 = 0.05;
 
 settings! {
     /// A run's settings; each is a flag of `classify train` and a key of its configuration file.
@@ -60,15 +62,15 @@ settings! {
         #[arg(value_name = "DIR")]
         val_data: Option<PathBuf>;
 
-        /// Model, see `pretrain models`
+        /// Model, see `pretrain models`, or a .pt2 file that torch.export has written
         #[arg(help_heading = "Model")]
         model: String = "resnet50".into();
         /// Side of the square images in pixels
         #[arg(value_name = "PIXELS", help_heading = "Model")]
         input_size: usize = 224, at_least(32);
-        /// Drop-path rate of the last block
+        /// Drop-path rate of the last block; 0.05, a .pt2 file's own rates, if not given
         #[arg(value_name = "RATE", help_heading = "Model")]
-        drop_path: f64 = 0.05, decay_rate;
+        drop_path: Option<f64>, decay_rate;
         /// Pretrained backbone: a run of `pretrain`, or a weight file of any format
         #[arg(value_name = "PATH", help_heading = "Model")]
         backbone_weights: Option<PathBuf>;
@@ -160,6 +162,8 @@ impl TrainSettings for TrainConfig {
             OptimizerKind::Lamb => Loss::Bce,
             _ => Loss::CrossEntropy,
         });
+        let usual = models::registered(&self.model)?.map_or(0.0, |_| DROP_PATH);
+        self.drop_path.get_or_insert(usual);
         self.validate()?;
         Ok(self)
     }
@@ -175,7 +179,6 @@ impl TrainConfig {
         self.check_each()?;
         self.run.check()?;
         self.optim.check()?;
-        self.registered_model()?;
         ensure!(
             self.warmup_epochs < self.optim.epochs,
             "warmup-epochs is {}, but it must be below epochs {}",
@@ -187,14 +190,6 @@ impl TrainConfig {
             "weights and backbone-weights are both given, but a classifier has its own backbone"
         );
         Ok(())
-    }
-
-    /// The model's entry in the registry.
-    ///
-    /// # Errors
-    /// There is no such model.
-    pub fn registered_model(&self) -> Result<&'static Model> {
-        Ok(models::find(&self.model)?)
     }
 
     /// The folders of training and validation images.

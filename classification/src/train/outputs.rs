@@ -12,19 +12,15 @@ use engine::run_dir::RunDir;
 use image::RgbImage;
 use tch::{Device, Kind};
 
-use crate::saved::LoadSpec;
+use crate::saved::{LoadSpec, LoadedModel};
 
 /// Exports the best classifier of the run, draws its curves, and says where
 /// everything lies.
 pub fn finish(name: &str, run: &RunDir) -> Result<()> {
     let folder = run.path();
-    let timm = folder.join("export").join("timm");
-    std::fs::create_dir_all(&timm).with_context(|| format!("cannot make {}", timm.display()))?;
     let loaded = LoadSpec::new(folder, Device::Cpu, Kind::Float).load()?;
-    let classifier = &loaded.classifier;
-    let (model, tensors) = (classifier.model(), classifier.variables());
-    ExportFormat::Timm.write(&timm, model, &tensors, Some(loaded.timm_config()))?;
-    let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned()), ("timm folder", timm)];
+    let mut written: Vec<(&str, PathBuf)> = vec![("run", folder.to_owned())];
+    written.extend(export(&folder.join("export"), &loaded)?);
     let metrics = run.metrics();
     let curves = [
         ("loss curve", "loss.png", loss_curve(&metrics, name, "training loss")?),
@@ -42,6 +38,23 @@ pub fn finish(name: &str, run: &RunDir) -> Result<()> {
     }
     print_written(&written);
     Ok(())
+}
+
+/// Writes the classifier for timm, or by the names of the `.pt2` file that it came from.
+fn export(folder: &Path, loaded: &LoadedModel) -> Result<Vec<(&'static str, PathBuf)>> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (model, tensors) = (loaded.classifier.model(), loaded.classifier.variables());
+    if model.graph().is_none() {
+        let timm = folder.join("timm");
+        ExportFormat::Timm.write(&timm, model, &tensors, Some(loaded.timm_config()))?;
+        return Ok(vec![("timm folder", timm)]);
+    }
+    let write = |(what, ending): (&'static str, &str)| {
+        let file = folder.join(format!("{}_classifier.{ending}", model.name));
+        ExportFormat::Official.write(&file, model, &tensors, None)?;
+        Ok((what, file))
+    };
+    [("classifier", "safetensors"), ("state dict", "pth")].into_iter().map(write).collect()
 }
 
 /// Top-1 accuracy against epoch; none without an evaluation.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use backbone::models::Model;
 use data::names::first_names;
 use data::{LabelledSource, Loader};
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
 use engine::distributed::ProcessGroup;
+use engine::graph::model_of_run;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{Run, Setup, Trainer};
+use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::Device;
 
 use super::ClassifierState;
@@ -28,9 +30,14 @@ const LISTING: Duration = Duration::from_secs(6 * 3600);
 ///
 /// # Errors
 /// Settings and files that nothing can be built of.
-pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<FineTuning>> {
+pub fn prepare(
+    config: TrainConfig,
+    start: &ResumeMode,
+    world: &ProcessGroup,
+) -> Result<Setup<FineTuning>> {
     let (device, threads) = open_device(&config.execution, world)?;
     enable_cudnn_benchmark(device);
+    let model = model_of_run(&config.model, &config.run.output, start, world)?;
     let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
     let loader = training_loader(&config, Arc::clone(&training), world)?;
     let micro_batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
@@ -40,11 +47,12 @@ pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<FineTu
     let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
     let classes = training.classes().to_vec();
-    let classifier = world.all_ok(build(&config, classes.len() as i64, device))?;
+    let classifier = world.all_ok(build(&config, &model, classes.len() as i64, device))?;
     let optimizer = world.all_ok(optimizer(&config, &classifier))?;
     world.all_ok(check_batch_norms(&config, &classifier, micro_batch, world))?;
     let settings = (&config.optim, &config.execution);
     let trainer = Trainer::new(classifier.store(), optimizer, settings, world)?;
+    let trainer = world.all_ok(trainer.carrying(&model))?;
     let mixup = mixup(&config)?;
     let task = FineTuning { config, classifier, mixup, validation, classes };
 
@@ -53,14 +61,19 @@ pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<FineTu
     Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
-fn build(config: &TrainConfig, num_classes: i64, device: Device) -> Result<Classifier> {
+fn build(
+    config: &TrainConfig,
+    model: &Model,
+    num_classes: i64,
+    device: Device,
+) -> Result<Classifier> {
     tch::manual_seed(config.execution.seed as i64);
     let options = ClassifierOptions {
-        drop_path: config.drop_path,
+        drop_path: config.drop_path.unwrap_or(0.0),
         head_init_scale: config.head_init_scale,
         ..ClassifierOptions::new(num_classes)
     };
-    let mut classifier = Classifier::build(config.registered_model()?, &options, device)?;
+    let mut classifier = Classifier::build(model, &options, device)?;
     if config.execution.precision == Precision::Float64 {
         classifier.double();
     }
@@ -133,6 +146,11 @@ fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usi
         display_path(&config.run.output),
     );
     if config.backbone_weights.is_none() && config.weights.is_none() && plan.done == 0 {
-        eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");
+        match task.classifier.model().graph() {
+            Some(_) => eprintln!("weights  those of {}, the head's random", config.model),
+            None => {
+                eprintln!("weights  random; --backbone-weights begins with a pretrained backbone");
+            }
+        }
     }
 }

@@ -171,7 +171,7 @@ impl Task for FineTuning {
     fn losses(&self, trainer: &Trainer, micro_batch: MicroBatch) -> Result<Losses> {
         let MicroBatch { images, targets, epoch, positions } = micro_batch;
         let blocks = self.classifier.backbone().drop_path_blocks();
-        let draws = trainer.drop_path(self.config.drop_path, blocks, (epoch, &positions));
+        let draws = trainer.drop_path(blocks, (epoch, &positions));
         let mode = trainer.train_mode().with_drop_path(draws);
         let logits = self.classifier.forward(&images, &mode)?;
         Ok(vec![("loss", self.config.loss().of(&logits, &targets))])

@@ -4,6 +4,7 @@ mod commands;
 mod common;
 mod distributed;
 mod former;
+mod from_file;
 mod refusals;
 mod resume;
 mod training;

@@ -3,8 +3,10 @@
 //! "Feature Pyramid Networks for Object Detection" (Lin et al. 2017).
 //! Reference: detectron2 `modeling/backbone/fpn.py`.
 
+use std::ops::Range;
+
 use backbone::layers::{Layer, LayerNorm2d, check_batch_statistics};
-use backbone::{Backbone, FeatureMap, Mode};
+use backbone::{Backbone, FeatureMap, Mode, Stage};
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -12,6 +14,8 @@ use super::config::{BackboneNorm, HeadNorm, ModelConfig};
 use super::layers::{NormConv, on_running_statistics, xavier};
 use crate::{Error, Result};
 
+/// Stride of the pyramid's finest map, where a backbone has finer ones.
+const FINEST: i64 = 4;
 /// Epsilon of the norms on the backbone's outputs (mmdet's ConvNeXt).
 const OUTPUT_NORM_EPS: f64 = 1e-6;
 
@@ -29,6 +33,8 @@ struct Level {
 #[derive(Debug)]
 pub struct Fpn {
     bottom_up: Box<dyn Backbone>,
+    /// The backbone's stages that the levels are built on.
+    stages: Range<usize>,
     levels: Vec<Level>,
     strides: Vec<i64>,
     frozen_norms: bool,
@@ -42,8 +48,9 @@ impl Fpn {
     /// # Errors
     /// Strides that don't double from stage to stage.
     pub fn new(path: &Path, config: &ModelConfig, bottom_up: Box<dyn Backbone>) -> Result<Self> {
-        let stages = bottom_up.stages().to_vec();
-        let mut strides: Vec<i64> = stages.iter().map(|stage| stage.stride).collect();
+        let stages = pyramid_stages(bottom_up.stages(), config.anchors.sizes.len());
+        let used = bottom_up.stages()[stages.clone()].to_vec();
+        let mut strides: Vec<i64> = used.iter().map(|stage| stage.stride).collect();
         let doubling = strides.windows(2).all(|pair| pair[1] == 2 * pair[0]);
         match strides.first() {
             Some(first) if doubling && first.count_ones() == 1 => {}
@@ -53,7 +60,7 @@ impl Fpn {
             }
         }
         let width = config.fpn_channels;
-        let levels = stages.iter().enumerate().map(|(index, stage)| {
+        let levels = used.iter().enumerate().map(|(index, stage)| {
             let number = stage.stride.ilog2();
             let conv = |name: &str, from: i64, kernel: i64| {
                 let path = path / format!("fpn_{name}{number}");
@@ -73,7 +80,7 @@ impl Fpn {
         strides.extend(strides.last().map(|stride| 2 * stride));
         let frozen_norms = config.backbone_norm == BackboneNorm::Frozen;
         let batch_norms = config.fpn_norm == HeadNorm::Batch;
-        Ok(Self { bottom_up, levels, strides, frozen_norms, batch_norms })
+        Ok(Self { bottom_up, stages, levels, strides, frozen_norms, batch_norms })
     }
 
     /// Strides of the maps, finest first; the last one's is of the pooled map.
@@ -103,13 +110,14 @@ impl Fpn {
         } else {
             self.bottom_up.forward(&images, mode)?
         };
+        let features = &features[self.stages.clone()];
         if let Some(coarsest) = features.last().filter(|_| self.batch_norms) {
             let input = format!("{:?}", images.tensor().size());
             check_batch_statistics(&input, &coarsest.tensor().size(), mode)?;
         }
         let mut maps = Vec::with_capacity(self.strides.len());
         let mut coarser: Option<Tensor> = None;
-        for (level, feature) in self.levels.iter().zip(&features).rev() {
+        for (level, feature) in self.levels.iter().zip(features).rev() {
             let feature = match &level.output_norm {
                 Some(norm) => norm.forward(feature, mode).to_grid(),
                 None => feature.to_grid(),
@@ -128,9 +136,39 @@ impl Fpn {
     }
 }
 
+/// The stages of a backbone that a pyramid of so many maps, the pooled one among them, is built on:
+/// all, or, where it has more, as many from stride 4 on.
+fn pyramid_stages(stages: &[Stage], maps: usize) -> Range<usize> {
+    let count = maps.saturating_sub(1).max(1);
+    if stages.len() <= count {
+        return 0..stages.len();
+    }
+    let first = stages.iter().position(|stage| stage.stride >= FINEST).unwrap_or(0);
+    first..stages.len().min(first + count)
+}
+
 /// `map` by nearest neighbour in the size of `like`: twice its own, or one less
 /// where halving had rounded up.
 fn doubled_to(map: &Tensor, like: &Tensor) -> Tensor {
     let size = like.size();
     map.upsample_nearest2d([size[2], size[3]], None, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finer_stages_than_anchors_are_for_are_left_out() {
+        let strides = |strides: &[i64], maps: usize| {
+            let stages: Vec<Stage> =
+                strides.iter().map(|&stride| Stage { channels: 8, stride }).collect();
+            strides[pyramid_stages(&stages, maps)].to_vec()
+        };
+        assert_eq!(strides(&[4, 8, 16, 32], 5), [4, 8, 16, 32]);
+        assert_eq!(strides(&[2, 4, 8, 16, 32], 5), [4, 8, 16, 32]);
+        assert_eq!(strides(&[2, 4, 8, 16, 32], 6), [2, 4, 8, 16, 32]);
+        assert_eq!(strides(&[4, 8, 16, 32, 64], 5), [4, 8, 16, 32]);
+        assert_eq!(strides(&[8, 16, 32], 5), [8, 16, 32]);
+    }
 }

@@ -1,6 +1,6 @@
 //! Mask R-CNN put together.
 
-use backbone::models::{self, BuildOptions};
+use backbone::models::{self, BuildOptions, Model};
 use backbone::{Backbone, Mode};
 use data::rng::Rng;
 use engine::distributed::ProcessGroup;
@@ -8,6 +8,7 @@ use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
 
 use super::config::{BackboneNorm, HeadNorm, ModelConfig};
+use super::weights::{BOTTOM_UP, is_output_norm};
 use super::{Fpn, ImageBatch, Losses, Proposals, RoiHeads, Rpn};
 use crate::structures::{Detections, InstanceMask, Targets};
 use crate::{Error, Result};
@@ -55,22 +56,39 @@ impl MaskRcnn {
     }
 
     /// The detector of `config` with randomly initialised parameters in
-    /// `store`; those of frozen batch norms need no gradient.
+    /// `store`, but for those in a backbone's `.pt2` file; those of frozen batch norms need no
+    /// gradient.
     ///
     /// # Errors
-    /// As [`MaskRcnn::new`], and a backbone that isn't registered.
+    /// As [`MaskRcnn::new`], and a backbone that there isn't.
     pub fn build(store: &VarStore, config: &ModelConfig) -> Result<Self> {
+        Self::of_model(store, config, &models::find(&config.backbone)?)
+    }
+
+    /// The same on a backbone that is known already.
+    ///
+    /// # Errors
+    /// As [`MaskRcnn::new`].
+    pub fn of_model(store: &VarStore, config: &ModelConfig, model: &Model) -> Result<Self> {
         let root = store.root();
         let path = &root / "backbone" / "bottom_up";
         let options = BuildOptions { drop_path_rate: config.drop_path, ..BuildOptions::default() };
-        let bottom_up = models::find(&config.backbone)?.build(&path, &options)?;
+        let bottom_up = model.build(&path, &options)?;
+        let taken = |name: &String| name.strip_prefix(BOTTOM_UP).is_some_and(is_output_norm);
+        if let Some(name) = store.variables().into_keys().find(taken).filter(|_| config.output_norm)
+        {
+            let rule = "norms on the backbone's outputs are called so: turn output-norm off";
+            return Err(Error::invalid("a tensor of the backbone", name, rule));
+        }
+        // Those of a file have their values.
+        let layer_scale = config.layer_scale.filter(|_| model.graph().is_none());
         let model = Self::new(&root, config, bottom_up)?;
         let variables = store.variables();
         tch::no_grad(|| {
             for (name, variable) in &variables {
                 let of_backbone = name.starts_with("backbone.bottom_up.");
                 if let (true, true, Some(scale)) =
-                    (of_backbone, name.ends_with(".gamma"), config.layer_scale)
+                    (of_backbone, name.ends_with(".gamma"), layer_scale)
                 {
                     let _ = variable.shallow_clone().fill_(scale);
                 }

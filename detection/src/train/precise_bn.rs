@@ -10,7 +10,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 /// The share of a batch in the running statistics after one pass
-/// (`torch.nn.BatchNorm2d`'s momentum).
+/// (`torch.nn.BatchNorm2d`'s momentum), unless a layer says otherwise.
 const MOMENTUM: f64 = 0.1;
 
 /// One batch norm.
@@ -20,13 +20,19 @@ struct Norm {
     /// Of the statistics before.
     kept: (Tensor, Tensor),
     counter: Option<(Tensor, Tensor)>,
+    momentum: f64,
     /// Sums over batches of the mean and of the mean square, float64.
     sums: (Tensor, Tensor),
     batches: i64,
 }
 
 impl Norm {
-    fn new(name: &str, mean: &Tensor, variables: &BTreeMap<String, Tensor>) -> Option<Self> {
+    fn new(
+        name: &str,
+        mean: &Tensor,
+        variables: &BTreeMap<String, Tensor>,
+        momentum: f64,
+    ) -> Option<Self> {
         let var = variables.get(&format!("{name}running_var"))?;
         let counter = variables.get(&format!("{name}num_batches_tracked"));
         let zeros = || Tensor::zeros_like(mean).to_kind(Kind::Double);
@@ -35,6 +41,7 @@ impl Norm {
             counter: counter.map(|counter| (counter.shallow_clone(), counter.copy())),
             mean: mean.shallow_clone(),
             var: var.shallow_clone(),
+            momentum,
             sums: (zeros(), zeros()),
             batches: 0,
         })
@@ -53,8 +60,8 @@ impl Norm {
             return;
         }
         let of_batch = |now: &Tensor, before: &Tensor| {
-            let before = before.to_kind(Kind::Double) * (1.0 - MOMENTUM);
-            (now.to_kind(Kind::Double) - before) / MOMENTUM
+            let before = before.to_kind(Kind::Double) * (1.0 - self.momentum);
+            (now.to_kind(Kind::Double) - before) / self.momentum
         };
         let mean = of_batch(&self.mean, &self.kept.0);
         let var = of_batch(&self.var, &self.kept.1);
@@ -87,19 +94,23 @@ pub fn has_head_norms(variables: &BTreeMap<String, Tensor>) -> bool {
 /// Sets the running statistics of every batch norm among `variables` that runs
 /// on batch statistics: the mean, and the variance of the whole, each batch
 /// counting the same. `forward` runs one batch in training mode, without
-/// gradient, and says whether there was one.
+/// gradient, and says whether there was one. `momenta` are those of batch norms by name that
+/// have another than PyTorch's usual one.
 ///
 /// # Errors
 /// Those of `forward`; statistics are then as they were.
 pub fn update(
     variables: &BTreeMap<String, Tensor>,
+    momenta: &BTreeMap<String, f64>,
     mut forward: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
     tch::no_grad(|| {
         let mut norms: Vec<Norm> = variables
             .iter()
             .filter_map(|(name, mean)| {
-                Norm::new(name.strip_suffix("running_mean")?, mean, variables)
+                let name = name.strip_suffix("running_mean")?;
+                let momentum = momenta.get(name.trim_end_matches('.')).copied();
+                Norm::new(name, mean, variables, momentum.unwrap_or(MOMENTUM))
             })
             .collect();
         let result = loop {
@@ -142,7 +153,7 @@ mod tests {
         };
         let unchanged = eval(&batches[0]);
         let mut left = batches.iter();
-        update(&variables, || {
+        update(&variables, &BTreeMap::new(), || {
             let Some(batch) = left.next() else { return Ok(false) };
             // One that runs on its statistics must find them meanwhile.
             assert!(eval(&batches[0]).equal(&unchanged));
@@ -170,7 +181,7 @@ mod tests {
         let norm = BatchNorm2d::new(&store.root(), 3);
         let variables: BTreeMap<_, _> = store.variables().into_iter().collect();
         let mut calls = 0;
-        let result = update(&variables, || {
+        let result = update(&variables, &BTreeMap::new(), || {
             calls += 1;
             let batch = Tensor::randn([2, 3, 4, 4], tch::kind::FLOAT_CPU);
             norm.forward(&FeatureMap::Grid(batch), &Mode::train());

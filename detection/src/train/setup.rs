@@ -6,15 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use backbone::models::{Model, is_file};
 use data::Loader;
 use engine::device::{describe_device, open_device};
 use engine::distributed::ProcessGroup;
+use engine::graph::model_of_run;
 use engine::optim::{
     LambConfig, LayerGrouping, LayerPosition, OptimizerKind, ParamGroup, has_weight_decay,
     layered_param_groups,
 };
 use engine::run_dir::display_path;
-use engine::training::{Run, Setup, Trainer};
+use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::{Device, Tensor};
 
 use super::DetectorState;
@@ -29,8 +31,16 @@ use crate::modeling::weights::BOTTOM_UP;
 ///
 /// # Errors
 /// Settings and files that nothing can be built of.
-pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<DetectorTraining>> {
+pub fn prepare(
+    config: TrainConfig,
+    start: &ResumeMode,
+    world: &ProcessGroup,
+) -> Result<Setup<DetectorTraining>> {
     let (device, threads) = open_device(&config.execution, world)?;
+    let model = match config.detector.backbone_plugin {
+        None => Some(model_of_run(config.detector.backbone(), &config.run.output, start, world)?),
+        Some(_) => None,
+    };
 
     let (training, held_out, classes_of) = world.all_ok(datasets(&config, world))?;
     let batches = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
@@ -38,12 +48,15 @@ pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<Detect
     let images = world.all_ok(validation_loader(&config, held_out, world))?;
     let validation = Validation { training: batches, images, classes: classes_of };
     let classes: Vec<Class> = training.categories().iter().map(Class::from).collect();
-    let detector = world.all_ok(build(&config, classes.len(), device))?;
+    let detector = world.all_ok(build(&config, model.as_ref(), classes.len(), device))?;
     let groups = param_groups(&config, &detector);
     let optimizer = OptimizerKind::build(&config.optim, groups, LambConfig::default());
     let optimizer = world.all_ok(optimizer)?;
     let settings = (&config.optim, &config.execution);
     let mut trainer = Trainer::new(&detector.store, optimizer, settings, world)?;
+    if let Some(model) = &model {
+        trainer = world.all_ok(trainer.carrying(model))?;
+    }
     // A plugin's batch norms know nothing of other processes.
     trainer.sync_bn &= !detector.plugin;
     let task = DetectorTraining { config, detector, validation, classes, report: None };
@@ -105,9 +118,14 @@ fn validation_loader(
     Ok(DetectionLoader::evaluation(dataset, config.inference.transform(), 1, &options, share)?)
 }
 
-fn build(config: &TrainConfig, classes: usize, device: Device) -> Result<Detector> {
+fn build(
+    config: &TrainConfig,
+    model: Option<&Model>,
+    classes: usize,
+    device: Device,
+) -> Result<Detector> {
     tch::manual_seed(config.execution.seed as i64);
-    let mut detector = Detector::build(&config.detector, classes as i64, device)?;
+    let mut detector = Detector::build(&config.detector, model, classes as i64, device)?;
     detector.use_kind(config.execution.precision.parameters())?;
     Ok(detector)
 }
@@ -149,7 +167,7 @@ fn param_groups(config: &TrainConfig, detector: &Detector) -> Vec<ParamGroup> {
         .filter(|(_, tensor)| tensor.requires_grad())
         .map(|(name, tensor)| {
             let canonical = name.strip_prefix(BOTTOM_UP).unwrap_or_default();
-            let place = LayerPosition::of(canonical, bottom_up.stage_index(canonical));
+            let place = LayerPosition::in_backbone(bottom_up, canonical);
             (name.clone(), tensor.shallow_clone(), place)
         })
         .collect();
@@ -199,4 +217,10 @@ fn announce(run: &Run<DetectorTraining>, _: &Loader<CocoSource>, threads: usize)
         config.optim.weight_decay,
         display_path(&config.run.output),
     );
+    let from_file = is_file(config.detector.backbone()) && !detector.plugin;
+    let is_begun = config.backbone_weights.is_some() || config.weights.is_some();
+    if from_file && !is_begun && run.plan.done == 0 {
+        let file = config.detector.backbone();
+        eprintln!("weights  the backbone's those of {file}, the rest random");
+    }
 }

@@ -83,9 +83,8 @@ impl DetectorTraining {
             let draw = Rng::new(seed, &[PLUGIN_STREAM, epoch, first]).next_u64();
             tch::manual_seed(draw as i64);
         }
-        let rate = self.config.detector.drop_path.unwrap_or(0.0);
         let blocks = self.detector.model.bottom_up().drop_path_blocks();
-        let mode = self.mode(trainer, trainer.drop_path(rate, blocks, (epoch, &positions)));
+        let mode = self.mode(trainer, trainer.drop_path(blocks, (epoch, &positions)));
         let (images, targets): (Vec<_>, Vec<_>) =
             samples.into_iter().map(|sample| (sample.image, sample.targets)).unzip();
         Ok(self.detector.model.losses(&images, &targets, &mode, &mut rngs, &trainer.world)?)
@@ -96,7 +95,7 @@ impl DetectorTraining {
         let images: Vec<_> = samples.into_iter().map(|sample| sample.image).collect();
         let blocks = self.detector.model.bottom_up().drop_path_blocks() as i64;
         let options = (Kind::Float, trainer.device);
-        let draws = match blocks == 0 || self.config.detector.drop_path.unwrap_or(0.0) == 0.0 {
+        let draws = match blocks == 0 {
             true => DropPathDraws::Off,
             false => DropPathDraws::Table(Tensor::ones([blocks, images.len() as i64], options)),
         };
@@ -136,7 +135,8 @@ impl Task for DetectorTraining {
         let settings = detector.model.config();
         if let Some(path) = &config.backbone_weights {
             let path = resolve_checkpoint(path)?;
-            let report = read_backbone(&path, &detector.store, settings, &LoadOptions::default())?;
+            let options = LoadOptions::of(settings.family());
+            let report = read_backbone(&path, &detector.store, settings, &options)?;
             eprintln!("backbone from {}:\n{report}", path.display());
         }
         let Some(path) = &config.weights else { return Ok(()) };

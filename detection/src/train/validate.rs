@@ -1,6 +1,9 @@
 //! Evaluation within a run: figures, and pictures of what was found.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
+use backbone::Module;
 use data::write_file;
 use engine::training::{RunLog, RunOutput, Trainer};
 
@@ -9,6 +12,7 @@ use super::task::DetectorTraining;
 use crate::data::{DetectionLoader, GroundTruth};
 use crate::evaluation::{CocoEvaluator, EvaluatorOptions, ImageDetections, Kind, Report};
 use crate::inference::{self, detect_image, to_bytes};
+use crate::modeling::weights::BOTTOM_UP;
 use crate::picture::{Comparison, comparison_sheet, ground_truth_objects, png, predicted_objects};
 
 /// Epochs from which batch norms' statistics are recomputed; none of training's.
@@ -86,7 +90,7 @@ fn update_bn_stats(task: &DetectorTraining, trainer: &Trainer) -> Result<bool> {
     let epochs = batches.div_ceil(loader.steps());
     let source = loader.batches(PRECISE_EPOCH..PRECISE_EPOCH + epochs, 0);
     let mut source = source.take(batches as usize);
-    precise_bn::update(&trainer.variables, || {
+    precise_bn::update(&trainer.variables, &momenta(task), || {
         let Some(batch) = source.next() else { return Ok(false) };
         let batch = batch?;
         let mut samples = batch.images;
@@ -100,6 +104,16 @@ fn update_bn_stats(task: &DetectorTraining, trainer: &Trainer) -> Result<bool> {
         Ok(true)
     })?;
     Ok(true)
+}
+
+/// Momentum of each of the backbone's batch norms, by its name in memory.
+fn momenta(task: &DetectorTraining) -> BTreeMap<String, f64> {
+    let modules = task.detector.model.bottom_up().modules().into_iter();
+    let momentum = |(name, module): (String, Module)| match module {
+        Module::BatchNorm2d { momentum, .. } => Some((format!("{BOTTOM_UP}{name}"), momentum)),
+        _ => None,
+    };
+    modules.filter_map(momentum).collect()
 }
 
 /// The figures, on rank 0: all processes detect in their images, rank 0 scores. Images that cannot

@@ -9,6 +9,7 @@ mod detector;
 mod distributed;
 mod evaluation;
 mod former;
+mod from_file;
 mod pictures;
 mod refusals;
 mod resume;

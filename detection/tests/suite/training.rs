@@ -68,7 +68,7 @@ fn detector(text: &str) -> Detector {
     let table = format!("backbone = \"resnet18\"\nsmall = true\n{text}").parse().unwrap();
     let mut settings: DetectorSettings = from_layers([table]).unwrap();
     settings.resolve(Precision::Float32).unwrap();
-    Detector::build(&settings, 2, Device::Cpu).unwrap()
+    Detector::build(&settings, None, 2, Device::Cpu).unwrap()
 }
 
 /// What `[model]` says of norms counts, whatever the detector it changes has.

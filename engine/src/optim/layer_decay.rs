@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use backbone::Backbone;
 use tch::Tensor;
 
 use super::{ParamGroup, no_decay};
@@ -47,6 +48,9 @@ pub struct LayerPosition {
     pub stage_index: Option<usize>,
     /// From 0; only the second and third stage's matter.
     pub block: usize,
+    /// The layer itself, 0 the nearest to the image, where the network says
+    /// ([`Backbone::layer_index`](backbone::Backbone::layer_index)).
+    pub layer: Option<usize>,
 }
 
 impl LayerPosition {
@@ -60,15 +64,25 @@ impl LayerPosition {
         };
         let words = name.split('.').skip_while(|word| number(word).is_none());
         let block = words.map_while(number).last().unwrap_or(0);
-        Self { stage_index, block }
+        Self { stage_index, block, layer: None }
+    }
+
+    /// The position of the parameter `name` of `backbone`; what it does not know stands behind it.
+    pub fn in_backbone(backbone: &dyn Backbone, name: &str) -> Self {
+        let layer = backbone.layer_index(name);
+        Self { layer, ..Self::of(name, backbone.stage_index(name)) }
     }
 }
 
 /// The layer of every position, and the layer of the last stage: the stem is 0, the
 /// first stage 1, then a layer for every group of blocks of the second and the third,
 /// the fourth is the last (12 in ConvNeXt-B), and what stands behind the
-/// backbone is one above that.
+/// backbone is one above that. A network that tells its layers is taken at its word.
 pub fn layer_ids(positions: &[LayerPosition], grouping: LayerGrouping) -> (Vec<usize>, usize) {
+    if let Some(last) = positions.iter().filter_map(|position| position.layer).max() {
+        let id = |position: &LayerPosition| position.layer.unwrap_or(last + 1);
+        return (positions.iter().map(id).collect(), last);
+    }
     let layers = |stage: usize, group: usize| {
         let blocks = positions.iter().filter(|position| position.stage_index == Some(stage));
         blocks.map(|position| position.block + 1).max().unwrap_or(1).div_ceil(group)
@@ -166,6 +180,17 @@ mod tests {
             ("s3.b4.conv2.conv.weight", Some(3), 4),
         ];
         check(&regnet, 5);
+    }
+
+    /// Whatever the names say.
+    #[test]
+    fn a_network_may_tell_its_layers() {
+        let position = |name: &str, layer| LayerPosition { layer, ..LayerPosition::of(name, None) };
+        let positions =
+            [("stem", Some(0)), ("layer3.7", Some(4)), ("layer1.2", Some(2)), ("head", None)];
+        let positions = positions.map(|(name, layer)| position(name, layer));
+        let found = layer_ids(&positions, LayerGrouping::CONVNEXT);
+        assert_eq!(found, (vec![0, 4, 2, 5], 4));
     }
 
     #[test]

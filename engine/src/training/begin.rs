@@ -43,6 +43,18 @@ impl ResumeMode {
     /// [`Error::Input`] when it is gone or damaged: which others there are, and how to go on from
     /// them. Nothing is changed then.
     pub fn open(&self, output: &Path) -> Result<Option<CheckpointFile>> {
+        let found = self.find(output)?;
+        if found.is_none() && *self == ResumeMode::Resume {
+            eprintln!("no checkpoint yet: beginning at step 0");
+        }
+        Ok(found)
+    }
+
+    /// The same without a word.
+    ///
+    /// # Errors
+    /// As [`ResumeMode::open`].
+    pub fn find(&self, output: &Path) -> Result<Option<CheckpointFile>> {
         match self {
             ResumeMode::New { .. } => Ok(None),
             ResumeMode::From { checkpoint, .. } => open_checkpoint(checkpoint).map(Some),
@@ -52,11 +64,10 @@ impl ResumeMode {
             }
             ResumeMode::Resume => {
                 let last = output.join(LAST_CHECKPOINT);
-                if last.symlink_metadata().is_ok() {
-                    return open_checkpoint(&last).map(Some);
+                match last.symlink_metadata() {
+                    Ok(_) => open_checkpoint(&last).map(Some),
+                    Err(_) => Ok(None),
                 }
-                eprintln!("no checkpoint yet: beginning at step 0");
-                Ok(None)
             }
         }
     }

@@ -35,11 +35,11 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
     /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
     pub fn run<T: Task<Settings = C>>(
         &self,
-        prepare: fn(C, &ProcessGroup) -> anyhow::Result<Setup<T>>,
+        prepare: fn(C, &ResumeMode, &ProcessGroup) -> anyhow::Result<Setup<T>>,
     ) -> anyhow::Result<()> {
         let (config, start, world) = self.begin()?;
         if !self.run.dump_config {
-            return prepare(config, &world)?.train(&start);
+            return prepare(config, &start, &world)?.train(&start);
         }
         if world.is_main() {
             let text = toml::to_string_pretty(&config).map_err(|error| {

@@ -6,6 +6,7 @@ use backbone::weights::check_finite;
 use tch::Tensor;
 
 use crate::Result;
+use crate::graph::GRAPH_SECTION;
 use crate::optim::{Ema, Optimizer};
 
 /// Tensors of a checkpoint by section and name, sharing storage with what is trained.
@@ -13,20 +14,27 @@ pub struct CheckpointTensors {
     model: BTreeMap<String, Tensor>,
     optimizer: BTreeMap<String, Tensor>,
     averages: Option<BTreeMap<String, Tensor>>,
+    graph: Option<BTreeMap<String, Tensor>>,
 }
 
 impl CheckpointTensors {
-    /// Of a model's variables, what updates them, and their averages if there are any.
+    /// Of a model's variables, what updates them, their averages if there are any, and the network
+    /// itself ([`graph_section`](crate::graph::graph_section)) if a file had it.
     pub fn new(
-        model: BTreeMap<String, Tensor>,
+        model: &BTreeMap<String, Tensor>,
         optimizer: &dyn Optimizer,
         averages: Option<&Ema>,
+        graph: Option<&BTreeMap<String, Tensor>>,
     ) -> Self {
-        let share = |ema: &Ema| {
-            let tensors = ema.averages().iter();
-            tensors.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        let share = |tensors: &BTreeMap<String, Tensor>| {
+            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
         };
-        Self { model, optimizer: optimizer.state(), averages: averages.map(share) }
+        Self {
+            model: share(model),
+            optimizer: optimizer.state(),
+            averages: averages.map(|ema| share(ema.averages())),
+            graph: graph.map(share),
+        }
     }
 
     /// Refuses a model, or averages, that compute nothing any more.
@@ -40,10 +48,11 @@ impl CheckpointTensors {
         Ok(averages.map_or(Ok(()), |ema| check_finite("the averaged model", ema, rule))?)
     }
 
-    /// By section name: `model`, `optimizer` and, where there is one, `ema`.
+    /// By section name: `model`, `optimizer` and, where there is one, `ema` and `graph`.
     pub fn named(&self) -> Vec<(&str, &BTreeMap<String, Tensor>)> {
         let mut named = vec![("model", &self.model), ("optimizer", &self.optimizer)];
         named.extend(self.averages.as_ref().map(|averages| ("ema", averages)));
+        named.extend(self.graph.as_ref().map(|graph| (GRAPH_SECTION, graph)));
         named
     }
 }
@@ -61,6 +70,7 @@ mod tests {
             model: of(variance),
             optimizer: BTreeMap::new(),
             averages: averages.map(of),
+            graph: None,
         }
     }
 

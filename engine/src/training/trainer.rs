@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::Result;
+use backbone::models::Model;
 use backbone::{DropPathDraws, Mode, SyncBatchNorm};
 use tch::{Device, Tensor, nn};
 
 use super::{CheckpointTensors, PendingMetrics, drop_path_table};
 use crate::distributed::{Gradients, ProcessGroup};
+use crate::graph::graph_section;
 use crate::optim::{Ema, GradScaler, Optimizer};
 use crate::precision::Precision;
 use crate::settings::{ExecutionSettings, OptimSettings};
@@ -50,6 +52,8 @@ pub struct Trainer {
     gradients: Gradients,
     precision: Precision,
     seed: u64,
+    /// The network itself, if a file had it; of the process that writes.
+    graph: Option<BTreeMap<String, Tensor>>,
 }
 
 impl Trainer {
@@ -82,7 +86,18 @@ impl Trainer {
             gradients: Gradients::new(world, store)?,
             precision,
             seed: execution.seed,
+            graph: None,
         })
+    }
+
+    /// The same with checkpoints that carry `model`, if a file had it: it is needed to go on.
+    ///
+    /// # Errors
+    /// A network that cannot be written.
+    pub fn carrying(mut self, model: &Model) -> Result<Self> {
+        let graph = model.graph().filter(|_| self.world.is_main());
+        self.graph = graph.map(|graph| graph_section(graph)).transpose()?;
+        Ok(self)
     }
 
     /// Begins the averages anew, if there are any, with the variables' values now.
@@ -155,15 +170,10 @@ impl Trainer {
         self.world.sync_batch_norm().filter(|_| self.sync_bn)
     }
 
-    /// Draws of drop-path for `blocks` blocks at this `rate`. They depend on the sample alone, so
-    /// that neither the batch's parts nor a restart nor the number of processes changes them.
-    pub fn drop_path(
-        &self,
-        rate: f64,
-        blocks: usize,
-        (epoch, positions): (u64, &[u64]),
-    ) -> DropPathDraws {
-        if blocks == 0 || rate == 0.0 {
+    /// Draws of drop-path for `blocks` blocks. They depend on the sample alone, so that neither the
+    /// batch's parts nor a restart nor the number of processes changes them.
+    pub fn drop_path(&self, blocks: usize, (epoch, positions): (u64, &[u64])) -> DropPathDraws {
+        if blocks == 0 {
             return DropPathDraws::Off;
         }
         DropPathDraws::Table(drop_path_table(self.seed, epoch, positions, blocks, self.device))
@@ -189,11 +199,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// What a checkpoint holds: model, optimizer, and averages if there are any.
+    /// What a checkpoint holds: model, optimizer, averages if there are any, and the network itself
+    /// if a file had it.
     pub fn sections(&self) -> CheckpointTensors {
-        let share = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.shallow_clone());
-        let model = self.variables.iter().map(share).collect();
-        CheckpointTensors::new(model, self.optimizer.as_ref(), self.ema.as_ref())
+        let (optimizer, averages) = (self.optimizer.as_ref(), self.ema.as_ref());
+        CheckpointTensors::new(&self.variables, optimizer, averages, self.graph.as_ref())
     }
 
     /// Runs `body` with the averaged weights in the model's place, if there are any.

@@ -126,8 +126,8 @@ inline std::string quote(const std::string& text) {
 
 }  // namespace detail
 
-// What a backbone is created with; every setting but the model has a default,
-// see spark_backbone_create in spark_backbone.h.
+// What a backbone is created with; every setting but the model (a name or a .pt2
+// file) has a default, see spark_backbone_create in spark_backbone.h.
 class Options {
  public:
   explicit Options(const std::string& model) { set("model", detail::quote(model)); }
@@ -187,7 +187,7 @@ class Backbone : public torch::nn::Module {
  public:
   explicit Backbone(const Options& options) : Backbone(options.json()) {}
 
-  // `config` is a model's name or a JSON object as spark_backbone_create takes
+  // `config` is a model's name, a .pt2 file or a JSON object as spark_backbone_create takes
   // it. Throws spark::Error.
   explicit Backbone(const std::string& config)
       : torch::nn::Module("spark::Backbone"), handle_(create(config)) {
@@ -195,6 +195,13 @@ class Backbone : public torch::nn::Module {
   }
 
   explicit Backbone(const char* config) : Backbone(std::string(config)) {}
+
+  // The network of a .pt2 file that is not needed again: `config` and `graph` are another
+  // module's config() and graph(). Parameters and buffers have no values yet.
+  Backbone(const std::string& config, const torch::Tensor& graph)
+      : torch::nn::Module("spark::Backbone"), handle_(restore(config, graph)) {
+    register_tensors();
+  }
 
   // A copy would be the same backbone twice; clone() makes another.
   Backbone(const Backbone&) = delete;
@@ -237,6 +244,14 @@ class Backbone : public torch::nn::Module {
     return detail::take(json);
   }
 
+  // What the network of a .pt2 file computes, as bytes; undefined for other models.
+  torch::Tensor graph() const {
+    SparkTensor* graph = nullptr;
+    char* error = nullptr;
+    detail::check(spark_backbone_graph(handle_.get(), &graph, &error), error);
+    return graph == nullptr ? torch::Tensor() : detail::take(graph);
+  }
+
   // Freezes the first stages: 0 none, 1 the stem, 2 the stem and the first
   // stage, … Frozen batch norms keep their statistics.
   void freeze(int freeze_at) {
@@ -271,8 +286,8 @@ class Backbone : public torch::nn::Module {
     return detail::take(report);
   }
 
-  // Writes the encoder; `path` ends in .safetensors, .pth or .pkl. `naming` is
-  // a framework's, or empty for the model's own.
+  // Writes the encoder; `path` ends in .safetensors, .pth or .pkl, or .pt2 for a
+  // network from such a file. `naming` is a framework's, or empty for the model's own.
   void save_weights(const std::string& path, const std::string& naming = "") const {
     char* error = nullptr;
     detail::check(
@@ -334,6 +349,15 @@ class Backbone : public torch::nn::Module {
     SparkBackbone* backbone = nullptr;
     char* error = nullptr;
     detail::check(spark_backbone_create(config.c_str(), &backbone, &error), error);
+    return Handle(backbone, &spark_backbone_destroy);
+  }
+
+  static Handle restore(const std::string& config, const torch::Tensor& graph) {
+    detail::check_versions();
+    SparkBackbone* backbone = nullptr;
+    char* error = nullptr;
+    detail::check(
+        spark_backbone_restore(config.c_str(), detail::borrow(graph), &backbone, &error), error);
     return Handle(backbone, &spark_backbone_destroy);
   }
 

@@ -70,5 +70,5 @@ BoundBackbone = load()
 
 
 def list_models() -> list[str]:
-    """Names of the models that `Backbone` takes."""
+    """Names of the models that `Backbone` takes, besides `.pt2` files."""
     return list(BoundBackbone.models())

@@ -33,19 +33,22 @@ class Backbone(Sharing):
     """A pyramid of feature maps from an image.
 
     Its parameters and buffers are the library's own tensors, under the names that
-    timm (ResNet) or the official code (ConvNeXt) gives them, in modules of PyTorch's
-    classes; an optimizer, `to()`, `state_dict()` and the rest treat it like any module.
+    timm (ResNet), the official code (ConvNeXt) or a `.pt2` file gives them, in modules
+    of PyTorch's classes; an optimizer, `to()`, `state_dict()` and the rest treat it like any module.
     What no map depends on (stages behind the last of `out_indices`, ConvNeXt's last
     norm) is no parameter of it, and kept for `save_weights`.
 
     Args:
-        name: timm's name of a model, one of `list_models()`.
+        name: timm's name of a model, one of `list_models()`, or a `.pt2` file that
+            `torch.export.save` has written; behind it may stand the modules whose
+            outputs are its stages: `"my.pt2:layer1,layer2,layer3,layer4"`.
         weights: file to load: every format and naming of SparK, timm, torchvision,
-            detectron2 and mmdet. Without it, parameters are drawn from PyTorch's
-            generator.
+            detectron2 and mmdet. Without it, parameters are those in the `.pt2` file;
+            of other models they are drawn from PyTorch's generator.
         out_indices: stages to put out, ascending, 0 the finest; all by default.
-        in_chans: channels of the image.
-        drop_path_rate: of the last block; earlier ones rise to it.
+        in_chans: channels of the image, by default 3, or what a `.pt2` file takes.
+        drop_path_rate: of the last block; earlier ones rise to it. A `.pt2` file keeps
+            its own rates with 0.
         freeze_at: how many stages to freeze, the stem included, see `freeze`.
         norm_eval: batch norms use their running statistics in training, too.
         strict: refuse weights that do not fill the backbone.
@@ -63,7 +66,7 @@ class Backbone(Sharing):
         weights: str | os.PathLike[str] | None = None,
         out_indices: Sequence[int] | None = None,
         *,
-        in_chans: int = 3,
+        in_chans: int | None = None,
         drop_path_rate: float = 0.0,
         freeze_at: int = 0,
         norm_eval: bool = False,
@@ -244,9 +247,10 @@ class Backbone(Sharing):
         """Writes the weights, whole or not at all.
 
         Args:
-            path: ends in `.safetensors`, `.pth` or `.pkl` (detectron2's).
+            path: ends in `.safetensors`, `.pth` or `.pkl` (detectron2's), or in `.pt2`
+                for a network from such a file.
             naming: "timm", "official", "torchvision", "detectron2" or "mmdet"; the
-                model's own by default.
+                model's own by default, and the only one of a network from a `.pt2` file.
         """
         self._handle.save(os.fspath(path), naming or "")
 
@@ -276,6 +280,8 @@ class Backbone(Sharing):
         # another device.
         state = self.__dict__.copy()
         state["_handle"] = self._handle.config()
+        # The network of a .pt2 file, which need not be there where this is read.
+        state["_graph"] = self._handle.graph()
         state["_kept"] = dict(self._handle.named_kept())
         for made in ("_shared", "_placed", "_norms", "_told", "_blocks", "_drops_paths"):
             del state[made]
@@ -284,12 +290,17 @@ class Backbone(Sharing):
     def __setstate__(self, state: dict[str, Any]) -> None:
         config = json.loads(state.pop("_handle"))
         kept = state.pop("_kept")
+        graph = state.pop("_graph", None)
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         saved = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         # Its random parameters are written over: they must not cost the program
         # random numbers.
         with torch.random.fork_rng(devices=[]):
-            handle = BoundBackbone(json.dumps({**config, "dtype": "float32", "device": "cpu"}), "")
+            settings = json.dumps({**config, "dtype": "float32", "device": "cpu"})
+            if graph is None or graph.numel() == 0:
+                handle = BoundBackbone(settings, "")
+            else:
+                handle = BoundBackbone.restore(settings, graph)
         for name, tensor in _tensors(handle):
             old = saved[name]
             tensor.data = old.detach().clone()
@@ -307,11 +318,14 @@ class Backbone(Sharing):
         self._handle = handle
         # Where each module is, by path.
         self._placed: dict[str, tuple[nn.Module, str, Inside]] = {}
-        self._norms: list[tuple[BatchNorm2d, int]] = []
+        self._norms: list[tuple[BatchNorm2d, float]] = []
         # What holds layers, with the index of its stage: stems, blocks, shortcuts.
-        self._blocks: dict[str, tuple[nn.Module, int]] = {}
+        self._blocks: dict[str, tuple[nn.Module, float]] = {}
         for path, settings in json.loads(handle.modules()):
             stage_index = settings.pop("stage_index")
+            if stage_index is None:
+                # Of no stage: never frozen.
+                stage_index = math.inf
             made = self._place(path, layer(path, settings.pop("type"), **settings))
             if isinstance(made, BatchNorm2d):
                 self._norms.append((made, stage_index))
@@ -321,7 +335,7 @@ class Backbone(Sharing):
         # What the library has been told of each.
         self._told: list[tuple[bool, float | None] | None] = [None] * len(self._norms)
         # Where each tensor is, to notice when somebody replaces it.
-        self._shared: list[tuple[Inside, str, Tensor]] = []
+        self._shared: list[tuple[Sharing, str, Tensor]] = []
         for name, tensor in handle.named_parameters().items():
             # nn.Parameter(tensor) would be another tensor on the same memory,
             # without its gradient.
@@ -334,11 +348,11 @@ class Backbone(Sharing):
             owner._buffers[key] = tensor
             self._shared.append((owner, key, tensor))
 
-    def _owner_of(self, name: str) -> tuple[Inside, str]:
+    def _owner_of(self, name: str) -> tuple[Sharing, str]:
         """The module that holds the tensor called `name`, made if need be, and the
         tensor's name in it."""
         path, _, key = name.rpartition(".")
-        return self._place(path, Inside()), key
+        return (self._place(path, Inside()) if path else self), key
 
     def _place(self, path: str, new: Inside) -> Inside:
         """The module called `path`; `new` if there is none."""
@@ -357,8 +371,9 @@ class Backbone(Sharing):
         """Refuses to compute with other numbers than the module shows."""
         for owner, key, tensor in self._shared:
             if owner._parameters.get(key, owner._buffers.get(key)) is not tensor:
+                path = getattr(owner, "path", "the backbone")
                 raise RuntimeError(
-                    f"{key} of {owner.path} was replaced, but the library computes with its own "
+                    f"{key} of {path} was replaced, but the library computes with its own "
                     "tensors: copy into these (tensor.copy_(...)) instead; torch.func, with "
                     "functional_call, is not supported"
                 )

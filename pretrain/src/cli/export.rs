@@ -7,7 +7,7 @@ use backbone::models::Model;
 use backbone::weights::TimmConfig;
 use clap::Args;
 pub use engine::export::ExportFormat;
-use engine::export::decimals;
+use engine::export::{decimals, named_for_timm};
 use engine::outputs::Inputs;
 use engine::run_dir::{display_path, resolve_checkpoint};
 
@@ -21,6 +21,10 @@ Examples:
 
   # A .pkl for detectron2's MODEL.WEIGHTS
   pretrain export --weights runs/first --format detectron2 --output r50.pkl
+
+  # A network from a .pt2 file by its own names, and for timm if it is one of timm's
+  pretrain export --weights runs/own --format official --output own.pth
+  pretrain export --weights runs/own --format timm --timm-name efficientnet_b0 --output own-timm
 
   # mmdet: init_cfg=dict(type='Pretrained', checkpoint='r50.pth', prefix='backbone.')
   pretrain export --weights runs/first --format mmdet --output r50.pth";
@@ -39,14 +43,17 @@ pub struct ExportArgs {
     /// form; beside the weights if not given
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// The model, if the file does not tell.
+    /// The model, or its .pt2 file, if the weights do not tell.
     #[arg(long)]
     model: Option<String>,
+    /// For --format timm: which of timm's models a network from a .pt2 file is
+    #[arg(long, value_name = "NAME")]
+    timm_name: Option<String>,
 }
 
 /// What timm is told of a run's images.
 pub fn timm_config(model: &Model, config: &TrainConfig) -> TimmConfig {
-    let timm = TimmConfig::imagenet(model.name);
+    let timm = TimmConfig::imagenet(model.name.as_ref());
     TimmConfig {
         input_size: (config.input_size.height, config.input_size.width),
         mean: config.mean.as_deref().map_or(timm.mean, decimals),
@@ -67,7 +74,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
             true => args.weights.join("export"),
             false => args.weights.parent().map_or_else(PathBuf::new, Path::to_owned),
         };
-        folder.join(format!("{}{}", model.name, args.format.suffix()))
+        folder.join(format!("{}{}", model.name, args.format.suffix(&model)))
     });
     let inputs = Inputs::new([resolve_checkpoint(&args.weights)?]);
     inputs.spare(&output)?;
@@ -76,8 +83,9 @@ pub fn run(args: ExportArgs) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let config = saved.config.as_ref().map(|config| timm_config(model, config));
-    args.format.write(&output, model, &encoder, config)?;
+    let config = saved.config.as_ref().map(|config| timm_config(&model, config));
+    let config = named_for_timm(&model, config, args.timm_name)?;
+    args.format.write(&output, &model, &encoder, config)?;
     println!(
         "{} ({} tensors of {}) → {}",
         display_path(&args.weights),

@@ -16,8 +16,8 @@ use engine::outputs::Inputs;
 use engine::run_dir::display_path;
 
 const EXAMPLES: &str = "\
-The batch holds `input` [N, C, H, W] (normalised) and bool `active` [N, 1, H/32, W/32], true where
-visible. Written are feature0…, reconstruction and loss; in train mode also the norm of every
+The batch holds `input` [N, C, H, W] (normalised) and bool `active` [N, 1, H/32, W/32] (of a .pt2
+file by its own total stride), true where visible. Written are feature0…, reconstruction and loss; in train mode also the norm of every
 gradient and running statistic. Drop-path is off.
 
 Example:
@@ -28,7 +28,7 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ForwardArgs {
-    /// The model; the one that the weights fit if not given
+    /// The model, or its .pt2 file; the run's, or the one that the weights fit, if not given
     #[arg(long)]
     model: Option<String>,
     /// Weights with decoder, in any format.
@@ -90,8 +90,8 @@ pub fn run(args: ForwardArgs) -> Result<()> {
     let input = input.to_device(device).to_kind(kind);
     let mask = PatchMask::from_active(&tensor("active")?.to_device(device))?;
 
-    let (spark, store) =
-        LoadedWeights::open(&args.weights)?.spark(args.model.as_deref(), device, kind)?;
+    let saved = LoadedWeights::open(&args.weights)?;
+    let (spark, store) = saved.spark(&saved.model(args.model.as_deref())?, device, kind)?;
     let (size, channels) = (input.size(), spark.encoder().in_chans());
     ensure!(
         size.len() == 4 && size[1] == channels,

@@ -10,7 +10,7 @@ use data::write_file;
 use engine::run_dir::display_path;
 use tch::Device;
 
-use crate::config::InputSize;
+use crate::config::{InputSize, check_pretrainable};
 use crate::mask;
 use crate::picture::{png, reach_figure};
 use crate::sparsity;
@@ -27,7 +27,7 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MaskPatternArgs {
-    /// Model whose stages are shown.
+    /// Model whose stages are shown, or a .pt2 file.
     #[arg(long, default_value = "resnet50")]
     model: String,
     /// PNG to write.
@@ -50,14 +50,16 @@ pub struct MaskPatternArgs {
 /// An unknown model, a size or ratio that does not fit, a file that cannot be
 /// written.
 pub fn run(args: MaskPatternArgs) -> Result<()> {
-    const STRIDE: i64 = 32;
+    let model = models::find(&args.model)?;
+    check_pretrainable(&model)?;
+    let stride = model.total_stride();
     let InputSize { height, width } = args.input_size;
     ensure!(
-        height % STRIDE == 0 && width % STRIDE == 0,
-        "input-size is {}, but its sides must be multiples of {STRIDE}",
+        height % stride == 0 && width % stride == 0,
+        "input-size is {}, but its sides must be multiples of {stride}",
         args.input_size
     );
-    let grid = (height / STRIDE, width / STRIDE);
+    let grid = (height / stride, width / stride);
     let total = (grid.0 * grid.1) as usize;
     let keep = mask::keep_count(total, args.mask_ratio);
     ensure!(
@@ -67,10 +69,10 @@ pub fn run(args: MaskPatternArgs) -> Result<()> {
         args.mask_ratio
     );
     let mask = mask::draw([Rng::new(args.seed, &[])], grid, keep, Device::Cpu)?;
-    let model = models::find(&args.model)?;
     tch::manual_seed(args.seed as i64);
-    let reaches = sparsity::of_architecture(model.name, (height, width), &mask, |path| {
-        model.build(path, &BuildOptions::default())
+    let reaches = sparsity::of_architecture(&model.name, (height, width), &mask, |path| {
+        let in_chans = model.usual_in_chans();
+        model.build(path, &BuildOptions { in_chans, ..BuildOptions::default() })
     })?;
     let title =
         format!("Positions that depend on visible pixels, {:.0} % masked", args.mask_ratio * 100.0);

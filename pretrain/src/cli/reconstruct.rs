@@ -57,7 +57,7 @@ pub struct ReconstructArgs {
     /// Standard deviation of every channel; likewise if not given
     #[arg(long, value_name = "S,S,S", value_delimiter = ',')]
     std: Option<Vec<f32>>,
-    /// The model, if the file does not tell.
+    /// The model, or its .pt2 file, if the weights do not tell.
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let device = args.compute.open()?;
     let saved = LoadedWeights::open(&args.weights)?;
     let model = saved.model(args.model.as_deref())?;
-    let own = saved.config.clone().unwrap_or_else(|| foreign_config(&saved));
+    let own = saved.config.clone().unwrap_or_else(|| foreign_config(saved.in_chans_of(&model)));
     let config = TrainConfig { mean: args.mean.or(own.mean), std: args.std.or(own.std), ..own }
         .resolve_images()?;
     let size = args.input_size.unwrap_or(config.input_size);
@@ -85,13 +85,13 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
     let images = images.collect::<Result<Vec<Tensor>>>()?;
     let images = Tensor::stack(&images, 0).to_device(device);
 
-    let (spark, _store) = saved.spark(Some(model.name), device, Kind::Float)?;
+    let (spark, _store) = saved.spark(&model, device, Kind::Float)?;
     let settings = Reconstruction {
         mask_ratio: args.mask_ratio.unwrap_or(config.mask_ratio),
         seed: args.seed,
         compute: None,
         normalize: normalize(&config)?,
-        title: model.name.to_owned(),
+        title: model.name.to_string(),
     };
     let drawn = reconstruct(&spark, &images, &settings)?;
     let bytes = png(&drawn.sheet)?;
@@ -111,8 +111,8 @@ pub fn run(args: ReconstructArgs) -> Result<()> {
 }
 
 /// Foreign weights come without settings: those of the paper.
-fn foreign_config(saved: &LoadedWeights) -> TrainConfig {
-    TrainConfig { in_chans: saved.in_chans(), ..TrainConfig::default() }
+fn foreign_config(in_chans: i64) -> TrainConfig {
+    TrainConfig { in_chans, ..TrainConfig::default() }
 }
 
 /// An image resized, cropped at its centre and normalised, `[C, H, W]`.

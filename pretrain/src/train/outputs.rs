@@ -1,9 +1,10 @@
 //! What a run leaves behind besides numbers: pictures, exported weights, and
 //! a word about what went wrong.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use backbone::models::Model;
 use backbone::weights::{self, Naming, StateDict};
 use data::rng::Rng;
 use data::write_file;
@@ -85,7 +86,7 @@ impl Outputs {
             seed: config.compute.seed,
             compute: config.compute.precision.compute(),
             normalize: normalize(config)?,
-            title: format!("{} {when}", config.model),
+            title: format!("{} {when}", task.model.name),
         };
         let drawn = reconstruct(
             &task.spark,
@@ -99,20 +100,14 @@ impl Outputs {
     /// and says where everything lies.
     pub fn finish(&self, task: &Pretraining, trainer: &Trainer, steps: u64) -> Result<()> {
         let config = &task.config;
-        let encoder = encoder(trainer);
         let export = self.folder.join("export");
-        let model = config.registered_model()?;
         std::fs::create_dir_all(&export)
             .with_context(|| format!("cannot make {}", export.display()))?;
-        let weights_file = export.join(format!("{}_spark.safetensors", model.name));
-        let own = weights::export(model.family(), Naming::Official, &encoder)?;
-        weights::write_safetensors(&weights_file, &own, &Default::default())?;
-        let timm = export.join("timm");
-        let timm_config = timm_config(model, config);
-        ExportFormat::Timm.write(&timm, model, &encoder, Some(timm_config))?;
-
-        let mut written =
-            vec![("run", self.folder.clone()), ("encoder", weights_file), ("timm folder", timm)];
+        let mut written = vec![("run", self.folder.clone())];
+        written.extend(match task.model.graph() {
+            None => write_registered(&export, &task.model, &encoder(trainer), config)?,
+            Some(_) => write_of_file(&export, &task.model, &encoder(trainer))?,
+        });
         if let Some(picture) = self.sheet(task, trainer, &format!("after {steps} steps"))? {
             let sheet = self.folder.join("reconstruction.png");
             write_file(&sheet, &picture)?;
@@ -127,6 +122,39 @@ impl Outputs {
         print_written(&written);
         Ok(())
     }
+}
+
+/// What is written, in words, and where.
+type Written = Vec<(&'static str, PathBuf)>;
+
+/// Writes the encoder by its official names and for timm.
+fn write_registered(
+    folder: &Path,
+    model: &Model,
+    encoder: &StateDict,
+    config: &TrainConfig,
+) -> Result<Written> {
+    let file = folder.join(format!("{}_spark.safetensors", model.name));
+    let own = weights::export(model.family(), Naming::Official, encoder)?;
+    weights::write_safetensors(&file, &own, &Default::default())?;
+    let timm = folder.join("timm");
+    ExportFormat::Timm.write(&timm, model, encoder, Some(timm_config(model, config)))?;
+    Ok(vec![("encoder", file), ("timm folder", timm)])
+}
+
+/// Writes the encoder as the `.pt2` file it came from: state dicts by its own names, and the whole.
+fn write_of_file(folder: &Path, model: &Model, encoder: &StateDict) -> Result<Written> {
+    let files = [
+        ("encoder", "safetensors", ExportFormat::Official),
+        ("state dict", "pth", ExportFormat::Official),
+        ("network", "pt2", ExportFormat::Pt2),
+    ];
+    let write = |(what, ending, format): (&'static str, &str, ExportFormat)| {
+        let file = folder.join(format!("{}_spark.{ending}", model.name));
+        format.write(&file, model, encoder, None)?;
+        Ok((what, file))
+    };
+    files.into_iter().map(write).collect()
 }
 
 fn encoder(trainer: &Trainer) -> StateDict {

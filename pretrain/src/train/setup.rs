@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use backbone::models::BuildOptions;
+use backbone::models::{BuildOptions, Model};
 use data::{
     Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, Normalize, PretrainTransform,
     RandomHorizontalFlip, RandomResizedCrop,
 };
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
 use engine::distributed::ProcessGroup;
+use engine::graph::model_of_run;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
 use engine::run_dir::display_path;
-use engine::training::{Run, Setup, Trainer};
+use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::{Device, nn};
 
 use super::PretrainState;
@@ -32,21 +33,29 @@ const LISTING: Duration = Duration::from_secs(6 * 3600);
 ///
 /// # Errors
 /// Settings and files that nothing can be built of.
-pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<Pretraining>> {
+pub fn prepare(
+    config: TrainConfig,
+    start: &ResumeMode,
+    world: &ProcessGroup,
+) -> Result<Setup<Pretraining>> {
     let (device, threads) = open_device(&config.compute, world)?;
     enable_cudnn_benchmark(device);
 
-    let loader = loader(&config, world)?;
+    let model = model_of_run(&config.model, &config.run.output, start, world)?;
+    config.check_model(&model)?;
+    let loader = loader(&config, &model, world)?;
     let probe = world.all_ok(Probe::open(&config, world))?;
-    let built = world.all_ok(build(&config, device))?;
+    let built = world.all_ok(build(&config, &model, device))?;
     let (store, spark, optimizer) = built;
     let settings = (&config.optim, &config.compute);
     let trainer = Trainer::new(&store, optimizer, settings, world)?;
+    let trainer = world.all_ok(trainer.carrying(&model))?;
     let outputs = world.is_main().then(|| Outputs::new(&loader, &config)).transpose();
     let outputs = world.all_ok(outputs)?;
     let execution = config.execution.on(device);
     let task = Pretraining {
         config: config.clone(),
+        model,
         store,
         spark,
         // What it is of a run that goes on, or after both are timed, is known when it begins.
@@ -59,10 +68,10 @@ pub fn prepare(config: TrainConfig, world: &ProcessGroup) -> Result<Setup<Pretra
     Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
-fn loader(config: &TrainConfig, world: &ProcessGroup) -> Result<Loader> {
+fn loader(config: &TrainConfig, model: &Model, world: &ProcessGroup) -> Result<Loader> {
     let part = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     if world.is_alone() || !config.compute.sync_bn {
-        config.check_statistics(part)?;
+        config.check_statistics(part, model)?;
     }
     let options = DatasetOptions {
         relist: config.crops.refresh_index,
@@ -107,10 +116,10 @@ pub fn normalize(config: &TrainConfig) -> Result<Normalize> {
 
 fn build(
     config: &TrainConfig,
+    model: &Model,
     device: Device,
 ) -> Result<(nn::VarStore, Spark, Box<dyn Optimizer>)> {
     tch::manual_seed(config.compute.seed as i64);
-    let model = config.registered_model()?;
     let options = BuildOptions {
         in_chans: config.in_chans,
         drop_path_rate: config.drop_path.unwrap_or(0.0),
@@ -166,6 +175,9 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
         config.weight_decay_end,
         display_path(&config.run.output),
     );
+    if task.model.graph().is_some() && config.init_weights.is_none() && run.plan.done == 0 {
+        eprintln!("weights  those of {}, the decoder's random", config.model);
+    }
     if loader.dataset().total_samples() < config.optim.batch_size {
         eprintln!(
             "note: {} images fill a batch of {} only by repeating; each copy gets its own crop and mask",

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use backbone::models::Model;
 use backbone::{DropPathDraws, Mode};
 use data::ImageSource;
 use data::rng::Rng;
@@ -29,6 +30,8 @@ const MASK_STREAM: u64 = 0x6d61_736b;
 /// SparK pretraining of an encoder.
 pub struct Pretraining {
     pub config: TrainConfig,
+    /// What the encoder is.
+    pub model: Model,
     pub store: nn::VarStore,
     pub spark: Spark,
     /// What the encoder computes on, once the run has begun.
@@ -84,8 +87,7 @@ impl Pretraining {
 
     /// Draws that depend on the sample alone.
     fn drop_path(&self, trainer: &Trainer, epoch: u64, positions: &[u64]) -> DropPathDraws {
-        let rate = self.config.drop_path.unwrap_or(0.0);
-        trainer.drop_path(rate, self.spark.encoder().drop_path_blocks(), (epoch, positions))
+        trainer.drop_path(self.spark.encoder().drop_path_blocks(), (epoch, positions))
     }
 
     fn pictures_due(&self, at: &Position) -> bool {
@@ -115,8 +117,8 @@ impl Task for Pretraining {
 
     fn load_initial_weights(&self, _: &StateOf<Self>) -> Result<()> {
         let Some(weights) = &self.config.init_weights else { return Ok(()) };
-        let family = self.config.registered_model()?.family();
-        let report = saved::load_weights(weights, family, self.config.in_chans, &self.store)?;
+        let (family, in_chans) = (self.model.family(), self.config.in_chans);
+        let report = saved::load_weights(weights, family, in_chans, &self.store)?;
         eprintln!("initial weights from {}:\n{report}", weights.display());
         Ok(())
     }

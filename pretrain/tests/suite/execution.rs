@@ -147,10 +147,11 @@ fn a_timed_run() {
     let Some(settings) = std::env::var_os(TIMED) else { return };
     let world = ProcessGroup::from_env(Duration::from_secs(60)).unwrap();
     let config: TrainConfig = from_layers([read_table(settings.as_ref()).unwrap()]).unwrap();
-    let mut setup = prepare(config.resolve().unwrap(), &world).unwrap();
+    let start = ResumeMode::New { overwrite: false };
+    let mut setup = prepare(config.resolve().unwrap(), &start, &world).unwrap();
     setup.state.execution = None;
     tch::manual_seed(5);
-    setup.train(&ResumeMode::New { overwrite: false }).unwrap();
+    setup.train(&start).unwrap();
     let draw = || Vec::<f32>::try_from(Tensor::rand([4], tch::kind::FLOAT_CPU)).unwrap();
     let after = draw();
     tch::manual_seed(5);

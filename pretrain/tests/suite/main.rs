@@ -7,6 +7,7 @@ mod distributed_faults;
 mod distributed_launch;
 mod execution;
 mod former;
+mod from_file;
 mod kinds_of_run;
 mod refusals;
 mod resume;

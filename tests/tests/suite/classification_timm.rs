@@ -102,7 +102,7 @@ impl Case {
 fn classifier(model: &str, classes: i64) -> Classifier {
     let options = ClassifierOptions { uninitialised: true, ..ClassifierOptions::new(classes) };
     let classifier =
-        Classifier::build(models::find(model).unwrap(), &options, Device::Cpu).unwrap();
+        Classifier::build(&models::find(model).unwrap(), &options, Device::Cpu).unwrap();
     rule::fill(classifier.variables());
     classifier
 }
@@ -330,7 +330,7 @@ fn steps_logits_and_probes_are_those_of_timm() {
 
     let (photos, exported) = (read("photos.safetensors"), told("exported.json"));
     for loaded in &own {
-        let name = loaded.classifier.model().name;
+        let name = loaded.classifier.model().name.as_ref();
         compare_logits(loaded, folder.path(), name, &photos);
         let side = loaded.images.size;
         let crop_mode = match loaded.images.crop_mode {

@@ -134,6 +134,7 @@ fn the_module_is_rusts_and_behaves_as_pytorchs() {
         "torchscript_saves_and_loads",
         "bad_images_are_refused",
         "conversions_keep_sharing",
+        "copies_of_a_network_need_no_file",
     ] {
         assert!(printed.contains(&format!("ok  {check}")), "{check} did not run:\n{printed}");
     }

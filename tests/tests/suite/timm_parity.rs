@@ -22,7 +22,7 @@ const FLOAT64: f64 = 2e-11;
 
 /// A backbone and its tensors, which share storage with it.
 struct Network {
-    model: &'static Model,
+    model: Model,
     backbone: Box<dyn Backbone>,
     store: VarStore,
 }
@@ -62,9 +62,9 @@ impl Network {
 
     /// Writes the model in every format there is for its family.
     fn export(&self, folder: &Path) {
-        let (name, tensors) = (self.model.name, self.tensors());
+        let (name, tensors) = (self.model.name.as_ref(), self.tensors());
         let write = |format: ExportFormat, file: String| {
-            format.write(&folder.join(file), self.model, &tensors, None).unwrap();
+            format.write(&folder.join(file), &self.model, &tensors, None).unwrap();
         };
         for format in ExportFormat::value_variants() {
             match format {
@@ -75,6 +75,7 @@ impl Network {
                 ExportFormat::Mmdet => write(*format, format!("{name}.mmdet.pth")),
                 ExportFormat::Detectron2 if !name.starts_with("resnet") => {}
                 ExportFormat::Detectron2 => write(*format, format!("{name}.detectron2.pkl")),
+                ExportFormat::Pt2 => {}
             }
         }
         write(ExportFormat::Official, format!("{name}.safetensors"));

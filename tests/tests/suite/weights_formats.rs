@@ -101,8 +101,8 @@ fn inspection_tells_models_apart() {
     let candidates: Vec<Candidate> = MODELS
         .iter()
         .map(|model| {
-            let shapes = canonical(model.family(), model.name).into_iter().collect();
-            (model.name.to_owned(), model.family(), shapes)
+            let shapes = canonical(model.family(), &model.name).into_iter().collect();
+            (model.name.to_string(), model.family(), shapes)
         })
         .collect();
     for model in [
@@ -133,7 +133,7 @@ fn models_in_memory_are_called_like_timms() {
         // What was there in memory may be no numbers, which are not exported.
         let variables: StateDict = zeros_like(&store.variables().into_iter().collect());
         let exported = export(model.family(), Naming::Timm, &variables).unwrap();
-        let mut expected = names("timm", model.name);
+        let mut expected = names("timm", &model.name);
         expected.retain(|name, _| !name.starts_with("fc.") && !name.starts_with("head.fc."));
         assert_eq!(shapes_of(&exported), expected, "{}", model.name);
     }
@@ -211,7 +211,7 @@ fn shapes_of(tensors: &StateDict) -> Shapes {
 #[test]
 fn names_and_shapes_are_those_of_the_libraries() {
     for model in MODELS {
-        let (family, model) = (model.family(), model.name);
+        let (family, model) = (model.family(), model.name.as_ref());
         let there = canonical(family, model).into_iter().map(|(name, shape)| {
             (Naming::Timm.to(family, &name).unwrap_or_else(|| panic!("{model} {name}")), shape)
         });
@@ -227,7 +227,7 @@ fn names_and_shapes_are_those_of_the_libraries() {
 #[test]
 fn every_name_goes_there_and_back_in_every_naming() {
     for model in MODELS {
-        let (family, model) = (model.family(), model.name);
+        let (family, model) = (model.family(), model.name.as_ref());
         let names: Vec<String> = canonical(family, model).into_keys().collect();
         for naming in Naming::ALL.into_iter().filter(|naming| naming.has(family)) {
             let mut there: Vec<String> =

@@ -44,7 +44,7 @@ fn recipes_are_the_official_ones() {
     for (choice, expected) in table {
         let c = preset(choice, "").unwrap();
         let found: Recipe = (
-            models::find(&c.model).unwrap().name,
+            models::registered(&c.model).unwrap().unwrap().name.as_ref(),
             c.input_size,
             c.optim.batch_size,
             c.optim.epochs,
@@ -54,7 +54,7 @@ fn recipes_are_the_official_ones() {
             c.optim.weight_decay,
             c.mixup,
             c.aug_repeats,
-            c.drop_path,
+            c.drop_path.unwrap(),
             c.optim.ema,
         );
         assert_eq!(found, expected);

@@ -4,7 +4,7 @@
 mod parts;
 mod presets;
 
-use backbone::models::{self, Family};
+use backbone::models::{self, Family, Model};
 use serde::{Deserialize, Serialize};
 
 pub use parts::{
@@ -20,7 +20,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelConfig {
-    /// Registered name of the backbone.
+    /// Name of the backbone: a registered one, or a `.pt2` file.
     pub backbone: String,
     /// Drop-path rate of the backbone's last block.
     pub drop_path: f64,
@@ -80,13 +80,14 @@ impl ModelConfig {
             Naming::Detectron2 => "",
             Naming::Torchvision => "_torchvision",
         };
-        format!("{detector}_{}{theirs}", self.backbone)
+        format!("{detector}_{}{theirs}", models::short_name(&self.backbone))
     }
 
     /// Whose names the backbone's parameters bear; a network that isn't
     /// registered keeps its own.
     pub fn family(&self) -> Family {
-        models::find(&self.backbone).map_or(Family::Custom, models::Model::family)
+        let registered = models::registered(&self.backbone).ok().flatten();
+        registered.map_or(Family::Custom, Model::family)
     }
 
     /// Checks what the types leave open.

@@ -182,7 +182,8 @@ pub fn read_backbone(
         .into_iter()
         .filter_map(|(name, tensor)| {
             let canonical = name.strip_prefix(BOTTOM_UP)?;
-            (!is_output_norm(canonical)).then(|| (canonical.to_owned(), tensor))
+            let is_norm = config.output_norm && is_output_norm(canonical);
+            (!is_norm).then(|| (canonical.to_owned(), tensor))
         })
         .collect();
     Ok(weights::load(&target, config.family(), &weights::read(path)?, options)?)
@@ -190,7 +191,7 @@ pub fn read_backbone(
 
 /// Whether a name under [`BOTTOM_UP`] is of a norm on the backbone's outputs,
 /// which the backbone itself doesn't have.
-fn is_output_norm(name: &str) -> bool {
+pub(super) fn is_output_norm(name: &str) -> bool {
     let number = name.strip_prefix("norm").and_then(|rest| rest.split('.').next());
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }

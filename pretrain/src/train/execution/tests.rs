@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use engine::distributed::ProcessGroup;
 use engine::settings::{TrainSettings as _, from_layers};
+use engine::training::ResumeMode;
 use image::RgbImage;
 use serde_json::json;
 
@@ -119,7 +120,8 @@ fn a_trial_changes_nothing() {
         .unwrap();
     table.insert("data".into(), folder.path().to_str().unwrap().into());
     let config: TrainConfig = from_layers([table]).unwrap();
-    let setup = prepare(config.resolve().unwrap(), &ProcessGroup::alone()).unwrap();
+    let start = ResumeMode::New { overwrite: false };
+    let setup = prepare(config.resolve().unwrap(), &start, &ProcessGroup::alone()).unwrap();
     let (task, trainer) = (&setup.task, &setup.trainer);
     let copy = |tensors: &BTreeMap<String, Tensor>| -> Vec<Tensor> {
         tensors.values().map(|tensor| tensor.detach().copy()).collect()

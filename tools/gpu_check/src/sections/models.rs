@@ -140,11 +140,11 @@ pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
     for model in all {
         if begun.elapsed() > PATIENCE {
             let why = format!("no time was left: {} s had gone by", PATIENCE.as_secs());
-            recorder.skip(model.name, why);
+            recorder.skip(&model.name, why);
             continue;
         }
         check(recorder, few_bits_deep, &|regime| {
-            network(model.name, regime, |path| Ok(model.build(path, &OPTIONS)?))
+            network(&model.name, regime, |path| Ok(model.build(path, &OPTIONS)?))
         });
     }
     Ok(())
