@@ -2,10 +2,11 @@
 
     graph_reference.py LIST.json FOLDER [--only NAME,NAME] [--timeout SECONDS] [--again]
 
-LIST.json holds `{"family", "source", "name"?, "args"?, "stages"?, "whole"?}` an entry: `source` is
-`timm:NAME`, `torchvision:NAME` or `nets:NAME` (graph_nets.py); `args` go to its constructor;
-`stages` are the modules whose outputs are the stages, for networks that do not put them out; and
-`whole` asks for a timm classifier, not `features_only`.
+LIST.json holds `{"family", "source", "name"?, "args"?, "part"?, "stages"?, "whole"?}` an entry:
+`source` is `timm:NAME`, `torchvision:NAME` or `nets:NAME` (graph_nets); `args` go to its
+constructor; `part` is the module of it that is taken, such as `features`; `stages` are the modules
+whose outputs are the stages, for networks that do not put them out; and `whole` asks for a timm
+classifier, not `features_only`.
 
 Of each network, in float64 and train mode, without drop-path and dropout, FOLDER gets NAME.pt2
 (exported at 2×3×192×256) and NAME.safetensors:
@@ -24,17 +25,16 @@ Gradients of more than 16384 values are thinned: every k-th of the flattened ten
 that leaves at most 16384. The metadata has a JSON object `about`.
 
 FOLDER/summary.json says of each network how it went: `ok`; `whole grid` (no reference on visible
-positions, and why); `not exported`; `failed`; `slow`.
+positions, and why); `not exported`; `failed`; `slow`. A network that is there is left as it is,
+unless `--again` or `--only` asks for it.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import inspect
 import json
 import logging
-import math
 import multiprocessing
 import re
 import time
@@ -45,12 +45,12 @@ from typing import Any
 
 import torch
 from graph_nets import NETS, REFUSED
-from graph_visible import Refused, VisiblePositions
+from graph_visible import Refused, VisiblePositions, tensors_in
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 EXPORTED = (2, 3, 192, 256)
-RUN = (3, 3, 160, 224)
+RUN = (3, 3, 96, 160)
 PATCH = 32
 VISIBLE = 0.4
 STRIDES = (4, 8, 16, 32)
@@ -89,7 +89,8 @@ def build(entry: dict[str, Any]) -> nn.Module:
     if library == "torchvision":
         import torchvision
 
-        return torchvision.models.get_model(name, weights=None, **args)
+        model = torchvision.models.get_model(name, weights=None, **args)
+        return model.get_submodule(entry.get("part", ""))
     return (NETS | REFUSED)[name](**args)
 
 
@@ -116,7 +117,8 @@ def name_of(entry: dict[str, Any]) -> str:
 
 
 def stages_of(model: nn.Module, names: list[str], images: Tensor) -> list[Tensor]:
-    """The stages, `[N, C, H, W]`: the model's outputs, or those of its modules `names`."""
+    """The stages, `[N, C, H, W]`: the maps that the model puts out, or the outputs of its modules
+    `names`. A model without maps: all that it puts out."""
     found: dict[str, Tensor] = {}
     hooks = [
         model.get_submodule(name).register_forward_hook(
@@ -130,9 +132,8 @@ def stages_of(model: nn.Module, names: list[str], images: Tensor) -> list[Tensor
     if names:
         # Afterwards modules may write to it in place, which the stage then is.
         outputs = [found[name] for name in names]
-    if isinstance(outputs, dict):
-        outputs = list(outputs.values())
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    outputs = list(tensors_in(outputs))
+    outputs = [output for output in outputs if output.dim() == 4] or outputs
     grids = {(images.shape[2] >> k, images.shape[3] >> k) for k in range(7)}
     return [
         stage.permute(0, 3, 1, 2) if tuple(stage.shape[1:3]) in grids else stage
@@ -143,7 +144,10 @@ def stages_of(model: nn.Module, names: list[str], images: Tensor) -> list[Tensor
 def loss_of(stages: list[Tensor]) -> Tensor:
     weights = [torch.cos(torch.arange(stage.numel(), dtype=stage.dtype)) for stage in stages]
     return sum(
-        ((stage * weight.view(stage.shape)).sum() for stage, weight in zip(stages, weights)),
+        (
+            (stage * weight.view(stage.shape)).sum()
+            for stage, weight in zip(stages, weights, strict=True)
+        ),
         start=torch.zeros(()),
     )
 
@@ -222,7 +226,8 @@ def export(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     try:
         program = torch.export.export(model, (torch.zeros(shape),))
     except Exception as error:
-        raise NotExported(f"{type(error).__name__}: {str(error).strip()[:400]}") from error
+        line = str(error).strip().partition("\n")[0]
+        raise NotExported(f"{type(error).__name__}: {line[:400]}") from error
     torch.export.save(program, path)
 
 
@@ -271,8 +276,8 @@ def reference(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     if strange:
         raise AssertionError(f"not finite: {strange[:5]}")
     about = {"entry": entry, "stages": names} | said
-    path = folder / f"{name}.safetensors"
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, path, {"about": json.dumps(about)})
+    tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
+    save_file(tensors, folder / f"{name}.safetensors", {"about": json.dumps(about)})
     return said
 
 
@@ -312,7 +317,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", type=lambda text: text.split(","), help="names, by commas")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds a network")
-    parser.add_argument("--again", action="store_true", help="also those that are there")
+    parser.add_argument("--again", action="store_true", help="those that are there, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork")
@@ -333,7 +338,8 @@ def main() -> None:
         said = run(entries[name], options.folder, options.timeout)
         summary[name] = {"family": entries[name]["family"]} | said
         summary_file.write_text(json.dumps(summary, indent=1))
-        print(f"{name:28s} {said['status']:12s} {said.get('seconds', '')} {said.get('reason', '')}", flush=True)
+        parts = (said["status"], said.get("seconds", ""), said.get("reason", ""))
+        print(f"{name:28s} {parts[0]:12s} {parts[1]} {parts[2]}", flush=True)
 
 
 if __name__ == "__main__":

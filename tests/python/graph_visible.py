@@ -13,7 +13,7 @@ positions is of no account. An operator outside the tables, or one that has no s
 
 A grid is known by its size: a tensor of the batch with two neighbouring axes that are the mask's
 rows and columns times a power of two. The mask's sides should be numbers that channels do not
-have, such as 5 and 7.
+have, such as 3 and 5.
 """
 
 from __future__ import annotations

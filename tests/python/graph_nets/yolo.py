@@ -1,7 +1,4 @@
-"""Networks as users write them, each with something that timm's do not have, or not so.
-
-Those of `REFUSED` run on whole grids only, or not at all; why is said where they stand.
-"""
+"""A backbone of detectors."""
 
 from __future__ import annotations
 
@@ -9,59 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def conv_norm(
-    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: type[nn.Module] = nn.ReLU
-) -> nn.Sequential:
-    """Convolution without bias, batch norm, activation."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        act(),
-    )
-
-
-class SqueezeExcitation(nn.Module):
-    """By linear layers, with `view` and `expand_as`."""
-
-    def __init__(self, channels: int, reduction: int = 4) -> None:
-        super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Sequential(
-            nn.Linear(channels, channels // reduction),
-            nn.ReLU(inplace=True),
-            nn.Linear(channels // reduction, channels),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, channels, _, _ = x.size()
-        scale = self.pool(x).view(batch, channels)
-        return x * self.fc(scale).view(batch, channels, 1, 1).expand_as(x)
-
-
-class SENet(nn.Module):
-    """A classifier: pooled, flattened, dropped out. Its stages are to be found."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(conv_norm(3, 16, stride=2), nn.MaxPool2d(3, 2, 1))
-        widths = [16, 16, 32, 48, 64]
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                conv_norm(inputs, outputs, stride=1 if index == 0 else 2),
-                conv_norm(outputs, outputs),
-                SqueezeExcitation(outputs),
-            )
-            for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
-        )
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(64, 10))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-        return self.head(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+from .blocks import conv_norm
 
 
 class CSPBlock(nn.Module):
@@ -125,10 +70,3 @@ class CSPDarknet(nn.Module):
         p3 = self.dark3(p2)
         p4 = self.dark4(p3)
         return [p2, p3, p4, self.dark5(p4)]
-
-
-NETS: dict[str, type[nn.Module]] = {
-    "senet": SENet,
-    "cspdarknet": CSPDarknet,
-}
-REFUSED: dict[str, type[nn.Module]] = {}
