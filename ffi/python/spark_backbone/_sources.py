@@ -271,7 +271,7 @@ def _called(
 
 def _kinds(error: BaseException | None) -> str:
     """The classes of an error and of those that led to it."""
-    kinds = []
+    kinds: list[str] = []
     while error is not None and len(kinds) < 10:
         kinds.append(type(error).__name__)
         error = error.__cause__ or error.__context__
