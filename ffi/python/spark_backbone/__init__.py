@@ -14,10 +14,33 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ._library import list_models
-from ._module import Backbone, Level
 from ._release import LIBTORCH, VERSION
+
+
+def _is_export() -> bool:
+    """Whether Python imports this on its way to `python -m spark_backbone.export`.
+
+    The command needs no library, and takes torches for which the wheel carries none.
+    """
+    return sys.argv[:1] == ["-m"] and any(
+        argument.endswith("spark_backbone.export") for argument in sys.orig_argv
+    )
+
+
+if TYPE_CHECKING or not _is_export():
+    from ._library import list_models
+    from ._module import Backbone, Level
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Loads the library for networks that are exported and ask for it."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = "._library" if name == "list_models" else "._module"
+        return getattr(importlib.import_module(home, __name__), name)
+
 
 __all__ = ["Backbone", "Level", "LIBTORCH", "__version__", "config_file", "list_models"]
 
