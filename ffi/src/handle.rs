@@ -237,13 +237,13 @@ impl Handle {
     pub fn modules(&self) -> Vec<(String, Module)> {
         let deepest = deepest(&self.out_indices);
         let used =
-            |(name, _): &(String, Module)| self.network.is_used(&format!("{name}."), deepest);
+            |(name, _): &(String, Module)| self.network.is_used(&weight_of(name), deepest);
         self.network.modules().into_iter().filter(used).collect()
     }
 
-    /// Index of the stage that the layer or tensor `name` belongs to, see [`Handle::freeze`].
+    /// Index of the stage that the layer `name` belongs to, see [`Handle::freeze`].
     pub fn stage_index(&self, name: &str) -> Option<usize> {
-        self.network.stage_index(name)
+        self.network.stage_index(&weight_of(name))
     }
 
     /// Freezes the stages below `freeze_at` (the stem is stage 0) and thaws the others.
@@ -388,6 +388,11 @@ fn save_graph(
         true => graph.write_pt2(path, state),
         false => weights::write(path, &graph.state_dict(state)?),
     }
+}
+
+/// The tensor that every layer has: networks know the stages of tensors.
+fn weight_of(layer: &str) -> String {
+    format!("{layer}.weight")
 }
 
 /// How many stages are computed.

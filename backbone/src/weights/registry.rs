@@ -39,8 +39,8 @@ impl WeightFile {
         match found.model {
             Some(fit) if fit.is_complete() => models::find(&fit.name),
             _ => Err(Error::Weights(format!(
-                "{} fits no registered model completely; name one with --model (see `pretrain \
-                 inspect {0}`)",
+                "{} fits no registered model completely; name one with --model, or the .pt2 file of \
+                 its network (see `pretrain inspect {0}`)",
                 self.path.display()
             ))),
         }

@@ -15,6 +15,9 @@ const FIRST_STAGE: usize = 1;
 const SECOND_STAGE: usize = 2;
 /// Index of the third stage.
 const THIRD_STAGE: usize = 3;
+/// Layers at most, as many as a ConvNeXt-B has, of a network that tells its own: decays are made for
+/// about so many.
+const MOST_TOLD: usize = 13;
 
 /// How many blocks of the two middle stages share a layer; stem, first and last
 /// stage are one layer each.
@@ -77,11 +80,13 @@ impl LayerPosition {
 /// The layer of every position, and the layer of the last stage: the stem is 0, the
 /// first stage 1, then a layer for every group of blocks of the second and the third,
 /// the fourth is the last (12 in ConvNeXt-B), and what stands behind the
-/// backbone is one above that. A network that tells its layers is taken at its word.
+/// backbone is one above that. Of a network that tells its layers neighbours are one where it has
+/// too many.
 pub fn layer_ids(positions: &[LayerPosition], grouping: LayerGrouping) -> (Vec<usize>, usize) {
     if let Some(last) = positions.iter().filter_map(|position| position.layer).max() {
-        let id = |position: &LayerPosition| position.layer.unwrap_or(last + 1);
-        return (positions.iter().map(id).collect(), last);
+        let count = (last + 1).min(MOST_TOLD);
+        let id = |position: &LayerPosition| position.layer.map_or(count, |l| l * count / (last + 1));
+        return (positions.iter().map(id).collect(), count - 1);
     }
     let layers = |stage: usize, group: usize| {
         let blocks = positions.iter().filter(|position| position.stage_index == Some(stage));
@@ -191,6 +196,9 @@ mod tests {
         let positions = positions.map(|(name, layer)| position(name, layer));
         let found = layer_ids(&positions, LayerGrouping::CONVNEXT);
         assert_eq!(found, (vec![0, 4, 2, 5], 4));
+        let many = [0, 1, 2, 25].map(|layer| position("block", Some(layer)));
+        let found = layer_ids(&many, LayerGrouping::CONVNEXT);
+        assert_eq!(found, (vec![0, 0, 1, 12], 12));
     }
 
     #[test]
