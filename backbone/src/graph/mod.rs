@@ -15,5 +15,6 @@ mod rules;
 mod run;
 mod ssa;
 mod stages;
+mod verify;
 
 pub use model::GraphModel;
