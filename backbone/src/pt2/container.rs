@@ -6,6 +6,7 @@ use std::io::{Read, Seek};
 use zip::{ZipArchive, ZipReadOptions};
 
 use crate::weights::walk::budget;
+use crate::weights::zip_file::open_zip;
 
 type Outcome<T> = std::result::Result<T, String>;
 
@@ -30,7 +31,7 @@ impl<R: Read + Seek> Container<R> {
     /// # Errors
     /// A sentence: what is wrong with it.
     pub(crate) fn open(reader: R, size: usize) -> Outcome<Self> {
-        let mut zip = ZipArchive::new(reader)
+        let mut zip = open_zip(reader)
             .map_err(|e| format!("a damaged zip archive, perhaps cut short: {e}"))?;
         if zip.has_duplicate_names() {
             return Err("two of its entries have the same name".into());
