@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
-use zip::read::{ArchiveOffset, Config};
 use zip::{ZipArchive, ZipReadOptions};
 
 use crate::weights::walk::budget;
+use crate::weights::zip_file::open_zip;
 
 type Outcome<T> = std::result::Result<T, String>;
 
@@ -31,10 +31,7 @@ impl<R: Read + Seek> Container<R> {
     /// # Errors
     /// A sentence: what is wrong with it.
     pub(crate) fn open(reader: R, size: usize) -> Outcome<Self> {
-        // Example inputs are a zip archive within the archive, whose end is not to be taken for its
-        // own.
-        let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let mut zip = ZipArchive::with_config(config, reader)
+        let mut zip = open_zip(reader)
             .map_err(|e| format!("a damaged zip archive, perhaps cut short: {e}"))?;
         if zip.has_duplicate_names() {
             return Err("two of its entries have the same name".into());
