@@ -44,10 +44,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from graph_nets import NETS, REFUSED
-from graph_visible import Refused, VisiblePositions, tensors_in
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from graph_nets import NETS, REFUSED
+from graph_visible import Refused, VisiblePositions, tensors_in
 
 EXPORTED = (2, 3, 192, 256)
 RUN = (3, 3, 96, 160)
@@ -95,7 +96,8 @@ def build(entry: dict[str, Any]) -> nn.Module:
 
 
 def without_chance(model: nn.Module) -> None:
-    """Turns off drop-path and dropout, and moves zero gammas and the like off zero."""
+    """Turns off drop-path and dropout, and moves vectors (gammas of 0, tiny scales of layers) off
+    what they start from."""
     for module in model.modules():
         for rate in ("drop_prob", "drop_rate", "drop_path_rate"):
             if isinstance(getattr(module, rate, None), float):
@@ -105,7 +107,7 @@ def without_chance(model: nn.Module) -> None:
                 module.p = 0.0
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() <= 1:
+            if parameter.numel() == max(parameter.shape, default=1):
                 parameter.add_(0.1 * torch.rand_like(parameter))
 
 

@@ -178,8 +178,8 @@ def _users(module_name: str, name: str, wishes: Wishes) -> nn.Module:
         return function
     if not callable(function):
         raise ExportError(
-            f"{source} is of type {type(function).__name__}, but it must be a function or class that "
-            "returns a torch.nn.Module"
+            f"{source} is of type {type(function).__name__}, but it must be a function or class "
+            "that returns a torch.nn.Module"
         )
     options = {}
     if wishes.drop_path is not None:
