@@ -32,7 +32,9 @@ unless `--again` or `--only` asks for it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import io
 import json
 import logging
 import multiprocessing
@@ -226,7 +228,9 @@ def visible_patches(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def export(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     try:
-        program = torch.export.export(model, (torch.zeros(shape),))
+        # Of a failure torch prints the whole graph.
+        with contextlib.redirect_stderr(io.StringIO()):
+            program = torch.export.export(model, (torch.zeros(shape),))
     except Exception as error:
         line = str(error).strip().partition("\n")[0]
         raise NotExported(f"{type(error).__name__}: {line[:400]}") from error

@@ -185,7 +185,8 @@ def _users(module_name: str, name: str, wishes: Wishes) -> nn.Module:
     if wishes.drop_path is not None:
         if not _takes(function, "drop_path_rate"):
             raise ExportError(
-                f"--drop-path is {wishes.drop_path}, but {source} takes no drop_path_rate"
+                f"--drop-path is {wishes.drop_path}, but {source} takes no drop_path_rate; "
+                "--arg sets arguments of other names"
             )
         options["drop_path_rate"] = wishes.drop_path
     if wishes.in_chans is not None and _takes(function, "in_chans"):
