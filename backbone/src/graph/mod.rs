@@ -5,6 +5,7 @@
 //! [`stages`] finds the pyramid; [`lower`] makes steps of the operators that it needs, which
 //! [`run`] carries out on any kind of feature map.
 
+mod analyse;
 mod axes;
 mod describe;
 mod lower;
@@ -17,4 +18,4 @@ mod ssa;
 mod stages;
 mod verify;
 
-pub use model::GraphModel;
+pub use model::{GraphModel, WholeNetwork};

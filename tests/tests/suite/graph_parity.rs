@@ -178,3 +178,21 @@ fn what_cannot_run_is_refused_with_its_line() {
         assert!(message.contains(part), "{name}: {message}");
     }
 }
+
+/// As far as its classifier: dropout, which evaluation leaves out, and a linear head.
+#[test]
+fn a_whole_network_gives_torchvisions_logits() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mobilenet.pt2");
+    run_python("timm_pt2.py", &[Path::new("torchvision:mobilenet_v2"), &file]);
+    let reference = weights::read(file.with_extension("safetensors")).unwrap().tensors;
+    let model = GraphModel::open(&file, &[]).unwrap();
+    let store = VarStore::new(Device::Cpu);
+    let network = model.whole(&store.root()).unwrap();
+    let logits = tch::no_grad(|| network.forward(&reference["image"], &Mode::eval())).unwrap();
+    assert_eq!(logits.len(), 1);
+    let expected = &reference["logits"];
+    let difference = (&logits[0] - expected).abs().max().double_value(&[]);
+    // Float32 through fifty layers.
+    assert!(difference <= 1e-5 * expected.abs().max().double_value(&[]), "{difference:e}");
+}
