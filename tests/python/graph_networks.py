@@ -14,6 +14,7 @@ from pathlib import Path
 import safetensors.torch
 import timm
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 IMAGE = (1, 3, 64, 64)
@@ -60,7 +61,28 @@ class Attending(Small):
         return self.classifier(x.mean((2, 3)))
 
 
+class Dropping(Small):
+    """The same with residual branches that are dropped, and dropout of elements and of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.SiLU(), dropout(0.2))
+            for width, dropout in ((16, nn.Dropout), (24, nn.Dropout2d), (32, nn.Dropout))
+        )
+        self.drops = nn.ModuleList(DropPath(0.3) for _ in self.branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x) * self.gain
+        stages = (self.stage1, self.stage2, self.stage3)
+        for stage, branch, drop in zip(stages, self.branches, self.drops, strict=True):
+            x = stage(x)
+            x = x + drop(branch(x))
+        return self.classifier(self.stage4(x).mean((2, 3)))
+
+
 NETWORKS = {
+    "dropping": Dropping,
     "resnet18": lambda: timm.create_model("resnet18", num_classes=10),
     "small": Small,
     "attending": Attending,

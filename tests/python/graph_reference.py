@@ -32,7 +32,9 @@ unless `--again` or `--only` asks for it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import io
 import json
 import logging
 import multiprocessing
@@ -44,10 +46,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from graph_nets import NETS, REFUSED
-from graph_visible import Refused, VisiblePositions, tensors_in
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from graph_nets import NETS, REFUSED
+from graph_visible import Refused, VisiblePositions, tensors_in
 
 EXPORTED = (2, 3, 192, 256)
 RUN = (3, 3, 96, 160)
@@ -95,7 +98,8 @@ def build(entry: dict[str, Any]) -> nn.Module:
 
 
 def without_chance(model: nn.Module) -> None:
-    """Turns off drop-path and dropout, and moves zero gammas and the like off zero."""
+    """Turns off drop-path and dropout, and moves vectors (gammas of 0, tiny scales of layers) off
+    what they start from."""
     for module in model.modules():
         for rate in ("drop_prob", "drop_rate", "drop_path_rate"):
             if isinstance(getattr(module, rate, None), float):
@@ -105,7 +109,7 @@ def without_chance(model: nn.Module) -> None:
                 module.p = 0.0
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() <= 1:
+            if parameter.numel() == max(parameter.shape, default=1):
                 parameter.add_(0.1 * torch.rand_like(parameter))
 
 
@@ -224,7 +228,9 @@ def visible_patches(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def export(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     try:
-        program = torch.export.export(model, (torch.zeros(shape),))
+        # Of a failure torch prints the whole graph.
+        with contextlib.redirect_stderr(io.StringIO()):
+            program = torch.export.export(model, (torch.zeros(shape),))
     except Exception as error:
         line = str(error).strip().partition("\n")[0]
         raise NotExported(f"{type(error).__name__}: {line[:400]}") from error

@@ -30,7 +30,6 @@ class Odd(nn.Module):
             "row2": rows[2],
             "bits": rows.view(torch.int32)[3],
             "turned": torch.randn(8, 4).t(),
-            "expanded": torch.randn(1).expand(8),
             "empty": torch.zeros(0, 3),
             "also_empty": torch.zeros(2, 0),
             "count": torch.tensor(3),
@@ -41,6 +40,7 @@ class Odd(nn.Module):
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer)
         self.register_buffer("unsaved", torch.arange(8.0), persistent=False)
+        self.register_buffer("expanded", torch.randn(1).expand(8), persistent=False)
         self.constant = torch.randn(8, 1, 1)
 
     def forward(self, x):
@@ -49,7 +49,7 @@ class Odd(nn.Module):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y = self.second(self.first(x.mean((2, 3))))
         half = nn.functional.interpolate(x, size=(x.shape[2] // 2, x.shape[3] // 2))
-        return y.float() + self.row1 + self.row2, torch.split(half, [3, 5], 1)
+        return y.float() + self.row1 + self.row2 + self.expanded, torch.split(half, [3, 5], 1)
 
 
 def networks():

@@ -138,6 +138,8 @@ pub(super) struct Lowered {
     pub image: ValueId,
     /// The stages' maps.
     pub outputs: Vec<ValueId>,
+    /// What the graph returns, where that is computed, too.
+    pub heads: Vec<ValueId>,
 }
 
 /// Operators whose result is a product of weights, for which autocast chooses the type.

@@ -5,6 +5,7 @@
 //! [`stages`] finds the pyramid; [`lower`] makes steps of the operators that it needs, which
 //! [`run`] carries out on any kind of feature map.
 
+mod analyse;
 mod axes;
 mod describe;
 mod lower;
@@ -15,5 +16,6 @@ mod rules;
 mod run;
 mod ssa;
 mod stages;
+mod verify;
 
-pub use model::GraphModel;
+pub use model::{GraphModel, WholeNetwork};

@@ -7,19 +7,14 @@ use std::sync::Arc;
 use tch::nn;
 use tch::{Kind, Tensor};
 
-use super::lower::{Lowered, lower, name_of, stages_of_calls};
+use super::analyse::{Analysed, Parts, Refused, STAGES, analyse};
 use super::network::GraphBackbone;
-use super::rules::Analysis;
-use super::ssa::{Ssa, ValueId};
-use super::stages::{Finder, Levels};
+use super::stages::Levels;
 use crate::layers::drop_path_rates;
 use crate::models::BuildOptions;
-use crate::pt2::{Archive, Program};
+use crate::pt2::Archive;
 use crate::weights::StateDict;
-use crate::{Backbone, Error, Result, Stage};
-
-/// The note of an archive that names the stages' modules.
-const STAGES: &str = "stages";
+use crate::{Backbone, Error, FeatureMap, Mode, Result, Stage};
 
 /// A network read from a `.pt2` file: its graph, and the weights in it.
 #[derive(Debug)]
@@ -29,61 +24,6 @@ pub struct GraphModel {
     pub(super) parts: Arc<Parts>,
     pub(super) levels: Levels,
     pub(super) verdicts: Vec<Refused>,
-}
-
-/// An operator without a meaning on visible patches.
-#[derive(Debug, Clone)]
-pub(super) struct Refused {
-    pub node: usize,
-    pub reason: String,
-}
-
-/// What a network and its model share.
-#[derive(Debug)]
-pub(super) struct Parts {
-    pub program: Program,
-    pub network: Lowered,
-    /// Names of parameters, buffers and constants by value.
-    pub names: HashMap<ValueId, String>,
-    pub stages: Vec<Stage>,
-    pub in_chans: i64,
-    /// Pixels of a mask patch's side.
-    pub total_stride: i64,
-    pub refusal: Option<String>,
-    /// By name of a parameter or buffer: the first stage that needs it.
-    stages_of_names: HashMap<String, usize>,
-    /// The layer that a parameter belongs to, from the image on.
-    pub(super) layers: HashMap<String, usize>,
-}
-
-impl Parts {
-    pub fn stages_of_names(&self) -> HashMap<String, usize> {
-        self.stages_of_names.clone()
-    }
-
-    /// A node as a reader knows it: operator, module, the user's line.
-    pub fn describe_node(&self, node: usize) -> String {
-        describe_node(&self.program, node)
-    }
-}
-
-/// A node as a reader knows it: operator, module, the user's line.
-fn describe_node(program: &Program, node: usize) -> String {
-    let node = &program.nodes[node];
-    let operator = node.target.trim_start_matches("torch.ops.").trim_end_matches(".default");
-    let module = match node.module.as_str() {
-        "" => String::new(),
-        module => format!(" in {module}"),
-    };
-    let class = node.class.rsplit('.').next().filter(|class| !class.is_empty());
-    let class = class.map_or_else(String::new, |class| format!(" ({class})"));
-    match &node.location {
-        Some((place, code)) if !code.is_empty() => {
-            format!("{operator}{module}{class}, {place}: `{}`", code.trim())
-        }
-        Some((place, _)) => format!("{operator}{module}{class}, {place}"),
-        None => format!("{operator}{module}{class}"),
-    }
 }
 
 impl GraphModel {
@@ -111,66 +51,22 @@ impl GraphModel {
     }
 
     fn new(name: &str, archive: Archive) -> std::result::Result<Self, String> {
-        let program = archive.program().clone();
-        let ssa = Ssa::new(&program)?;
-        let &[image] = &ssa.user_inputs[..] else {
-            return Err(format!(
-                "its network takes {} inputs, but a backbone takes one: a batch of images",
-                ssa.user_inputs.len()
-            ));
-        };
-        let analysis = Analysis::new(&ssa, image)?;
-        let chosen: Vec<String> = archive
-            .note(STAGES)
-            .unwrap_or("")
-            .split(',')
-            .filter(|module| !module.is_empty())
-            .map(str::to_owned)
-            .collect();
-        let finder = Finder { program: &program, ssa: &ssa, analysis: &analysis, image };
-        let levels = finder.find(&chosen)?;
-        let needed = stages_of_calls(&ssa, &analysis, &levels);
-        let calls = || ssa.calls.iter().zip(&needed).enumerate().filter(|(_, (_, s))| s.is_some());
-        // Whatever it runs on, values that changed unseen would be wrong.
-        for (index, (call, _)) in calls() {
-            if let (Some(_), Some(reason)) = (&call.stale, &analysis.refusals[index]) {
-                return Err(format!("{}: {reason}", describe_node(&program, call.node)));
-            }
-        }
-        let verdicts: Vec<Refused> = calls()
-            .filter_map(|(index, (call, _))| {
-                let reason = analysis.refusals[index].clone()?;
-                Some(Refused { node: call.node, reason })
-            })
-            .collect();
-        let network = lower(&ssa, &analysis, &levels, image)
-            .map_err(|error| format!("its graph cannot be run: {error}"))?;
-        let stages: Vec<Stage> = levels
-            .levels
-            .iter()
-            .map(|level| Stage { channels: level.channels, stride: level.stride })
-            .collect();
-        let total_stride = stages.last().map_or(1, |stage| stage.stride);
-        let mut refusal = verdicts.first().map(|first| refusal_of(&program, first, &verdicts));
-        if refusal.is_none() {
-            refusal = uneven_stride(&network, total_stride);
-        }
-        let names = (0..ssa.values.len())
-            .filter_map(|id| Some((id, name_of(&ssa, id)?.to_owned())))
-            .collect::<HashMap<_, _>>();
-        let stages_of_names = stages_by_name(&network, &names);
-        let parts = Parts {
-            layers: layers_by_name(&network, &names),
-            in_chans: ssa.values[image].size[1],
-            program,
-            network,
-            names,
-            stages,
-            total_stride,
-            refusal,
-            stages_of_names,
-        };
+        let Analysed { parts, levels, verdicts } = analyse(&archive, false)?;
         Ok(Self { name: name.to_owned(), archive, parts: Arc::new(parts), levels, verdicts })
+    }
+
+    /// The whole network, as far as what it returns (a classifier's logits), on whole images; its
+    /// variables lie under `path` and have the file's values.
+    ///
+    /// # Errors
+    /// An operator that cannot be run; tensors that are not in the file.
+    pub fn whole(&self, path: &nn::Path) -> Result<WholeNetwork> {
+        let analysed = analyse(&self.archive, true)
+            .map_err(|problem| Error::invalid("model", &self.name, problem))?;
+        let parts = Arc::new(analysed.parts);
+        let tensors = self.tensors_of(&parts, path, false)?;
+        let rates = parts.network.drop_path.clone();
+        Ok(WholeNetwork { network: GraphBackbone::new(parts, &tensors, rates)? })
     }
 
     /// The graph, its stages and the tensors that no stage needs, for a checkpoint to carry: all
@@ -235,27 +131,35 @@ impl GraphModel {
             0.0 => self.parts.network.drop_path.clone(),
             rate => drop_path_rates(rate, sites),
         };
-        let mut tensors = HashMap::new();
-        for name in self.variables() {
-            let tensor = self.variable(path, name, uninitialised)?;
-            tensors.insert(name.to_owned(), tensor);
-        }
-        for (name, tensor) in self.archive.tensors() {
-            if self.parts.stages_of_names.contains_key(name) && !tensors.contains_key(name) {
-                tensors.insert(name.clone(), tensor.shallow_clone());
-            }
-        }
+        let tensors = self.tensors_of(&self.parts, path, uninitialised)?;
         Ok(Box::new(GraphBackbone::new(Arc::clone(&self.parts), &tensors, rates)?))
     }
 
-    /// The names of the network's variables: those that stages need, and the counters beside them.
+    /// The tensors of a network by name: new variables under `path`, and constants.
+    fn tensors_of(
+        &self,
+        parts: &Parts,
+        path: &nn::Path,
+        uninitialised: bool,
+    ) -> Result<HashMap<String, Tensor>> {
+        let mut tensors = HashMap::new();
+        for name in self.archive.state_names() {
+            if parts.stages_of_names.contains_key(name) {
+                let tensor = self.variable(path, name, uninitialised)?;
+                tensors.insert(name.to_owned(), tensor);
+            }
+        }
+        for (name, tensor) in self.archive.tensors() {
+            if parts.stages_of_names.contains_key(name) && !tensors.contains_key(name) {
+                tensors.insert(name.clone(), tensor.shallow_clone());
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// The names of the network's variables.
     fn variables(&self) -> impl Iterator<Item = &str> {
-        let counts = |name: &str| {
-            name.strip_suffix("num_batches_tracked").is_some_and(|module| {
-                self.parts.stages_of_names.contains_key(&format!("{module}running_mean"))
-            })
-        };
-        self.archive.state_names().filter(move |name| self.is_variable(name) || counts(name))
+        self.archive.state_names().filter(|name| self.is_variable(name))
     }
 
     /// A new variable called `name` under `path`.
@@ -310,13 +214,6 @@ impl GraphModel {
         self.parts.in_chans
     }
 
-    /// The layer that the parameter `name` belongs to, counted from the image on, and how many there
-    /// are: blocks of a list of modules, or modules.
-    pub fn layer_of(&self, name: &str) -> Option<(usize, usize)> {
-        let count = self.parts.layers.values().max().map_or(0, |last| last + 1);
-        self.parts.layers.get(name).map(|&layer| (layer, count))
-    }
-
     /// The whole state dict under its original names: `tensors`, the network's variables, and what
     /// no stage needs as it is in the file.
     ///
@@ -362,89 +259,19 @@ impl GraphModel {
     }
 }
 
-/// The sentence about a network that cannot be pretrained.
-fn refusal_of(program: &Program, first: &Refused, all: &[Refused]) -> String {
-    let more = match all.len() {
-        1 => String::new(),
-        count => format!(" (and {} more operators)", count - 1),
-    };
-    format!(
-        "{}: {}{more}. It has no meaning on visible patches alone; --stages may name modules before \
-         it, or another operator may take its place. Detection and embedding, which see whole \
-         images, run it as it is",
-        describe_node(program, first.node),
-        first.reason
-    )
+/// A network as far as what it returns.
+#[derive(Debug)]
+pub struct WholeNetwork {
+    network: GraphBackbone,
 }
 
-/// A patch must be whole at every grid that the network passes through.
-fn uneven_stride(network: &Lowered, total: i64) -> Option<String> {
-    let strides = network.steps.iter().flat_map(|step| &step.outputs).filter_map(|&id| {
-        let layout = &network.layouts[id];
-        let extent = layout.map_extent().or(layout.channels_last_extent())?;
-        network.extents.get(extent).stride
-    });
-    let uneven = strides.into_iter().find(|(down, across)| total % down != 0 || total % across != 0);
-    uneven.map(|(down, across)| {
-        format!(
-            "it passes through a grid of stride {down}×{across}, but its coarsest stage has stride \
-             {total}: name a coarser stage with --stages"
-        )
-    })
-}
-
-/// By name: the first stage whose steps read it.
-fn stages_by_name(network: &Lowered, names: &HashMap<ValueId, String>) -> HashMap<String, usize> {
-    let mut stages = HashMap::new();
-    for step in &network.steps {
-        for id in reads_with_norm(network, step) {
-            if let Some(name) = names.get(&id) {
-                stages.entry(name.clone()).or_insert(step.stage);
-            }
-        }
+impl WholeNetwork {
+    /// What the network returns for normalised `images` `[N, C, H, W]`: its tensors in order, such as
+    /// logits `[N, classes]`.
+    ///
+    /// # Errors
+    /// Images that it does not take.
+    pub fn forward(&self, images: &Tensor, mode: &Mode) -> Result<Vec<Tensor>> {
+        self.network.returned(&FeatureMap::Grid(images.shallow_clone()), mode)
     }
-    // Counters that nothing reads stand beside the means.
-    let counters: Vec<(String, usize)> = stages
-        .iter()
-        .filter_map(|(name, &stage)| {
-            Some((format!("{}num_batches_tracked", name.strip_suffix("running_mean")?), stage))
-        })
-        .collect();
-    stages.extend(counters);
-    stages
-}
-
-/// The values that a step reads, those of its batch norm among them.
-fn reads_with_norm(network: &Lowered, step: &super::lower::Step) -> Vec<ValueId> {
-    let mut reads = step.kind.reads();
-    if let super::lower::StepKind::BatchNorm { norm, .. } = &step.kind {
-        let norm = &network.norms[*norm];
-        reads.extend([norm.mean, norm.var]);
-        reads.extend(norm.weight.into_iter().chain(norm.bias));
-    }
-    reads
-}
-
-/// By name: the number of its layer. A layer is an entry of a list of modules (`blocks.3`), or the
-/// module itself where it is in none.
-fn layers_by_name(network: &Lowered, names: &HashMap<ValueId, String>) -> HashMap<String, usize> {
-    let mut order: Vec<String> = Vec::new();
-    let mut layers = HashMap::new();
-    for step in &network.steps {
-        for id in reads_with_norm(network, step) {
-            let Some(name) = names.get(&id) else { continue };
-            let parts: Vec<&str> = name.split('.').collect();
-            let numbered = parts.iter().take(parts.len() - 1).rposition(|part| {
-                part.bytes().all(|byte| byte.is_ascii_digit())
-            });
-            let end = numbered.map_or(parts.len().saturating_sub(2).max(1), |at| at + 1);
-            let layer = parts[..end].join(".");
-            let number = order.iter().position(|own| *own == layer).unwrap_or_else(|| {
-                order.push(layer);
-                order.len() - 1
-            });
-            layers.entry(name.clone()).or_insert(number);
-        }
-    }
-    layers
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use super::lower::{Lowered, StepKind};
-use super::model::Parts;
+use super::analyse::Parts;
 use super::run::{Parameters, Run};
 use super::ssa::ValueId;
 use crate::backbone::{check_input, check_statistics};
@@ -18,8 +18,6 @@ use crate::{Backbone, Error, FeatureMap, Mode, Module, NormKind, Result, Stage};
 pub(super) struct GraphBackbone {
     parts: Arc<Parts>,
     parameters: Parameters,
-    /// By name of a variable: the first stage that needs it.
-    stages_of_names: HashMap<String, usize>,
 }
 
 impl GraphBackbone {
@@ -58,9 +56,8 @@ impl GraphBackbone {
                 eps: norm.eps,
             }));
         }
-        let stages_of_names = parts.stages_of_names();
         let parameters = Parameters { tensors: by_value, norms, drop_path };
-        Ok(Self { parts, parameters, stages_of_names })
+        Ok(Self { parts, parameters })
     }
 
     fn network(&self) -> &Lowered {
@@ -127,11 +124,17 @@ impl Backbone for GraphBackbone {
     }
 
     fn drop_path_blocks(&self) -> usize {
-        self.network().drop_path.len() + self.network().dropouts
+        let drops = self.network().drop_path.len() + self.network().dropouts;
+        let dropped = self.parameters.drop_path.iter().any(|rate| *rate > 0.0);
+        if dropped || self.network().dropouts > 0 { drops } else { 0 }
     }
 
     fn stage_index(&self, name: &str) -> Option<usize> {
-        self.stages_of_names.get(name).copied()
+        self.parts.stages_of_names.get(name).copied()
+    }
+
+    fn layer_index(&self, name: &str) -> Option<usize> {
+        self.parts.layers.get(name).copied()
     }
 
     fn is_used(&self, name: &str, stages: usize) -> bool {
@@ -166,6 +169,14 @@ impl Backbone for GraphBackbone {
 }
 
 impl GraphBackbone {
+    /// What the graph returns, if the network was lowered as far as that.
+    pub fn returned(&self, x: &FeatureMap, mode: &Mode) -> Result<Vec<Tensor>> {
+        check_input(x, self.in_chans(), 1)?;
+        let frozen = mode.frozen();
+        let run = Run::new(self.network(), &self.parameters, x, [mode, &frozen])?;
+        run.heads(|node| self.parts.describe_node(node))
+    }
+
     fn run(&self, x: &FeatureMap, mode: &Mode) -> Result<Vec<FeatureMap>> {
         let frozen = mode.frozen();
         let run = Run::new(self.network(), &self.parameters, x, [mode, &frozen])?;

@@ -97,8 +97,25 @@ impl<'a> Run<'a> {
     /// # Errors
     /// What libtorch refuses, with the step's name.
     pub fn stages(mut self, describe: impl Fn(usize) -> String) -> Result<Vec<FeatureMap>> {
+        let count = self.network.outputs.len().min(self.mode.stages);
+        self.run(count, describe)?;
+        let outputs = self.network.outputs[..count].to_vec();
+        outputs.into_iter().map(|id| self.peek_map(id)).collect()
+    }
+
+    /// What the graph returns, if the network computes that.
+    ///
+    /// # Errors
+    /// As [`Run::stages`].
+    pub fn heads(mut self, describe: impl Fn(usize) -> String) -> Result<Vec<Tensor>> {
+        self.run(usize::MAX, describe)?;
+        let heads = self.network.heads.clone();
+        heads.into_iter().map(|id| self.tensor(id)).collect()
+    }
+
+    /// The steps of the stages up to this one.
+    fn run(&mut self, count: usize, describe: impl Fn(usize) -> String) -> Result<()> {
         let [mode, frozen] = self.modes;
-        let count = self.network.outputs.len().min(mode.stages);
         for step in self.network.steps.iter().filter(|step| step.stage <= count) {
             self.mode = mode.for_stage(step.stage, frozen);
             self.step(step).map_err(|error| {
@@ -108,8 +125,7 @@ impl<'a> Run<'a> {
                 self.values[id] = None;
             }
         }
-        let outputs = self.network.outputs[..count].to_vec();
-        outputs.into_iter().map(|id| self.peek_map(id)).collect()
+        Ok(())
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {

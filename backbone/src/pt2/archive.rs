@@ -77,16 +77,21 @@ impl Archive {
         let mut container = Container::open(reader, size)?;
         check_headers(&mut container)?;
         let network = payload::network(&container)?;
+        let model = payload::model_entry(&network);
+        let json = container.read(&model)?;
+        let program =
+            parse::program(&json).map_err(|problem| format!("its entry {model:?}: {problem}"))?;
         let mut payloads = payload::weights(&mut container, &network)?;
         payloads.extend(payload::constants(&mut container, &network)?);
         let places = places(&payloads)?;
         let storages = payload::storages(&mut container, &payloads, may_lack)?;
         let (tensors, left_out) = views(&payloads, &storages, budget(size))?;
-        let entries = rest(&mut container, &payloads)?;
-        let mut archive = Self {
+        let notes = notes(&mut container)?;
+        let mut entries = rest(&mut container, &payloads, &model)?;
+        entries.push((model, json));
+        let archive = Self {
             origin: path.to_owned(),
-            program: Program::default(),
-            notes: notes(&mut container)?,
+            program,
             network,
             entries,
             payloads,
@@ -94,34 +99,32 @@ impl Archive {
             storages,
             tensors,
             left_out,
+            notes,
         };
-        archive.program = archive.graph()?;
+        archive.check_inputs()?;
         Ok(archive)
     }
 
-    /// The graph, whose inputs are tensors that are there.
-    fn graph(&self) -> Outcome<Program> {
-        let name = format!("models/{}.json", self.network);
-        let json = self.entries.iter().find(|(entry, _)| *entry == name);
-        let json = json.map(|(_, json)| json.as_slice()).unwrap_or_default();
-        let entry = |problem: String| format!("its entry {name:?}: {problem}");
-        let program = parse::program(json).map_err(entry)?;
-        for input in &program.inputs {
+    /// The tensors that the graph asks for are there.
+    fn check_inputs(&self) -> Outcome<()> {
+        for input in &self.program.inputs {
             let (Source::Parameter(stored) | Source::Buffer(stored) | Source::Constant(stored)) =
                 &input.source
             else {
                 continue;
             };
             let meta = self.meta(stored);
-            let meta = meta.ok_or_else(|| entry(format!("no tensor {stored:?} is stored")))?;
-            let expected = program.tensors.get(&input.name);
+            let meta = meta.ok_or_else(|| {
+                format!("its graph asks for the tensor {stored:?}, and none is stored")
+            })?;
+            let expected = self.program.tensors.get(&input.name);
             if expected.is_some_and(|expected| *expected != meta) {
-                return Err(entry(format!(
+                return Err(format!(
                     "{stored:?} is {expected:?} in the graph, but stored as {meta:?}"
-                )));
+                ));
             }
         }
-        Ok(program)
+        Ok(())
     }
 
     /// The graph.
@@ -246,10 +249,11 @@ fn views(
     Ok((tensors, left_out))
 }
 
-/// The entries that are written again as they are. Compiled code is not: the old weights are in it.
+/// The entries beside `model` that are written again as they are.
 fn rest<R: Read + Seek>(
     container: &mut Container<R>,
     payloads: &[Payload],
+    model: &str,
 ) -> Outcome<Vec<(String, Vec<u8>)>> {
     let storages: std::collections::HashSet<&str> =
         payloads.iter().map(|payload| payload.storage.as_str()).collect();
@@ -261,7 +265,8 @@ fn rest<R: Read + Seek>(
     };
     let names = container.names().iter();
     let names = names.filter(|name| !storages.contains(name.as_str()) && !stale(name));
-    let names: Vec<String> = names.filter(|name| *name != NOTES).cloned().collect();
+    let names = names.filter(|name| *name != NOTES && *name != model);
+    let names: Vec<String> = names.cloned().collect();
     names.into_iter().map(|name| Ok((name.clone(), container.read(&name)?))).collect()
 }
 

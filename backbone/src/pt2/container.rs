@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
-use zip::read::{ArchiveOffset, Config};
 use zip::{ZipArchive, ZipReadOptions};
 
 use crate::weights::walk::budget;
+use crate::weights::zip_file::open_zip;
 
 type Outcome<T> = std::result::Result<T, String>;
 
@@ -31,10 +31,7 @@ impl<R: Read + Seek> Container<R> {
     /// # Errors
     /// A sentence: what is wrong with it.
     pub(crate) fn open(reader: R, size: usize) -> Outcome<Self> {
-        // Example inputs are a zip archive within the archive, whose end is not to be taken for its
-        // own.
-        let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let mut zip = ZipArchive::with_config(config, reader)
+        let mut zip = open_zip(reader)
             .map_err(|e| format!("a damaged zip archive, perhaps cut short: {e}"))?;
         if zip.has_duplicate_names() {
             return Err("two of its entries have the same name".into());
@@ -54,9 +51,14 @@ impl<R: Read + Seek> Container<R> {
         Ok(container)
     }
 
-    /// Takes in the names of the files in the folder that the first entry is in.
+    /// Takes in the names of the files in the archive's folder. It need not be the only one: some
+    /// programs that pack zip files add their own.
     fn list(&mut self) -> Outcome<()> {
-        let mut folder: Option<String> = None;
+        let names = self.zip.file_names_raw();
+        let mut folders = names.filter_map(|name| name.strip_suffix(FORMAT.as_bytes()));
+        let folder = folders.find(|folder| folder.iter().filter(|&&b| b == b'/').count() == 1);
+        let folder = folder.map(|folder| String::from_utf8_lossy(folder).into_owned());
+        let folder = folder.ok_or_else(|| format!("its entry {FORMAT:?} is missing"))?;
         for place in 0..self.zip.len() {
             let name = self.zip.name_for_index(place).and_then(Result::ok);
             let name = name.ok_or("the name of an entry can't be read")?;
@@ -66,10 +68,10 @@ impl<R: Read + Seek> Container<R> {
             {
                 return Err(format!("its entry {name:?} lies outside its folder"));
             }
-            let Some((first, rest)) = name.split_once('/') else { continue };
-            if folder.get_or_insert_with(|| first.to_owned()) == first && !name.ends_with('/') {
-                self.names.push(rest.to_owned());
-                self.places.insert(rest.to_owned(), place);
+            let file = name.strip_prefix(folder.as_str()).filter(|file| !file.is_empty());
+            if let Some(file) = file.filter(|file| !file.ends_with('/')) {
+                self.names.push(file.to_owned());
+                self.places.insert(file.to_owned(), place);
             }
         }
         Ok(())

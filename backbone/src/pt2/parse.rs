@@ -130,7 +130,7 @@ fn tensors(
     let mut tensors = HashMap::with_capacity(values.0.len());
     for (name, meta) in values.0 {
         let Some(size) = symbols.all(&symbols.ints, meta.sizes)? else { continue };
-        if element_count(&size).is_none() {
+        if element_count(&size).is_none_or(|count| i64::try_from(count).is_err()) {
             return Err(format!("its tensor {name:?} has shape {size:?}, which can't be"));
         }
         tensors.insert(name, TensorMeta { kind: kind_of(meta.dtype), size });

@@ -51,6 +51,11 @@ pub(crate) fn network<R: Read + Seek>(container: &Container<R>) -> Outcome<Strin
     }
 }
 
+/// The entry of the network called `network`.
+pub(super) fn model_entry(network: &str) -> String {
+    format!("models/{network}.json")
+}
+
 /// Release and schema of the network.
 ///
 /// # Errors
@@ -59,7 +64,8 @@ pub(crate) fn header<R: Read + Seek>(
     container: &mut Container<R>,
     network: &str,
 ) -> Outcome<Header> {
-    parse::header(&container.read(&format!("models/{network}.json"))?)
+    let entry = model_entry(network);
+    parse::header(&container.read(&entry)?).map_err(|e| format!("its entry {entry:?}: {e}"))
 }
 
 /// The tensors of the network's state dict, in its order.

@@ -15,7 +15,8 @@ pub struct Program {
     pub nodes: Vec<Node>,
     /// What the graph returns, in order.
     pub outputs: Vec<Value>,
-    /// Type and shape, as they were when it was exported, of every tensor by name.
+    /// Type and shape, as they were when it was exported, of every tensor by name, but those whose
+    /// shape depends on the data.
     pub tensors: HashMap<String, TensorMeta>,
 }
 
@@ -37,7 +38,7 @@ pub enum Source {
     Buffer(String),
     /// A tensor that the code holds, by its name in the archive.
     Constant(String),
-    /// The caller: a tensor (an image).
+    /// The caller: a tensor (an image), or a number that the export left open.
     User,
 }
 
@@ -100,7 +101,7 @@ pub enum Value {
     /// A device, a memory format or a layout: of no meaning here.
     Placement,
     /// Something that only operators take that have no meaning here, by what the archive calls it
-    /// (a subgraph, a custom object).
+    /// (`graph`, `custom_obj`), or a number that the export did not know.
     Other(String),
 }
 

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use zip::ZipArchive;
-
 use super::sharded;
+use super::zip_file::open_zip;
 use crate::{Error, Result, pt2};
 
 /// The kinds of weight file that can be read.
@@ -92,7 +91,7 @@ pub(crate) fn format_of(path: &Path) -> Result<Format> {
 
 /// Whether the zip archive at `path` is an exported program; if it is damaged, no.
 fn is_program(path: &Path) -> bool {
-    let Ok(zip) = File::open(path).map(BufReader::new).map(ZipArchive::new) else { return false };
+    let Ok(zip) = File::open(path).map(BufReader::new).map(open_zip) else { return false };
     zip.is_ok_and(|zip| pt2::is_program(zip.file_names_raw()))
 }
 

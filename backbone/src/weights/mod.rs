@@ -49,6 +49,7 @@ mod timm_folder;
 mod torch;
 mod unwrap;
 pub(crate) mod walk;
+pub(crate) mod zip_file;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

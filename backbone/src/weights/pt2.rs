@@ -37,7 +37,7 @@ pub(crate) fn read(path: &Path) -> Result<WeightFile> {
 
 fn fill(file: &mut WeightFile, source: BufReader<File>, size: usize) -> Outcome<()> {
     let mut container = Container::open(source, size)?;
-    let network = network(&mut container)?;
+    let network = network(&container)?;
     let header = header(&mut container, &network)?;
     let schema = format!("{}.{}", header.schema_version.major, header.schema_version.minor);
     file.metadata.insert("torch_version".into(), header.torch_version);

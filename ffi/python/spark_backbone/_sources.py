@@ -178,14 +178,15 @@ def _users(module_name: str, name: str, wishes: Wishes) -> nn.Module:
         return function
     if not callable(function):
         raise ExportError(
-            f"{source} is of type {type(function).__name__}, but it must be a function or class that "
-            "returns a torch.nn.Module"
+            f"{source} is of type {type(function).__name__}, but it must be a function or class "
+            "that returns a torch.nn.Module"
         )
     options = {}
     if wishes.drop_path is not None:
         if not _takes(function, "drop_path_rate"):
             raise ExportError(
-                f"--drop-path is {wishes.drop_path}, but {source} takes no drop_path_rate"
+                f"--drop-path is {wishes.drop_path}, but {source} takes no drop_path_rate; "
+                "--arg sets arguments of other names"
             )
         options["drop_path_rate"] = wishes.drop_path
     if wishes.in_chans is not None and _takes(function, "in_chans"):

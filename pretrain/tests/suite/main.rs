@@ -8,6 +8,7 @@ mod distributed_launch;
 mod execution;
 mod former;
 mod from_file;
+mod graph;
 mod kinds_of_run;
 mod refusals;
 mod resume;

@@ -13,6 +13,7 @@ mod detection_plugin;
 mod detection_torchvision;
 mod forward_command;
 mod golden;
+mod graph_parity;
 mod optim_reference;
 mod own_cnn;
 mod pt2_archive;

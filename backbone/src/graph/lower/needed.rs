@@ -23,15 +23,19 @@ fn reads(call: &Call, analysis: &Analysis) -> Vec<ValueId> {
     }
 }
 
-/// By call: the first stage that needs it, 0 being the stem.
+/// By call: the first stage that needs it, 0 being the stem; `heads` are a stage behind the last.
 pub(in crate::graph) fn stages_of_calls(
     ssa: &Ssa,
     analysis: &Analysis,
     levels: &Levels,
+    heads: &[ValueId],
 ) -> Vec<Option<usize>> {
     let mut stages = vec![None; ssa.calls.len()];
     let stem = levels.stem.into_iter().map(|id| (0, id));
-    let targets = stem.chain(levels.levels.iter().enumerate().map(|(i, l)| (i + 1, l.value)));
+    let count = levels.levels.len();
+    let targets = stem
+        .chain(levels.levels.iter().enumerate().map(|(i, level)| (i + 1, level.value)))
+        .chain(heads.iter().map(|&head| (count + 1, head)));
     for (stage, target) in targets {
         let mut open = vec![target];
         while let Some(id) = open.pop() {
@@ -45,7 +49,7 @@ pub(in crate::graph) fn stages_of_calls(
     stages
 }
 
-/// The network of the calls that the levels need.
+/// The network of the calls that the levels and `heads` need.
 ///
 /// # Errors
 /// An operator that this libtorch has not.
@@ -53,9 +57,10 @@ pub(in crate::graph) fn lower(
     ssa: &Ssa,
     analysis: &Analysis,
     levels: &Levels,
+    heads: &[ValueId],
     image: ValueId,
 ) -> Result<Lowered> {
-    let stage_of_call = stages_of_calls(ssa, analysis, levels);
+    let stage_of_call = stages_of_calls(ssa, analysis, levels, heads);
     let needed = || ssa.calls.iter().zip(&stage_of_call).filter(|(_, stage)| stage.is_some());
     let mut uses = vec![0; ssa.values.len()];
     for (call, _) in needed() {
@@ -63,8 +68,9 @@ pub(in crate::graph) fn lower(
             uses[id] += 1;
         }
     }
-    for level in &levels.levels {
-        uses[level.value] += 1;
+    let outputs: Vec<ValueId> = levels.levels.iter().map(|level| level.value).collect();
+    for &id in outputs.iter().chain(heads) {
+        uses[id] += 1;
     }
     let any_norm_trains = needed().any(|(call, _)| {
         call.operator == "batch_norm"
@@ -84,8 +90,7 @@ pub(in crate::graph) fn lower(
         draws: HashMap::new(),
     };
     let mut steps = lowering.steps()?;
-    let outputs: Vec<ValueId> = levels.levels.iter().map(|level| level.value).collect();
-    mark_last_uses(&mut steps, &outputs);
+    mark_last_uses(&mut steps, outputs.iter().chain(heads));
     let Lowering { norms, drop_path, dropouts, .. } = lowering;
     Ok(Lowered {
         steps,
@@ -97,11 +102,12 @@ pub(in crate::graph) fn lower(
         values: ssa.values.len(),
         image,
         outputs,
+        heads: heads.to_vec(),
     })
 }
 
-fn mark_last_uses(steps: &mut [Step], outputs: &[ValueId]) {
-    let mut seen: HashSet<ValueId> = outputs.iter().copied().collect();
+fn mark_last_uses<'a>(steps: &mut [Step], outputs: impl Iterator<Item = &'a ValueId>) {
+    let mut seen: HashSet<ValueId> = outputs.copied().collect();
     for step in steps.iter_mut().rev() {
         for id in step.kind.reads() {
             if seen.insert(id) {

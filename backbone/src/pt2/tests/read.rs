@@ -214,6 +214,18 @@ fn inputs_that_are_no_tensors_were_fixed() {
 }
 
 #[test]
+fn other_folders_do_not_matter() {
+    let entries = Parts::small().all_entries();
+    let ours = entries.iter().map(|(name, bytes)| (format!("net/{name}"), &bytes[..]));
+    let theirs = ["__MACOSX/net/._data", "__MACOSX/", "net/", "note.txt"];
+    let all = theirs.iter().map(|name| ((*name).to_owned(), &b""[..])).chain(ours);
+    let archive = from_bytes(&zipped(all, CompressionMethod::Deflated)).unwrap();
+    assert_eq!(archive.tensors().len(), 6);
+    let small = archive.to_bytes(&|_| true).unwrap();
+    assert_eq!(from_bytes(&small).unwrap().tensors().len(), 6);
+}
+
+#[test]
 fn a_state_dict_is_a_weight_file() {
     let parts = Parts::small().with("f8", meta(29, &[1], &[1]), vec![0x38]).with(
         "c",

@@ -10,6 +10,7 @@ use std::path::Path;
 use zip::{ZipArchive, ZipReadOptions};
 
 use crate::weights::walk::{Storages, budget};
+use crate::weights::zip_file::open_zip;
 use crate::{Error, Result};
 
 type Outcome<T> = std::result::Result<T, String>;
@@ -32,7 +33,7 @@ impl Archive {
         let io = |source| Error::io(path, source);
         let file = File::open(path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len() as usize;
-        let zip = ZipArchive::new(BufReader::new(file)).map_err(|e| {
+        let zip = open_zip(BufReader::new(file)).map_err(|e| {
             Error::format(path, format!("a damaged zip archive, perhaps cut short: {e}"))
         })?;
         let folder = folder_of(&zip).map_err(|problem| Error::format(path, problem))?;
