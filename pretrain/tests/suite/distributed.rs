@@ -1,10 +1,6 @@
 //! Pretraining on several processes: the same run on any number of them.
 
-use std::path::Path;
-
-use crate::common::{
-    Finished, Together, Workplace, apart, records, run_python, with_images, words,
-};
+use crate::common::{Finished, Together, Workplace, apart, records, with_images, words};
 
 /// Twenty steps in double precision, large enough ones that a wrong gradient shows.
 const TWENTY: &str = "--precision float64 --batch-size 8 --epochs 10 --base-lr 0.2 --workers 1 \
@@ -38,14 +34,6 @@ fn a_convnext_comes_out_the_same() {
     // gradient.
     let work = with_images(16);
     same_on(&[2, 4], &work, "--model convnext_atto --drop-path 0.3 --accum-steps 2");
-}
-
-/// Rank 0 reads the file, and gives the others what is in it.
-#[test]
-fn a_network_from_a_file_comes_out_the_same() {
-    let work = with_images(16);
-    run_python("graph_networks.py", &[Path::new("make"), &work.path("")]);
-    same_on(&[2], &work, "--model small.pt2");
 }
 
 #[test]
