@@ -13,8 +13,7 @@ fn main() {
     let Some(lib) = libtorch::configure_with_cpp() else { return };
     let sources = Path::new(SOURCES);
     let operator = Path::new(GRAPH).join("operator");
-    let mut build =
-        cxx_build::bridges([sources.join("mod.rs"), operator.with_extension("rs")]);
+    let mut build = cxx_build::bridges([sources.join("mod.rs"), operator.with_extension("rs")]);
     build.std("c++20");
     let kernels = [
         "linear",

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use backbone::graph::GraphModel;
 use backbone::models::{self, Model, short_name};
@@ -49,7 +48,7 @@ pub fn carried(file: &CheckpointFile) -> Result<Option<Model>> {
     let name = saved_name(file)?.unwrap_or_default();
     let graph = GraphModel::from_bytes(short_name(&name), &bytes)
         .map_err(|error| broken(error.to_string()))?;
-    Ok(Some(Model::of_graph(Arc::new(graph))))
+    Ok(Some(Model::of_graph(graph)))
 }
 
 /// The network that the run or checkpoint at `path`, of any of our programs, carries; none if it
@@ -94,7 +93,7 @@ pub fn model_of_run(
     let bytes = world.bytes_of_main(&bytes)?;
     let received = || {
         let graph = GraphModel::from_bytes(short_name(name), &bytes)?;
-        Ok::<_, Error>(Model::of_graph(Arc::new(graph)))
+        Ok::<_, Error>(Model::of_graph(graph))
     };
     world.all_ok(own.map_or_else(received, Ok))
 }

@@ -2,7 +2,6 @@
 
 use std::ffi::{CString, NulError};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use backbone::graph::GraphModel;
@@ -59,7 +58,7 @@ impl Handle {
     /// As [`Handle::new`]; other bytes.
     pub fn restored(config: Config, graph: &[u8]) -> Result<Self> {
         let graph = GraphModel::from_bytes(models::short_name(&config.model), graph)?;
-        Self::of_model(Model::of_graph(Arc::new(graph)), config)
+        Self::of_model(Model::of_graph(graph), config)
     }
 
     fn of_model(model: Model, config: Config) -> Result<Self> {
@@ -236,8 +235,7 @@ impl Handle {
     /// The layers that maps depend on, by name.
     pub fn modules(&self) -> Vec<(String, Module)> {
         let deepest = deepest(&self.out_indices);
-        let used =
-            |(name, _): &(String, Module)| self.network.is_used(&weight_of(name), deepest);
+        let used = |(name, _): &(String, Module)| self.network.is_used(&weight_of(name), deepest);
         self.network.modules().into_iter().filter(used).collect()
     }
 

@@ -151,7 +151,8 @@ fn uneven_stride(network: &Lowered, total: i64) -> Option<String> {
         let extent = layout.map_extent().or(layout.channels_last_extent())?;
         network.extents.get(extent).stride
     });
-    let uneven = strides.into_iter().find(|(down, across)| total % down != 0 || total % across != 0);
+    let uneven =
+        strides.into_iter().find(|(down, across)| total % down != 0 || total % across != 0);
     uneven.map(|(down, across)| {
         format!(
             "it passes through a grid of stride {down}×{across}, but its coarsest stage has stride \
@@ -201,9 +202,10 @@ fn layers_by_name(network: &Lowered, names: &HashMap<ValueId, String>) -> HashMa
         for id in reads_with_norm(network, step) {
             let Some(name) = names.get(&id) else { continue };
             let parts: Vec<&str> = name.split('.').collect();
-            let numbered = parts.iter().take(parts.len() - 1).rposition(|part| {
-                part.bytes().all(|byte| byte.is_ascii_digit())
-            });
+            let numbered = parts
+                .iter()
+                .take(parts.len() - 1)
+                .rposition(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
             let end = numbered.map_or(parts.len().saturating_sub(2).max(1), |at| at + 1);
             let layer = parts[..end].join(".");
             let number = order.iter().position(|own| *own == layer).unwrap_or_else(|| {

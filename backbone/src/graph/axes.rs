@@ -97,8 +97,7 @@ impl Layout {
 
     /// A map `[N, C, H, W]`.
     pub fn map(size: &[i64], extent: ExtentId) -> Self {
-        let axes =
-            vec![Axis::Images(1), Axis::Channels, Axis::Height(extent), Axis::Width(extent)];
+        let axes = vec![Axis::Images(1), Axis::Channels, Axis::Height(extent), Axis::Width(extent)];
         Self { axes, size: size.to_owned() }
     }
 
@@ -165,7 +164,9 @@ pub(super) fn broadcast(layouts: &[&Layout], size: &[i64]) -> Labelled {
     let mut axes = vec![Axis::Channels; size.len()];
     let mut refusal = None;
     let place = |layout: &Layout, index: usize| {
-        (size.len() + index).checked_sub(layout.axes.len()).filter(|_| layout.axes.len() <= size.len())
+        (size.len() + index)
+            .checked_sub(layout.axes.len())
+            .filter(|_| layout.axes.len() <= size.len())
     };
     for layout in layouts {
         for (index, &axis) in layout.axes.iter().enumerate() {

@@ -15,8 +15,7 @@ impl GraphModel {
     pub fn cost(&self, height: i64, width: i64) -> Cost {
         let network = &self.parts.network;
         let image = network.extents.get(network.layouts[network.image].map_extent().unwrap_or(0));
-        let share =
-            (height * width) as f64 / (image.size.0 * image.size.1).max(1) as f64;
+        let share = (height * width) as f64 / (image.size.0 * image.size.1).max(1) as f64;
         let elements = |id: usize| network.layouts[id].size.iter().skip(1).product::<i64>();
         let mut flops = 0;
         for step in &network.steps {
@@ -76,9 +75,8 @@ impl GraphModel {
                 counts.into_iter().map(|(name, count)| format!("{count} {name}")).collect();
             if words.is_empty() { "none".to_owned() } else { words.join(", ") }
         };
-        let draws = |kind: &StepKind| {
-            matches!(kind, StepKind::DropPath { .. } | StepKind::Dropout { .. })
-        };
+        let draws =
+            |kind: &StepKind| matches!(kind, StepKind::DropPath { .. } | StepKind::Dropout { .. });
         let on_grid = |kind: &StepKind| match kind {
             StepKind::OnGrid { .. } | StepKind::Pad { .. } => true,
             StepKind::Convolution(conv) => conv.pad.is_some(),

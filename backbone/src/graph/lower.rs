@@ -248,12 +248,12 @@ impl Lowering<'_> {
             "permute" if output_is_map && self.is_map(input) => {
                 Some((StepKind::Relabel { input }, outputs))
             }
-            "contiguous" | "clone" | "alias" | "detach" if self.is_map(input) && name != "detach" => {
+            "contiguous" | "clone" | "alias" | "detach"
+                if self.is_map(input) && name != "detach" =>
+            {
                 Some((StepKind::Relabel { input }, outputs))
             }
-            "add" if output_is_map => {
-                self.sum_of_maps(call).map(|kind| (kind, outputs))
-            }
+            "add" if output_is_map => self.sum_of_maps(call).map(|kind| (kind, outputs)),
             "mul" => {
                 let right = call.value("other");
                 match right {
@@ -282,10 +282,12 @@ impl Lowering<'_> {
         let normalized = call.ints("normalized_shape")?;
         let (weight, bias) = (call.value("weight")?, call.value("bias")?);
         let eps = call.float("eps").unwrap_or(1e-5);
-        (normalized.len() == 1)
-            .then(|| call.first())
-            .flatten()
-            .map(|input| StepKind::LayerNorm { input, weight, bias, eps })
+        (normalized.len() == 1).then(|| call.first()).flatten().map(|input| StepKind::LayerNorm {
+            input,
+            weight,
+            bias,
+            eps,
+        })
     }
 
     fn sum_of_maps(&self, call: &Call) -> Option<StepKind> {
@@ -326,20 +328,23 @@ impl Lowering<'_> {
             let placement = matches!(argument, Arg::Literal(Value::Placement | Value::Other(_)));
             arguments[at] = if placement { None } else { Some(argument.clone()) };
         }
-        let layouts: Vec<Layout> =
-            call.outputs.iter().map(|&id| self.layout(id).clone()).collect();
+        let layouts: Vec<Layout> = call.outputs.iter().map(|&id| self.layout(id).clone()).collect();
         let named = |wanted: &[&str]| names.iter().position(|own| wanted.contains(&own.as_str()));
-        let of_images = layouts.first().is_some_and(|layout| {
-            layout.axes.iter().any(|axis| *axis != Axis::Channels)
-        });
+        let of_images = layouts
+            .first()
+            .is_some_and(|layout| layout.axes.iter().any(|axis| *axis != Axis::Channels));
         let shape = match call.operator.as_str() {
             _ if !of_images => None,
             "view" | "reshape" | "_unsafe_view" | "expand" | "new_empty" | "new_ones"
             | "new_zeros" | "new_full" | "empty" | "zeros" | "ones" | "full" | "broadcast_to" => {
                 named(&["size", "shape"]).map(|at| (at, ShapeOf::Whole))
             }
-            "upsample_nearest2d" | "_upsample_nearest_exact2d" | "upsample_bilinear2d"
-            | "upsample_bicubic2d" | "_upsample_bilinear2d_aa" | "_upsample_bicubic2d_aa" => {
+            "upsample_nearest2d"
+            | "_upsample_nearest_exact2d"
+            | "upsample_bilinear2d"
+            | "upsample_bicubic2d"
+            | "_upsample_bilinear2d_aa"
+            | "_upsample_bicubic2d_aa" => {
                 let given = named(&["output_size"]);
                 given
                     .filter(|&at| matches!(arguments[at], Some(Arg::Literal(Value::Ints(_)))))

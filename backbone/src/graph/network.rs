@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::lower::{Lowered, StepKind};
 use super::analyse::Parts;
+use super::lower::{Lowered, StepKind};
 use super::run::{Parameters, Run};
 use super::ssa::ValueId;
 use crate::backbone::{check_input, check_statistics};

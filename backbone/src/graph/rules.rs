@@ -99,9 +99,7 @@ impl Analysis {
     pub fn new(ssa: &Ssa, image: ValueId) -> Result<Self, String> {
         let size = &ssa.values[image].size;
         let [_, _, height, width] = size[..] else {
-            return Err(format!(
-                "its input is {size:?}, but a backbone takes images [N, C, H, W]"
-            ));
+            return Err(format!("its input is {size:?}, but a backbone takes images [N, C, H, W]"));
         };
         let mut extents = Extents::default();
         let grid = extents.id(Extent { size: (height, width), stride: Some((1, 1)) });
@@ -128,8 +126,7 @@ impl Analysis {
         let mut verdict = Rules { analysis: self, call, sizes: &sizes, images }.verdict();
         let reads_padded = Ssa::reads(call)
             .any(|id| self.paddings[id].as_ref().is_some_and(|_| self.layouts[id].is_spatial()));
-        let takes_padded =
-            matches!(call.operator.as_str(), "conv2d" | "max_pool2d" | "avg_pool2d");
+        let takes_padded = matches!(call.operator.as_str(), "conv2d" | "max_pool2d" | "avg_pool2d");
         if reads_padded && !takes_padded {
             verdict = verdict.refused("it reads a padded map, as only convolutions and pools can");
         }
@@ -163,20 +160,100 @@ struct Rules<'a> {
 
 /// Functions of every element of one tensor.
 const POINTWISE: &[&str] = &[
-    "relu", "silu", "gelu", "sigmoid", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu",
-    "tanh", "mish", "clone", "contiguous", "alias", "detach", "to", "pow", "sqrt", "rsqrt",
-    "square", "abs", "exp", "log", "log1p", "expm1", "neg", "clamp", "clamp_min", "clamp_max",
-    "softplus", "relu6", "floor", "ceil", "round", "reciprocal", "hardshrink", "softshrink",
-    "threshold", "selu", "celu", "log_sigmoid", "erf", "_to_copy", "sign", "sin", "cos",
-    "lift_fresh_copy", "lift_fresh", "ones_like", "zeros_like", "full_like", "empty_like",
-    "logical_not", "bitwise_not", "isnan", "isinf", "nan_to_num", "positive",
+    "relu",
+    "silu",
+    "gelu",
+    "sigmoid",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "leaky_relu",
+    "elu",
+    "tanh",
+    "mish",
+    "clone",
+    "contiguous",
+    "alias",
+    "detach",
+    "to",
+    "pow",
+    "sqrt",
+    "rsqrt",
+    "square",
+    "abs",
+    "exp",
+    "log",
+    "log1p",
+    "expm1",
+    "neg",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "softplus",
+    "relu6",
+    "floor",
+    "ceil",
+    "round",
+    "reciprocal",
+    "hardshrink",
+    "softshrink",
+    "threshold",
+    "selu",
+    "celu",
+    "log_sigmoid",
+    "erf",
+    "_to_copy",
+    "sign",
+    "sin",
+    "cos",
+    "lift_fresh_copy",
+    "lift_fresh",
+    "ones_like",
+    "zeros_like",
+    "full_like",
+    "empty_like",
+    "logical_not",
+    "bitwise_not",
+    "isnan",
+    "isinf",
+    "nan_to_num",
+    "positive",
 ];
 /// Functions of the elements of several tensors that are broadcast to one shape.
 const BROADCAST: &[&str] = &[
-    "add", "sub", "mul", "div", "maximum", "minimum", "fmax", "fmin", "addcmul", "addcdiv", "rsub",
-    "where", "lerp", "ge", "gt", "lt", "le", "eq", "ne", "pow", "fill", "copy",
-    "true_divide", "logical_and", "logical_or", "bitwise_and", "bitwise_or", "masked_fill",
-    "atan2", "remainder", "fmod", "type_as", "expand_as",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "addcmul",
+    "addcdiv",
+    "rsub",
+    "where",
+    "lerp",
+    "ge",
+    "gt",
+    "lt",
+    "le",
+    "eq",
+    "ne",
+    "pow",
+    "fill",
+    "copy",
+    "true_divide",
+    "logical_and",
+    "logical_or",
+    "bitwise_and",
+    "bitwise_or",
+    "masked_fill",
+    "atan2",
+    "remainder",
+    "fmod",
+    "type_as",
+    "expand_as",
 ];
 
 impl Rules<'_> {
@@ -281,12 +358,7 @@ impl Rules<'_> {
 
 /// Whether a kernel's outputs are the inputs divided by the stride, so that every patch has outputs
 /// of its own: what a patch sees begins `padding.0` before it and ends `padding.1` behind.
-pub(super) fn is_aligned(
-    kernel: i64,
-    stride: i64,
-    padding: (i64, i64),
-    dilation: i64,
-) -> bool {
+pub(super) fn is_aligned(kernel: i64, stride: i64, padding: (i64, i64), dilation: i64) -> bool {
     let reach = dilation * (kernel - 1) + 1;
     stride > 0 && (padding.0 + padding.1 - reach).div_euclid(stride) == -1
 }

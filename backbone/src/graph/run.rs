@@ -118,9 +118,8 @@ impl<'a> Run<'a> {
         let [mode, frozen] = self.modes;
         for step in self.network.steps.iter().filter(|step| step.stage <= count) {
             self.mode = mode.for_stage(step.stage, frozen);
-            self.step(step).map_err(|error| {
-                Error::Torch(format!("{}: {error}", describe(step.node)))
-            })?;
+            self.step(step)
+                .map_err(|error| Error::Torch(format!("{}: {error}", describe(step.node))))?;
             for &id in &step.last_uses {
                 self.values[id] = None;
             }
@@ -149,7 +148,7 @@ impl<'a> Run<'a> {
                 vec![self.max_pool(*input, *sliding, call, step)?]
             }
             StepKind::AvgPool { input, sliding, count_include_pad, call } => {
-                vec![self.avg_pool(*input, (*sliding, *count_include_pad), call, step)?]
+                vec![self.avg_pool(*input, (*sliding, *count_include_pad), call)?]
             }
             StepKind::GlobalPool { input, is_mean } => vec![self.global_pool(*input, *is_mean)?],
             StepKind::Relabel { input } => vec![self.relabel(*input, step)?],
@@ -157,9 +156,9 @@ impl<'a> Run<'a> {
             StepKind::Dropout { input, site, rate, of_channels } => {
                 vec![self.dropout(*input, *site, *rate, *of_channels)?]
             }
-            StepKind::Generic(call) => self.generic(call, step)?,
+            StepKind::Generic(call) => self.generic(call)?,
             StepKind::Pad { input, call } => vec![self.pad(*input, call)?],
-            StepKind::OnGrid { input, call } => vec![self.on_grid(*input, call, step)?],
+            StepKind::OnGrid { input, call } => vec![self.on_grid(*input, call)?],
         };
         for (&id, slot) in step.outputs.iter().zip(slots) {
             self.record_size(&self.network.layouts[id], &slot);
@@ -181,18 +180,14 @@ impl<'a> Run<'a> {
                 }
             }
             Slot::Tensor(tensor) => {
-                let (size, mut sides) = (tensor.size(), (None, None));
-                for (axis, &side) in layout.axes.iter().zip(&size) {
-                    match axis {
-                        Axis::Height(extent) => sides.0 = Some((*extent, side)),
-                        Axis::Width(_) => sides.1 = Some(side),
-                        _ => {}
-                    }
-                }
-                if let ((Some((extent, height)), Some(width)), None) =
-                    (sides, sides.0.and_then(|(extent, _)| self.grids[extent]))
+                let size = tensor.size();
+                let side = |wanted: fn(&Axis) -> bool| layout.axes.iter().position(wanted);
+                let height = side(|axis| matches!(axis, Axis::Height(_)));
+                let width = side(|axis| matches!(axis, Axis::Width(_)));
+                if let (Some(y), Some(x)) = (height, width)
+                    && let Axis::Height(extent) = layout.axes[y]
                 {
-                    self.grids[extent] = Some((height, width));
+                    self.grids[extent].get_or_insert((size[y], size[x]));
                 }
             }
             Slot::Ones => {}
@@ -210,12 +205,10 @@ impl<'a> Run<'a> {
                 (mask.visible_count() / mask.batch() * height, width)
             }
             _ => self.grids[extent].unwrap_or_else(|| {
-                let scale = |image: i64, old: i64, whole: i64| (image * old + whole - 1) / whole.max(1);
+                let scale =
+                    |image: i64, old: i64, whole: i64| (image * old + whole - 1) / whole.max(1);
                 let image = self.network.extents.get(0).size;
-                (
-                    scale(self.size.0, grid.size.0, image.0),
-                    scale(self.size.1, grid.size.1, image.1),
-                )
+                (scale(self.size.0, grid.size.0, image.0), scale(self.size.1, grid.size.1, image.1))
             }),
         }
     }
@@ -278,7 +271,7 @@ impl<'a> Run<'a> {
         } else {
             tensor
         };
-        self.from_tall(&tensor)
+        self.map_of_tall(&tensor)
     }
 
     /// The value as operators take it: a map's visible patches of an image one above the other.
@@ -289,7 +282,7 @@ impl<'a> Run<'a> {
         match self.values[id].take() {
             Some(Slot::Map { map, channels_last }) => {
                 let kept = map.into_map();
-                let tall = self.to_tall(&kept);
+                let tall = self.tall_of_map(&kept);
                 self.values[id] = Some(Slot::map(kept.into(), channels_last));
                 Ok(if channels_last { tall.permute([0, 2, 3, 1]) } else { tall })
             }
@@ -308,7 +301,7 @@ impl<'a> Run<'a> {
 
     /// A map `[N, C, H, W]` of the grid, or of the visible patches of each image one above the
     /// other: `[N, C, k·p, q]`.
-    fn to_tall(&self, map: &FeatureMap) -> Tensor {
+    fn tall_of_map(&self, map: &FeatureMap) -> Tensor {
         let packed = match map {
             FeatureMap::Grid(grid) => return grid.shallow_clone(),
             FeatureMap::Patches { packed, .. } => packed.shallow_clone(),
@@ -319,11 +312,11 @@ impl<'a> Run<'a> {
         rows.permute([0, 3, 1, 2])
     }
 
-    /// The map that [`Run::to_tall`] gives `tall` of.
+    /// The map that [`Run::tall_of_map`] gives `tall` of.
     ///
     /// # Errors
     /// Another number of rows than the visible patches have.
-    fn from_tall(&self, tall: &Tensor) -> Result<FeatureMap> {
+    fn map_of_tall(&self, tall: &Tensor) -> Result<FeatureMap> {
         let mask = match &self.form {
             Form::Grid => return Ok(FeatureMap::Grid(tall.shallow_clone())),
             Form::Patches(mask) | Form::Masked(mask) => mask,
@@ -347,13 +340,13 @@ impl<'a> Run<'a> {
     /// What an operator made, as its layout says: a map where it is one.
     fn store(&self, tensor: Tensor, layout: &Layout) -> Result<Slot> {
         if layout.map_extent().is_some() && !matches!(self.form, Form::Grid) {
-            return Ok(Slot::map(self.from_tall(&tensor)?.into(), false));
+            return Ok(Slot::map(self.map_of_tall(&tensor)?.into(), false));
         }
         if layout.map_extent().is_some() {
             return Ok(Slot::map(FeatureMap::Grid(tensor).into(), false));
         }
         if layout.channels_last_extent().is_some() {
-            let map = self.from_tall(&tensor.permute([0, 3, 1, 2]))?;
+            let map = self.map_of_tall(&tensor.permute([0, 3, 1, 2]))?;
             return Ok(Slot::map(map.into(), true));
         }
         Ok(Slot::Tensor(tensor))
@@ -362,8 +355,8 @@ impl<'a> Run<'a> {
 
 /// The patches of an image lie one above the other only where all images have as many.
 fn check_equal_counts(mask: &PatchMask) -> Result<()> {
-    let equal = mask.visible_count() % mask.batch() == 0
-        && (mask.has_equal_counts() || mask.batch() == 1);
+    let equal =
+        mask.visible_count() % mask.batch() == 0 && (mask.has_equal_counts() || mask.batch() == 1);
     if equal {
         return Ok(());
     }

@@ -47,7 +47,7 @@ pub(super) struct ValueInfo {
 }
 
 /// A graph in single-assignment form.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ssa {
     pub calls: Vec<Call>,
     pub values: Vec<ValueInfo>,
@@ -58,10 +58,33 @@ pub(super) struct Ssa {
 
 /// Operators whose result may share the memory of their first argument.
 const VIEWS: &[&str] = &[
-    "alias", "chunk", "contiguous", "detach", "diagonal", "expand", "expand_as", "flatten",
-    "movedim", "narrow", "permute", "reshape", "reshape_as", "select", "slice", "split",
-    "split_with_sizes", "squeeze", "swapaxes", "t", "to", "transpose", "unbind", "unflatten",
-    "unsqueeze", "view", "view_as",
+    "alias",
+    "chunk",
+    "contiguous",
+    "detach",
+    "diagonal",
+    "expand",
+    "expand_as",
+    "flatten",
+    "movedim",
+    "narrow",
+    "permute",
+    "reshape",
+    "reshape_as",
+    "select",
+    "slice",
+    "split",
+    "split_with_sizes",
+    "squeeze",
+    "swapaxes",
+    "t",
+    "to",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unsqueeze",
+    "view",
+    "view_as",
 ];
 
 impl Ssa {
@@ -179,12 +202,6 @@ struct Builder {
     /// The value that a name means at this point.
     current: HashMap<String, ValueId>,
     stale: Vec<bool>,
-}
-
-impl Default for Ssa {
-    fn default() -> Self {
-        Self { calls: Vec::new(), values: Vec::new(), user_inputs: Vec::new(), outputs: Vec::new() }
-    }
 }
 
 impl Builder {

@@ -108,7 +108,7 @@ impl Finder<'_> {
 
     fn dominating(&self, tree: &Dominators) -> Result<Vec<Level>, String> {
         let reached = |id: &&ValueId| tree.depth[**id].is_some();
-        let Some(&last) = self.ssa.outputs.iter().filter(reached).next_back() else {
+        let Some(&last) = self.ssa.outputs.iter().rfind(reached) else {
             return Err("its output does not depend on the image".into());
         };
         let best = self.best_of_strides(&tree.chain(last));
@@ -186,10 +186,8 @@ impl Finder<'_> {
             return Some(level.value);
         }
         let top = |path: &'_ str| path.split('.').next().unwrap_or("").to_owned();
-        let maps: Vec<ValueId> = chain
-            .into_iter()
-            .filter(|&id| id != self.image && self.level(id).is_some())
-            .collect();
+        let maps: Vec<ValueId> =
+            chain.into_iter().filter(|&id| id != self.image && self.level(id).is_some()).collect();
         let module = top(self.module(*maps.first()?));
         if module == top(self.module(first.value)) {
             return None;

@@ -34,7 +34,7 @@ impl GraphModel {
         // Not from libtorch's generator, whose state belongs to the run.
         let size = [2, self.in_chans(), PATCHES.0 * side, PATCHES.1 * side];
         let places = Tensor::arange(size.iter().product::<i64>(), (Kind::Double, Device::Cpu));
-        let image = ((places * 12.9898).sin() * 43_758.5453).sin().view(size);
+        let image = ((places * 12.9898).sin() * 43_758.545_3).sin().view(size);
         let mask = PatchMask::all_visible(size[0], PATCHES, Device::Cpu)?;
         let mode = || Mode::train().with_drop_path(DropPathDraws::Off);
         tch::no_grad(|| {
@@ -45,7 +45,8 @@ impl GraphModel {
                 let largest = whole.abs().max().double_value(&[]);
                 let difference = (packed - whole).abs().max().double_value(&[]);
                 // A NaN is a difference, too.
-                if !(difference <= TOLERANCE * largest.max(f64::MIN_POSITIVE)) {
+                let equal = difference <= TOLERANCE * largest.max(f64::MIN_POSITIVE);
+                if !equal {
                     let rule = format!(
                         "with all patches visible its stage {} must equal the whole grid's, but \
                          they differ by {difference:.1e} where values reach {largest:.1e}: an \

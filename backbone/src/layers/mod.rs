@@ -30,12 +30,12 @@ pub use conv_transpose::ConvTranspose4x4;
 pub use drop_path::{DropPath, drop_path_rates};
 pub use linear::Linear;
 pub use mask_token::fill_masked;
-pub(crate) use norm::{BatchNormParts, check_values};
 pub use norm::{BatchNorm2d, GroupNorm, LayerNorm2d, Norm, check_batch_statistics};
+pub(crate) use norm::{BatchNormParts, check_values};
 pub use pool::{AvgPool2d, MaxPool2d, global_avg_pool};
-pub(crate) use sliding::Sliding;
 pub(crate) use recompute::Recomputable;
 pub use scale::{LayerScale, SqueezeExcite};
+pub(crate) use sliding::Sliding;
 pub use up_block::UpBlock;
 
 use crate::FeatureMap;

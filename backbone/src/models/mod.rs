@@ -159,7 +159,7 @@ pub const MODELS: &[Model] = &[
 pub fn find(name: &str) -> Result<Model> {
     match registered(name)? {
         Some(model) => Ok(model.clone()),
-        None => Ok(Model::of_graph(Arc::new(file::open(name)?))),
+        None => Ok(Model::of_graph(file::open(name)?)),
     }
 }
 
@@ -185,10 +185,12 @@ const REGISTERED_STRIDE: i64 = 32;
 
 impl Model {
     /// The network that was read from a file, or that a checkpoint carried.
-    pub fn of_graph(graph: Arc<GraphModel>) -> Self {
+    pub fn of_graph(graph: GraphModel) -> Self {
         Self {
             name: Cow::Owned(graph.name().to_owned()),
-            architecture: Architecture::Graph(graph),
+            // A host may drop copies on other threads: what counts them must bear that.
+            #[allow(clippy::arc_with_non_send_sync)]
+            architecture: Architecture::Graph(Arc::new(graph)),
             pretrain_drop_path: 0.0,
         }
     }

@@ -85,7 +85,8 @@ impl LayerPosition {
 pub fn layer_ids(positions: &[LayerPosition], grouping: LayerGrouping) -> (Vec<usize>, usize) {
     if let Some(last) = positions.iter().filter_map(|position| position.layer).max() {
         let count = (last + 1).min(MOST_TOLD);
-        let id = |position: &LayerPosition| position.layer.map_or(count, |l| l * count / (last + 1));
+        let id =
+            |position: &LayerPosition| position.layer.map_or(count, |l| l * count / (last + 1));
         return (positions.iter().map(id).collect(), count - 1);
     }
     let layers = |stage: usize, group: usize| {

@@ -60,5 +60,9 @@ pub fn run(args: InspectArgs) -> Result<()> {
 fn describe(model: &Model) -> Result<()> {
     let graph = model.graph().context("a registered model has no graph")?;
     println!("{}", graph.describe().trim_end());
+    if graph.refusal().is_none() && graph.has_weights() {
+        graph.verify()?;
+        println!("  checked: with all patches visible it equals the whole grid");
+    }
     Ok(())
 }

@@ -43,6 +43,9 @@ pub fn prepare(
 
     let model = model_of_run(&config.model, &config.run.output, start, world)?;
     config.check_model(&model)?;
+    // A run that goes on was checked when it began.
+    let from_file = model.graph().filter(|graph| graph.has_weights());
+    world.all_ok(from_file.map_or(Ok(()), |graph| graph.verify().map_err(anyhow::Error::from)))?;
     let loader = loader(&config, &model, world)?;
     let probe = world.all_ok(Probe::open(&config, world))?;
     let built = world.all_ok(build(&config, &model, device))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::common::{Workplace, run_python, with_images, words};
 
 /// Images, and networks in files; `dropping.pt2` draws for drop-path and dropout.
-fn with_networks(images: usize) -> Workplace {
+fn with_networks(images: u32) -> Workplace {
     let work = with_images(images);
     run_python("graph_networks.py", &[Path::new("make"), &work.path("")]);
     work

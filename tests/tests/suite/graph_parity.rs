@@ -74,8 +74,10 @@ impl Network {
             let expected = &self.reference[&format!("{stages}.{number}")];
             assert_eq!(map.size(), expected.size(), "{stages} {number}");
             let largest = expected.abs().max().double_value(&[]);
-            found.forward =
-                largest_of(found.forward, (&map - expected).abs().max().double_value(&[]) / largest);
+            found.forward = largest_of(
+                found.forward,
+                (&map - expected).abs().max().double_value(&[]) / largest,
+            );
             let places = Tensor::arange(map.numel() as i64, (Kind::Double, Device::Cpu));
             loss += (&map * places.cos().view_as(&map)).sum(Kind::Double);
         }
@@ -94,7 +96,8 @@ impl Network {
             let step = (count + MOST_VALUES - 1) / MOST_VALUES;
             let thinned = gradient.flatten(0, -1).slice(0, None, None, step.max(1));
             let scale = size(expected).max(NOTHING * largest);
-            found.backward = largest_of(found.backward, size(&(thinned - expected.flatten(0, -1))) / scale);
+            found.backward =
+                largest_of(found.backward, size(&(thinned - expected.flatten(0, -1))) / scale);
             found.gradients += 1;
         }
         found

@@ -39,9 +39,9 @@ impl Rules<'_> {
         let layout = self.layout(input).clone();
         let dims = self.call.ints("dim");
         let leaves = |index: usize| {
-            let named = dims.as_ref().is_none_or(|dims| {
-                dims.iter().any(|&dim| layout.axis(dim) == Some(index))
-            });
+            let named = dims
+                .as_ref()
+                .is_none_or(|dims| dims.iter().any(|&dim| layout.axis(dim) == Some(index)));
             named && layout.size[index] == 1
         };
         let kept: Vec<usize> = (0..layout.axes.len()).filter(|&index| !leaves(index)).collect();
@@ -50,7 +50,10 @@ impl Rules<'_> {
             .find(|&index| layout.axes[index] != Axis::Channels);
         let verdict = Verdict::new(layout.reordered(&kept));
         verdict.refused_if(lost.map(|index| {
-            format!("it drops the axis of {} because it had one at export", layout.axes[index].name())
+            format!(
+                "it drops the axis of {} because it had one at export",
+                layout.axes[index].name()
+            )
         }))
     }
 
@@ -114,7 +117,7 @@ impl Rules<'_> {
             let side = size.len() - index;
             if index == 0 && size[0] == self.images {
                 *axis = Axis::Images(1);
-            } else if size.len() == 4
+            } else if size.len() >= 4
                 && side <= 2
                 && let Some(extent) = self.analysis.extents.with_side(size[index], side == 2)
             {
@@ -153,9 +156,11 @@ impl Rules<'_> {
         let along = layout.axis(dim).map(|index| layout.axes[index]);
         let per_position = parts.iter().any(|part| {
             part.axes.len() == size.len()
-                && part.axes.iter().zip(&layout.axes).any(|(own, axis)| {
-                    *own == Axis::Channels && axis.is_spatial()
-                })
+                && part
+                    .axes
+                    .iter()
+                    .zip(&layout.axes)
+                    .any(|(own, axis)| *own == Axis::Channels && axis.is_spatial())
         });
         let refusal = match along {
             Some(axis) if axis != Axis::Channels => {

@@ -33,7 +33,9 @@ impl Rules<'_> {
             "upsample_nearest2d" | "_upsample_nearest_exact2d" | "upsample_nearest_exact2d" => {
                 self.resize(true)
             }
-            "upsample_bilinear2d" | "upsample_bicubic2d" | "_upsample_bilinear2d_aa"
+            "upsample_bilinear2d"
+            | "upsample_bicubic2d"
+            | "_upsample_bilinear2d_aa"
             | "_upsample_bicubic2d_aa" => self.resize(false),
             "pixel_shuffle" | "pixel_unshuffle" | "channel_shuffle" => self.shuffle(),
             "scaled_dot_product_attention" => self.attention(),
@@ -277,9 +279,8 @@ impl Rules<'_> {
         let layout = self.layout(input).clone();
         let dims = self.call.ints("dim").filter(|dims| !dims.is_empty());
         let all = || (0..layout.axes.len()).collect::<Vec<_>>();
-        let dims = dims.map_or_else(all, |dims| {
-            dims.iter().filter_map(|&dim| layout.axis(dim)).collect()
-        });
+        let dims =
+            dims.map_or_else(all, |dims| dims.iter().filter_map(|&dim| layout.axis(dim)).collect());
         let keeps = self.sizes.first().is_some_and(|size| size.len() == layout.axes.len());
         let mut axes = Vec::new();
         for (index, &axis) in layout.axes.iter().enumerate() {
@@ -322,8 +323,7 @@ impl Rules<'_> {
     fn product(&mut self) -> Verdict {
         let reads: Vec<Layout> = self.inputs().into_iter().cloned().collect();
         let size = self.size().to_vec();
-        if let ([left, right], "matmul" | "bmm" | "mm") =
-            (&reads[..], self.call.operator.as_str())
+        if let ([left, right], "matmul" | "bmm" | "mm") = (&reads[..], self.call.operator.as_str())
             && size.len() == left.axes.len()
             && left.axes.len() >= 2
         {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 use super::super::axes::Layout;
-use super::super::lower::{GenericCall, ShapeOf, Step};
+use super::super::lower::{GenericCall, ShapeOf};
 use super::super::operator::Argument;
 use super::super::ssa::{Arg, ValueId};
 use super::{Form, Run, Slot};
@@ -14,7 +14,7 @@ use crate::{Error, FeatureMap, Result};
 
 impl Run<'_> {
     /// The operator's results on the values as they are.
-    pub(super) fn generic(&mut self, call: &GenericCall, _step: &Step) -> Result<Vec<Slot>> {
+    pub(super) fn generic(&mut self, call: &GenericCall) -> Result<Vec<Slot>> {
         let tensors = self.call(call, &[])?;
         tensors
             .into_iter()
@@ -24,17 +24,12 @@ impl Run<'_> {
     }
 
     /// The operator's result on the grid.
-    pub(super) fn on_grid(
-        &mut self,
-        input: ValueId,
-        call: &GenericCall,
-        _step: &Step,
-    ) -> Result<Slot> {
+    pub(super) fn on_grid(&mut self, input: ValueId, call: &GenericCall) -> Result<Slot> {
         let grid = self.padded_grid(input)?;
         let tensors = self.call(call, &[(input, grid)])?;
         let result = tensors.into_iter().next();
         let result = result.ok_or_else(|| Error::Torch("an operator made nothing".into()))?;
-        self.from_grid(result, &call.layouts[0])
+        self.grid_slot(result, &call.layouts[0])
     }
 
     /// A padded grid, which only a pool reads.
@@ -60,14 +55,12 @@ impl Run<'_> {
     }
 
     /// A grid `[N, C, H, W]` as the map that this pass computes on.
-    pub(super) fn from_grid(&self, grid: Tensor, layout: &Layout) -> Result<Slot> {
+    pub(super) fn grid_slot(&self, grid: Tensor, layout: &Layout) -> Result<Slot> {
         let is_map = layout.map_extent().is_some();
         Ok(match &self.form {
             _ if !is_map => Slot::Tensor(grid),
             Form::Grid => Slot::map(FeatureMap::Grid(grid).into(), false),
-            Form::Patches(mask) => {
-                Slot::map(FeatureMap::patches(&grid, mask)?.into(), false)
-            }
+            Form::Patches(mask) => Slot::map(FeatureMap::patches(&grid, mask)?.into(), false),
             Form::Masked(mask) => {
                 Slot::map(FeatureMap::masked(&grid, &Rc::clone(mask))?.into(), false)
             }
@@ -121,11 +114,19 @@ impl Run<'_> {
         match self.mode.compute {
             Some(_) if call.is_product => self.mode.cast(&tensor),
             Some(compute) if is_parameter && call.layouts.iter().any(Layout::is_spatial) => {
-                if is_norm(call) { tensor } else { tensor.to_kind(compute) }
+                if is_norm(call) {
+                    tensor
+                } else {
+                    tensor.to_kind(compute)
+                }
             }
             // Constants are not converted with the variables.
             None if is_parameter && tensor.kind() != self.kind && self.kind != Kind::Half => {
-                if is_norm(call) { tensor } else { tensor.to_kind(self.kind) }
+                if is_norm(call) {
+                    tensor
+                } else {
+                    tensor.to_kind(self.kind)
+                }
             }
             _ => tensor,
         }

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::super::lower::{ConvolutionStep, GenericCall, Step};
 use super::super::ssa::ValueId;
-use super::{Run, Slot};
+use super::{Form, Run, Slot};
 use crate::layers::{
     Activation, AvgPool2d, Conv2d, Layer, LayerNorm2d, Linear, MaxPool2d, Recomputable, Sliding,
     check_batch_statistics,
@@ -23,7 +23,7 @@ impl Run<'_> {
             let padded = padded.ok_or_else(|| Error::Torch("nothing was padded".into()))?;
             let layer = Conv2d::by(weight, bias, conv.groups, conv.sliding);
             let grid = layer.forward(&FeatureMap::Grid(padded), self.mode).to_grid();
-            return self.from_grid(grid, &self.network.layouts[step.outputs[0]]);
+            return self.grid_slot(grid, &self.network.layouts[step.outputs[0]]);
         }
         let (input, _) = self.take_map(conv.input, step)?;
         let layer = Conv2d::by(weight, bias, conv.groups, conv.sliding);
@@ -149,7 +149,7 @@ impl Run<'_> {
                 };
             }
         }
-        self.generic(call, step)
+        self.generic(call)
     }
 
     pub(super) fn max_pool(
@@ -159,11 +159,8 @@ impl Run<'_> {
         call: &GenericCall,
         step: &Step,
     ) -> Result<Slot> {
-        if self.is_grid() && !sliding.is_symmetric() {
-            return self.on_grid(input, call, step);
-        }
-        if matches!(self.form, super::Form::Masked(_)) && !sliding.is_symmetric() {
-            return self.on_grid(input, call, step);
+        if !self.is_packed() && !sliding.is_symmetric() {
+            return self.on_grid(input, call);
         }
         let (x, _) = self.take_map(input, step)?;
         Ok(Slot::map(MaxPool2d::of(sliding).forward_owned(x).into(), false))
@@ -174,10 +171,9 @@ impl Run<'_> {
         input: ValueId,
         (sliding, count_include_pad): (Sliding, bool),
         call: &GenericCall,
-        step: &Step,
     ) -> Result<Slot> {
-        if !matches!(self.form, super::Form::Patches(_)) {
-            return self.on_grid(input, call, step);
+        if !self.is_packed() {
+            return self.on_grid(input, call);
         }
         let map = self.peek_map(input)?;
         let layer = AvgPool2d::of(sliding, count_include_pad);
@@ -207,7 +203,7 @@ impl Run<'_> {
         Ok(Slot::map(map, channels_last))
     }
 
-    fn is_grid(&self) -> bool {
-        matches!(self.form, super::Form::Grid)
+    fn is_packed(&self) -> bool {
+        matches!(self.form, Form::Patches(_))
     }
 }

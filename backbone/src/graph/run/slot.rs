@@ -14,7 +14,7 @@ pub(in crate::graph) enum Slot {
         /// Whether the graph has its channels last.
         channels_last: bool,
     },
-    /// Anything else: `[N, …]`, spatial sides as [`super::Run::to_tall`] has them.
+    /// Anything else: `[N, …]`, spatial sides as [`super::Run::tall_of_map`] has them.
     Tensor(Tensor),
     /// Ones for every image: drop-path that drops nothing.
     Ones,
