@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::axes::{Axis, Extents, Layout};
 use super::operator::Operator;
-use super::rules::{Analysis, Padding, Reach};
+use super::rules::{Analysis, Reach};
 use super::ssa::{Arg, Call, Ssa, ValueId};
 use crate::layers::{Activation, Sliding};
 use crate::pt2::Value;
@@ -377,9 +377,4 @@ fn activation(call: &Call) -> Option<Activation> {
         "hardswish" => Activation::HardSwish,
         _ => return None,
     })
-}
-
-/// What padded a value, if it was padded with zeros alone.
-fn zeros(padding: Option<&Padding>) -> Option<&Padding> {
-    padding.filter(|padding| padding.constant == Some(0.0))
 }

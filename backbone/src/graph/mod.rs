@@ -8,6 +8,7 @@
 mod analyse;
 mod axes;
 mod describe;
+mod geometry;
 mod lower;
 mod model;
 mod network;

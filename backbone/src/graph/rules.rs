@@ -10,7 +10,6 @@ mod spatial;
 
 use super::axes::{Axis, Extent, Extents, Labelled, Layout, broadcast};
 use super::ssa::{Arg, Call, Ssa, ValueId};
-use crate::Size;
 
 /// How an operator runs on visible patches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,22 +352,6 @@ impl Rules<'_> {
             layout
         };
         Verdict::many(self.sizes.iter().map(|size| like(size)).collect())
-    }
-}
-
-/// Whether a kernel's outputs are the inputs divided by the stride, so that every patch has outputs
-/// of its own: what a patch sees begins `padding.0` before it and ends `padding.1` behind.
-pub(super) fn is_aligned(kernel: i64, stride: i64, padding: (i64, i64), dilation: i64) -> bool {
-    let reach = dilation * (kernel - 1) + 1;
-    stride > 0 && (padding.0 + padding.1 - reach).div_euclid(stride) == -1
-}
-
-/// The sides of `args` as `[rows, columns]`.
-fn both(values: Option<Vec<i64>>, default: i64) -> Size {
-    match values.as_deref() {
-        Some([one]) => (*one, *one),
-        Some([rows, columns, ..]) => (*rows, *columns),
-        _ => (default, default),
     }
 }
 

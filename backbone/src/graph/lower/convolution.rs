@@ -1,9 +1,9 @@
 //! Convolutions and pools: kernels that slide over the grid.
 
+use super::super::geometry;
 use super::super::ssa::{Call, ValueId};
-use super::{ConvolutionStep, Lowering, StepKind, zeros};
-use crate::layers::Sliding;
-use crate::{Result, Size};
+use super::{ConvolutionStep, Lowering, StepKind};
+use crate::Result;
 
 impl Lowering<'_> {
     /// A convolution of a map, with the padding before it.
@@ -12,36 +12,15 @@ impl Lowering<'_> {
             return Ok(None);
         };
         let [_, _, height, width] = self.layout(weight).size[..] else { return Ok(None) };
-        let dilation = call.pair("dilation", 1);
-        let around = |kernel: i64, dilation: i64| {
-            let all = dilation * (kernel - 1);
-            (all / 2, all - all / 2)
-        };
-        let (mut rows, mut cols) = match call.text("padding") {
-            Some("same") => (around(height, dilation.0), around(width, dilation.1)),
-            Some(_) => ((0, 0), (0, 0)),
-            None => {
-                let padding = call.pair("padding", 0);
-                ((padding.0, padding.0), (padding.1, padding.1))
-            }
-        };
+        let mut sliding = geometry::convolution(call, (height, width));
         let (mut source, mut pad) = (input, None);
         if let Some(padding) = &self.analysis.paddings[input] {
             source = padding.source;
-            if zeros(Some(padding)).is_some() {
-                rows = (rows.0 + padding.rows.0, rows.1 + padding.rows.1);
-                cols = (cols.0 + padding.cols.0, cols.1 + padding.cols.1);
-            } else {
-                pad = self.pad_call(input)?;
+            match padding.constant == Some(0.0) {
+                true => sliding = geometry::with_padding(sliding, padding),
+                false => pad = self.pad_call(input)?,
             }
         }
-        let sliding = Sliding {
-            kernel: (height, width),
-            stride: call.pair("stride", 1),
-            padding: (rows.0, cols.0),
-            padding_after: (rows.1, cols.1),
-            dilation,
-        };
         Ok(Some(StepKind::Convolution(ConvolutionStep {
             input: source,
             weight,
@@ -71,7 +50,10 @@ impl Lowering<'_> {
         if output.is_some_and(|layout| !layout.is_spatial()) {
             return Ok(Some(StepKind::GlobalPool { input, is_mean }));
         }
-        let Some(sliding) = self.pool_geometry(call) else { return Ok(None) };
+        let sliding = geometry::pool(call);
+        if !geometry::is_aligned(&sliding) {
+            return Ok(None);
+        }
         let call_as_it_is = self.generic(call)?;
         if !is_mean {
             return Ok(Some(StepKind::MaxPool { input, sliding, call: call_as_it_is }));
@@ -89,35 +71,5 @@ impl Lowering<'_> {
         }
         let count_include_pad = count_include_pad && !beyond;
         Ok(Some(StepKind::AvgPool { input, sliding, count_include_pad, call: call_as_it_is }))
-    }
-
-    /// The geometry of a pool whose outputs are its inputs divided by its stride.
-    fn pool_geometry(&self, call: &Call) -> Option<Sliding> {
-        let kernel = call.pair("kernel_size", 1);
-        let given = call.ints("stride").filter(|stride| !stride.is_empty());
-        let stride = if given.is_some() { call.pair("stride", 1) } else { kernel };
-        let padding = call.pair("padding", 0);
-        let dilation = call.pair("dilation", 1);
-        let ceil = call.flag("ceil_mode").unwrap_or(false);
-        let after = |kernel: i64, stride: i64, padding: i64, dilation: i64| {
-            let reach = dilation * (kernel - 1) + 1;
-            let left = 2 * padding - reach;
-            if left.div_euclid(stride) == -1 {
-                return Some(padding);
-            }
-            // Rounded up, the last window ends behind the padding.
-            (ceil && (left + stride - 1).div_euclid(stride) == -1)
-                .then_some(reach - stride - padding)
-        };
-        Some(Sliding {
-            kernel,
-            stride,
-            padding,
-            padding_after: Size::from((
-                after(kernel.0, stride.0, padding.0, dilation.0)?,
-                after(kernel.1, stride.1, padding.1, dilation.1)?,
-            )),
-            dilation,
-        })
     }
 }

@@ -16,8 +16,8 @@ impl Rules<'_> {
             "cat" | "concat" | "concatenate" => self.join(),
             "stack" => self.stack(),
             "chunk" | "split" | "split_with_sizes" | "tensor_split" => self.split(),
-            "unbind" => self.unbind(),
-            "select" => self.select(),
+            "unbind" => self.without_axis("splits along"),
+            "select" => self.without_axis("takes one of"),
             "slice" | "narrow" => self.slice(),
             "new_empty" | "new_ones" | "new_zeros" | "new_full" => self.constant_of_images(),
             _ => return None,
@@ -193,7 +193,8 @@ impl Rules<'_> {
         Verdict::many(parts).refused_if(refusal)
     }
 
-    fn unbind(&mut self) -> Verdict {
+    /// Parts without the axis that they are taken from.
+    fn without_axis(&mut self, what: &str) -> Verdict {
         let Some(input) = self.call.first() else { return self.guess() };
         let layout = self.layout(input).clone();
         let Some(dim) = layout.axis(self.call.int("dim").unwrap_or(0)) else {
@@ -203,23 +204,8 @@ impl Rules<'_> {
         let mut axes = layout.axes;
         axes.remove(dim);
         let parts = self.sizes.iter().map(|size| Layout::new(axes.clone(), size)).collect();
-        let refusal =
-            (axis != Axis::Channels).then(|| format!("it splits along the {}", axis.name()));
+        let refusal = (axis != Axis::Channels).then(|| format!("it {what} the {}", axis.name()));
         Verdict::many(parts).refused_if(refusal)
-    }
-
-    fn select(&mut self) -> Verdict {
-        let Some(input) = self.call.first() else { return self.guess() };
-        let layout = self.layout(input).clone();
-        let Some(dim) = layout.axis(self.call.int("dim").unwrap_or(0)) else {
-            return self.guess();
-        };
-        let axis = layout.axes[dim];
-        let mut axes = layout.axes;
-        axes.remove(dim);
-        let refusal =
-            (axis != Axis::Channels).then(|| format!("it takes one of the {}", axis.name()));
-        Verdict::new(Layout::new(axes, self.size())).refused_if(refusal)
     }
 
     fn slice(&mut self) -> Verdict {

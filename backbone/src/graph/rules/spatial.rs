@@ -1,16 +1,9 @@
 //! Operators over positions: convolutions, pools, norms, reductions, resizing.
 
 use super::super::axes::{Axis, Extent, Layout};
-use super::{Padding, Rules, Verdict, both, is_aligned};
-
-/// Where a sliding kernel's outputs lie.
-struct Sides {
-    kernel: (i64, i64),
-    stride: (i64, i64),
-    /// Before and behind: rows, then columns.
-    padding: [(i64, i64); 2],
-    dilation: (i64, i64),
-}
+use super::super::geometry;
+use super::{Padding, Rules, Verdict};
+use crate::layers::Sliding;
 
 impl Rules<'_> {
     /// The verdict on an operator of this kind, if `name` is one.
@@ -59,25 +52,8 @@ impl Rules<'_> {
             return self.guess();
         };
         let [_, _, height, width] = weight.size[..] else { return self.guess() };
-        let padding = match self.call.text("padding") {
-            Some("same") => {
-                let dilation = self.call.pair("dilation", 1);
-                let around = |kernel: i64, dilation: i64| {
-                    let all = dilation * (kernel - 1);
-                    (all / 2, all - all / 2)
-                };
-                [around(height, dilation.0), around(width, dilation.1)]
-            }
-            Some(_) => [(0, 0); 2],
-            None => symmetric(self.call.pair("padding", 0)),
-        };
-        let sides = Sides {
-            kernel: (height, width),
-            stride: self.call.pair("stride", 1),
-            padding,
-            dilation: self.call.pair("dilation", 1),
-        };
-        self.slide(input, &sides)
+        let sliding = geometry::convolution(self.call, (height, width));
+        self.slide(input, sliding)
     }
 
     fn pool(&mut self) -> Verdict {
@@ -86,12 +62,10 @@ impl Rules<'_> {
         if !layout.is_spatial() {
             return self.pointwise();
         }
-        let kernel = both(self.call.ints("kernel_size"), 1);
         let [.., height, width] = self.size()[..] else { return self.guess() };
         let [.., rows, cols] = layout.size[..] else { return self.guess() };
-        let stride = self.call.ints("stride").filter(|stride| !stride.is_empty());
-        let stride = both(stride.or_else(|| self.call.ints("kernel_size")), 1);
-        if (height, width) == (1, 1) && kernel == (rows, cols) {
+        let sliding = geometry::pool(self.call);
+        if (height, width) == (1, 1) && sliding.kernel == (rows, cols) {
             // All positions.
             let mut axes = layout.axes.clone();
             for axis in axes.iter_mut().filter(|axis| axis.is_spatial()) {
@@ -99,37 +73,22 @@ impl Rules<'_> {
             }
             return Verdict::new(Layout::new(axes, self.size()));
         }
-        let mut padding = symmetric(self.call.pair("padding", 0));
-        if self.call.flag("ceil_mode") == Some(true) {
-            // The last window may reach beyond the padding.
-            for (padding, (kernel, stride, inputs, outputs)) in padding
-                .iter_mut()
-                .zip([(kernel.0, stride.0, rows, height), (kernel.1, stride.1, cols, width)])
-            {
-                padding.1 = padding.1.max((outputs - 1) * stride + kernel - inputs - padding.0);
-            }
-        }
-        let dilation = self.call.pair("dilation", 1);
-        self.slide(input, &Sides { kernel, stride, padding, dilation })
+        self.slide(input, sliding)
     }
 
     /// A kernel that slides over the grid.
-    fn slide(&mut self, input: usize, sides: &Sides) -> Verdict {
+    fn slide(&mut self, input: usize, mut sliding: Sliding) -> Verdict {
         let layout = self.layout(input).clone();
         let Some(mut extent) = layout.map_extent() else {
             let reason = format!("it slides over {}", names(&layout));
             return self.guess().refused(reason).neighbours();
         };
-        let mut padding = sides.padding;
         if let Some(before) = &self.analysis.paddings[input] {
-            for (own, more) in padding.iter_mut().zip([before.rows, before.cols]) {
-                *own = (own.0 + more.0, own.1 + more.1);
-            }
+            sliding = geometry::with_padding(sliding, before);
             extent = self.layout(before.source).map_extent().unwrap_or(extent);
         }
-        let Sides { kernel, stride, dilation, .. } = *sides;
-        let fits = is_aligned(kernel.0, stride.0, padding[0], dilation.0)
-            && is_aligned(kernel.1, stride.1, padding[1], dilation.1);
+        let Sliding { kernel, stride, padding, padding_after, .. } = sliding;
+        let fits = geometry::is_aligned(&sliding);
         let [.., height, width] = self.size()[..] else { return self.guess() };
         let old = self.analysis.extents.get(extent);
         let strided = old.stride.filter(|_| fits);
@@ -146,10 +105,10 @@ impl Rules<'_> {
                 stride.1,
                 kernel.0,
                 kernel.1,
-                padding[0].0,
-                padding[0].1,
-                padding[1].0,
-                padding[1].1
+                padding.0,
+                padding_after.0,
+                padding.1,
+                padding_after.1
             ));
         }
         verdict
@@ -389,10 +348,6 @@ impl Rules<'_> {
         }
         Verdict::new(Layout::new(axes, self.size()))
     }
-}
-
-fn symmetric((rows, cols): (i64, i64)) -> [(i64, i64); 2] {
-    [(rows, rows), (cols, cols)]
 }
 
 /// What the axes of a value are, in words.
