@@ -94,10 +94,20 @@ pub(super) struct GenericCall {
     pub arguments: Vec<Option<Arg>>,
     /// The argument that holds the result's shape, and which of its axes from which on.
     pub shape: Option<(usize, ShapeOf)>,
-    /// Whether it computes in the type of [`crate::Mode::compute`].
-    pub is_product: bool,
+    pub family: Family,
     /// The result's layouts.
     pub layouts: Vec<Layout>,
+}
+
+/// Which element type an operator computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// That of [`crate::Mode::compute`].
+    Product,
+    /// Parameters stay in their own.
+    Norm,
+    /// That of the maps.
+    Other,
 }
 
 /// Which sizes a shape argument names.
@@ -356,8 +366,12 @@ impl Lowering<'_> {
             }
             _ => None,
         };
-        let is_product = PRODUCTS.contains(&call.operator.as_str());
-        Ok(GenericCall { operator, arguments, shape, is_product, layouts })
+        let family = match call.operator.as_str() {
+            name if PRODUCTS.contains(&name) => Family::Product,
+            name if name.ends_with("_norm") => Family::Norm,
+            _ => Family::Other,
+        };
+        Ok(GenericCall { operator, arguments, shape, family, layouts })
     }
 }
 

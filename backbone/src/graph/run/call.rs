@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 use super::super::axes::Layout;
-use super::super::lower::{GenericCall, ShapeOf};
+use super::super::lower::{Family, GenericCall, ShapeOf};
 use super::super::operator::Argument;
 use super::super::ssa::{Arg, ValueId};
 use super::{Form, Run, Slot};
@@ -111,22 +111,13 @@ impl Run<'_> {
             return tensor;
         }
         let is_parameter = self.parameters.tensors[id].is_some();
-        match self.mode.compute {
-            Some(_) if call.is_product => self.mode.cast(&tensor),
-            Some(compute) if is_parameter && call.layouts.iter().any(Layout::is_spatial) => {
-                if is_norm(call) {
-                    tensor
-                } else {
-                    tensor.to_kind(compute)
-                }
-            }
+        let beside_map = call.layouts.iter().any(Layout::is_spatial);
+        match (call.family, self.mode.compute) {
+            (Family::Product, Some(_)) => self.mode.cast(&tensor),
+            (Family::Other, Some(compute)) if is_parameter && beside_map => tensor.to_kind(compute),
             // Constants are not converted with the variables.
-            None if is_parameter && tensor.kind() != self.kind && self.kind != Kind::Half => {
-                if is_norm(call) {
-                    tensor
-                } else {
-                    tensor.to_kind(self.kind)
-                }
+            (Family::Product | Family::Other, None) if is_parameter && !tensor.requires_grad() => {
+                tensor.to_kind(self.kind)
             }
             _ => tensor,
         }
@@ -155,11 +146,6 @@ impl Run<'_> {
             }
         }
     }
-}
-
-/// Norms keep their parameters' type.
-fn is_norm(call: &GenericCall) -> bool {
-    format!("{:?}", call.operator).contains("norm")
 }
 
 fn literal(value: &Value) -> Argument<'_> {
