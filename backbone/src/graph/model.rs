@@ -122,7 +122,8 @@ impl GraphModel {
         let sites = self.parts.network.drop_path.len();
         if drop_path_rate > 0.0 && sites == 0 {
             let rule = format!(
-                "{} has no drop-path: export it with a rate above 0, and in training mode",
+                "{} has no drop-path: --drop-path 0 leaves it so; to drop, export it with a rate \
+                 above 0 and in train mode",
                 self.name
             );
             return Err(Error::invalid("drop_path_rate", drop_path_rate, rule));
