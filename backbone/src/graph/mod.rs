@@ -1,9 +1,9 @@
 //! Networks read from `torch.export`'s `.pt2` files.
 //!
-//! A file's graph is put into single-assignment form ([`ssa`]); [`axes`] and [`rules`] find what
+//! A file's graph is put into single-assignment form (`ssa`); `axes` and `rules` find what
 //! the axes of every value are, and whether each operator has a meaning on visible patches;
-//! [`stages`] finds the pyramid; [`lower`] makes steps of the operators that it needs, which
-//! [`run`] carries out on any kind of feature map.
+//! `stages` finds the pyramid; `lower` makes steps of the operators that it needs, which
+//! `run` carries out on any kind of feature map.
 
 mod analyse;
 mod axes;
