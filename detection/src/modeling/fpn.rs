@@ -16,6 +16,8 @@ use crate::{Error, Result};
 
 /// Stride of the pyramid's finest map, where a backbone has finer ones.
 const FINEST: i64 = 4;
+/// And of the coarsest.
+const COARSEST: i64 = 32;
 /// Epsilon of the norms on the backbone's outputs (mmdet's ConvNeXt).
 const OUTPUT_NORM_EPS: f64 = 1e-6;
 
@@ -137,14 +139,14 @@ impl Fpn {
 }
 
 /// The stages of a backbone that a pyramid of so many maps, the pooled one among them, is built on:
-/// all, or, where it has more, as many from stride 4 on.
+/// all, or, where it has more, those of strides 4 to 32.
 fn pyramid_stages(stages: &[Stage], maps: usize) -> Range<usize> {
-    let count = maps.saturating_sub(1).max(1);
-    if stages.len() <= count {
+    if stages.len() < maps {
         return 0..stages.len();
     }
     let first = stages.iter().position(|stage| stage.stride >= FINEST).unwrap_or(0);
-    first..stages.len().min(first + count)
+    let coarser = stages.iter().position(|stage| stage.stride > COARSEST);
+    first..coarser.unwrap_or(stages.len()).max(first)
 }
 
 /// `map` by nearest neighbour in the size of `like`: twice its own, or one less
@@ -170,5 +172,7 @@ mod tests {
         assert_eq!(strides(&[2, 4, 8, 16, 32], 6), [2, 4, 8, 16, 32]);
         assert_eq!(strides(&[4, 8, 16, 32, 64], 5), [4, 8, 16, 32]);
         assert_eq!(strides(&[8, 16, 32], 5), [8, 16, 32]);
+        // Too few sizes of anchors for what a detector takes are refused later.
+        assert_eq!(strides(&[4, 8, 16, 32], 4), [4, 8, 16, 32]);
     }
 }
