@@ -78,10 +78,9 @@ def timm_model(name: str, args: dict[str, Any], whole: bool) -> nn.Module:
     if whole:
         return timm.create_model(name, pretrained=False, **args)
     if "out_indices" not in args:
-        probe = timm.create_model(name, pretrained=False, features_only=True, **args)
-        reductions = probe.feature_info.reduction()
-        wanted = [i for i, stride in enumerate(reductions) if stride in STRIDES]
-        args = args | {"out_indices": wanted}
+        info = timm.create_model(name, pretrained=False, features_only=True, **args).feature_info
+        strides = zip(info.out_indices, info.reduction(), strict=True)
+        args = args | {"out_indices": [index for index, stride in strides if stride in STRIDES]}
     return timm.create_model(name, pretrained=False, features_only=True, **args)
 
 
