@@ -2,8 +2,8 @@
 
     export_command.py FOLDER [NAME ...]
 
-FOLDER is for files; NAMEs are checks, all by default. The package must be importable, installed or
-as PYTHONPATH=ffi/python. Prints a line a check, ends with 1 if one failed.
+FOLDER is for files; NAMEs are checks, all by default. The package is the checkout's. Prints a line
+a check, ends with 1 if one failed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from urllib.error import URLError
 
 # No server is asked: what is to be downloaded must fail, and be said.
 os.environ["HF_HUB_OFFLINE"] = "1"
+PACKAGE = str(Path(__file__).resolve().parents[2] / "ffi" / "python")
+os.environ["PYTHONPATH"] = PACKAGE
+sys.path.insert(0, PACKAGE)
 
 import torch
 from torch import nn

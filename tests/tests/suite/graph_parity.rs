@@ -199,3 +199,10 @@ fn a_whole_network_gives_torchvisions_logits() {
     // Float32 through fifty layers.
     assert!(difference <= 1e-5 * expected.abs().max().double_value(&[]), "{difference:e}");
 }
+
+/// The command in Python that writes the files.
+#[test]
+fn the_export_command_writes_them_and_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    print!("{}", run_python("export_command.py", &[folder.path()]));
+}
