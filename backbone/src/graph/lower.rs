@@ -94,14 +94,14 @@ pub(super) struct GenericCall {
     pub arguments: Vec<Option<Arg>>,
     /// The argument that holds the result's shape, and which of its axes from which on.
     pub shape: Option<(usize, ShapeOf)>,
-    pub family: Family,
+    pub arithmetic: Arithmetic,
     /// The result's layouts.
     pub layouts: Vec<Layout>,
 }
 
 /// Which element type an operator computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum Arithmetic {
     /// That of [`crate::Mode::compute`].
     Product,
     /// Parameters stay in their own.
@@ -366,12 +366,12 @@ impl Lowering<'_> {
             }
             _ => None,
         };
-        let family = match call.operator.as_str() {
-            name if PRODUCTS.contains(&name) => Family::Product,
-            name if name.ends_with("_norm") => Family::Norm,
-            _ => Family::Other,
+        let arithmetic = match call.operator.as_str() {
+            name if PRODUCTS.contains(&name) => Arithmetic::Product,
+            name if name.ends_with("_norm") => Arithmetic::Norm,
+            _ => Arithmetic::Other,
         };
-        Ok(GenericCall { operator, arguments, shape, family, layouts })
+        Ok(GenericCall { operator, arguments, shape, arithmetic, layouts })
     }
 }
 

@@ -69,13 +69,6 @@ impl Activation {
         let map = x.apply_to_map(|map| map.map(|x| self.apply(x)));
         Recomputable::new(map, move || self.apply(&input.call()))
     }
-
-    /// The function of `x` for one layer, which need not keep it for the
-    /// backward pass.
-    pub(crate) fn forward_recomputable(self, x: &FeatureMap) -> Recomputable {
-        let kept = x.tensor().detach();
-        Recomputable::new(x.map(|x| self.apply(x)), move || self.apply(&kept))
-    }
 }
 
 impl Layer for Activation {

@@ -50,11 +50,6 @@ impl Recomputable {
         &self.map
     }
 
-    /// Whether the tensor need not be kept.
-    pub(crate) fn is_recomputable(&self) -> bool {
-        self.recompute.is_some()
-    }
-
     /// Recomputes the tensor, or returns it if it is kept.
     pub(super) fn recompute_fn(&self) -> RecomputeFn {
         self.recompute.clone().unwrap_or_else(|| {

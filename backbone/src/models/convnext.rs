@@ -123,7 +123,7 @@ impl staged::Block for Block {
 impl Layer for Block {
     fn forward(&self, x: &FeatureMap, mode: &Mode) -> FeatureMap {
         let y = self.norm.forward_recomputable(&self.dwconv.forward(x, mode));
-        let y = Activation::Gelu.forward_recomputable(&self.pwconv1.forward_owned(y, mode));
+        let y = Activation::Gelu.forward_owned(self.pwconv1.forward_owned(y, mode).into());
         let y = self.gamma.forward(&self.pwconv2.forward_owned(y, mode), mode);
         self.drop_path.forward(&y, mode).add(x)
     }

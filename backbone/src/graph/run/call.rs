@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 use super::super::axes::Layout;
-use super::super::lower::{Family, GenericCall, ShapeOf};
+use super::super::lower::{Arithmetic, GenericCall, ShapeOf};
 use super::super::operator::Argument;
 use super::super::ssa::{Arg, ValueId};
 use super::{Form, Run, Slot};
@@ -112,11 +112,15 @@ impl Run<'_> {
         }
         let is_parameter = self.parameters.tensors[id].is_some();
         let beside_map = call.layouts.iter().any(Layout::is_spatial);
-        match (call.family, self.mode.compute) {
-            (Family::Product, Some(_)) => self.mode.cast(&tensor),
-            (Family::Other, Some(compute)) if is_parameter && beside_map => tensor.to_kind(compute),
+        match (call.arithmetic, self.mode.compute) {
+            (Arithmetic::Product, Some(_)) => self.mode.cast(&tensor),
+            (Arithmetic::Other, Some(compute)) if is_parameter && beside_map => {
+                tensor.to_kind(compute)
+            }
             // Constants are not converted with the variables.
-            (Family::Product | Family::Other, None) if is_parameter && !tensor.requires_grad() => {
+            (Arithmetic::Product | Arithmetic::Other, None)
+                if is_parameter && !tensor.requires_grad() =>
+            {
                 tensor.to_kind(self.kind)
             }
             _ => tensor,

@@ -112,10 +112,8 @@ impl Run<'_> {
         let clamps = matches!(activation, Activation::Relu | Activation::Relu6);
         let output: Recomputable = if in_place && is_last && clamps {
             activation.forward_in_place(x.into_map()).into()
-        } else if is_last && x.is_recomputable() {
-            activation.forward_owned(x)
         } else {
-            activation.forward_recomputable(&x.into_map())
+            activation.forward_owned(x)
         };
         Ok(Slot::map(output, channels_last))
     }
