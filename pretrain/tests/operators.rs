@@ -40,7 +40,18 @@ fn a_step_calls_no_more_operators_than_it_did_and_waits_for_no_device() {
         assert_eq!(record.synchronisations(), 0, "{name}:\n{record}");
         counts.push((name, record.launches()));
     }
-    assert_eq!(counts, LAUNCHES);
+    let expected = LAUNCHES.map(|(name, launches)| (name, launches + tiled_convolutions()));
+    assert_eq!(counts, expected);
+}
+
+/// What the decoder's largest maps take more where convolutions run in tiles: on processors without
+/// AVX-512.
+fn tiled_convolutions() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return 0;
+    }
+    2
 }
 
 fn a_step_takes_no_more_memory_than_it_did() {
