@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use crate::allocator::keep_freed_memory;
+use crate::bridge::skip_static_destructors;
 use crate::processor::avoid_broken_amx;
 use data::error::error_chain;
 
@@ -25,6 +26,7 @@ pub fn run<E: AsRef<dyn Error + 'static>>(body: impl FnOnce() -> Result<ExitCode
     end_quietly_on_closed_pipes();
     avoid_broken_amx();
     keep_freed_memory();
+    skip_static_destructors();
     body().unwrap_or_else(|error| {
         eprintln!("error: {}", error_chain(error.as_ref()));
         ExitCode::FAILURE

@@ -4,6 +4,7 @@ mod commands;
 mod common;
 mod distributed;
 mod former;
+#[cfg(torch_writes_pt2)]
 mod from_file;
 mod refusals;
 mod resume;

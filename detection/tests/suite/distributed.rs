@@ -2,9 +2,9 @@
 
 use crate::common::{Workplace, records, with_data, words};
 
-/// Twenty steps in double precision on images of several sizes.
-const SETTINGS: &str = "--precision float64 --batch-size 4 --epochs 10 --workers 1 \
-                        --checkpoint-epochs 10 --precise-bn 2";
+/// Eight steps in double precision on images of several sizes.
+const SETTINGS: &str = "--precision float64 --batch-size 4 --epochs 4 --workers 1 \
+                        --checkpoint-epochs 4 --precise-bn 2";
 
 /// The figures of the last evaluation.
 fn figures(work: &Workplace, run: &str) -> serde_json::Value {
@@ -14,7 +14,7 @@ fn figures(work: &Workplace, run: &str) -> serde_json::Value {
 
 fn same_on(counts: &[usize], more: &str) {
     let work = with_data(8);
-    work.comes_out_the_same(counts, 20, &[words(SETTINGS), words(more)].concat());
+    work.comes_out_the_same(counts, 8, &[words(SETTINGS), words(more)].concat());
     for count in counts {
         assert_eq!(figures(&work, "one"), figures(&work, &count.to_string()));
     }

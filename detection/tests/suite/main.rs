@@ -9,6 +9,7 @@ mod detector;
 mod distributed;
 mod evaluation;
 mod former;
+#[cfg(torch_writes_pt2)]
 mod from_file;
 mod pictures;
 mod refusals;

@@ -1,6 +1,7 @@
 // A C++ program that uses spark::Backbone as any torch::nn::Module is used.
 //
 //     host module DIR                               parameters, training, copies, files
+//     host graph FILE.pt2 DIR                       training and copies of a network of PyTorch's
 //     host errors DIR                               every bad input, prints what it sees
 //     host threads                                  8 threads' forwards against serial ones
 //     host rounds WEIGHTS N                         N rounds of create, forward, destroy
@@ -25,6 +26,7 @@
 #include <spark/backbone.hpp>
 
 #include "expect.hpp"
+#include "graph_checks.hpp"
 #include "module_checks.hpp"
 
 namespace {
@@ -210,6 +212,8 @@ void run(const std::vector<std::string>& words) {
   const std::string task = words.empty() ? "" : words[0];
   if (task == "module" && words.size() == 2) {
     checks::check_module(words[1]);
+  } else if (task == "graph" && words.size() == 3) {
+    checks::check_graph(words[1], words[2]);
   } else if (task == "errors" && words.size() == 2) {
     check_errors(words[1]);
   } else if (task == "threads" && words.size() == 1) {

@@ -31,6 +31,22 @@ fn it_is_a_module_like_any_other() {
     succeed(run(host()).arg("module").arg(folder("cpp_module")));
 }
 
+#[cfg(torch_writes_pt2)]
+#[test]
+fn a_network_from_its_file_is_a_module() {
+    let folder = folder("cpp_graph");
+    let file = exported(&folder);
+    succeed(run(host()).arg("graph").arg(file).arg(&folder));
+}
+
+/// timm's resnet18 as torch.export writes it.
+#[cfg(torch_writes_pt2)]
+fn exported(folder: &Path) -> PathBuf {
+    let file = folder.join("resnet18_exported.pt2");
+    test_support::run_python("timm_pt2.py", &[Path::new("resnet18"), &file]);
+    file
+}
+
 #[test]
 fn every_bad_input_throws_an_error_with_its_sentence() {
     let said = succeed(run(host()).arg("errors").arg(folder("cpp_errors")));
@@ -74,7 +90,8 @@ fn reference(model: &str, folder: &Path) -> Reference {
         }
     });
     let images = Tensor::randn([1, 3, SIDE, SIDE], (Kind::Float, Device::Cpu));
-    let (weights, input) = (folder.join(format!("{model}.safetensors")), folder.join(model));
+    let name = models::short_name(model);
+    let (weights, input) = (folder.join(format!("{name}.safetensors")), folder.join(name));
     write_safetensors(&weights, &tensors, &Default::default()).unwrap();
     write_floats(&input, &numbers(&images));
     let images = FeatureMap::Grid(images);
@@ -91,10 +108,13 @@ fn features_through_c_and_cpp_are_rusts_bit_for_bit() {
     tch::set_num_threads(1);
     let c = compile(cc(), &["-std=c11"], "host.c", "host_c_features");
     let folder = folder("cpp_features");
-    for model in ["resnet18", "convnext_tiny"] {
+    let mut models = vec!["resnet18".to_owned(), "convnext_tiny".to_owned()];
+    #[cfg(torch_writes_pt2)]
+    models.push(exported(&folder).display().to_string());
+    for model in &models {
         let reference = reference(model, &folder);
         for (language, program) in [("c", c.as_path()), ("cpp", host())] {
-            let output = folder.join(format!("{model}_{language}"));
+            let output = folder.join(format!("{}_{language}", models::short_name(model)));
             let mut command = run(program);
             command.args(["features", model]).arg(&reference.weights).arg(&reference.input);
             succeed(command.arg(SIDE.to_string()).arg(&output));

@@ -7,7 +7,9 @@ mod distributed_faults;
 mod distributed_launch;
 mod execution;
 mod former;
+#[cfg(torch_writes_pt2)]
 mod from_file;
+#[cfg(torch_writes_pt2)]
 mod graph;
 mod kinds_of_run;
 mod refusals;

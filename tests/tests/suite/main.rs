@@ -13,9 +13,11 @@ mod detection_plugin;
 mod detection_torchvision;
 mod forward_command;
 mod golden;
+#[cfg(torch_writes_pt2)]
 mod graph_parity;
 mod optim_reference;
 mod own_cnn;
+#[cfg(torch_writes_pt2)]
 mod pt2_archive;
 mod python_package;
 mod tensorboard;

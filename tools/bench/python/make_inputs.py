@@ -1,6 +1,8 @@
 """What duels work on that Python makes best.
 
 make_inputs.py timm MODEL BATCH SIZE FILE         weights of a timm model, and images
+make_inputs.py pyramid MODEL FILE.pt2                   a timm model's maps of strides 4 to 32
+make_inputs.py classifier MODEL FILE.pt2                a timm model
 make_inputs.py photographs COUNT WIDTH HEIGHT FOLDER   JPEG files
 """
 
@@ -44,6 +46,25 @@ def timm_model(name, batch, size, path):
     safetensors.torch.save_file({"images": images}, path / "images.safetensors")
 
 
+def pyramid(name, path):
+    import masked_timm
+
+    export(masked_timm.pyramid(name), path)
+
+
+def classifier(name, path):
+    import timm
+
+    export(timm.create_model(name), path)
+
+
+def export(network, path):
+    import torch
+
+    program = torch.export.export(network.train(), (torch.randn(2, 3, 224, 224),))
+    torch.export.save(program, path)
+
+
 def photographs(count, width, height, path):
     from PIL import Image
 
@@ -65,11 +86,18 @@ def photographs(count, width, height, path):
 
 
 def main():
-    kinds = {"timm": timm_model, "photographs": photographs}
+    kinds = {
+        "timm": timm_model,
+        "pyramid": pyramid,
+        "classifier": classifier,
+        "photographs": photographs,
+    }
     kind, *arguments, target = sys.argv[1:]
     # Whole or not at all: a run may be cut short.
-    part = Path(f"{target}.part{os.getpid()}")
-    part.mkdir()
+    target = Path(target)
+    part = target.with_name(f"part{os.getpid()}-{target.name}")
+    if target.suffix != ".pt2":
+        part.mkdir()
     kinds[kind](*arguments, part)
     part.rename(target)
 

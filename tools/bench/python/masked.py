@@ -19,13 +19,19 @@ def set_active(active):
     _active = active
 
 
+def share_visible():
+    """The share of every image that is visible: masks hide as many patches of each."""
+    return _active[0].float().mean()
+
+
 def mask_at(height, width):
     """The mask [N, 1, height, width] of a map of this size."""
     rows, columns = height // _active.shape[2], width // _active.shape[3]
     return _active.repeat_interleave(rows, dim=2).repeat_interleave(columns, dim=3)
 
 
-def _visible(height, width):
+def visible(height, width):
+    """Where a map of this size is visible: image, row and column of each position."""
     return mask_at(height, width).squeeze(1).nonzero(as_tuple=True)
 
 
@@ -43,12 +49,12 @@ class MaxPool2d(nn.MaxPool2d):
 
 class BatchNorm2d(nn.BatchNorm1d):
     def forward(self, x):
-        where = _visible(*x.shape[2:])
+        where = visible(*x.shape[2:])
         positions = x.permute(0, 2, 3, 1)
-        visible = super().forward(positions[where])
+        seen = super().forward(positions[where])
         # Of another type than the input under autocast.
-        normed = torch.zeros_like(positions, dtype=visible.dtype)
-        normed[where] = visible
+        normed = torch.zeros_like(positions, dtype=seen.dtype)
+        normed[where] = seen
         return normed.permute(0, 3, 1, 2)
 
 
@@ -59,10 +65,10 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(channels, eps=1e-6)
 
     def forward(self, x):
-        where = _visible(*x.shape[1:3])
-        visible = super().forward(x[where])
-        normed = torch.zeros_like(x, dtype=visible.dtype)
-        normed[where] = visible
+        where = visible(*x.shape[1:3])
+        seen = super().forward(x[where])
+        normed = torch.zeros_like(x, dtype=seen.dtype)
+        normed[where] = seen
         return normed
 
 

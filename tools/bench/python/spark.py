@@ -11,9 +11,8 @@ import masked
 class Spark(nn.Module):
     """Encoder, densification and light decoder, under the official names."""
 
-    def __init__(self, model, width=768):
+    def __init__(self, encoder, width=768):
         super().__init__()
-        encoder = masked.build(model)
         self.sparse_encoder = nn.Module()
         self.sparse_encoder.sp_cnn = encoder
         self.densify_norms = nn.ModuleList()
@@ -113,12 +112,21 @@ def load(model, tensors):
     model.load_state_dict(state)
 
 
+def encoder(name, of_timm=False):
+    """The masked-dense network, of timm or of ours by that name."""
+    if of_timm:
+        import masked_timm
+
+        return masked_timm.build(name)
+    return masked.build(name)
+
+
 class Step:
     """One optimizer step on the same images whenever it is called."""
 
     def __init__(self, model, images, active, lr, weight_decay):
         self.spark, self.images, self.active = model.train(), images, active
-        beta2 = 0.95 if isinstance(model.sparse_encoder.sp_cnn, masked.ResNet) else 0.999
+        beta2 = 0.999 if isinstance(model.sparse_encoder.sp_cnn, masked.ConvNeXt) else 0.95
         self.optimizer = optimizer(model, beta2, lr, weight_decay)
 
     def __call__(self):
@@ -132,6 +140,7 @@ class Step:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--exported", action="store_true", help="the model is timm's")
     parser.add_argument("--inputs", required=True)
     parser.add_argument("--lr", type=float, required=True)
     parser.add_argument("--weight-decay", type=float, required=True)
@@ -147,7 +156,7 @@ def main():
     torch.set_num_threads(arguments.threads)
     memory = protocol.Memory()
     tensors = safetensors.torch.load_file(arguments.inputs)
-    model = Spark(arguments.model)
+    model = Spark(encoder(arguments.model, arguments.exported))
     load(model, tensors)
     images, active = tensors["images"].clone(), tensors["active"].clone()
     del tensors

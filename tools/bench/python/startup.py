@@ -47,7 +47,7 @@ def main():
     active = torch.zeros(arguments.batch, side * side, dtype=torch.bool)
     active.scatter_(1, order[:, :keep], True)
     active = active.view(-1, 1, side, side)
-    spark.Step(spark.Spark(arguments.model), images, active, 1e-3, 0.04)()
+    spark.Step(spark.Spark(spark.encoder(arguments.model)), images, active, 1e-3, 0.04)()
 
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM:"))

@@ -90,6 +90,7 @@ impl Point {
 pub fn all() -> Vec<Sweep> {
     let inputs = |model: &str, batch, size, mask_ratio| SparkInputs {
         model: model.to_owned(),
+        exported: None,
         batch,
         size,
         mask_ratio,

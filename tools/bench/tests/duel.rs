@@ -28,7 +28,7 @@ fn settings(folder: &Path) -> Settings {
 }
 
 fn inputs() -> SparkInputs {
-    SparkInputs { model: "resnet18".into(), batch: 2, size: 64, mask_ratio: 0.5 }
+    SparkInputs { exported: None, model: "resnet18".into(), batch: 2, size: 64, mask_ratio: 0.5 }
 }
 
 /// One way of theirs alone, with more arguments.

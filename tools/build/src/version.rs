@@ -88,6 +88,11 @@ pub fn is_taken(version: &str) -> bool {
     RELEASES.iter().any(|release| series(release) == series(version))
 }
 
+/// Whether `torch.export` of this version writes the archive that networks are read from.
+pub fn writes_pt2(version: &str) -> bool {
+    is_taken(version) && series(version) != "2.8"
+}
+
 /// The releases that are taken, for a message: `2.8 to 2.15`.
 pub fn range() -> String {
     let [oldest, .., newest] = RELEASES;

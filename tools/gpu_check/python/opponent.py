@@ -111,7 +111,7 @@ class Steps:
 
     def __init__(self, arguments, tensors, channels_last):
         self.arguments, self.device = arguments, torch.device(arguments.device)
-        model = spark.Spark(arguments.model)
+        model = spark.Spark(spark.encoder(arguments.model))
         spark.load(model, tensors)
         self.model = model.to(self.device).train()
         self.images = tensors["images"].to(self.device)

@@ -113,7 +113,7 @@ impl Steps {
         let spark = build(&arguments.model, &store)?;
         let path = &arguments.inputs;
         let mut tensors = backbone::weights::read(path)?.tensors;
-        load_weights(&store, &mut tensors, path)?;
+        load_weights(&store, &mut tensors, path, None)?;
         let images = inputs::take(&mut tensors, IMAGES, path)?.to_device(device);
         let active = inputs::take(&mut tensors, ACTIVE, path)?;
         let &[_, _, rows, columns] = active.size().as_slice() else {

@@ -11,7 +11,7 @@ use backbone::weights::StateDict;
 use tch::Tensor;
 
 use crate::duel::Settings;
-pub use spark::SparkInputs;
+pub use spark::{Exported, SparkInputs};
 
 /// Name of the images in a file of tensors.
 pub const IMAGES: &str = "images";
@@ -72,7 +72,17 @@ impl Inputs {
             return Ok(());
         }
         match self {
-            Self::Spark(spark) => spark.write(&settings.folder).map(drop),
+            Self::Spark(spark) => {
+                if let Some(exported) = spark.exported {
+                    let kind = match exported {
+                        Exported::Pyramid => "pyramid",
+                        Exported::Classifier => "classifier",
+                    };
+                    let file = SparkInputs::pt2(&path);
+                    make_with_python(settings, &[kind, &spark.model], &file)?;
+                }
+                spark.write(&settings.folder).map(drop)
+            }
             Self::Timm { model, images, size } => {
                 let arguments = ["timm", model, &images.to_string(), &size.to_string()];
                 make_with_python(settings, &arguments, &path)

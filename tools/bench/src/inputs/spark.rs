@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
-use backbone::models::{self, BuildOptions};
-use backbone::weights::{StateDict, write_safetensors};
+use backbone::models::{self, BuildOptions, Family};
+use backbone::weights::{Naming, StateDict, write_safetensors};
 use backbone::{PatchMask, Size};
 use data::rng::Rng;
 use pretrain::mask;
@@ -19,6 +19,8 @@ use super::{IMAGES, take};
 pub const WEIGHTS: &str = "model.";
 /// Name of the mask, bool `[N, 1, rows, columns]`, true where visible.
 pub const ACTIVE: &str = "active";
+/// Stands before the encoder's names among those of a SparK model.
+const ENCODER: &str = "sparse_encoder.sp_cnn.";
 /// The decoder's width at the coarsest level, the official one.
 pub const DECODER_WIDTH: i64 = 768;
 /// Seed of weights, images and masks.
@@ -27,8 +29,11 @@ const SEED: u64 = 0;
 /// A SparK step: which model on what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SparkInputs {
-    /// A registered model.
+    /// A registered model, or, if exported, one of timm's.
     pub model: String,
+    /// What of timm's network lies as a `.pt2` file beside them.
+    #[serde(default)]
+    pub exported: Option<Exported>,
     /// Images of a step.
     pub batch: i64,
     /// Side of the images in pixels.
@@ -37,14 +42,42 @@ pub struct SparkInputs {
     pub mask_ratio: f64,
 }
 
+/// What of timm's network is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exported {
+    /// The maps of strides 4 to 32. The weights are those of the file.
+    Pyramid,
+    /// The classifier. The weights are those of the registered model of this name.
+    Classifier,
+}
+
 impl SparkInputs {
     /// Where the file lies in the folder of all inputs.
     pub fn path(&self, folder: &Path) -> PathBuf {
-        let Self { model, batch, size, mask_ratio } = self;
-        folder.join(format!("spark-{model}-{batch}x{size}px-{mask_ratio}.safetensors"))
+        let Self { model, batch, size, mask_ratio, exported } = self;
+        let kind = match exported {
+            None => "",
+            Some(Exported::Pyramid) => "-pyramid",
+            Some(Exported::Classifier) => "-classifier",
+        };
+        folder.join(format!("spark-{model}{kind}-{batch}x{size}px-{mask_ratio}.safetensors"))
     }
 
-    /// Writes weights, images and mask unless they are there.
+    /// The network's `.pt2` file that belongs to the file `inputs`.
+    pub fn pt2(inputs: &Path) -> PathBuf {
+        inputs.with_extension("pt2")
+    }
+
+    /// The model that the weights are of: its registered name, or its file.
+    fn weights_of(&self, path: &Path) -> String {
+        match self.exported {
+            Some(Exported::Pyramid) => Self::pt2(path).display().to_string(),
+            _ => self.model.clone(),
+        }
+    }
+
+    /// Writes weights, images and mask unless they are there. A `.pt2` file must be.
     ///
     /// # Errors
     /// There is no such model or it does not take such images; the disk is full.
@@ -55,7 +88,7 @@ impl SparkInputs {
         }
         tch::manual_seed(SEED as i64);
         let store = nn::VarStore::new(Device::Cpu);
-        let spark = build(&self.model, &store)?;
+        let spark = build(&self.weights_of(&path), &store)?;
         let grid = spark.patch_grid((self.size, self.size))?;
         let images = [self.batch, 3, self.size, self.size];
         let mut tensors: StateDict = store
@@ -91,12 +124,23 @@ pub fn build(model: &str, store: &nn::VarStore) -> Result<Spark> {
     Ok(Spark::new(&store.root(), DECODER_WIDTH, build)?)
 }
 
-/// Copies weights by their names into every variable of `store`.
+/// Copies weights by their names into every variable of `store`. Those of `timm`, a network of that
+/// family under timm's names, are looked for under ours.
 ///
 /// # Errors
 /// One is missing, or of another shape.
-pub fn load_weights(store: &nn::VarStore, tensors: &mut StateDict, path: &Path) -> Result<()> {
+pub fn load_weights(
+    store: &nn::VarStore,
+    tensors: &mut StateDict,
+    path: &Path,
+    timm: Option<Family>,
+) -> Result<()> {
+    let ours = |name: &str| {
+        let own = Naming::Timm.from(timm?, name.strip_prefix(ENCODER)?)?;
+        Some(format!("{ENCODER}{own}"))
+    };
     for (name, mut variable) in store.variables() {
+        let name = ours(&name).unwrap_or(name);
         let weight = take(tensors, &format!("{WEIGHTS}{name}"), path)?;
         ensure!(
             weight.size() == variable.size(),
@@ -117,7 +161,13 @@ mod tests {
     #[test]
     fn the_file_has_weights_images_and_a_mask_of_the_ratio() {
         let folder = tempfile::tempdir().unwrap();
-        let inputs = SparkInputs { model: "resnet18".into(), batch: 2, size: 96, mask_ratio: 0.6 };
+        let inputs = SparkInputs {
+            model: "resnet18".into(),
+            exported: None,
+            batch: 2,
+            size: 96,
+            mask_ratio: 0.6,
+        };
         let path = inputs.write(folder.path()).unwrap();
         let mut tensors = backbone::weights::read(&path).unwrap().tensors;
         assert_eq!(tensors[IMAGES].size(), [2, 3, 96, 96]);
@@ -125,9 +175,9 @@ mod tests {
         assert_eq!(tensors[ACTIVE].sum(Kind::Int64).int64_value(&[]), 8);
         let store = nn::VarStore::new(Device::Cpu);
         build("resnet18", &store).unwrap();
-        load_weights(&store, &mut tensors, &path).unwrap();
+        load_weights(&store, &mut tensors, &path, None).unwrap();
         assert_eq!(tensors.len(), 2, "every weight is the model's");
-        let error = load_weights(&store, &mut tensors, &path).unwrap_err().to_string();
+        let error = load_weights(&store, &mut tensors, &path, None).unwrap_err().to_string();
         assert!(error.contains("has no tensor \"model."), "{error}");
     }
 }

@@ -62,7 +62,7 @@ pub struct Common {
 pub struct Subject {
     #[command(flatten)]
     common: Common,
-    /// A registered model
+    /// A registered model, or one of timm's
     #[arg(long)]
     model: String,
 }

@@ -1,7 +1,7 @@
 //! SparK's training steps, as `pretrain train` takes them.
 
 use anyhow::{Context, Result};
-use backbone::models::{self, Family};
+use backbone::models::{self, Family, Model};
 use backbone::{DropPathDraws, Mode, PatchMask, Size};
 use engine::device::use_threads;
 use engine::distributed::Gradients;
@@ -13,7 +13,7 @@ use tch::{Device, Tensor, nn};
 
 use super::{Subject, timed};
 use crate::inputs::spark::{ACTIVE, build, load_weights};
-use crate::inputs::{self, IMAGES};
+use crate::inputs::{self, IMAGES, SparkInputs};
 use crate::memory::Baseline;
 use crate::protocol::{Ready, serve};
 
@@ -22,6 +22,9 @@ use crate::protocol::{Ready, serve};
 pub struct Arguments {
     #[command(flatten)]
     subject: Subject,
+    /// Run timm's network of that name, whose `.pt2` file lies beside the inputs
+    #[arg(long)]
+    exported: bool,
     /// Arithmetic of convolutions and linear layers
     #[arg(long, value_enum, default_value = "float32")]
     precision: Precision,
@@ -71,13 +74,17 @@ struct Step {
 
 impl Step {
     fn new(arguments: &Arguments) -> Result<Self> {
-        let Arguments { subject: Subject { common, model }, precision, lr, weight_decay, .. } =
-            arguments;
-        let store = nn::VarStore::new(Device::Cpu);
-        let spark = build(model, &store)?;
+        let Arguments { subject, exported, precision, lr, weight_decay, .. } = arguments;
+        let Subject { common, model } = subject;
         let path = &common.inputs;
+        let family = models::registered(model).ok().flatten().map(Model::family);
+        let store = nn::VarStore::new(Device::Cpu);
+        let spark = match exported {
+            true => build(&SparkInputs::pt2(path).display().to_string(), &store)?,
+            false => build(model, &store)?,
+        };
         let mut tensors = backbone::weights::read(path)?.tensors;
-        load_weights(&store, &mut tensors, path)?;
+        load_weights(&store, &mut tensors, path, family.filter(|_| *exported))?;
         let images = inputs::take(&mut tensors, IMAGES, path)?;
         let active = inputs::take(&mut tensors, ACTIVE, path)?;
         let &[_, _, rows, columns] = active.size().as_slice() else {
@@ -91,7 +98,7 @@ impl Step {
         Ok(Self {
             spark,
             gradients: Gradients::alone(),
-            optimizer: optimizer(model, &store)?,
+            optimizer: optimizer(family, &store)?,
             precision: *precision,
             lr: *lr,
             weight_decay: *weight_decay,
@@ -120,11 +127,10 @@ impl Step {
 }
 
 /// LAMB with the official settings of the model's family.
-fn optimizer(model: &str, store: &nn::VarStore) -> Result<Lamb> {
+fn optimizer(family: Option<Family>, store: &nn::VarStore) -> Result<Lamb> {
     let mut params: Vec<_> =
         store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
     params.sort_by(|a, b| a.0.cmp(&b.0));
-    let convnext = models::find(model)?.family() == Family::ConvNeXt;
-    let betas = (0.9, if convnext { 0.999 } else { 0.95 });
+    let betas = (0.9, if family == Some(Family::ConvNeXt) { 0.999 } else { 0.95 });
     Ok(Lamb::new(param_groups(params), LambConfig { betas, ..LambConfig::default() })?)
 }

@@ -31,6 +31,7 @@ struct Row {
 /// What is measured on a kind of device.
 fn rows(kind: DeviceKind) -> Vec<Row> {
     let inputs = |model: &str, batch, size| SparkInputs {
+        exported: None,
         model: model.to_owned(),
         batch,
         size,
