@@ -2,7 +2,7 @@
 //! norms, the allocator), and links this crate's tests, examples and binaries to libtorch.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spark_build::{libtorch, nccl};
 
@@ -11,14 +11,25 @@ const SOURCES: &str = "src/distributed/c10d";
 
 fn main() {
     let Some(lib) = libtorch::configure_with_cpp() else { return };
+    // Before torch-sys's libraries: what libtorch has for CUDA holds a copy of gloo, and a program
+    // that took it from there could not start without loading that.
+    println!("cargo::rustc-link-lib=dylib=torch_cpu");
     let sources = Path::new(SOURCES);
     let mut build = cxx_build::bridge("src/bridge.rs");
     build.std("c++20").include(sources);
-    build.files(["group.cpp", "reducer.cpp", "sync_norm.cpp"].map(|file| sources.join(file)));
-    build.files(
-        ["allocator/allocator", "allocator/pool", "operators/record", "optim/lamb", "optim/norm"]
-            .map(|file| format!("src/{file}.cpp")),
-    );
+    let files = [
+        "distributed/c10d/group.cpp",
+        "distributed/c10d/reducer.cpp",
+        "operators/record.cpp",
+        "distributed/c10d/sync_norm.cpp",
+        "optim/lamb.cpp",
+        "optim/norm.cpp",
+        "allocator/allocator.cpp",
+        "allocator/pool.cpp",
+    ]
+    .map(|file| Path::new("src").join(file));
+    let files = libtorch::combined(files.iter().map(PathBuf::as_path));
+    build.files(files.expect("cargo's folder for outputs can be written"));
     // For the headers of backbone's kernels.
     build.include("..");
     build.define("USE_C10D_GLOO", None);

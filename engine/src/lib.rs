@@ -8,6 +8,7 @@
 pub mod allocator;
 mod bridge;
 pub mod checkpoint;
+mod cuda;
 pub mod device;
 pub mod distributed;
 pub mod error;

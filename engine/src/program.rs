@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::allocator::keep_freed_memory;
 use crate::bridge::skip_static_destructors;
+use crate::cuda::load_cuda;
 use crate::processor::avoid_broken_amx;
 use data::error::error_chain;
 
@@ -25,6 +26,7 @@ pub fn run<E: AsRef<dyn Error + 'static>>(body: impl FnOnce() -> Result<ExitCode
         .init();
     end_quietly_on_closed_pipes();
     avoid_broken_amx();
+    load_cuda();
     keep_freed_memory();
     skip_static_destructors();
     body().unwrap_or_else(|error| {

@@ -21,7 +21,7 @@ using torch::autograd::variable_list;
 // Channels that are worked on at a time: what fits the registers.
 constexpr std::int64_t kBlock = 64;
 // Rows for which a thread is worth waking.
-constexpr std::int64_t kGrain = 32;
+constexpr std::int64_t kRowGrain = 32;
 
 typedef float Floats __attribute__((vector_size(64)));
 typedef double Doubles __attribute__((vector_size(64)));
@@ -125,7 +125,7 @@ void convolve(const at::Tensor& out, const at::Tensor& in, const at::Tensor& wei
     auto* to = out.mutable_data_ptr<scalar_t>();
     const auto* from = in.const_data_ptr<scalar_t>();
     const auto* factors = weight.const_data_ptr<scalar_t>();
-    parallel_for(in.size(0), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(in.size(0), kRowGrain, [&](std::int64_t begin, std::int64_t end) {
       add_products(to, from, factors, channels, taps, first, pair, flip, begin, end);
     });
   });

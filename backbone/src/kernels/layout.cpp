@@ -14,13 +14,13 @@ namespace spark::kernels {
 namespace {
 
 // Elements for which a thread is worth waking.
-constexpr std::int64_t kGrain = 1 << 14;
+constexpr std::int64_t kLayoutGrain = 1 << 14;
 
 // [out, in, positions] to [out, positions, in].
 template <typename T>
 void turn(const void* from, void* to, std::int64_t out, std::int64_t in, std::int64_t positions) {
   const auto size = in * positions;
-  parallel_for(out, kGrain / (size + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(out, kLayoutGrain / (size + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
     for (auto filter = begin; filter < end; ++filter) {
       const T* __restrict source = static_cast<const T*>(from) + filter * size;
       T* __restrict target = static_cast<T*>(to) + filter * size;

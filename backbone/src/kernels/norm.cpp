@@ -30,7 +30,7 @@ constexpr std::int64_t kRun = 16;
 // same on all of them.
 constexpr std::int64_t kChunks = 128;
 // Elements for which a thread is worth waking.
-constexpr std::int64_t kGrain = 1 << 14;
+constexpr std::int64_t kNormGrain = 1 << 14;
 
 // The rows of one chunk.
 struct Rows {
@@ -180,7 +180,7 @@ struct Shape {
   // Calls body(chunk's number, its rows) for all chunks.
   template <typename Body>
   void for_chunks(const Body& body) const {
-    const auto grain = std::max<std::int64_t>(kGrain / (per_chunk() * channels), 1);
+    const auto grain = std::max<std::int64_t>(kNormGrain / (per_chunk() * channels), 1);
     parallel_for(chunks(), grain, [&](std::int64_t begin, std::int64_t end) {
       for (auto number = begin; number < end; ++number) body(number, chunk(number));
     });

@@ -17,7 +17,7 @@ namespace {
 
 // Elements that a thread sums at a time, whatever the number of threads, so that sums are the same
 // on all of them.
-constexpr std::int64_t kPart = 1 << 15;
+constexpr std::int64_t kNormPart = 1 << 15;
 
 }  // namespace
 
@@ -48,13 +48,13 @@ SPARK_DEFINE(c10::BFloat16)
 double sum_of_squares(const at::Tensor& tensor) {
   const auto dense = tensor.is_non_overlapping_and_dense() ? tensor : tensor.contiguous();
   const auto count = dense.numel();
-  std::vector<double> sums((count + kPart - 1) / kPart);
+  std::vector<double> sums((count + kNormPart - 1) / kNormPart);
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, dense.scalar_type(), "sum_of_squares", [&] {
     const auto* values = dense.const_data_ptr<scalar_t>();
     kernels::parallel_for(sums.size(), 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto part = begin; part < end; ++part) {
-        const auto from = part * kPart;
-        sums[part] = sum_of_squares(values + from, std::min(kPart, count - from));
+        const auto from = part * kNormPart;
+        sums[part] = sum_of_squares(values + from, std::min(kNormPart, count - from));
       }
     });
   });

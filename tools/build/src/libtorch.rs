@@ -8,24 +8,17 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::version;
 
 /// Prints cargo's instructions for a crate that makes programs; gives the folder of libtorch's
-/// libraries.
+/// libraries. What libtorch has for CUDA is not linked: programs load it where there is a driver.
 pub fn configure() -> Option<PathBuf> {
     let lib = locate()?;
     for argument in rpaths(&lib) {
         println!("cargo::rustc-link-arg={argument}");
-    }
-    if lib.join("libtorch_cuda.so").exists() {
-        // Its operators register themselves when it is loaded. No symbol of it
-        // is named by our code, so a linker that drops unneeded libraries
-        // would leave CUDA silently off.
-        for argument in ["-Wl,--no-as-needed", "-ltorch_cuda", "-Wl,--as-needed"] {
-            println!("cargo::rustc-link-arg={argument}");
-        }
     }
     Some(lib)
 }
@@ -106,6 +99,26 @@ pub fn locate() -> Option<PathBuf> {
     println!("cargo::rustc-env=SPARK_LIBTORCH_INCLUDE={}", include.display());
     Some(lib)
 }
+
+/// Files that each include a share of the C++ files `sources`, of this crate's folder, to compile in
+/// their place: libtorch's headers take longer to read than most of the files to compile.
+pub fn combined<'a>(sources: impl IntoIterator<Item = &'a Path>) -> io::Result<Vec<PathBuf>> {
+    let folder = |name| env::var_os(name).map(PathBuf::from).unwrap_or_default();
+    let (root, out) = (folder("CARGO_MANIFEST_DIR"), folder("OUT_DIR"));
+    let mut texts = vec![String::new(); COMPILERS];
+    for (number, source) in sources.into_iter().enumerate() {
+        let line = format!("#include {:?}\n", root.join(source));
+        texts[number % COMPILERS].push_str(&line);
+    }
+    let write = |(number, text): (usize, String)| {
+        let file = out.join(format!("combined_{number}.cpp"));
+        fs::write(&file, text).map(|()| file)
+    };
+    texts.into_iter().enumerate().map(write).collect()
+}
+
+/// Compilers that [`combined`] keeps busy.
+const COMPILERS: usize = 2;
 
 /// What has the compiler find libtorch's headers, given the folder of its libraries. Not as
 /// folders of our own: the compiler warns of nothing in system headers.

@@ -1,6 +1,7 @@
 //! What the checks ran on, and why there may be no CUDA device.
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use backbone::plugin::LIBTORCH_VERSION;
@@ -121,11 +122,14 @@ fn what_is_missing() -> String {
     }
 }
 
-/// Whether libtorch's half for CUDA has been loaded; libtorch itself only tells of devices.
+/// Whether libtorch has its half for CUDA, which lies beside the rest; it itself only tells of
+/// devices.
 fn has_cuda_library() -> bool {
     // Where the system does not say, something else is told to be missing.
-    let loaded = std::fs::read_to_string("/proc/self/maps");
-    loaded.map_or(true, |maps| maps.contains("libtorch_cuda"))
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return true };
+    let mut files = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    let libtorch = files.find(|file| file.ends_with("libtorch_cpu.so"));
+    libtorch.is_none_or(|file| file.with_file_name("libtorch_cuda.so").exists())
 }
 
 /// Bytes that are free on the device that this thread uses; none on processors.
