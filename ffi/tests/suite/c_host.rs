@@ -27,6 +27,16 @@ fn every_bad_input_is_refused_with_a_sentence_and_changes_nothing() {
     assert_eq!(sentences.count(), 64, "{said}");
 }
 
+#[test]
+fn it_links_with_lld() {
+    if !exists("ld.lld") {
+        return println!("skipped: no lld here (Debian and Ubuntu: the package lld)");
+    }
+    let program = compile(cc(), &["-std=c11", "-fuse-ld=lld"], "host.c", "host_c_lld");
+    let said = succeed(Command::new(program).arg("life").arg(folder("c_lld")));
+    assert!(said.ends_with("all well\n"), "{said}");
+}
+
 /// What valgrind says of `task`: no memory lost, none touched that must not be.
 /// What libtorch keeps to the end of the process is still reachable, which is no
 /// loss.

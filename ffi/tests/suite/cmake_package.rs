@@ -42,7 +42,8 @@ fn examples() -> &'static Path {
         let build = folder("examples");
         let mut configure = cmake();
         configure.arg("-S").arg(root().join("ffi/examples/cpp")).arg("-B").arg(&build);
-        configure.arg(prefix_path(&[moved_tree()]));
+        // The compiler's time is most of the test's.
+        configure.arg(prefix_path(&[moved_tree()])).arg("-DCMAKE_BUILD_TYPE=Debug");
         succeed(&mut configure);
         succeed(cmake().arg("--build").arg(&build).args(["--parallel", "2"]));
         build

@@ -1,5 +1,8 @@
 //! Every command of the program on what a short run leaves behind.
 
+use std::path::Path;
+use std::process::Command;
+
 use crate::common::{
     SHORTER, Workplace, assert_says, check_reconstruction, read, reconstruct, section, with_images,
 };
@@ -235,4 +238,31 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// libtorch's half for CUDA takes longer to load than all the rest.
+#[test]
+fn what_libtorch_has_for_cuda_is_loaded_beside_a_driver() {
+    let lib = Path::new(env!("SPARK_LIBTORCH_LIB")).join("libtorch_cuda.so");
+    if !lib.exists() {
+        return println!("skipped: a libtorch for processors alone");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let loads_cuda = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pretrain"));
+        // The dynamic loader tells of each file that it opens.
+        program.arg("--version").env("LD_DEBUG", "files").env("LD_LIBRARY_PATH", folder.path());
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).contains("libtorch_cuda.so")
+    };
+    if loads_cuda() {
+        return println!("skipped: there is a driver here");
+    }
+    // A driver by its name alone: enough for libtorch to find no device.
+    let driver = folder.path().join("libcuda.so.1");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-x", "c", "/dev/null", "-o"]).arg(driver);
+    assert!(cc.status().unwrap().success());
+    assert!(loads_cuda());
 }
