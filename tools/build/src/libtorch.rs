@@ -84,7 +84,7 @@ pub fn locate() -> Option<PathBuf> {
             println!("cargo::rustc-env=SPARK_LIBTORCH_VERSION={release}");
             // Tests of networks from `.pt2` files have torch write them.
             println!("cargo::rustc-check-cfg=cfg(torch_writes_pt2)");
-            if version::writes_pt2(&release) {
+            if version::writes_pt2(release) {
                 println!("cargo::rustc-cfg=torch_writes_pt2");
             }
         }
