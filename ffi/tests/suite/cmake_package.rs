@@ -42,8 +42,7 @@ fn examples() -> &'static Path {
         let build = folder("examples");
         let mut configure = cmake();
         configure.arg("-S").arg(root().join("ffi/examples/cpp")).arg("-B").arg(&build);
-        // The compiler's time is most of the test's.
-        configure.arg(prefix_path(&[moved_tree()])).arg("-DCMAKE_BUILD_TYPE=Debug");
+        configure.arg(prefix_path(&[moved_tree()]));
         succeed(&mut configure);
         succeed(cmake().arg("--build").arg(&build).args(["--parallel", "2"]));
         build
