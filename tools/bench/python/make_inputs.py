@@ -1,8 +1,8 @@
 """What duels work on that Python makes best.
 
 make_inputs.py timm MODEL BATCH SIZE FILE         weights of a timm model, and images
-make_inputs.py pyramid MODEL FILE.pt2                   a timm model's maps of strides 4 to 32
-make_inputs.py classifier MODEL FILE.pt2                a timm model
+make_inputs.py pyramid MODEL FILE.pt2             a timm model's maps of strides 4 to 32
+make_inputs.py classifier MODEL FILE.pt2          a timm model
 make_inputs.py photographs COUNT WIDTH HEIGHT FOLDER   JPEG files
 """
 

@@ -74,12 +74,8 @@ impl Inputs {
         match self {
             Self::Spark(spark) => {
                 if let Some(exported) = spark.exported {
-                    let kind = match exported {
-                        Exported::Pyramid => "pyramid",
-                        Exported::Classifier => "classifier",
-                    };
                     let file = SparkInputs::pt2(&path);
-                    make_with_python(settings, &[kind, &spark.model], &file)?;
+                    make_with_python(settings, &[exported.name(), &spark.model], &file)?;
                 }
                 spark.write(&settings.folder).map(drop)
             }

@@ -52,15 +52,21 @@ pub enum Exported {
     Classifier,
 }
 
+impl Exported {
+    /// As `make_inputs.py` and the files' names have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pyramid => "pyramid",
+            Self::Classifier => "classifier",
+        }
+    }
+}
+
 impl SparkInputs {
     /// Where the file lies in the folder of all inputs.
     pub fn path(&self, folder: &Path) -> PathBuf {
         let Self { model, batch, size, mask_ratio, exported } = self;
-        let kind = match exported {
-            None => "",
-            Some(Exported::Pyramid) => "-pyramid",
-            Some(Exported::Classifier) => "-classifier",
-        };
+        let kind = exported.map_or(String::new(), |exported| format!("-{}", exported.name()));
         folder.join(format!("spark-{model}{kind}-{batch}x{size}px-{mask_ratio}.safetensors"))
     }
 
