@@ -159,20 +159,6 @@ impl Classifier {
         Ok(self.head.on_rows(&rows, mode))
     }
 
-    /// Probabilities float32 `[N, classes]` of normalised `images` `[N, C, H, W]`, in evaluation.
-    ///
-    /// # Errors
-    /// Images that the backbone does not take.
-    pub fn probabilities(
-        &self,
-        images: &Tensor,
-        compute: Option<Kind>,
-    ) -> backbone::Result<Tensor> {
-        let mode = Mode::eval().with_compute(compute);
-        let logits = tch::no_grad(|| self.forward(&images.to_device(self.device()), &mode))?;
-        Ok(logits.softmax(1, Kind::Float).to_device(Device::Cpu))
-    }
-
     /// Whether the variable `name` is the head's.
     pub fn is_head(&self, name: &str) -> bool {
         is_within(head_name(self.model.family()), name)
@@ -269,7 +255,7 @@ fn is_within(module: &str, name: &str) -> bool {
 }
 
 /// What the head is called in memory.
-fn head_name(family: Family) -> &'static str {
+pub(crate) fn head_name(family: Family) -> &'static str {
     match family {
         Family::ResNet => "fc",
         Family::RegNet => "head.fc",

@@ -12,3 +12,4 @@ pub mod inference;
 pub mod losses;
 pub mod saved;
 pub mod train;
+pub mod whole;

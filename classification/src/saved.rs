@@ -16,9 +16,11 @@ use engine::run_dir::resolve_checkpoint;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
-use crate::classifier::{Classifier, ClassifierOptions};
+use crate::classifier::{Classifier, ClassifierOptions, head_name};
 use crate::data::ImageSettings;
+use crate::inference::Logits;
 use crate::train::{CropMode, TrainConfig, TrainState};
+use crate::whole::WholeClassifier;
 
 /// The best checkpoints, in a run's folder.
 const BEST: [(&str, &str); 2] =
@@ -86,7 +88,7 @@ impl TrainCheckpoint {
 /// Which classifier to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadSpec<'a> {
-    /// A run folder, one of our checkpoints, or a weight file.
+    /// A run folder, one of our checkpoints, a weight file, or a network's `.pt2` file.
     pub path: &'a Path,
     /// The model, if the file does not tell.
     pub model: Option<&'a str>,
@@ -100,9 +102,9 @@ pub struct LoadSpec<'a> {
 
 /// A classifier and how it is to be used.
 #[derive(Debug)]
-pub struct LoadedModel {
+pub struct LoadedModel<C = Classifier> {
     /// Ready for evaluation.
-    pub classifier: Classifier,
+    pub classifier: C,
     /// How its images are prepared.
     pub images: ImageSettings,
     /// What it tells apart, where that is known.
@@ -121,6 +123,49 @@ impl<'a> LoadSpec<'a> {
     /// What `path` itself tells.
     pub fn new(path: &'a Path, device: Device, kind: Kind) -> Self {
         Self { path, model: None, classes: None, device, kind }
+    }
+
+    /// As [`LoadSpec::load`], or the network in a `.pt2` file with the classifier that it was
+    /// exported with.
+    ///
+    /// # Errors
+    /// Those of [`LoadSpec::load`]; a network that returns no logits.
+    pub fn load_any(&self) -> Result<LoadedModel<Box<dyn Logits>>> {
+        let names = [self.model, self.path.to_str()].into_iter().flatten();
+        let graph = names.into_iter().find(|name| models::is_file(name));
+        let whole = graph.map_or(Ok(None), |name| self.load_whole(name))?;
+        whole.map_or_else(|| self.load().map(LoadedModel::boxed), Ok)
+    }
+
+    /// The network in the `.pt2` file `name` as it was exported; none if the weights have a head
+    /// that `classify train` has learned.
+    fn load_whole(&self, name: &str) -> Result<Option<LoadedModel<Box<dyn Logits>>>> {
+        if TrainCheckpoint::open(self.path)?.is_some() {
+            return Ok(None);
+        }
+        let model = models::find(name)?;
+        let Some(graph) = model.graph() else { return Ok(None) };
+        let file = weights::read(self.path)?;
+        let images = image_settings(&file)?;
+        let whole = WholeClassifier::new(graph, images.size, self.device, self.kind);
+        let whole = whole.and_then(|whole| whole.load(&file).map(|()| whole));
+        let head = format!("{}.weight", head_name(model.family()));
+        let learned = file.tensors.contains_key(&head);
+        let classifier = match whole {
+            Ok(whole) if !learned || whole.variables().contains_key(&head) => whole,
+            Err(error) if !learned => return Err(error),
+            _ => return Ok(None),
+        };
+        let trained_on = label_names(&file);
+        Ok(Some(LoadedModel {
+            classes: self.class_names(&trained_on, classifier.num_classes())?,
+            classifier: Box::new(classifier),
+            images,
+            trained_on,
+            precision: Precision::Float32,
+            config: None,
+            accuracy: None,
+        }))
     }
 
     /// Builds the classifier and reads its weights.
@@ -147,18 +192,7 @@ impl<'a> LoadSpec<'a> {
             )
         })?;
         let trained_on = state.map(|state| state.task.classes).or_else(|| label_names(&file));
-        let classes = match self.classes {
-            Some(names) => Some(read_names(names)?),
-            None => trained_on.clone(),
-        };
-        if let Some(classes) = &classes {
-            ensure!(
-                classes.len() as i64 == num_classes,
-                "there are {} class names, but {} has {num_classes} classes",
-                classes.len(),
-                file.path.display()
-            );
-        }
+        let classes = self.class_names(&trained_on, num_classes)?;
         let in_chans = match model.graph() {
             Some(graph) => graph.in_chans(),
             None => file.in_chans().unwrap_or(3),
@@ -181,13 +215,42 @@ impl<'a> LoadSpec<'a> {
             config.as_ref().map_or(Precision::Float32, |config| config.execution.precision);
         Ok(LoadedModel { classifier, images, classes, trained_on, precision, config, accuracy })
     }
+
+    /// What `num_classes` classes are called: as the file of names says, else as in training.
+    fn class_names(
+        &self,
+        trained_on: &Option<Vec<String>>,
+        num_classes: i64,
+    ) -> Result<Option<Vec<String>>> {
+        let classes = match self.classes {
+            Some(names) => Some(read_names(names)?),
+            None => trained_on.clone(),
+        };
+        if let Some(classes) = &classes {
+            ensure!(
+                classes.len() as i64 == num_classes,
+                "there are {} class names, but {} has {num_classes} classes",
+                classes.len(),
+                self.path.display()
+            );
+        }
+        Ok(classes)
+    }
 }
 
-impl LoadedModel {
+impl LoadedModel<Box<dyn Logits>> {
     /// Names by class; `class 7` where they are not known.
     pub fn names(&self) -> Vec<String> {
         let numbered = || (0..self.classifier.num_classes()).map(|class| format!("class {class}"));
         self.classes.clone().unwrap_or_else(|| numbered().collect())
+    }
+}
+
+impl LoadedModel {
+    fn boxed(self) -> LoadedModel<Box<dyn Logits>> {
+        let Self { classifier, images, classes, trained_on, precision, config, accuracy } = self;
+        let classifier = Box::new(classifier);
+        LoadedModel { classifier, images, classes, trained_on, precision, config, accuracy }
     }
 
     /// What timm is told of the classifier.

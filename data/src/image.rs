@@ -1,10 +1,9 @@
 //! A decoded image, cropping and resizing.
 
-use std::cell::RefCell;
-
 use clap::ValueEnum;
-use fast_image_resize as fir;
-use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+pub use resize::CropBox;
+pub(super) use resize::Part;
+use resize::{Filter, Layout, Resampling};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -27,33 +26,6 @@ pub struct Image {
     pixels: Pixels,
 }
 
-/// A rectangle of whole pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CropBox {
-    /// First row.
-    pub top: usize,
-    /// First column.
-    pub left: usize,
-    /// Number of rows.
-    pub height: usize,
-    /// Number of columns.
-    pub width: usize,
-}
-
-/// A rectangle whose edges may lie inside of pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Part {
-    pub top: f64,
-    pub left: f64,
-    pub height: f64,
-    pub width: f64,
-}
-
-thread_local! {
-    /// Keeps its buffers from one image to the next.
-    static RESIZER: RefCell<fir::Resizer> = RefCell::new(fir::Resizer::new());
-}
-
 /// How a resize weighs the source pixels. Both filters widen when shrinking
 /// (antialiasing), as Pillow's do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -63,6 +35,15 @@ pub enum Interpolation {
     Bilinear,
     /// Cubic filter with a = −0.5.
     Bicubic,
+}
+
+impl Interpolation {
+    fn filter(self) -> Filter {
+        match self {
+            Self::Bilinear => Filter::Triangle,
+            Self::Bicubic => Filter::Cubic,
+        }
+    }
 }
 
 impl Image {
@@ -221,24 +202,31 @@ impl Image {
             return Err(Error::invalid("target size", format!("{height}×{width}"), rule));
         }
         let from = (self.height, self.width);
-        let resampling = Resampling { from, view, part, to: size, interpolation };
+        let filter = interpolation.filter();
+        let resampling = Resampling { from, view, part, to: size, filter };
+        let run = |layout, samples: &[u8], target: &mut [u8]| {
+            resampling.run(layout, samples, target).map_err(|problem| {
+                let value = format!("{:?} to {size:?}", (view.height, view.width));
+                Error::invalid("resize (height, width)", value, problem)
+            })
+        };
         let pixels = match &self.pixels {
             Pixels::U8(samples) => {
                 let mut resized = vec![0; width * height * self.channels];
-                match self.channels {
-                    1 => resampling.run::<fir::pixels::U8>(samples, &mut resized),
-                    3 => resampling.run::<fir::pixels::U8x3>(samples, &mut resized),
-                    _ => resampling.run::<fir::pixels::U8x4>(samples, &mut resized),
-                }?;
+                let layout = match self.channels {
+                    1 => Layout::L8,
+                    3 => Layout::Rgb8,
+                    _ => Layout::Rgba8,
+                };
+                run(layout, samples, &mut resized)?;
                 Pixels::U8(resized)
             }
             Pixels::F32(samples) => {
                 let mut resized = vec![0.0f32; width * height * self.channels];
                 let planes = samples.chunks_exact(self.width * self.height);
                 for (plane, target) in planes.zip(resized.chunks_exact_mut(width * height)) {
-                    let (plane, target) =
-                        (bytemuck::cast_slice(plane), bytemuck::cast_slice_mut(target));
-                    resampling.run::<fir::pixels::F32>(plane, target)?;
+                    let plane = bytemuck::cast_slice(plane);
+                    run(Layout::F32, plane, bytemuck::cast_slice_mut(target))?;
                 }
                 Pixels::F32(resized)
             }
@@ -257,55 +245,6 @@ fn crop_rows<T: Copy>(samples: &[T], stride: usize, area: CropBox, step: usize) 
         .flat_map(|row| &row[columns.clone()])
         .copied()
         .collect()
-}
-
-/// What a resize does, apart from the samples. Sizes are (height, width).
-struct Resampling {
-    from: (usize, usize),
-    /// All that is looked at of the source.
-    view: CropBox,
-    /// What becomes the target, in the view; none: all of it.
-    part: Option<Part>,
-    to: (usize, usize),
-    interpolation: Interpolation,
-}
-
-impl Resampling {
-    /// Resizes pixels of type `P`. By type, since the call that finds out at run time compiles
-    /// the kernels of all fifteen.
-    fn run<P: fir::PixelTrait>(&self, samples: &[u8], target: &mut [u8]) -> Result<()> {
-        let refused = |problem: String| {
-            let value = format!("{:?} to {:?}", (self.view.height, self.view.width), self.to);
-            Error::invalid("resize (height, width)", value, problem)
-        };
-        let side = |side: usize| u32::try_from(side).map_err(|e| refused(e.to_string()));
-        let filter = match self.interpolation {
-            Interpolation::Bilinear => fir::FilterType::Bilinear,
-            Interpolation::Bicubic => fir::FilterType::CatmullRom,
-        };
-        let mut options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
-        if let Some(Part { top, left, height, width }) = self.part {
-            options = options.crop(left, top, width, height);
-        }
-        let (height, width) = self.from;
-        let source = TypedImageRef::<P>::from_buffer(side(width)?, side(height)?, samples)
-            .map_err(|e| refused(e.to_string()))?;
-        let CropBox { top, left, height, width } = self.view;
-        let source = TypedCroppedImage::from_ref(
-            &source,
-            side(left)?,
-            side(top)?,
-            side(width)?,
-            side(height)?,
-        )
-        .map_err(|e| refused(e.to_string()))?;
-        let (height, width) = self.to;
-        let mut target = TypedImage::<P>::from_buffer(side(width)?, side(height)?, target)
-            .map_err(|e| refused(e.to_string()))?;
-        RESIZER
-            .with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, &options))
-            .map_err(|e| refused(e.to_string()))
-    }
 }
 
 #[cfg(test)]

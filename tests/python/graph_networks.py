@@ -1,21 +1,30 @@
 """Networks as `.pt2` files, and what the programs made of them.
 
-make FOLDER           writes NAME.pt2 and NAME.safetensors (other weights) of each network
+fixture FILE          writes `Tiny` as the fixture of the programs' tests
+make FOLDER NAME...   writes NAME.pt2 and NAME.safetensors (other weights) of these networks
 check FOLDER NAME WHAT
                       loads FOLDER/NAME_WHAT.* back into the network, strictly
 timm FOLDER CLASSES   loads a folder of timm's, with so many classes
+predict FOLDER NAME WEIGHTS JSON
+                      predicts for the images in FOLDER/JSON with weights 0 or 1 of the network, and
+                      holds it against what JSON says
 """
 
 from __future__ import annotations
 
+import io
+import json
 import sys
+import zipfile
 from pathlib import Path
 
 import safetensors.torch
 import timm
 import torch
+from PIL import Image
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torchvision import transforms
 
 IMAGE = (1, 3, 64, 64)
 
@@ -42,6 +51,18 @@ class Small(nn.Module):
         for stage in (self.stage1, self.stage2, self.stage3, self.stage4):
             x = stage(x)
         return self.classifier(x.mean((2, 3)))
+
+
+class Pyramid(Small):
+    """Its stages alone, without a classifier."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x) * self.gain
+        maps = []
+        for stage in (self.stage1, self.stage2, self.stage3, self.stage4):
+            x = stage(x)
+            maps.append(x)
+        return maps
 
 
 class Attending(Small):
@@ -81,11 +102,35 @@ class Dropping(Small):
         return self.classifier(self.stage4(x).mean((2, 3)))
 
 
+class Tiny(Small):
+    """The same with a residual branch in each stage that is dropped now and then: the fixture of
+    the programs' tests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (16, 24, 32, 40)
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, groups=width), nn.BatchNorm2d(width))
+            for width in widths
+        )
+        self.drops = nn.ModuleList(DropPath(0.1) for _ in widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x) * self.gain
+        stages = (self.stage1, self.stage2, self.stage3, self.stage4)
+        for stage, branch, drop in zip(stages, self.branches, self.drops, strict=True):
+            x = stage(x)
+            x = x + drop(branch(x))
+        return self.classifier(x.mean((2, 3)))
+
+
 NETWORKS = {
     "dropping": Dropping,
-    "resnet18": lambda: timm.create_model("resnet18", num_classes=10),
+    "test_resnet": lambda: timm.create_model("test_resnet", num_classes=10),
     "small": Small,
     "attending": Attending,
+    "pyramid": Pyramid,
+    "tiny": Tiny,
 }
 
 
@@ -102,12 +147,29 @@ def network(name: str, seed: int) -> nn.Module:
     return model.eval()
 
 
-def make(folder: Path) -> None:
-    for name in NETWORKS:
+def make(folder: Path, *names: str) -> None:
+    for name in names:
         exported = torch.export.export(network(name, 0), (torch.randn(IMAGE),))
         torch.export.save(exported, folder / f"{name}.pt2")
         other = network(name, 1).state_dict()
         safetensors.torch.save_file(other, folder / f"{name}.safetensors")
+
+
+def fixture(file: Path) -> None:
+    # In train mode, in which paths are dropped.
+    exported = torch.export.export(network("tiny", 0).train(), (torch.zeros(2, 3, 32, 32),))
+    buffer = io.BytesIO()
+    torch.export.save(exported, buffer)
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(file, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename.endswith("models/model.json"):
+                # Where the code lay on the machine that wrote it is nobody's concern.
+                program = json.loads(content)
+                for node in program["graph_module"]["graph"]["nodes"]:
+                    node["metadata"].pop("stack_trace", None)
+                content = json.dumps(program, separators=(",", ":")).encode()
+            target.writestr(zipfile.ZipInfo(entry.filename), content)
 
 
 def check(folder: Path, name: str, what: str) -> None:
@@ -142,12 +204,39 @@ def of_timm(folder: Path, classes: int) -> None:
     assert state.keys() == file.keys() and all(torch.equal(state[key], file[key]) for key in file)
 
 
+def predict(folder: Path, name: str, weights: str, predictions: str) -> None:
+    model = network(name, int(weights))
+    prepare = transforms.Compose(
+        [
+            transforms.Resize(256, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    said = json.loads((folder / predictions).read_text())
+    assert len(said) > 1
+    for entry in said:
+        image = prepare(Image.open(folder / entry["file"]).convert("RGB"))
+        with torch.no_grad():
+            shares = model(image[None]).softmax(1)[0]
+        classes = [guess["class"] for guess in entry["classes"]]
+        assert classes == shares.argsort(descending=True)[: len(classes)].tolist(), entry["file"]
+        found = torch.tensor([guess["probability"] for guess in entry["classes"]])
+        # Resized bytes are rounded otherwise now and then.
+        torch.testing.assert_close(found, shares[classes], atol=2e-3, rtol=0)
+
+
 if __name__ == "__main__":
     command, folder, *rest = sys.argv[1:]
     if command == "make":
-        make(Path(folder))
+        make(Path(folder), *rest)
+    elif command == "fixture":
+        fixture(Path(folder))
     elif command == "check":
         check(Path(folder), *rest)
+    elif command == "predict":
+        predict(Path(folder), *rest)
     else:
         of_timm(Path(folder), int(rest[0]))
     print("ok")

@@ -3,11 +3,13 @@
     graph_reference.py LIST.json FOLDER [--only NAME,NAME] [--timeout SECONDS] [--again]
 
 LIST.json holds `{"family", "source", "name"?, "args"?, "part"?, "stages"?, "whole"?,
-"tolerance"?}` an entry: `source` is `timm:NAME`, `torchvision:NAME` or `nets:NAME` (graph_nets);
-`args` go to its constructor; `part` is the module of it that is taken, such as `features`; `stages`
-are the modules whose outputs are the stages, for networks that do not put them out; `whole` asks
-for a timm classifier, not `features_only`; and `tolerance` is that of networks that compute some of
-it in float32, whatever they are given.
+"tolerance"?, "double"?}` an entry: `source` is `timm:NAME`, `torchvision:NAME` or `nets:NAME`
+(graph_nets); `args` go to its constructor; `part` is the module of it that is taken, such as
+`features`; `stages` are the modules whose outputs are the stages, for networks that do not put them
+out; `whole` asks for a timm classifier, not `features_only`; `tolerance` is that of networks that
+compute some of it in float32, whatever they are given, or are very deep; and `double` has such a
+network compute in float64 throughout, where one element that rounding moves over a threshold would
+hide what else differs.
 
 Of each network, in float64 and train mode, without drop-path and dropout, FOLDER gets NAME.pt2
 (exported at 2×3×192×256) and NAME.safetensors:
@@ -260,6 +262,9 @@ def reference(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     name, names = name_of(entry), entry.get("stages", [])
+    if entry.get("double", False):
+        # For the rest of this process.
+        Tensor.float = lambda tensor: tensor
     model = build(entry).train()
     without_chance(model)
     export(model, EXPORTED, folder / f"{name}.pt2")

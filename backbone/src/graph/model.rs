@@ -100,6 +100,11 @@ impl GraphModel {
         self.parts.refusal.as_deref()
     }
 
+    /// Whether blocks of the network drop their path in training.
+    pub fn has_drop_path(&self) -> bool {
+        !self.parts.network.drop_path.is_empty()
+    }
+
     /// Whether it holds the values of the variables that [`GraphModel::build`] makes: it does when
     /// it was read from a file, not when a checkpoint carried it.
     pub fn has_weights(&self) -> bool {

@@ -17,7 +17,7 @@ use engine::settings::{Given, LoadingSettings};
 use super::model_flags::ModelFlags;
 use crate::data::{evaluation_loader, reading};
 use crate::evaluation::{Report, confusion_csv, confusion_picture};
-use crate::inference::evaluate;
+use crate::inference::{Logits, evaluate};
 use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
@@ -32,7 +32,10 @@ Examples:
 
   # A state dict of torchvision's, as its recipe evaluates it
   classify evaluate --weights resnet50-11ad3fa6.pth --model resnet50 --data imagenet/val \\
-      --crop-pct 0.9655 --interpolation bilinear";
+      --crop-pct 0.9655 --interpolation bilinear
+
+  # A network as torch.export has written it, its own classifier included
+  classify evaluate --weights mobilenet.pt2 --data imagenet/val --interpolation bilinear";
 
 /// Flags of `classify evaluate`.
 #[derive(Debug, Args)]
@@ -64,7 +67,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let loading = args.loading.settings()?;
-    let loaded = args.model.load()?;
+    let loaded = args.model.load_any()?;
     let dataset = Arc::new(dataset(args.data.as_deref(), &loaded)?);
     let options = LoaderOptions::new(loading.workers, loading.max_corrupt);
     let images = dataset.len() as u64;
@@ -73,7 +76,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     let mut counter = Counter::new("images", images);
     let mode = Mode::eval().with_compute(loaded.precision.compute());
     let count = |images| counter.add(images);
-    let report = evaluate(&loaded.classifier, &mode, &loader, &world, count)?;
+    let report = evaluate(loaded.classifier.as_ref(), &mode, &loader, &world, count)?;
     for (name, why) in loader.corrupt_files().report() {
         counter.note(&format!("left out {name}: {why}"));
     }
@@ -86,7 +89,10 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
 }
 
 /// The images to score on, with the classifier's classes.
-fn dataset(folder: Option<&Path>, loaded: &LoadedModel) -> Result<LabelledDataset> {
+fn dataset(
+    folder: Option<&Path>,
+    loaded: &LoadedModel<Box<dyn Logits>>,
+) -> Result<LabelledDataset> {
     let folder = match (folder, &loaded.config) {
         (Some(folder), _) if folder.join("train").is_dir() && folder.join("val").is_dir() => {
             folder.join("val")
@@ -106,7 +112,7 @@ fn dataset(folder: Option<&Path>, loaded: &LoadedModel) -> Result<LabelledDatase
 
 /// The class folders of `folder` by name: by what the classes were called in training, or as
 /// --classes calls them. By their order only where the weights tell no names.
-fn labelled(folder: &Path, loaded: &LoadedModel) -> Result<LabelledDataset> {
+fn labelled(folder: &Path, loaded: &LoadedModel<Box<dyn Logits>>) -> Result<LabelledDataset> {
     let open = |names: &Vec<String>| LabelledDataset::open_as(folder, &reading(), names);
     match (&loaded.trained_on, &loaded.classes) {
         (Some(trained_on), Some(classes)) if trained_on != classes => {

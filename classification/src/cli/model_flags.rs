@@ -10,14 +10,15 @@ use engine::precision::Precision;
 use tch::Kind;
 
 use crate::data::ImageSettings;
+use crate::inference::Logits;
 use crate::saved::{LoadSpec, LoadedModel};
 use crate::train::CropMode;
 
 /// Which classifier, and how it is run.
 #[derive(Debug, Args)]
 pub struct ModelFlags {
-    /// A run folder (its best checkpoint), a checkpoint, a timm folder, or a weight file of any
-    /// format that has a head.
+    /// A run folder (its best checkpoint), a checkpoint, a timm folder, a weight file of any format
+    /// that has a head, or a network's .pt2 file with its classifier in it.
     #[arg(long, value_name = "PATH")]
     pub weights: PathBuf,
     /// The model, or its .pt2 file, if the weights do not tell.
@@ -67,21 +68,36 @@ impl ImageFlags {
 }
 
 impl ModelFlags {
-    /// Loads the classifier.
+    /// Loads a classifier of ours, to export.
     ///
     /// # Errors
     /// Those of [`LoadSpec::load`], a device that is not there.
     pub fn load(&self) -> Result<LoadedModel> {
-        let wanted = LoadSpec {
+        Ok(self.over(self.spec()?.load()?))
+    }
+
+    /// Loads what gives logits.
+    ///
+    /// # Errors
+    /// Those of [`LoadSpec::load_any`], a device that is not there.
+    pub fn load_any(&self) -> Result<LoadedModel<Box<dyn Logits>>> {
+        Ok(self.over(self.spec()?.load_any()?))
+    }
+
+    fn spec(&self) -> Result<LoadSpec<'_>> {
+        Ok(LoadSpec {
             path: &self.weights,
             model: self.model.as_deref(),
             classes: self.classes.as_deref(),
             device: self.compute.open()?,
             kind: Kind::Float,
-        };
-        let mut loaded = wanted.load()?;
-        loaded.images = self.images.over(loaded.images);
-        loaded.precision = self.precision.unwrap_or(loaded.precision);
-        Ok(loaded)
+        })
+    }
+
+    /// `loaded`, used as these flags say.
+    fn over<C>(&self, loaded: LoadedModel<C>) -> LoadedModel<C> {
+        let images = self.images.over(loaded.images);
+        let precision = self.precision.unwrap_or(loaded.precision);
+        LoadedModel { images, precision, ..loaded }
     }
 }

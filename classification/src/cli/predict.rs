@@ -72,7 +72,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
     if let Some(path) = &args.json {
         check_output(path, &files)?;
     }
-    let loaded = args.model.load()?;
+    let loaded = args.model.load_any()?;
     let (transform, names) = (loaded.images.transform()?, loaded.names());
     let top = args.top.min(names.len()) as i64;
     let mut counter = Counter::new("images", files.len() as u64);

@@ -69,7 +69,7 @@ fn build(
 ) -> Result<Classifier> {
     tch::manual_seed(config.execution.seed as i64);
     let options = ClassifierOptions {
-        drop_path: config.drop_path.unwrap_or(0.0),
+        drop_path: drop_path(config, model),
         head_init_scale: config.head_init_scale,
         ..ClassifierOptions::new(num_classes)
     };
@@ -78,6 +78,13 @@ fn build(
         classifier.double();
     }
     Ok(classifier)
+}
+
+/// The rate that `model` is built with: none where a `.pt2` file's network has no blocks that drop,
+/// since presets bring one.
+fn drop_path(config: &TrainConfig, model: &Model) -> f64 {
+    let drops = model.graph().is_none_or(|graph| graph.has_drop_path());
+    config.drop_path.filter(|_| drops).unwrap_or(0.0)
 }
 
 /// Refuses parts of a batch that leave batch norms one value a channel, of which there
@@ -119,6 +126,14 @@ fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usi
     let [training, validation] = [loader, validation].map(|loader| loader.source().dataset());
     for note in training.notes().iter().chain(validation.notes()) {
         eprintln!("note: {note}");
+    }
+    let rate = config.drop_path.unwrap_or(0.0);
+    if drop_path(config, task.classifier.model()) != rate {
+        eprintln!(
+            "note: {} has no drop-path, so that a rate of {rate} does nothing; to drop, export it \
+             with a rate above 0 and in train mode",
+            config.model
+        );
     }
     let learned = trainer.variables.values().filter(|tensor| tensor.requires_grad());
     let learned = learned.map(|tensor| tensor.numel()).sum::<usize>() as f64 / 1e6;

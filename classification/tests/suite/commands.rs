@@ -15,7 +15,7 @@ fn commands_explain_themselves() {
 #[test]
 fn colours_are_learned_and_used() {
     let work = with_images(8);
-    let settings = "--epochs 12 --batch-size 8 --base-lr 0.06 --layer-decay 1";
+    let settings = "--model resnet18 --epochs 12 --batch-size 8 --base-lr 0.06 --layer-decay 1";
     let finished = work.train("run", &words(settings)).succeeded();
     assert_says(
         &finished.err,
@@ -181,7 +181,7 @@ fn presets_are_listed_and_printed() {
 #[test]
 fn a_convnext_learns_with_bfloat16_and_lamb() {
     let work = with_images(2);
-    let settings = "--model convnext_tiny --epochs 1 --warmup-epochs 0 --precision bfloat16 \
+    let settings = "--model convnext_atto --epochs 1 --warmup-epochs 0 --precision bfloat16 \
                     --optimizer lamb --repeats 3 --cutmix 1 --ema 0 --eval-squash --batch-size 4";
     work.train("run", &words(settings)).succeeded();
     let state: classification::train::TrainState = work.checkpoint("run").state().unwrap();

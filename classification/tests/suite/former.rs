@@ -2,7 +2,7 @@
 
 use crate::common::{FirstForm, assert_says, with_images, words};
 
-const EXPORT: &str = "export/timm/model.safetensors";
+const EXPORT: &str = "export/tiny_classifier.safetensors";
 
 const FIRST: FirstForm = FirstForm {
     state: &[("evaluation_pending", "unevaluated"), ("epoch_loss", "")],
@@ -40,7 +40,7 @@ fn a_checkpoint_of_the_first_form_is_used_like_any_other() {
         assert_says(&told.out, &["images   12", "top-1"]);
         let predict = ["predict", "--weights", weights, "--json", "found.json", "images/val/red"];
         work.run(&predict).succeeded();
-        work.run(&["export", "--weights", weights, "--output", "timm"]).succeeded();
+        work.run(&["export", "--weights", weights, "--output", "first.pth"]).succeeded();
     }
     let other = ["--resume", "run/checkpoints/last.safetensors", "--epochs", "3"];
     let told = work.train("other", &other).succeeded();

@@ -11,7 +11,7 @@ const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --augment trivial-wide \
                         --repeats 2 --checkpoint-steps 2 --seed 5 --eval-epochs 2";
 
 /// What a run exports.
-const EXPORT: &str = "export/timm/model.safetensors";
+const EXPORT: &str = "export/tiny_classifier.safetensors";
 
 /// Step, loss and accuracies of every record, in order.
 fn numbers(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 3])> {

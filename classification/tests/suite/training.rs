@@ -4,7 +4,7 @@ use crate::common::{
     Workplace, assert_same_bits, assert_says, make_pending, names, with_images, words,
 };
 
-const EXPORT: &str = "export/timm/model.safetensors";
+const EXPORT: &str = "export/tiny_classifier.safetensors";
 
 /// Step and figures of every evaluation.
 fn evaluations(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 4])> {
@@ -23,7 +23,7 @@ fn asked_to_end_in_the_last_step_a_run_finishes() {
     let more = ["--epochs", "1", "--warmup-epochs", "0", "--model", "resnet50"];
     let finished = work.train_terminated_in_its_only_step("run", &more).succeeded();
     assert_says(&finished.out, &["best top-1", "timm folder"]);
-    assert!(work.path("run").join(EXPORT).exists());
+    assert!(work.path("run/export/timm/model.safetensors").exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::common::{FirstForm, Workplace, assert_says, empty, with_data};
 
-const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
+const EXPORT: &str = "export/mask_rcnn_tiny.pth";
 
 const FIRST: FirstForm = FirstForm {
     state: &[("evaluation_pending", "evaluation_due"), ("epoch_loss", ""), ("best_ema", "")],

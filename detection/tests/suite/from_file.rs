@@ -1,13 +1,11 @@
 //! Backbones that `torch.export` has written.
 
-use std::path::Path;
-
-use crate::common::{assert_says, run_python, with_data};
+use crate::common::{assert_says, make_networks, with_data};
 
 #[test]
 fn a_run_needs_its_backbones_file_only_once() {
     let work = with_data(4);
-    run_python("graph_networks.py", &[Path::new("make"), &work.path("")]);
+    make_networks(&work, &["small"]);
     let flags = ["--backbone", "small.pt2", "--iterations", "2"];
     let begun = work.train("run", &flags).succeeded();
     assert_says(&begun.err, &["mask_rcnn_small with", "the backbone's those of small.pt2"]);

@@ -1,11 +1,11 @@
 //! What cannot be run is refused with a sentence, and nothing is lost.
 
-use crate::common::{Workplace, assert_says, empty, read, with_data, words};
+use crate::common::{Workplace, assert_says, empty, read, with_data, with_resnet, words};
 use serde_json::{Value, json};
 
 #[test]
 fn settings_that_break_a_rule_are_named() {
-    let work = with_data(2);
+    let work = with_resnet(2);
     work.refuses_to_train(&[
         (
             "--batch-size 1 --short-sides 32 --max-side 32",
@@ -110,7 +110,7 @@ fn data_that_cannot_be_trained_on() {
 
 #[test]
 fn runs_and_weights_that_do_not_fit() {
-    let work = with_data(4);
+    let work = with_resnet(4);
     work.train("run", &["--epochs", "1"]).succeeded();
     let last = work.path("run/checkpoints/last.safetensors");
     let before = read(&last);

@@ -12,7 +12,7 @@ const SETTINGS: &str = "--accum-steps 2 --checkpoint-steps 2 --seed 5 --ema 0.9 
                         --eval-epochs 2 --drop-path 0.3";
 
 /// What a run exports.
-const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
+const EXPORT: &str = "export/mask_rcnn_tiny.pth";
 
 /// Step, loss and AP of every record, in order.
 fn numbers(work: &Workplace, run: &str) -> Vec<(u64, [Option<f64>; 2])> {

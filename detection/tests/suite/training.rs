@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{Workplace, assert_same_bits, assert_says, names, records, with_data, words};
+use crate::common::{
+    Workplace, assert_same_bits, assert_says, names, records, with_data, with_resnet, words,
+};
 use detection::detector::Detector;
 use detection::settings::DetectorSettings;
 use engine::precision::Precision;
@@ -10,7 +12,7 @@ use engine::settings::from_layers;
 use serde_json::Value;
 use tch::Device;
 
-const EXPORT: &str = "export/mask_rcnn_resnet18.pth";
+const EXPORT: &str = "export/mask_rcnn_tiny.pth";
 
 #[test]
 fn asked_to_end_in_the_last_step_a_run_finishes() {
@@ -94,7 +96,7 @@ fn frozen_norms_learn_nothing() {
 
 #[test]
 fn a_run_with_frozen_norms_leaves_them_as_they_are() {
-    let work = with_data(2);
+    let work = with_resnet(2);
     let text = String::from_utf8(crate::common::read(work.path("short.toml"))).unwrap();
     let text = text.replace("[model]\n", "[model]\nbackbone-norm = \"frozen\"\n");
     std::fs::write(work.path("frozen.toml"), text).unwrap();

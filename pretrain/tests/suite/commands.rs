@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::{
-    SHORTER, Workplace, assert_says, check_reconstruction, read, reconstruct, section, with_images,
+    Workplace, assert_says, check_reconstruction, read, reconstruct, section, shorter, with_images,
 };
 use backbone::models::{self, BuildOptions, MODELS};
 use backbone::weights::{self, Naming, StateDict, WeightFile};
@@ -19,7 +19,7 @@ fn size_of_png(work: &Workplace, name: &str) -> (u32, u32) {
 #[test]
 fn what_a_run_leaves_can_be_used() {
     let work = with_images(8);
-    work.train("run", &SHORTER).succeeded();
+    work.train("run", &shorter(&["--model", "resnet18"])).succeeded();
     inspects(&work);
     exports(&work);
     reconstructs(&work);
@@ -73,14 +73,12 @@ fn exports(work: &Workplace) {
         let again = format!("{format}/{file}");
         work.run(&[&arguments, ["--output", &again].as_slice()].concat()).succeeded();
 
-        for path in [&beside, &again] {
-            let said = work.run(&["inspect", path]).succeeded().out;
-            assert_says(&said, &parts);
-            assert_says(&said, &["model: resnet18, complete", "120 tensors match"]);
-            let (model, found) = encoder(path);
-            assert_eq!((model.name.as_ref(), found.len()), ("resnet18", own.len()), "{path}");
-            assert!(own.iter().all(|(name, tensor)| found[name].equal(tensor)), "{path}");
-        }
+        let said = work.run(&["inspect", &beside]).succeeded().out;
+        assert_says(&said, &parts);
+        assert_says(&said, &["model: resnet18, complete", "120 tensors match"]);
+        let (model, found) = encoder(&again);
+        assert_eq!((model.name.as_ref(), found.len()), ("resnet18", own.len()), "{again}");
+        assert!(own.iter().all(|(name, tensor)| found[name].equal(tensor)), "{again}");
     }
 }
 
@@ -139,7 +137,7 @@ fn reconstructs_with_foreign_weights(work: &Workplace) {
 
 #[test]
 fn channels_are_found_in_every_naming() {
-    for name in ["resnet18", "resnet50", "convnext_tiny", "regnety_016"] {
+    for name in ["resnet18", "convnext_atto", "regnety_016"] {
         let model = models::find(name).unwrap();
         let options = BuildOptions { in_chans: 4, uninitialised: true, ..BuildOptions::default() };
         let store = VarStore::new(Device::Cpu);
@@ -155,7 +153,10 @@ fn channels_are_found_in_every_naming() {
                 let file = WeightFile::from_tensors("f.pth", tensors.collect());
                 let saved = LoadedWeights { file, config: None, carried: None };
                 assert_eq!(saved.in_chans(), 4, "{naming} {name}");
-                assert_eq!(saved.model(None).unwrap().name, name, "{naming}");
+                // Every model is looked at, which takes a second.
+                if prefix.is_empty() {
+                    assert_eq!(saved.model(None).unwrap().name, name, "{naming}");
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::common::{
 };
 
 /// What a run exports.
-const EXPORT: &str = "export/resnet18_spark.safetensors";
+const EXPORT: &str = "export/tiny_spark.safetensors";
 
 /// A training by torchrun on two processes, with as many as two restarts.
 fn torchrun(work: &Workplace, more: &[&str]) -> Command {

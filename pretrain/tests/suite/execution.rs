@@ -14,11 +14,11 @@ use pretrain::train::{TrainState, prepare};
 use tch::Tensor;
 
 use crate::common::{
-    SAME, SHORTER, Together, Workplace, apart, assert_same_bits, assert_says, records, section,
-    shorter, with_images, words,
+    SAME, SHORTER, TINY, Together, Workplace, apart, assert_same_bits, assert_says, records,
+    section, shorter, with_images, words,
 };
 
-const EXPORT: &str = "export/resnet18_spark.safetensors";
+const EXPORT: &str = "export/tiny_spark.safetensors";
 
 /// Six steps in double precision, large enough ones that a wrong gradient shows.
 const SIX: &str = "--precision float64 --batch-size 8 --epochs 3 --base-lr 0.2 --workers 1";
@@ -55,7 +55,7 @@ fn same_when_masked(processes: usize, more: &str) {
 
 #[test]
 fn a_resnet_is_the_same_when_masked() {
-    same_when_masked(1, "");
+    same_when_masked(1, "--model resnet18");
 }
 
 #[test]
@@ -162,7 +162,8 @@ fn a_timed_run() {
 fn train_timed(work: &Workplace, count: usize, run: &str, more: &[&str]) -> String {
     let output = work.path(run).to_str().unwrap().to_owned();
     let data = work.path("images").to_str().unwrap().to_owned();
-    let more = [more, &["--data", &data, "--dump-config"]].concat();
+    let model = work.path(TINY).to_str().unwrap().to_owned();
+    let more = [more, &["--data", &data, "--model", &model, "--dump-config"]].concat();
     let settings = work.path(&format!("{run}.toml"));
     std::fs::write(&settings, work.train(&output, &more).succeeded().out).unwrap();
     let mut ends = Together::start(count, &[(TIMED, settings.to_str().unwrap())], |_| {
@@ -223,7 +224,7 @@ fn timing_in_bfloat16_leaves_nothing_behind() {
 #[test]
 fn pictures_are_those_of_the_weights() {
     let work = with_images(4);
-    let more = ["--execution", "masked", "--picture-epochs", "1"];
+    let more = ["--model", "resnet18", "--execution", "masked", "--picture-epochs", "1"];
     work.train("run", &shorter(&more)).succeeded();
     assert!(work.path("run/pictures/epoch-0001.png").exists());
     let model: StateDict = section(&work, "run", "model");

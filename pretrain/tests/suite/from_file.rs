@@ -5,13 +5,13 @@ use std::path::Path;
 use backbone::weights::StateDict;
 
 use crate::common::{
-    Workplace, assert_says, reconstruct, run_python, section, shorter, with_images,
+    Workplace, assert_says, make_networks, reconstruct, run_python, section, shorter, with_images,
 };
 
 /// Images to train on, and networks in files.
-fn with_networks() -> Workplace {
+fn with_networks(names: &[&str]) -> Workplace {
     let work = with_images(8);
-    run_python("graph_networks.py", &[Path::new("make"), &work.path("")]);
+    make_networks(&work, names);
     work
 }
 
@@ -22,8 +22,8 @@ fn same(one: &StateDict, other: &StateDict, name: &str) -> bool {
 
 #[test]
 fn a_run_needs_its_file_only_once() {
-    let work = with_networks();
-    for (name, stem) in [("small", "stem.0.weight"), ("resnet18", "conv1.weight")] {
+    let work = with_networks(&["small", "test_resnet"]);
+    for (name, stem) in [("small", "stem.0.weight"), ("test_resnet", "conv1.0.weight")] {
         let file = format!("{name}.pt2");
         let begun = work.train(name, &shorter(&["--model", &file])).succeeded();
         assert_says(&begun.err, &[&format!("weights  those of {file}"), "encoder"]);
@@ -53,24 +53,24 @@ fn a_run_needs_its_file_only_once() {
 
 #[test]
 fn exports_keep_the_networks_names() {
-    let work = with_networks();
-    work.train("run", &shorter(&["--model", "resnet18.pt2"])).succeeded();
+    let work = with_networks(&["test_resnet"]);
+    work.train("run", &shorter(&["--model", "test_resnet.pt2"])).succeeded();
     let export = |more: &[&str]| work.run(&[&["export", "--weights", "run"], more].concat());
     for format in ["torchvision", "detectron2", "mmdet"] {
-        let message = format!("format is {format}, but resnet18 was read from a .pt2 file");
+        let message = format!("format is {format}, but test_resnet was read from a .pt2 file");
         export(&["--format", format]).refused(&[&message]);
     }
     export(&["--format", "timm"]).refused(&["--timm-name NAME says which of timm's models"]);
-    export(&["--format", "timm", "--timm-name", "resnet18", "--output", "timm"]).succeeded();
+    export(&["--format", "timm", "--timm-name", "test_resnet", "--output", "timm"]).succeeded();
     run_python("graph_networks.py", &[Path::new("timm"), &work.path("timm"), Path::new("10")]);
     export(&["--format", "pt2"]).succeeded();
-    let beside = work.path("run/export/resnet18_spark.pt2");
+    let beside = work.path("run/export/test_resnet_spark.pt2");
     assert!(beside.exists());
     // What was exported is a network again.
-    let said = work.run(&["inspect", "run/export/resnet18_spark.pt2"]).succeeded().out;
+    let said = work.run(&["inspect", "run/export/test_resnet_spark.pt2"]).succeeded().out;
     assert_says(&said, &["layer4"]);
 
-    work.train("registered", &shorter(&[])).succeeded();
+    work.train("registered", &shorter(&["--model", "resnet18"])).succeeded();
     work.run(&["export", "--weights", "registered", "--format", "pt2"])
         .refused(&["format is pt2, but resnet18 was not read from a .pt2 file"]);
     let named = ["--format", "timm", "--timm-name", "x"];
@@ -80,7 +80,7 @@ fn exports_keep_the_networks_names() {
 
 #[test]
 fn stages_may_be_chosen() {
-    let work = with_networks();
+    let work = with_networks(&["small"]);
     let stages = ["--model", "small.pt2", "--stages", "stage2,stage3"];
     work.train("run", &shorter(&stages)).succeeded();
     // Half the total stride, so one doubling less in the decoder.
@@ -90,7 +90,7 @@ fn stages_may_be_chosen() {
     assert!(!model.contains_key("sparse_encoder.sp_cnn.stage4.0.weight"));
     let refused = [&shorter(&["--model", "small.pt2", "--stages", "stage2,nowhere"])[..]].concat();
     work.train("other", &refused).refused(&["nowhere"]);
-    work.train("other", &shorter(&["--stages", "layer1"]))
+    work.train("other", &shorter(&["--model", "resnet18", "--stages", "layer1"]))
         .refused(&["stages is layer1, but resnet18 is no .pt2 file"]);
     work.train("other", &shorter(&["--model", "small.pt2", "--input-size", "40"]))
         .refused(&["input-size is 40, but its sides must be positive multiples of 32"]);
@@ -102,7 +102,7 @@ fn stages_may_be_chosen() {
 
 #[test]
 fn weights_go_over_those_of_the_file() {
-    let work = with_networks();
+    let work = with_networks(&["small"]);
     let weights = ["--model", "small.pt2", "--init-weights", "small.safetensors"];
     let told = work.train("run", &shorter(&weights)).succeeded();
     assert_says(&told.err, &["initial weights from small.safetensors"]);
@@ -111,7 +111,7 @@ fn weights_go_over_those_of_the_file() {
 
 #[test]
 fn what_runs_on_the_whole_grid_alone_is_not_pretrained() {
-    let work = with_networks();
+    let work = with_networks(&["attending", "small"]);
     let said = work.run(&["inspect", "attending.pt2"]).succeeded().out;
     assert_says(&said, &["softmax"]);
     let refused = shorter(&["--model", "attending.pt2"]);

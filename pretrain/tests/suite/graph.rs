@@ -1,13 +1,11 @@
 //! Pretraining networks from `.pt2` files: killed, and on several processes.
 
-use std::path::Path;
+use crate::common::{Workplace, make_networks, with_images, words};
 
-use crate::common::{Workplace, run_python, with_images, words};
-
-/// Images, and networks in files; `dropping.pt2` draws for drop-path and dropout.
+/// Images, and `dropping.pt2`, which draws for drop-path and dropout.
 fn with_networks(images: u32) -> Workplace {
     let work = with_images(images);
-    run_python("graph_networks.py", &[Path::new("make"), &work.path("")]);
+    make_networks(&work, &["dropping"]);
     work
 }
 

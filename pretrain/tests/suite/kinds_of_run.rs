@@ -76,8 +76,8 @@ fn write_npy(path: &Path, (height, width, channels): (usize, usize, usize), seed
 }
 
 /// A run with these flags, whose two images of a size are reconstructed.
-fn train_and_reconstruct(work: &Workplace, run: &str, flags: [&str; 2], size: [i64; 4]) {
-    work.train(run, &shorter(&flags)).succeeded();
+fn train_and_reconstruct(work: &Workplace, run: &str, flags: &[&str], size: [i64; 4]) {
+    work.train(run, &shorter(flags)).succeeded();
     let (_, found) = reconstruct(work, run, &[]);
     check_reconstruction(&found, size, 2);
 }
@@ -85,14 +85,19 @@ fn train_and_reconstruct(work: &Workplace, run: &str, flags: [&str; 2], size: [i
 #[test]
 fn other_than_three_channels() {
     let work = with_images(4);
-    train_and_reconstruct(&work, "grey", ["--in-chans", "1"], [2, 1, 64, 64]);
+    train_and_reconstruct(
+        &work,
+        "grey",
+        &["--model", "resnet18", "--in-chans", "1"],
+        [2, 1, 64, 64],
+    );
 
     std::fs::create_dir(work.path("arrays")).unwrap();
     for number in 0..4 {
         write_npy(&work.path(&format!("arrays/{number}.npy")), (70, 90, 5), number);
     }
     let statistics = ["--mean", "0.5,0.5,0.5,0.5,0.5", "--std", "0.3,0.3,0.3,0.3,0.3"];
-    let flags = shorter(&["--data", "arrays", "--in-chans", "5"]);
+    let flags = shorter(&["--model", "resnet18", "--data", "arrays", "--in-chans", "5"]);
     work.train("five", &[flags.as_slice(), &statistics].concat()).succeeded();
     let arguments = ["--output", "s.png", "--tensors", "tensors", "arrays/0.npy"];
     let five = ["reconstruct", "--checkpoint", "five"];
@@ -121,7 +126,7 @@ fn other_than_three_channels() {
 #[test]
 fn images_that_are_not_square() {
     let work = with_images(4);
-    train_and_reconstruct(&work, "run", ["--input-size", "64x96"], [2, 3, 64, 96]);
+    train_and_reconstruct(&work, "run", &["--input-size", "64x96"], [2, 3, 64, 96]);
     assert_says(&work.run(&["inspect", "run"]).succeeded().out, &["input-size = \"64x96\""]);
 }
 
@@ -178,7 +183,7 @@ fn the_encoder_is_probed_now_and_then() {
 
     // To look changes nothing.
     work.train("plain", &more).succeeded();
-    let export = "export/resnet18_spark.safetensors";
+    let export = "export/tiny_spark.safetensors";
     crate::common::assert_same_bits(&work.bits("probed", export), &work.bits("plain", export));
 
     let elsewhere = [&more[..], &["--probe", "images"]].concat();

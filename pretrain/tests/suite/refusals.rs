@@ -153,7 +153,7 @@ fn unreadable_images() {
 #[test]
 fn weights_that_do_not_fit() {
     let work = with_images(4);
-    work.train("run", &["--epochs", "2"]).succeeded();
+    work.train("run", &["--epochs", "2", "--model", "resnet18"]).succeeded();
     work.train("next", &["--init-weights", "run", "--model", "resnet50"]).refused(&["run"]);
     std::fs::write(work.path("w.pth"), b"hello").unwrap();
     work.train("next", &["--init-weights", "w.pth"]).refused(&["w.pth"]);

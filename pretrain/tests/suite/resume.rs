@@ -7,7 +7,7 @@ use crate::common::with_images;
 const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --checkpoint-steps 2 --seed 5";
 
 /// What a run exports.
-const EXPORT: &str = "export/resnet18_spark.safetensors";
+const EXPORT: &str = "export/tiny_spark.safetensors";
 
 #[test]
 fn killed_runs_end_with_the_same_bits() {

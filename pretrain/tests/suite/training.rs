@@ -6,7 +6,7 @@ use crate::common::{
 };
 use serde_json::Value;
 
-const EXPORT: &str = "export/resnet18_spark.safetensors";
+const EXPORT: &str = "export/tiny_spark.safetensors";
 
 /// Step and figure of every probe.
 fn probes(work: &Workplace, run: &str) -> Vec<(u64, f64)> {
@@ -110,7 +110,7 @@ fn averages_are_exported() {
     let encoder = |name: &str| crate::common::tensors(&work, name);
     let (plain, averaged) =
         (encoder(&format!("plain/{EXPORT}")), encoder(&format!("run/{EXPORT}")));
-    let name = "conv1.weight";
+    let name = "stem.0.weight";
     assert!(!plain[name].equal(&averaged[name]), "the average lies behind");
     let ema = crate::common::section(&work, "run", "ema");
     assert!(ema[&format!("sparse_encoder.sp_cnn.{name}")].equal(&averaged[name]));

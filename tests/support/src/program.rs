@@ -11,6 +11,11 @@ use tch::Tensor;
 
 use super::promises::words;
 
+/// A network of thirty thousand parameters, `Tiny` of `tests/python/graph_networks.py`: what the
+/// programs' tests train where it does not matter which, since the checkpoints of a ResNet take
+/// most of a short run's time.
+pub const TINY: &str = "tiny.pt2";
+
 /// A folder with data and runs of one program, deleted at the end.
 pub struct Workplace {
     folder: tempfile::TempDir,
@@ -20,8 +25,11 @@ pub struct Workplace {
 }
 
 impl Workplace {
+    /// A folder with nothing in it but `tiny.pt2`.
     pub fn of(program: &'static str, training: &'static str) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), program, training }
+        let work = Self { folder: tempfile::tempdir().unwrap(), program, training };
+        std::fs::write(work.path(TINY), include_bytes!("../fixtures/tiny.pt2")).unwrap();
+        work
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

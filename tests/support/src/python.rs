@@ -6,6 +6,8 @@ use std::process::Command;
 
 use backbone::plugin::LIBTORCH_VERSION;
 
+use super::program::Workplace;
+
 /// The minor version of the libtorch in use: 13 of 2.13.0.
 ///
 /// # Panics
@@ -51,4 +53,13 @@ pub fn run_python(script: &str, arguments: &[&Path]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Writes networks of `tests/python/graph_networks.py` into the folder: NAME.pt2, and other weights
+/// as NAME.safetensors.
+pub fn make_networks(work: &Workplace, names: &[&str]) {
+    let folder = work.path("");
+    let mut arguments = vec![Path::new("make"), &folder];
+    arguments.extend(names.iter().map(Path::new));
+    run_python("graph_networks.py", &arguments);
 }

@@ -353,7 +353,7 @@ fn steps_logits_and_probes_are_those_of_timm() {
         let folder_of = path("foreign").join(name);
         let loaded = LoadSpec::new(&folder_of, Device::Cpu, Kind::Float).load().unwrap();
         assert_eq!(loaded.classifier.model().name, name);
-        assert_eq!(loaded.names()[999], "thing 999");
+        assert_eq!(loaded.classes.as_ref().unwrap()[999], "thing 999");
         let bilinear = loaded.images.interpolation == Interpolation::Bilinear;
         assert_eq!(bilinear, name == "resnet18");
         compare_logits(&loaded, folder.path(), name, &foreign);

@@ -4,7 +4,7 @@ mod losses;
 
 use std::collections::BTreeMap;
 
-use crate::common::{Workplace, assert_says, empty, read, with_data, words};
+use crate::common::{Workplace, assert_says, empty, read, with_data, with_resnet, words};
 use backbone::weights;
 use detection::data::CocoDataset;
 use detection::evaluation::Report;
@@ -31,7 +31,7 @@ fn files(work: &Workplace, folder: &str) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn what_a_run_leaves_can_be_used() {
-    let work = with_data(6);
+    let work = with_resnet(6);
     let finished = work.train("run", &["--eval-epochs", "1"]).succeeded();
     assert_says(
         &finished.err,

@@ -18,6 +18,13 @@ pub fn with_data(train: u32) -> Workplace {
     work
 }
 
+/// The same with a ResNet-18 in `short.toml`.
+pub fn with_resnet(train: u32) -> Workplace {
+    let work = with_data(train);
+    std::fs::write(work.path("short.toml"), SHORT.replace(TINY, "resnet18")).unwrap();
+    work
+}
+
 /// Photographs and `short.toml` alone.
 pub fn empty() -> Workplace {
     let work = Workplace::of(env!("CARGO_BIN_EXE_detect"), "--data demo --config short.toml");
