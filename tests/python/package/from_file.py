@@ -17,7 +17,7 @@ from .copies import saved_and_loaded
 from .harness import check, equal, images, refuses, total
 
 STAGES = {
-    "resnet18": ["layer1", "layer2", "layer3", "layer4"],
+    "test_resnet": ["layer1", "layer2", "layer3", "layer4"],
     "small": ["stage1", "stage2", "stage3", "stage4"],
 }
 
@@ -86,7 +86,7 @@ def copies_of_a_network_need_no_file(folder: Path) -> None:
 
 @check
 def a_network_is_written_whole(folder: Path) -> None:
-    network, path = exported(folder, "resnet18")
+    network, path = exported(folder, "test_resnet")
     backbone = Backbone(str(path))
     total(backbone(images())).backward()
     with torch.no_grad():
@@ -101,6 +101,6 @@ def a_network_is_written_whole(folder: Path) -> None:
         torch.testing.assert_close(again, network.eval()(batch))
     refuses(
         lambda: backbone.save_weights(folder / "whole.pth", naming="torchvision"),
-        "naming is torchvision, but resnet18 was read from a .pt2 file",
+        "naming is torchvision, but test_resnet was read from a .pt2 file",
     )
     refuses(lambda: Backbone(str(path), in_chans=4), "4")

@@ -35,7 +35,7 @@ fn a_plugins_backbone_is_trained_saved_and_used() {
     std::fs::create_dir(path("photos")).unwrap();
     let waves = |x: u32, y: u32| Rgb([(x + 2 * y) as u8, (2 * x + y) as u8, (3 * x + 3 * y) as u8]);
     RgbImage::from_fn(320, 240, waves).save(path("photos/0.png")).unwrap();
-    std::fs::write(path("short.toml"), SHORT).unwrap();
+    std::fs::write(path("short.toml"), SHORT.replace("tiny.pt2", "resnet18")).unwrap();
     let (photos, data, short) = (path("photos"), path("demo"), path("short.toml"));
     let size = ["--train", "4", "--val", "3", "--size", "64", "--classes", "2", "--objects", "2"];
     detect(&[["make-demo", "--photos", &photos, "--output", &data].as_slice(), &size].concat())
