@@ -24,7 +24,6 @@ import torch
 from PIL import Image
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torchvision import transforms
 
 IMAGE = (1, 3, 64, 64)
 
@@ -205,6 +204,8 @@ def of_timm(folder: Path, classes: int) -> None:
 
 
 def predict(folder: Path, name: str, weights: str, predictions: str) -> None:
+    from torchvision import transforms
+
     model = network(name, int(weights))
     prepare = transforms.Compose(
         [

@@ -7,15 +7,17 @@ SOURCE is timm's name of it, or `torchvision:NAME`. Beside FILE, `.safetensors` 
 import sys
 from pathlib import Path
 
-import timm
 import torch
-import torchvision
 from safetensors.torch import save_file
 
 source, file = sys.argv[1], Path(sys.argv[2])
 torch.manual_seed(0)
 library, _, name = source.rpartition(":")
-make = torchvision.models.get_model if library == "torchvision" else timm.create_model
+# Either takes seconds to import.
+if library == "torchvision":
+    from torchvision.models import get_model as make
+else:
+    from timm import create_model as make
 model = make(name).train()
 example = torch.randn(2, 3, 96, 96)
 torch.export.save(torch.export.export(model, (example,)), file)

@@ -15,7 +15,7 @@ fn commands_explain_themselves() {
 #[test]
 fn colours_are_learned_and_used() {
     let work = with_images(8);
-    let settings = "--model resnet18 --epochs 12 --batch-size 8 --base-lr 0.06 --layer-decay 1";
+    let settings = "--model convnext_atto --epochs 12 --batch-size 8 --base-lr 0.06 --layer-decay 1";
     let finished = work.train("run", &words(settings)).succeeded();
     assert_says(
         &finished.err,
@@ -117,7 +117,7 @@ fn exports(work: &Workplace) {
     let file = work.run(&[&arguments[..], &["--eval-crop", "1"]].concat()).succeeded();
     assert_eq!(own.out, file.out);
     assert_says(&file.err, &["taken in the order of their names; --classes FILE tells"]);
-    assert!(weights::read(work.path("w.pth")).unwrap().tensors.contains_key("fc.bias"));
+    assert!(weights::read(work.path("w.pth")).unwrap().tensors.contains_key("classifier.2.bias"));
 }
 
 /// Classes are found by name, whatever their order, and by no other name.
@@ -158,7 +158,7 @@ fn probes(work: &Workplace) {
         work.json("probe.json")
     };
     let trained = probe(&["--weights", "run"]);
-    assert_eq!(trained["features"], 512);
+    assert_eq!(trained["features"], 320);
     assert!(trained["knn_top1"].as_f64().unwrap() > 0.9, "{trained}");
     assert!(trained["linear_top1"].as_f64().unwrap() > 0.9, "{trained}");
     let random = probe(&["--model", "resnet18", "--input-size", "32", "--knn-only"]);
