@@ -15,7 +15,8 @@ fn commands_explain_themselves() {
 #[test]
 fn colours_are_learned_and_used() {
     let work = with_images(8);
-    let settings = "--model convnext_atto --epochs 12 --batch-size 8 --base-lr 0.06 --layer-decay 1";
+    let settings =
+        "--model convnext_atto --epochs 12 --batch-size 8 --base-lr 0.06 --layer-decay 1";
     let finished = work.train("run", &words(settings)).succeeded();
     assert_says(
         &finished.err,
