@@ -10,12 +10,14 @@ use crate::common::{
 };
 
 /// What a run exports.
-const EXPORT: &str = "export/tiny_spark.safetensors";
+const EXPORT: &str = "export/resnet18_spark.safetensors";
 /// How soon survivors have ended at the latest: they notice at once, but processes take time to
 /// end on a loaded machine.
 const SOON: Duration = Duration::from_secs(30);
-/// Random draws of every kind, a checkpoint every second step.
-const SETTINGS: &str = "--accum-steps 2 --checkpoint-steps 2 --seed 5 --workers 1 --epochs 6";
+/// Random draws of every kind, a checkpoint every second step, of a network whose steps and files
+/// take long enough to be met in the middle.
+const SETTINGS: &str = "--model resnet18 --accum-steps 2 --checkpoint-steps 2 --seed 5 \
+                        --workers 1 --epochs 6";
 
 /// The second process dies, the first says where.
 fn kill_and_expect(mut ranks: Together, killed: usize) {

@@ -9,7 +9,7 @@ use crate::common::{
 };
 
 /// What a run exports.
-const EXPORT: &str = "export/tiny_spark.safetensors";
+const EXPORT: &str = "export/resnet18_spark.safetensors";
 
 /// A training by torchrun on two processes, with as many as two restarts.
 fn torchrun(work: &Workplace, more: &[&str]) -> Command {
@@ -32,7 +32,9 @@ fn kill_main(work: &Workplace) {
 #[test]
 fn torchrun_brings_all_back_and_the_run_goes_on_exactly() {
     let work = with_images(10);
-    let more = ["--epochs", "6", "--checkpoint-steps", "4", "--workers", "1"];
+    // Steps that take long enough to be met between two checkpoints.
+    let steps = ["--model", "resnet18", "--epochs", "6", "--checkpoint-steps", "4"];
+    let more = [&steps[..], &["--workers", "1"]].concat();
     work.train_together(2, "whole", &more);
 
     // Given again at each restart, which must not delete what was done.
