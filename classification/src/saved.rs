@@ -131,8 +131,8 @@ impl<'a> LoadSpec<'a> {
     /// # Errors
     /// Those of [`LoadSpec::load`]; a network that returns no logits.
     pub fn load_any(&self) -> Result<LoadedModel<Box<dyn Logits>>> {
-        let names = [self.model, self.path.to_str()].into_iter().flatten();
-        let graph = names.into_iter().find(|name| models::is_file(name));
+        let named = self.model.or_else(|| self.path.to_str());
+        let graph = named.filter(|name| models::is_file(name));
         let whole = graph.map_or(Ok(None), |name| self.load_whole(name))?;
         whole.map_or_else(|| self.load().map(LoadedModel::boxed), Ok)
     }

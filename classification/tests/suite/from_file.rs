@@ -65,6 +65,7 @@ fn a_network_predicts_with_its_own_classifier() {
     let said = std::fs::read_to_string(work.path("found.json")).unwrap();
     assert!(["one", "five"].iter().all(|name| said.contains(name)), "{said}");
 
+    predict("small.pt2", &["--model", "resnet18"]).refused(&["small.pt2", "no classifier"]);
     predict("pyramid.pt2", &[]).refused(&["pyramid does not run as a classifier", "logits"]);
     predict("test_resnet.safetensors", &["--model", "small.pt2"]).refused(&["fits the model"]);
     work.run(&["evaluate", "--weights", "small.pt2", "--data", "images/val", "--device", "cpu"])
