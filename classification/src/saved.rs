@@ -147,7 +147,7 @@ impl<'a> LoadSpec<'a> {
         let Some(graph) = model.graph() else { return Ok(None) };
         let file = weights::read(self.path)?;
         let images = image_settings(&file)?;
-        let whole = WholeClassifier::new(graph, images.size, self.device, self.kind);
+        let whole = WholeClassifier::new(graph, self.device, self.kind);
         let whole = whole.and_then(|whole| whole.load(&file).map(|()| whole));
         let head = format!("{}.weight", head_name(model.family()));
         let learned = file.tensors.contains_key(&head);

@@ -1,10 +1,10 @@
 //! A network from a `.pt2` file with the classifier that it was exported with.
 
 use anyhow::{Context, Result, ensure};
+use backbone::Mode;
 use backbone::graph::{GraphModel, WholeNetwork};
 use backbone::models::Family;
 use backbone::weights::{self, LoadOptions, StateDict, WeightFile};
-use backbone::{Error, Mode};
 use tch::{Device, Kind, Tensor, nn};
 
 use crate::inference::Logits;
@@ -18,12 +18,11 @@ pub struct WholeClassifier {
 }
 
 impl WholeClassifier {
-    /// `graph` as it was exported, with its file's weights, in elements of `kind`; `side` is that
-    /// of the images it will get, in pixels.
+    /// `graph` as it was exported, with its file's weights, in elements of `kind`.
     ///
     /// # Errors
-    /// A network that does not run to its end, or returns no logits.
-    pub fn new(graph: &GraphModel, side: usize, device: Device, kind: Kind) -> Result<Self> {
+    /// A network that cannot be run to its end, or returns no logits.
+    pub fn new(graph: &GraphModel, device: Device, kind: Kind) -> Result<Self> {
         ensure!(
             graph.in_chans() == 3,
             "{} takes images of {} channels, but images are read as RGB",
@@ -35,12 +34,18 @@ impl WholeClassifier {
         if kind == Kind::Double {
             store.double();
         }
-        let mut whole = Self { store, network, num_classes: 0 };
-        let image = Tensor::zeros([1, 3, side as i64, side as i64], (kind, device));
-        let logits = tch::no_grad(|| whole.logits(&image, &Mode::eval()))
-            .with_context(|| format!("{} does not run as a classifier", graph.name()))?;
-        whole.num_classes = logits.size()[1];
-        Ok(whole)
+        // Behind the logits stand those of auxiliary classifiers.
+        let first = network.sizes().first();
+        let num_classes = first.filter(|size| size.len() == 2).map(|size| size[1]);
+        let num_classes = num_classes.with_context(|| {
+            format!(
+                "{} is no classifier: it returns tensors of shapes {:?}, but logits are [images, \
+                 classes]",
+                graph.name(),
+                network.sizes()
+            )
+        })?;
+        Ok(Self { store, network, num_classes })
     }
 
     /// Every parameter and buffer by its name in the state dict, sharing storage.
@@ -75,13 +80,6 @@ impl Logits for WholeClassifier {
     }
 
     fn logits(&self, images: &Tensor, mode: &Mode) -> backbone::Result<Tensor> {
-        let returned = self.network.forward(images, mode)?;
-        let sizes: Vec<Vec<i64>> = returned.iter().map(Tensor::size).collect();
-        // Behind the logits stand those of auxiliary classifiers.
-        let first = returned.into_iter().next().filter(|first| first.dim() == 2);
-        first.ok_or_else(|| {
-            let rule = "a classifier returns logits, [images, classes]";
-            Error::invalid("what the network returns", format!("{sizes:?}"), rule)
-        })
+        Ok(self.network.forward(images, mode)?.swap_remove(0))
     }
 }

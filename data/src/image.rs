@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 pub use resize::CropBox;
 pub(super) use resize::Part;
-use resize::{Filter, Layout, Resampling};
+use resize::{FilterType, Layout, Resampling};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -38,10 +38,10 @@ pub enum Interpolation {
 }
 
 impl Interpolation {
-    fn filter(self) -> Filter {
+    fn filter(self) -> FilterType {
         match self {
-            Self::Bilinear => Filter::Triangle,
-            Self::Bicubic => Filter::Cubic,
+            Self::Bilinear => FilterType::Bilinear,
+            Self::Bicubic => FilterType::CatmullRom,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::network::GraphBackbone;
 use super::stages::Levels;
 use crate::layers::drop_path_rates;
 use crate::models::BuildOptions;
-use crate::pt2::Archive;
+use crate::pt2::{Archive, Program, Value};
 use crate::weights::StateDict;
 use crate::{Backbone, Error, FeatureMap, Mode, Result, Stage};
 
@@ -66,7 +66,8 @@ impl GraphModel {
         let parts = Arc::new(analysed.parts);
         let tensors = self.tensors_of(&parts, path, false)?;
         let rates = parts.network.drop_path.clone();
-        Ok(WholeNetwork { network: GraphBackbone::new(parts, &tensors, rates)? })
+        let sizes = returned_sizes(&parts.program);
+        Ok(WholeNetwork { network: GraphBackbone::new(parts, &tensors, rates)?, sizes })
     }
 
     /// The graph, its stages and the tensors that no stage needs, for a checkpoint to carry: all
@@ -265,13 +266,29 @@ impl GraphModel {
     }
 }
 
+/// The shapes of what the program returns, as they were when it was exported.
+fn returned_sizes(program: &Program) -> Vec<Vec<i64>> {
+    let names = program.outputs.iter().flat_map(|output| match output {
+        Value::Tensor(name) => vec![name],
+        Value::Tensors(names) => names.iter().flatten().collect(),
+        _ => Vec::new(),
+    });
+    names.filter_map(|name| Some(program.tensors.get(name)?.size.clone())).collect()
+}
+
 /// A network as far as what it returns.
 #[derive(Debug)]
 pub struct WholeNetwork {
     network: GraphBackbone,
+    sizes: Vec<Vec<i64>>,
 }
 
 impl WholeNetwork {
+    /// The shapes of what it returns, as they were when it was exported.
+    pub fn sizes(&self) -> &[Vec<i64>] {
+        &self.sizes
+    }
+
     /// What the network returns for normalised `images` `[N, C, H, W]`: its tensors in order, such as
     /// logits `[N, classes]`.
     ///

@@ -66,7 +66,7 @@ fn a_network_predicts_with_its_own_classifier() {
     assert!(["one", "five"].iter().all(|name| said.contains(name)), "{said}");
 
     predict("small.pt2", &["--model", "resnet18"]).refused(&["small.pt2", "no classifier"]);
-    predict("pyramid.pt2", &[]).refused(&["pyramid does not run as a classifier", "logits"]);
+    predict("pyramid.pt2", &[]).refused(&["pyramid is no classifier", "logits"]);
     predict("test_resnet.safetensors", &["--model", "small.pt2"]).refused(&["fits the model"]);
     work.run(&["evaluate", "--weights", "small.pt2", "--data", "images/val", "--device", "cpu"])
         .refused(&["3 class folders", "5 classes"]);

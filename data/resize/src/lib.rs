@@ -1,9 +1,10 @@
 //! Resizing of pixels by `fast_image_resize`, whose convolutions are generic: the crate that calls
-//! them compiles them, for minutes. In this small one that happens once, beside other work.
+//! them compiles them, for a minute or more. In this small one that happens once, beside other work.
 
 use std::cell::RefCell;
 
 use fast_image_resize as fir;
+pub use fast_image_resize::FilterType;
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 
 /// A rectangle of whole pixels.
@@ -45,16 +46,6 @@ pub enum Layout {
     F32,
 }
 
-/// How the source's pixels are weighed. Both filters widen when shrinking (antialiasing), as
-/// Pillow's do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Filter {
-    /// Triangle filter.
-    Triangle,
-    /// Cubic filter with a = −0.5.
-    Cubic,
-}
-
 /// What a resize does, apart from the samples. Sizes are (height, width).
 #[derive(Debug, Clone, Copy)]
 pub struct Resampling {
@@ -66,8 +57,8 @@ pub struct Resampling {
     pub part: Option<Part>,
     /// The target's size.
     pub to: (usize, usize),
-    /// How pixels are weighed.
-    pub filter: Filter,
+    /// How pixels are weighed. Filters widen when shrinking (antialiasing), as Pillow's do.
+    pub filter: FilterType,
 }
 
 thread_local! {
@@ -95,11 +86,8 @@ impl Resampling {
         samples: &[u8],
         target: &mut [u8],
     ) -> Result<(), String> {
-        let filter = match self.filter {
-            Filter::Triangle => fir::FilterType::Bilinear,
-            Filter::Cubic => fir::FilterType::CatmullRom,
-        };
-        let mut options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter));
+        let convolution = fir::ResizeAlg::Convolution(self.filter);
+        let mut options = fir::ResizeOptions::new().resize_alg(convolution);
         if let Some(Part { top, left, height, width }) = self.part {
             options = options.crop(left, top, width, height);
         }

@@ -26,7 +26,7 @@ fn same_on(counts: &[usize], more: &str) {
 }
 
 #[test]
-fn a_resnet_comes_out_the_same() {
+fn a_network_with_batch_norms_comes_out_the_same() {
     // Batch norms in backbone, pyramid and heads; on some process no region is an object.
     same_on(&[2, 4], "");
 }

@@ -29,6 +29,11 @@ fn a_network_with_batch_norms_comes_out_the_same() {
 }
 
 #[test]
+fn a_resnet_comes_out_the_same() {
+    same_on(&[2], &with_images(16), "--model resnet18");
+}
+
+#[test]
 fn a_convnext_comes_out_the_same() {
     // Drop-path, and parts of a batch one after another. Its last norm is never reached by a
     // gradient.

@@ -11,7 +11,7 @@ use tch::Tensor;
 
 use super::promises::words;
 
-/// A network of thirty thousand parameters, `Tiny` of `tests/python/graph_networks.py`: what the
+/// A network of 25,000 parameters, which `tests/python/graph_networks.py fixture` writes: what the
 /// programs' tests train where it does not matter which, since the checkpoints of a ResNet take
 /// most of a short run's time.
 pub const TINY: &str = "tiny.pt2";

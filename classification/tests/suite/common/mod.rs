@@ -6,8 +6,9 @@ use image::{Rgb, RgbImage};
 pub use test_support::*;
 
 /// Of seconds: 32 px, three classes.
-const SHORT: &str = "--data images --preset demo --model tiny.pt2 --input-size 32 --batch-size 6 --epochs 4 \
-                     --warmup-epochs 1 --threads 1 --workers 2 --device cpu --log-steps 1";
+const SHORT: &str = "--data images --preset demo --model tiny.pt2 --input-size 32 --batch-size 6 \
+                     --epochs 4 --warmup-epochs 1 --threads 1 --workers 2 --device cpu \
+                     --log-steps 1";
 
 /// As [`SHORT`], with everything that evaluates and averages left to its default.
 pub const SHORT_TOML: &str = "\
