@@ -34,11 +34,7 @@ pub fn stage_colours(feature: &Tensor, valid: Option<&Tensor>) -> Result<Tensor>
         None => Tensor::arange(height * width, (Kind::Int64, Device::Cpu)),
         Some(valid) => valid_positions(valid, (height, width))?,
     };
-    let colours = Tensor::full(
-        [3, height * width],
-        i64::from(NEUTRAL),
-        (Kind::Uint8, Device::Cpu),
-    );
+    let colours = Tensor::full([3, height * width], i64::from(NEUTRAL), (Kind::Uint8, Device::Cpu));
     if shown.numel() == 0 {
         return Ok(colours.view([3, height, width]));
     }
@@ -132,18 +128,16 @@ fn signs(weights: &Tensor) -> Tensor {
 /// Columns of `scores` `[P, 3 or fewer]` as uint8 `[P, 3]`.
 fn levels(scores: &Tensor) -> Result<Tensor> {
     let (positions, count) = (scores.size()[0], scores.size()[1]);
-    let missing = Tensor::full(
-        [positions, 3 - count],
-        i64::from(NEUTRAL),
-        (Kind::Uint8, Device::Cpu),
-    );
+    let missing =
+        Tensor::full([positions, 3 - count], i64::from(NEUTRAL), (Kind::Uint8, Device::Cpu));
     if count == 0 {
         return Ok(missing);
     }
     let bounds = scores.f_quantile(&Tensor::from_slice(&PERCENTILES), 0, false, "linear")?;
     let (low, high) = (bounds.get(0), bounds.get(1));
     // Few positions may differ from all others; they lie outside of both percentiles then.
-    let (least, most) = (scores.amin([0i64].as_slice(), false), scores.amax([0i64].as_slice(), false));
+    let (least, most) =
+        (scores.amin([0i64].as_slice(), false), scores.amax([0i64].as_slice(), false));
     let spread = high.greater_tensor(&low);
     let (low, high) = (low.where_self(&spread, &least), high.where_self(&spread, &most));
     let scaled = (scores - &low) / (high - low) * 255.0;

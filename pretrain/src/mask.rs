@@ -219,7 +219,8 @@ impl VisiblePatches {
     /// A file that cannot be read or is neither, another grid, or what the reader of its form
     /// refuses; the sentence begins with the path.
     pub fn read(path: &Path, grid: Size) -> anyhow::Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let named_json = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("json"));
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
         let read = || {
@@ -298,7 +299,10 @@ mod tests {
             (r#"{"patches": [2], "visible": []}"#, "invalid length 1"),
             (r#"{"patches": [-1, 2], "visible": []}"#, "-1"),
             (r#"{"patches": [1, 2], "visible": [[0, 1]], "ratio": 1}"#, "unknown field `ratio`"),
-            (r#"{"patches": [2, 2], "visible": [[0, 1]]}"#, "visible has 1 rows, but patches says 2"),
+            (
+                r#"{"patches": [2, 2], "visible": [[0, 1]]}"#,
+                "visible has 1 rows, but patches says 2",
+            ),
             (r#"{"patches": [1, 2], "visible": [[0]]}"#, "visible[0] has 1 columns"),
             (r#"{"patches": [1, 2], "visible": [[0, 7]]}"#, "visible[0][1] is 7"),
             (r#"{"patches": [1, 2], "visible": [[1, 1]]}"#, "2 of 2 patches are visible"),

@@ -101,9 +101,7 @@ impl MaskFlags {
     pub fn masking(&self, ratio: f64, grid: Size) -> Result<Masking> {
         Ok(match &self.mask {
             Some(path) => Masking::Given(VisiblePatches::read(path, grid)?),
-            None => {
-                Masking::Random { ratio: self.mask_ratio.unwrap_or(ratio), seed: self.seed }
-            }
+            None => Masking::Random { ratio: self.mask_ratio.unwrap_or(ratio), seed: self.seed },
         })
     }
 }
