@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod features;
 pub mod mask;
 pub mod picture;
 pub mod reconstruct;

@@ -2,27 +2,21 @@
 
 use std::rc::Rc;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use backbone::{Mode, PatchMask};
 use data::Normalize;
-use data::rng::Rng;
 use image::RgbImage;
 use tch::{Kind, Tensor};
 
-use crate::mask;
+use crate::mask::Masking;
 use crate::picture::Sheet;
 use crate::spark::{Execution, Spark, denormalise};
-
-/// Stream of the draws of reconstructed images' masks.
-const STREAM: u64 = 0x7265_636f;
 
 /// How to reconstruct and draw.
 #[derive(Debug, Clone)]
 pub struct Reconstruction {
-    /// Share of patches that is masked.
-    pub mask_ratio: f64,
-    /// Seed of the masks.
-    pub seed: u64,
+    /// Which patches are masked.
+    pub masking: Masking,
     /// Element type of the arithmetic, if not the images'.
     pub compute: Option<Kind>,
     /// Statistics the images were normalised with.
@@ -48,7 +42,7 @@ pub struct Reconstructed {
 /// statistics, and draws a sheet.
 ///
 /// # Errors
-/// Images that do not fit the model, or a ratio that leaves none or all
+/// Images that do not fit the model, or a mask that does not fit them or leaves none or all
 /// patches visible.
 pub fn reconstruct(
     spark: &Spark,
@@ -57,24 +51,12 @@ pub fn reconstruct(
 ) -> Result<Reconstructed> {
     let size = images.size();
     let grid = spark.patch_grid((size[2], size[3]))?;
-    let total = (grid.0 * grid.1) as usize;
-    let keep = mask::keep_count(total, settings.mask_ratio);
-    ensure!(
-        keep > 0 && keep < total,
-        "mask-ratio is {}, but of {total} patches it would leave {keep} visible; at least one must \
-         be visible and one masked",
-        settings.mask_ratio
-    );
-    let generators = (0..size[0] as u64).map(|i| Rng::new(settings.seed, &[STREAM, i]));
-    let mask = mask::draw(generators, grid, keep, images.device())?;
+    let mask = settings.masking.mask(size[0], grid, images.device())?;
     let mode = Mode::eval().with_compute(settings.compute);
     let pass = tch::no_grad(|| spark.forward(images, &mask, &mode, Execution::Packed))?;
     let restored = denormalise(images, &pass.prediction, &mask);
     let loss = pass.loss.double_value(&[]);
-    let caption = format!(
-        "{}, mask ratio {}, seed {}, loss {loss:.3}",
-        settings.title, settings.mask_ratio, settings.seed
-    );
+    let caption = format!("{}, {}, loss {loss:.3}", settings.title, settings.masking);
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     let (mean, std) = (wide(settings.normalize.mean()), wide(settings.normalize.std()));
     let sheet =

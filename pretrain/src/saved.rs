@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use backbone::Backbone;
 use backbone::models::{self, BuildOptions, Family, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
@@ -125,12 +126,26 @@ impl LoadedWeights {
     /// The file fits the model only in part.
     pub fn encoder(&self, name: Option<&str>) -> Result<(Model, StateDict)> {
         let model = self.model(name)?;
-        let store = nn::VarStore::new(Device::Cpu);
-        model.build(&store.root(), &self.options(&model))?;
+        let (_, store) = self.backbone(&model, Device::Cpu)?;
+        let tensors = store.variables().into_iter().collect();
+        Ok((model, tensors))
+    }
+
+    /// The encoder, on `device`, in float32.
+    ///
+    /// # Errors
+    /// The file fits the model only in part.
+    pub fn backbone(
+        &self,
+        model: &Model,
+        device: Device,
+    ) -> Result<(Box<dyn Backbone>, nn::VarStore)> {
+        let store = nn::VarStore::new(device);
+        let backbone = model.build(&store.root(), &self.options(model))?;
         let target: StateDict = store.variables().into_iter().collect();
         let family = model.family();
         weights::load(&target, family, &self.file, &LoadOptions::of(family))?;
-        Ok((model, target))
+        Ok((backbone, store))
     }
 }
 

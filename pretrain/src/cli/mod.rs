@@ -2,7 +2,9 @@
 //! objects; `main` only turns errors into an exit code.
 
 mod export;
+mod features;
 mod forward;
+mod image_flags;
 mod inspect;
 mod mask_pattern;
 mod models;
@@ -45,6 +47,8 @@ pub enum Cli {
     Train(Box<TrainFlags<TrainConfig, Preset>>),
     /// Draw original, masked input and reconstruction of given images.
     Reconstruct(reconstruct::ReconstructArgs),
+    /// Draw what the encoder sees in given images: its features as colours.
+    Features(features::FeaturesArgs),
     /// Draw how masked-out regions vanish under dense convolution, and not under sparse.
     MaskPattern(mask_pattern::MaskPatternArgs),
     /// Write a checkpoint's encoder for timm, torchvision, detectron2, mmdet, …
@@ -70,6 +74,7 @@ impl Cli {
         match self {
             Self::Train(args) => args.run(train::prepare),
             Self::Reconstruct(args) => reconstruct::run(args),
+            Self::Features(args) => features::run(args),
             Self::MaskPattern(args) => mask_pattern::run(args),
             Self::Export(args) => export::run(args),
             Self::Inspect(args) => inspect::run(args),

@@ -102,13 +102,8 @@ impl Spark {
     ///
     /// # Errors
     /// Sides that are not positive multiples of the total stride.
-    pub fn patch_grid(&self, (height, width): Size) -> Result<Size> {
-        let stride = self.encoder.total_stride();
-        if height <= 0 || width <= 0 || height % stride != 0 || width % stride != 0 {
-            let rule = format!("its sides must be positive multiples of the total stride {stride}");
-            return Err(Error::invalid("input size", format!("{height}×{width}"), rule));
-        }
-        Ok((height / stride, width / stride))
+    pub fn patch_grid(&self, size: Size) -> Result<Size> {
+        patch_grid(self.encoder(), size)
     }
 
     /// Encodes the visible patches of `images` `[N, C, H, W]`, predicts every
@@ -162,4 +157,17 @@ impl Spark {
         };
         self.encoder.forward(&visible, mode)
     }
+}
+
+/// Patches (rows, columns) that an image of this size is masked by for `encoder`.
+///
+/// # Errors
+/// Sides that are not positive multiples of the total stride.
+pub fn patch_grid(encoder: &dyn Backbone, (height, width): Size) -> Result<Size> {
+    let stride = encoder.total_stride();
+    if height <= 0 || width <= 0 || height % stride != 0 || width % stride != 0 {
+        let rule = format!("its sides must be positive multiples of the total stride {stride}");
+        return Err(Error::invalid("input size", format!("{height}×{width}"), rule));
+    }
+    Ok((height / stride, width / stride))
 }

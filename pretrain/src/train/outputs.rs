@@ -18,6 +18,7 @@ use super::setup::normalize;
 use super::task::Pretraining;
 use crate::cli::{ExportFormat, timm_config};
 use crate::config::TrainConfig;
+use crate::mask::Masking;
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
 use crate::spark::ENCODER_PREFIX;
@@ -82,8 +83,7 @@ impl Outputs {
         }
         let config = &task.config;
         let settings = Reconstruction {
-            mask_ratio: config.mask_ratio,
-            seed: config.compute.seed,
+            masking: Masking::Random { ratio: config.mask_ratio, seed: config.compute.seed },
             compute: config.compute.precision.compute(),
             normalize: normalize(config)?,
             title: format!("{} {when}", task.model.name),
