@@ -9,6 +9,8 @@ pub mod config;
 pub mod features;
 pub mod mask;
 pub mod picture;
+pub mod playground;
+pub mod prepare;
 pub mod reconstruct;
 pub mod saved;
 pub mod spark;

@@ -72,6 +72,14 @@ impl LoadedWeights {
         model.graph().map_or_else(|| self.in_chans(), |graph| graph.in_chans())
     }
 
+    /// Settings of the run, or, for weights that come without, those of the paper, to prepare and
+    /// mask images by.
+    pub fn image_config(&self, model: &Model) -> TrainConfig {
+        let foreign =
+            || TrainConfig { in_chans: self.in_chans_of(model), ..TrainConfig::default() };
+        self.config.clone().unwrap_or_else(foreign)
+    }
+
     /// Whether the file holds a whole SparK model, decoder included.
     pub fn has_decoder(&self) -> bool {
         self.decoder_width().is_some()

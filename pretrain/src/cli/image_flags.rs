@@ -3,19 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use backbone::Size;
 use backbone::models::Model;
 use clap::Args;
-use data::rng::Rng;
-use data::{Evaluate, Image, Interpolation, Transform, decode_deep};
 use engine::device::DeviceFlags;
 use tch::{Device, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
 use crate::mask::{Masking, VisiblePatches};
+use crate::prepare::prepare;
 use crate::saved::LoadedWeights;
-use crate::train::normalize;
 
 /// Images, weights, and what the images become.
 #[derive(Debug, Args)]
@@ -66,7 +64,7 @@ impl ImageFlags {
         let device = self.compute.open()?;
         let saved = LoadedWeights::open(&self.weights)?;
         let model = saved.model(self.model.as_deref())?;
-        let own = saved.config.clone().unwrap_or_else(|| foreign_config(saved.in_chans_of(&model)));
+        let own = saved.image_config(&model);
         let config = TrainConfig { mean: self.mean.or(own.mean), std: self.std.or(own.std), ..own }
             .resolve_images()?;
         let size = self.input_size.unwrap_or(config.input_size);
@@ -106,25 +104,8 @@ impl MaskFlags {
     }
 }
 
-/// Foreign weights come without settings: those of the paper.
-fn foreign_config(in_chans: i64) -> TrainConfig {
-    TrainConfig { in_chans, ..TrainConfig::default() }
-}
-
-/// An image resized, cropped at its centre and normalised, `[C, H, W]`.
+/// The image in the file `path`, as [`prepare`] makes it.
 fn sample(path: &Path, config: &TrainConfig, size: InputSize) -> Result<Tensor> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let channels = config.in_chans as usize;
-    let image: Image = decode_deep(path, &bytes, channels)?;
-    let (height, width) = (size.height as usize, size.width as usize);
-    ensure!(height.max(width) <= 8192, "input-size is {size}, but at most 8192 pixels make sense");
-    let transform = Evaluate::new(
-        height.max(width),
-        (height, width),
-        Interpolation::Bicubic,
-        normalize(config)?,
-    )?;
-    let mut pixels = vec![0f32; channels * height * width];
-    transform.apply(&image, &mut Rng::new(0, &[]), &mut pixels)?;
-    Ok(Tensor::from_slice(&pixels).view([channels as i64, size.height, size.width]))
+    prepare(path, &bytes, config, size)
 }

@@ -8,6 +8,7 @@ mod image_flags;
 mod inspect;
 mod mask_pattern;
 mod models;
+mod playground;
 mod reconstruct;
 
 pub use export::{ExportFormat, timm_config};
@@ -49,6 +50,9 @@ pub enum Cli {
     Reconstruct(reconstruct::ReconstructArgs),
     /// Draw what the encoder sees in given images: its features as colours.
     Features(features::FeaturesArgs),
+    /// Show on a page in the browser what a checkpoint makes of pictures: paint masks, look at
+    /// features.
+    Playground(playground::PlaygroundArgs),
     /// Draw how masked-out regions vanish under dense convolution, and not under sparse.
     MaskPattern(mask_pattern::MaskPatternArgs),
     /// Write a checkpoint's encoder for timm, torchvision, detectron2, mmdet, …
@@ -75,6 +79,7 @@ impl Cli {
             Self::Train(args) => args.run(train::prepare),
             Self::Reconstruct(args) => reconstruct::run(args),
             Self::Features(args) => features::run(args),
+            Self::Playground(args) => playground::run(args),
             Self::MaskPattern(args) => mask_pattern::run(args),
             Self::Export(args) => export::run(args),
             Self::Inspect(args) => inspect::run(args),

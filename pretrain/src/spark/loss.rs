@@ -53,12 +53,29 @@ pub(super) fn packed_loss(target: &Tensor, prediction: &Tensor) -> Tensor {
 pub fn denormalise(images: &Tensor, prediction: &Tensor, mask: &PatchMask) -> Tensor {
     let (rows, cols) = mask.patches();
     let size = images.size();
+    let patch = (size[2] / rows, size[3] / cols);
+    images.where_self(&mask.active(patch), &restored(images, prediction, (rows, cols)))
+}
+
+/// Every patch of `prediction` `[N, C, H, W]` scaled back by the statistics of the patch of
+/// `images` there; the image is cut into `(rows, columns)` patches.
+pub fn restored(images: &Tensor, prediction: &Tensor, (rows, cols): Size) -> Tensor {
+    let size = images.size();
     let (n, c, p, q) = (size[0], size[1], size[2] / rows, size[3] / cols);
     let (mean, deviation) = statistics(&patchify(&images.contiguous(), (rows, cols)));
     let pixels = patchify(&prediction.to_kind(images.kind()).contiguous(), (rows, cols));
-    let pixels = (pixels * deviation + mean)
+    (pixels * deviation + mean)
         .view([n, rows, cols, p, q, c])
         .permute([0, 5, 1, 3, 2, 4])
-        .reshape([n, c, size[2], size[3]]);
-    images.where_self(&mask.active((p, q)), &pixels)
+        .reshape([n, c, size[2], size[3]])
+}
+
+/// The loss of every patch `[N, rows, columns]`, visible ones included, in the kind of `images`
+/// `[N, C, H, W]`: the mean over masked patches is [`masked_patch_loss`].
+pub fn patch_errors(images: &Tensor, prediction: &Tensor, (rows, cols): Size) -> Tensor {
+    let target = patchify(&images.contiguous(), (rows, cols));
+    let (mean, deviation) = statistics(&target);
+    let prediction = patchify(&prediction.to_kind(images.kind()).contiguous(), (rows, cols));
+    let error = (prediction - (target - mean) / deviation).square();
+    error.mean_dim([1i64].as_slice(), false, images.kind()).view([-1, rows, cols])
 }

@@ -15,7 +15,7 @@ use tch::nn::Path;
 pub use decoder::LightDecoder;
 use densify::Densify;
 use loss::packed_loss;
-pub use loss::{denormalise, masked_patch_loss};
+pub use loss::{denormalise, masked_patch_loss, patch_errors, restored};
 
 /// Where the encoder's parameters lie in a SparK checkpoint.
 pub const ENCODER_PREFIX: &str = "sparse_encoder.sp_cnn";
