@@ -60,7 +60,7 @@ pub fn similarity(feature: &Tensor, (y, x): Size) -> Result<Tensor> {
         return Err(Error::invalid("position", format!("{y},{x}"), rule));
     }
     let positions = rows_of_positions(feature);
-    let lengths = positions.f_linalg_vector_norm(2, [-1i64].as_slice(), true, None)?;
+    let lengths = positions.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;
     // A position without features points nowhere: 0 divided by 1.
     let lengths = lengths.where_self(&lengths.ne(0.0), &Tensor::from(1.0));
     let directions = positions / lengths;
@@ -143,4 +143,140 @@ fn levels(scores: &Tensor) -> Result<Tensor> {
     let scaled = (scores - &low) / (high - low) * 255.0;
     let scaled = scaled.clamp(0.0, 255.0).round().to_kind(Kind::Uint8);
     Ok(Tensor::cat(&[scaled, missing], 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIDE: i64 = 8;
+
+    fn double(values: &[f64], size: &[i64]) -> Tensor {
+        Tensor::from_slice(values).view(size)
+    }
+
+    /// Row, column and chequer of the positions of a square map, each of mean 0.
+    fn patterns() -> [Tensor; 3] {
+        let along = Tensor::arange(SIDE, (Kind::Double, Device::Cpu)) - (SIDE - 1) as f64 / 2.0;
+        let rows = along.view([SIDE, 1]).expand([SIDE, SIDE], false);
+        let columns = along.view([1, SIDE]).expand([SIDE, SIDE], false);
+        let sign = |index: i64| if index % 2 == 0 { 0.5 } else { -0.5 };
+        let chequer: Vec<f64> =
+            (0..SIDE * SIDE).map(|index| sign(index / SIDE + index % SIDE)).collect();
+        [rows, columns, double(&chequer, &[SIDE, SIDE])]
+    }
+
+    /// A map of `channels` channels in which the patterns vary along three axes.
+    fn example(channels: i64) -> Tensor {
+        let [rows, columns, chequer] = patterns();
+        let mut map = Tensor::ones([channels, SIDE, SIDE], (Kind::Double, Device::Cpu)) * 7.0;
+        // The largest weight of the first axis is that of channel 1, whose sign is not channel 0's.
+        map.get(0).copy_(&(&rows * 3.0));
+        map.get(1).copy_(&(&rows * -4.0 + 100.0));
+        map.get(2).copy_(&(&columns * 2.0));
+        map.get(3).copy_(&(&chequer * -0.25));
+        map
+    }
+
+    fn colours(map: &Tensor) -> Vec<Vec<i64>> {
+        let colours = stage_colours(map, None).unwrap();
+        assert_eq!((colours.kind(), colours.size()[0]), (Kind::Uint8, 3));
+        (0..3).map(|c| Vec::try_from(colours.get(c).reshape([-1])).unwrap()).collect()
+    }
+
+    /// A pattern from its smallest value to its largest, 0 to 255.
+    fn scaled(pattern: &Tensor) -> Vec<i64> {
+        let (low, high) = (pattern.min(), pattern.max());
+        let levels = ((pattern - &low) / (high - low) * 255.0).round();
+        Vec::try_from(levels.to_kind(Kind::Int64).reshape([-1])).unwrap()
+    }
+
+    #[test]
+    fn components_are_found_in_order_and_their_signs_are_fixed() {
+        let [rows, columns, chequer] = patterns();
+        // Either of the two matrices: fewer channels than positions, and more.
+        for channels in [4, 100] {
+            let map = example(channels);
+            let expected = [scaled(&-&rows), scaled(&columns), scaled(&-&chequer)];
+            let found = colours(&map);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1), "{found:?}");
+            }
+            assert_eq!(colours(&map), found, "the same again");
+            // Neither an offset nor the order of channels matters.
+            assert_eq!(colours(&map.flip([0])), found);
+        }
+    }
+
+    #[test]
+    fn only_valid_positions_count() {
+        let mut map = example(5).to_kind(Kind::Float);
+        let valid = Tensor::zeros([SIDE, SIDE], (Kind::Bool, Device::Cpu));
+        let _ = valid.narrow(1, 0, 4).fill_(1);
+        let alone = stage_colours(&map.narrow(2, 0, 4), None).unwrap();
+        let _ = map.narrow(2, 4, 4).fill_(f64::NAN);
+        let found = stage_colours(&map, Some(&valid)).unwrap();
+        assert!(found.narrow(2, 0, 4).equal(&alone));
+        assert!(bool::try_from(found.narrow(2, 4, 4).eq(i64::from(NEUTRAL)).all()).unwrap());
+        let _ = map.fill_(f64::NAN);
+        let hidden = stage_colours(&map, Some(&valid.zeros_like())).unwrap();
+        assert!(bool::try_from(hidden.eq(i64::from(NEUTRAL)).all()).unwrap());
+    }
+
+    #[test]
+    fn a_component_that_does_not_vary_is_neutral() {
+        let neutral = |positions: usize| vec![i64::from(NEUTRAL); positions];
+        let float = (Kind::Float, Device::Cpu);
+        // Constant but for rounding, and of all sizes.
+        let rounding = Tensor::rand([6, 3, 3], float) * 1e-7 + 1.0;
+        for map in [rounding, Tensor::ones([2048, 1, 1], float), Tensor::zeros([1, 1, 1], float)] {
+            let positions = (map.size()[1] * map.size()[2]) as usize;
+            assert_eq!(colours(&map), vec![neutral(positions); 3]);
+        }
+        let one_channel = double(&[-2.0, 0.0, 2.0, 6.0], &[1, 2, 2]);
+        let found = colours(&one_channel);
+        // The percentiles lie between the outermost positions.
+        assert_eq!((found[0][0], found[0][3]), (0, 255));
+        assert!((63..66).contains(&found[0][1]) && (127..130).contains(&found[0][2]), "{found:?}");
+        assert_eq!(found[1..], [neutral(4), neutral(4)]);
+        // A component of a single position lies outside of the percentiles.
+        let mut single = Tensor::zeros([2, 20, 20], float);
+        let _ = single.get(1).get(3).narrow(0, 5, 1).fill_(1.0);
+        let found = colours(&single);
+        assert_eq!((found[0].iter().sum::<i64>(), found[0][65]), (255, 255));
+    }
+
+    #[test]
+    fn what_is_no_map_is_refused() {
+        let float = (Kind::Float, Device::Cpu);
+        let map = Tensor::ones([2, 2, 3], float);
+        let refused = |map: &Tensor, valid: Option<&Tensor>| {
+            stage_colours(map, valid).unwrap_err().to_string()
+        };
+        assert!(refused(&map.get(0), None).contains("[2, 3], but it must be [C, h, w]"));
+        assert!(refused(&map.narrow(1, 0, 0), None).contains("without a size of 0"));
+        assert!(refused(&map, Some(&map.get(0).tr())).contains("[3, 2], but it must have"));
+        let infinite = &map / 0.0;
+        assert!(refused(&infinite, None).contains("finite"));
+        let told = similarity(&map, (0, 3)).unwrap_err().to_string();
+        assert_eq!(told, "position is 0,3, but the map has rows 0 to 1 and columns 0 to 2");
+        assert!(similarity(&map, (-1, 0)).is_err() && similarity(&map.get(0), (0, 0)).is_err());
+    }
+
+    #[test]
+    fn similarity_is_the_cosine_of_the_angle() {
+        // (1, 0), (3, 3), (0, 2), (-5, 0), (0, 0), (1e-12, 0).
+        let map =
+            double(&[1.0, 3.0, 0.0, -5.0, 0.0, 1e-12, 0.0, 3.0, 2.0, 0.0, 0.0, 0.0], &[2, 2, 3]);
+        let found = |at| {
+            Vec::<f64>::try_from(similarity(&map, at).unwrap().to_kind(Kind::Double).view([-1]))
+                .unwrap()
+        };
+        let half = f64::from(0.5f32.sqrt());
+        for (found, expected) in found((0, 0)).iter().zip([1.0, half, 0.0, -1.0, 0.0, 1.0]) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+        assert_eq!(found((1, 1)), [0.0; 6], "nothing is like nothing");
+        assert_eq!(similarity(&map, (0, 0)).unwrap().size(), [2, 3]);
+    }
 }
