@@ -52,6 +52,42 @@ fn postprocess(
     Ok(rows)
 }
 
+/// What a model found in one image, before it is brought to pixels of a picture of it.
+#[derive(Debug)]
+pub struct Found {
+    detections: Detections,
+    /// (height, width) of the image as it was fed.
+    fed: (usize, usize),
+    paste: MaskPaste,
+}
+
+impl Found {
+    /// What the model finds in one image.
+    ///
+    /// # Errors
+    /// An image that is no picture of 8 bits.
+    pub fn in_image(
+        model: &MaskRcnn,
+        mode: &Mode,
+        transform: &EvalTransform,
+        image: data::Image,
+    ) -> Result<Self> {
+        let fed = to_tensor(&transform.apply(image)?)?;
+        let mut found = model.infer(std::slice::from_ref(&fed), mode)?;
+        let detections = found.pop().context("the model gave nothing for the image")?;
+        Ok(Self { detections, fed: side_lengths(&fed), paste: model.config().mask_paste })
+    }
+
+    /// In the pixels of a picture of the image that has `size` (height, width), be it the file or
+    /// a smaller one.
+    ///
+    /// # Errors
+    /// Results that are no vectors of numbers.
+    pub fn in_pixels(&self, size: (usize, usize)) -> Result<Vec<Detection>> {
+        postprocess(&self.detections, self.fed, size, self.paste)
+    }
+}
+
 /// What the model finds in one image of the size it has in its file.
 ///
 /// # Errors
@@ -63,9 +99,7 @@ pub fn detect_image(
     image: data::Image,
 ) -> Result<Vec<Detection>> {
     let size = (image.height(), image.width());
-    let fed = to_tensor(&transform.apply(image)?)?;
-    let found = model.infer(std::slice::from_ref(&fed), mode)?;
-    postprocess(&found[0], side_lengths(&fed), size, model.config().mask_paste)
+    Found::in_image(model, mode, transform, image)?.in_pixels(size)
 }
 
 /// Detects in every image of `loader` and hands what was found to `found_in`, image by image.

@@ -7,15 +7,15 @@
 //! load comes from this server alone, and no file is served but the pictures that were named.
 
 mod app;
+mod encode;
 mod guard;
 mod page;
 mod pictures;
-mod png;
 mod queue;
 mod serve;
 
 pub use app::{App, Bits, Question};
+pub use encode::{data_url, jpeg};
 pub use page::Page;
 pub use pictures::{Limits, Picture, Pictures};
-pub use png::data_url;
 pub use serve::{ServeFlags, serve};

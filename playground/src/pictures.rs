@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, ensure};
 use data::files::{NamedImage, read_file};
 use data::names::readable;
-use data::{CropBox, Image, ImageFile, Interpolation, LazyImage as _, Pixels, claimed_size};
-use image::ExtendedColorType;
-use image::codecs::jpeg::JpegEncoder;
+use data::{CropBox, ImageFile, Interpolation, LazyImage as _, claimed_size};
+
+use crate::encode::jpeg;
 
 /// Uploaded pictures that are kept; the page sends an older one again if it is asked for.
 const KEPT: usize = 32;
@@ -68,24 +68,8 @@ impl Picture {
         let side = |side: usize| ((side as f64 * scale).round() as usize).clamp(1, THUMBNAIL);
         let whole = CropBox { top: 0, left: 0, height, width };
         let small = file.resized_crop(whole, (side(height), side(width)), Interpolation::Bilinear)?;
-        encode_jpeg(&small)
+        jpeg(&small)
     }
-}
-
-/// A JPEG of an RGB picture.
-fn encode_jpeg(image: &Image) -> Result<Vec<u8>> {
-    let (width, height) = (image.width() as u32, image.height() as u32);
-    let pixels: Vec<u8> = match image.pixels() {
-        Pixels::U8(pixels) => pixels.clone(),
-        Pixels::F32(planes) => {
-            let count = image.width() * image.height();
-            let byte = |at: usize| (planes[at % 3 * count + at / 3] * 255.0).round() as u8;
-            (0..3 * count).map(byte).collect()
-        }
-    };
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 80).encode(&pixels, width, height, ExtendedColorType::Rgb8)?;
-    Ok(jpeg)
 }
 
 fn check_size(name: &str, bytes: &[u8], limit: u64) -> Result<()> {

@@ -4,6 +4,7 @@
 mod evaluate;
 mod export;
 mod model_flags;
+mod playground;
 mod predict;
 mod probe;
 
@@ -45,6 +46,8 @@ pub enum Cli {
     Evaluate(evaluate::EvaluateArgs),
     /// Say what images show.
     Predict(predict::PredictArgs),
+    /// Show on a page in the browser what a classifier makes of pictures.
+    Playground(playground::PlaygroundArgs),
     /// Score a backbone without training it: nearest neighbours and a linear
     /// classifier on its frozen features.
     Probe(probe::ProbeArgs),
@@ -65,6 +68,7 @@ impl Cli {
             Self::Train(args) => args.run(train::prepare),
             Self::Evaluate(args) => evaluate::run(args),
             Self::Predict(args) => predict::run(args),
+            Self::Playground(args) => playground::run(args),
             Self::Probe(args) => probe::run(args),
             Self::Export(args) => export::run(args),
             Self::Presets(args) => {

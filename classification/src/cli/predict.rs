@@ -126,9 +126,16 @@ fn check_output(path: &Path, files: &[NamedImage]) -> Result<()> {
 }
 
 fn read(path: &Path, transform: &impl Transform) -> Result<Tensor> {
-    let bytes = read_file(path)?;
+    prepare(path, &read_file(path)?, transform)
+}
+
+/// The picture in a file's `bytes` as the classifier takes it, `[C, H, W]`; messages name `path`.
+///
+/// # Errors
+/// It is no picture.
+pub(super) fn prepare(path: &Path, bytes: &[u8], transform: &impl Transform) -> Result<Tensor> {
     let shape = transform.shape();
-    let image = decode(path, &bytes, shape[0])?;
+    let image = decode(path, bytes, shape[0])?;
     let mut pixels = vec![0f32; shape.iter().product()];
     transform.apply(&image, &mut Rng::new(0, &[]), &mut pixels)?;
     Ok(Tensor::from_slice(&pixels).view(shape.map(|side| side as i64)))

@@ -6,6 +6,7 @@ mod evaluate;
 mod forward;
 mod make_demo;
 mod model_flags;
+mod playground;
 mod predict;
 mod train;
 
@@ -27,6 +28,8 @@ pub enum Cli {
     Evaluate(evaluate::EvaluateArgs),
     /// Detect objects in images and draw them.
     Predict(predict::PredictArgs),
+    /// Show on a page in the browser what a detector finds in pictures.
+    Playground(playground::PlaygroundArgs),
     /// Run one pass on a given image tensor and write what it computes, to check
     /// against other implementations.
     Forward(forward::ForwardArgs),
@@ -49,6 +52,7 @@ impl Cli {
             Self::Train(args) => train::run(*args)?,
             Self::Evaluate(args) => evaluate::run(args)?,
             Self::Predict(args) => predict::run(args)?,
+            Self::Playground(args) => playground::run(args)?,
             Self::Forward(args) => forward::run(args)?,
             Self::MakeDemo(args) => make_demo::run(args)?,
             Self::CheckData(args) => return check_data::run(args),

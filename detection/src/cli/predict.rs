@@ -1,6 +1,7 @@
 //! `detect predict`.
 
 mod pictures;
+mod predictions;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use engine::outputs::Inputs;
 use engine::progress::Counter;
 use engine::run_dir::display_path;
 use image::{ImageFormat, RgbImage};
-use serde_json::{Value, json};
 use tch::Kind;
 
+pub(super) use self::predictions::Predictions;
 use self::pictures::{Output, PREDICTIONS, is_jpeg, picture_names, without_drawn};
 use super::model_flags::{FeedFlags, ModelFlags};
 use crate::data::Id;
@@ -162,7 +163,7 @@ fn output(args: &PredictArgs, files: &[NamedImage]) -> Result<Output> {
 }
 
 /// Id and name of every class.
-fn classes(loaded: &LoadedModel, file: Option<&Path>) -> Result<Vec<(Id, String)>> {
+pub(super) fn classes(loaded: &LoadedModel, file: Option<&Path>) -> Result<Vec<(Id, String)>> {
     let count = loaded.detector.model.config().num_classes as usize;
     if let Some(file) = file {
         let truth = AnnotationFile::read(file)?.truth;
@@ -211,48 +212,4 @@ fn save(picture: &RgbImage, path: &Path) -> Result<()> {
 fn name_in_json(name: &Path) -> String {
     let bytes = || name.as_os_str().as_encoded_bytes().escape_ascii().to_string();
     name.to_str().map_or_else(bytes, str::to_owned)
-}
-
-/// The file in COCO's format, as it grows.
-struct Predictions {
-    json: Value,
-    images: u64,
-    objects: u64,
-}
-
-impl Predictions {
-    fn new(classes: &[(Id, String)]) -> Self {
-        let categories: Vec<Value> =
-            classes.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
-        let json = json!({ "images": [], "annotations": [], "categories": categories });
-        Self { json, images: 0, objects: 0 }
-    }
-
-    fn add(&mut self, name: &str, (width, height): (u32, u32), found: &[Detection]) {
-        self.images += 1;
-        let image = json!({
-            "id": self.images, "file_name": name, "width": width, "height": height,
-        });
-        push(&mut self.json["images"], image);
-        for detection in found {
-            self.objects += 1;
-            let [_, _, w, h] = detection.bbox;
-            let category = self.json["categories"][detection.class]["id"].clone();
-            let mut annotation = json!({
-                "id": self.objects, "image_id": self.images, "category_id": category,
-                "bbox": detection.bbox, "area": w * h, "iscrowd": 0, "score": detection.score,
-            });
-            if let Some(mask) = &detection.mask {
-                annotation["area"] = mask.area().into();
-                annotation["segmentation"] = json!(mask.segmentation());
-            }
-            push(&mut self.json["annotations"], annotation);
-        }
-    }
-}
-
-fn push(list: &mut Value, value: Value) {
-    if let Some(list) = list.as_array_mut() {
-        list.push(value);
-    }
 }
