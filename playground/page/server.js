@@ -51,8 +51,8 @@ function waitForProgram() {
         return;
       }
       const news = await about();
-      say("The program was started anew.");
       restarted.forEach((listener) => listener(news));
+      say("The program was started anew.");
     } catch {
       // Not yet.
     }
@@ -121,6 +121,7 @@ export class Newest {
   constructor(work) {
     this.work = work;
     this.running = false;
+    this.failed = null; // what is said of the last wish
     this.wish = null;
   }
 
@@ -134,8 +135,12 @@ export class Newest {
         this.wish = null;
         try {
           await this.work(...next);
+          const status = document.getElementById("status");
+          if (this.failed !== null && status.textContent === this.failed) say("");
+          this.failed = null;
         } catch (error) {
           say(error.message, "error");
+          this.failed = error.message;
         }
       }
     } finally {

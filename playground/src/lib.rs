@@ -18,4 +18,4 @@ pub use app::{App, Bits, Question};
 pub use encode::{data_url, jpeg};
 pub use page::Page;
 pub use pictures::{Limits, Picture, Pictures};
-pub use serve::{ServeFlags, serve};
+pub use serve::{ServeFlags, Server, serve};

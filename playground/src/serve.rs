@@ -3,7 +3,7 @@
 mod routes;
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use data::files::image_files;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 use self::routes::{Site, router};
 use crate::guard::Guard;
@@ -85,28 +86,66 @@ impl ServeFlags {
 /// Serves `page` until the program is ended, asking `app` on this thread.
 ///
 /// # Errors
-/// Pictures that cannot be listed, an address that cannot be listened on.
+/// Those of [`Server::bind`].
 pub fn serve(flags: &ServeFlags, page: Page, app: &mut dyn App) -> Result<()> {
-    let instance = instance();
-    let pictures = Arc::new(flags.pictures(instance)?);
-    let guard = flags.guard()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let address = SocketAddr::new(flags.listen, flags.port);
-    let listener = runtime.block_on(TcpListener::bind(address)).with_context(|| taken(address))?;
-    let address = listener.local_addr()?;
-    let (queue, worker) = queue();
-    let site = Site { page, about: app.about(), pictures, queue, instance };
-    let server = thread::Builder::new().name("playground".to_owned());
-    let server = server.spawn(move || {
-        let router = router(Arc::new(site), Arc::new(guard));
-        runtime.block_on(async { axum::serve(listener, router).await })
-    })?;
+    let server = Server::bind(flags, page)?;
+    tell(server.address(), flags.open);
+    server.run(app)
+}
 
-    tell(address, flags.open);
-    worker.work(app);
-    match server.join() {
-        Ok(ended) => Ok(ended?),
-        Err(_) => bail!("the server ended by a fault of its own"),
+/// A server that listens, but answers nobody yet.
+#[derive(Debug)]
+pub struct Server {
+    page: Page,
+    pictures: Arc<Pictures>,
+    guard: Arc<Guard>,
+    instance: u64,
+    runtime: Runtime,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Listens where `flags` say.
+    ///
+    /// # Errors
+    /// Pictures that cannot be listed, an address that cannot be listened on.
+    pub fn bind(flags: &ServeFlags, page: Page) -> Result<Self> {
+        let instance = instance();
+        let pictures = Arc::new(flags.pictures(instance)?);
+        let guard = Arc::new(flags.guard()?);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let wanted = SocketAddr::new(flags.listen, flags.port);
+        let listener = runtime.block_on(TcpListener::bind(wanted));
+        let listener = listener.with_context(|| {
+            format!("cannot listen on {wanted}; --port 0 takes a free port")
+        })?;
+        let address = listener.local_addr()?;
+        Ok(Self { page, pictures, guard, instance, runtime, listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers, asking `app` on this thread, until the program is ended.
+    ///
+    /// # Errors
+    /// The system refuses a thread, or ends the listening.
+    pub fn run(self, app: &mut dyn App) -> Result<()> {
+        let Self { page, pictures, guard, instance, runtime, listener, .. } = self;
+        let (queue, worker) = queue();
+        let site = Site { page, about: app.about(), pictures, queue, instance };
+        let server = thread::Builder::new().name("playground".to_owned()).spawn(move || {
+            let router = router(Arc::new(site), guard);
+            runtime.block_on(async { axum::serve(listener, router).await })
+        })?;
+        worker.work(app);
+        match server.join() {
+            Ok(ended) => Ok(ended?),
+            Err(_) => bail!("the server ended by a fault of its own"),
+        }
     }
 }
 
@@ -117,14 +156,14 @@ fn instance() -> u64 {
     now.map_or(1, |now| now.as_millis() as u64) << 8
 }
 
-fn taken(address: SocketAddr) -> String {
-    format!("cannot listen on {address}; --port 0 takes a free port")
-}
-
 fn tell(address: SocketAddr, open: bool) {
-    let shown = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
-    let shown = if address.is_ipv6() && shown.contains(':') { format!("[{shown}]") } else { shown };
-    let url = format!("http://{shown}:{}/", address.port());
+    // No browser goes to an address that stands for all of them.
+    let shown = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+        _ => address,
+    };
+    let url = format!("http://{shown}/");
     println!("{url}");
     if !address.ip().is_loopback() {
         eprintln!("note: everyone who can reach this computer can use the page");

@@ -6,6 +6,7 @@ mod distributed;
 mod former;
 #[cfg(torch_writes_pt2)]
 mod from_file;
+mod playground;
 mod refusals;
 mod resume;
 mod training;

@@ -12,6 +12,7 @@ mod former;
 #[cfg(torch_writes_pt2)]
 mod from_file;
 mod pictures;
+mod playground;
 mod refusals;
 mod resume;
 mod training;

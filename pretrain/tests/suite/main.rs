@@ -13,5 +13,6 @@ mod from_file;
 mod graph;
 mod kinds_of_run;
 mod refusals;
+mod playground;
 mod resume;
 mod training;

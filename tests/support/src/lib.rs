@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod board;
+mod browser;
 mod first_form;
 mod presets;
 mod processes;
@@ -11,6 +12,7 @@ mod promises;
 mod python;
 
 pub use board::*;
+pub use browser::*;
 pub use first_form::*;
 pub use presets::*;
 pub use processes::*;

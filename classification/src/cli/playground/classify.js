@@ -34,16 +34,12 @@ async function start() {
   }
 
   const newest = new Newest(async (picture) => {
-    try {
-      const answer = await askAbout(picture, "classify");
-      const image = await load(answer.picture);
-      shown = answer;
-      blank($("picture"), image.width, image.height).drawImage(image, 0, 0);
-      $("caption").textContent = `${picture.name}, the part that the classifier sees (${answer.seconds.toFixed(2)} s)`;
-      draw();
-    } catch (error) {
-      throw new Error(`${picture.name}: ${error.message}`);
-    }
+    const answer = await askAbout(picture, "classify");
+    const image = await load(answer.picture);
+    shown = answer;
+    blank($("picture"), image.width, image.height).drawImage(image, 0, 0);
+    $("caption").textContent = `${picture.name}, the part that the classifier sees (${answer.seconds.toFixed(2)} s)`;
+    draw();
   });
 
   $("top").addEventListener("input", draw);

@@ -24,7 +24,11 @@ async function start() {
     $("threshold-shown").textContent = least().toFixed(2);
     if (!shown) return;
     const { answer, image, masks, picture } = shown;
-    const context = blank($("picture"), answer.width, answer.height);
+    const side = Math.max(answer.width, answer.height);
+    // Lines and letters are sharp on a small picture, too.
+    const scale = Math.max(1, Math.round(1024 / side));
+    const context = blank($("picture"), answer.width * scale, answer.height * scale);
+    context.scale(scale, scale);
     context.imageSmoothingEnabled = true;
     context.drawImage(image, 0, 0);
     const objects = answer.objects.map((object, index) => ({ ...object, index })).filter(isShown);
@@ -33,12 +37,11 @@ async function start() {
       for (const { index, mask } of objects) if (masks[index]) context.drawImage(masks[index], mask.x, mask.y);
       context.globalAlpha = 1;
     }
-    const side = Math.max(answer.width, answer.height);
-    context.font = `600 ${Math.max(11, Math.round(side / 64))}px system-ui, sans-serif`;
+    context.font = `600 ${side / 64}px system-ui, sans-serif`;
     context.textBaseline = "top";
     for (const { index, box: [x, y, width, height] } of objects) {
       // Small objects have thin lines.
-      context.lineWidth = Math.min(width, height) < side / 20 ? 1 : Math.max(1.5, side / 400);
+      context.lineWidth = side / (Math.min(width, height) < side / 20 ? 1000 : 450);
       context.strokeStyle = tint(index);
       context.strokeRect(x, y, width, height);
     }
@@ -52,11 +55,13 @@ async function start() {
   /** The best objects first, where there is room. */
   function writeLabels(context, objects) {
     const taken = [];
-    const height = Number.parseInt(context.font.split(" ")[1], 10) + 4;
+    const size = Number.parseFloat(context.font.split(" ")[1]);
+    const [height, pad] = [1.3 * size, 0.25 * size];
+    const most = shown.answer.width;
     for (const { index, class: at, score, box: [x, y] } of objects) {
       const text = `${names[at]} ${Math.round(100 * score)}`;
-      const width = context.measureText(text).width + 8;
-      const left = Math.max(0, Math.min(x, context.canvas.width - width));
+      const width = context.measureText(text).width + 2 * pad;
+      const left = Math.max(0, Math.min(x, most - width));
       const top = y >= height ? y - height : y;
       const meets = (box) => left < box[0] + box[2] && box[0] < left + width && top < box[1] + box[3] && box[1] < top + height;
       if (taken.some(meets)) continue;
@@ -64,7 +69,7 @@ async function start() {
       context.fillStyle = tint(index);
       context.fillRect(left, top, width, height);
       context.fillStyle = "#000";
-      context.fillText(text, left + 4, top + 3);
+      context.fillText(text, left + pad, top + pad);
     }
   }
 
@@ -106,14 +111,10 @@ async function start() {
   $("none").addEventListener("click", () => setAll(false));
 
   const newest = new Newest(async (picture) => {
-    try {
-      const answer = await askAbout(picture, "detect");
-      const image = await load(answer.picture);
-      shown = { picture, answer, image, masks: answer.objects.map(({ mask }, index) => mask && paint(mask, index)) };
-      draw();
-    } catch (error) {
-      throw new Error(`${picture.name}: ${error.message}`);
-    }
+    const answer = await askAbout(picture, "detect");
+    const image = await load(answer.picture);
+    shown = { picture, answer, image, masks: answer.objects.map(({ mask }, index) => mask && paint(mask, index)) };
+    draw();
   });
 
   for (const id of ["threshold", "masks", "labels"]) $(id).addEventListener("input", draw);

@@ -33,6 +33,7 @@ async function start() {
   await state.mask.draw();
 
   async function choose(picture) {
+    say("");
     try {
       const { picture: url, remark } = await askAbout(picture, "view");
       const image = await load(url);
@@ -41,7 +42,7 @@ async function start() {
       $("size").textContent = `${app.size[1]}×${app.size[0]} pixels${remark ? `, ${remark}` : ""}`;
       refresh();
     } catch (error) {
-      say(`${picture.name}: ${error.message}`, "error");
+      say(error.message, "error");
     }
   }
 
