@@ -49,7 +49,9 @@ mod tests {
             .map(|at| if at % 3 == colour(at / 3 / width) { 255 } else { 0 })
             .collect();
         let planes = (0..3 * height * width)
-            .map(|at| f32::from(u8::from(at / (height * width) == colour(at % (height * width) / width))))
+            .map(|at| {
+                f32::from(u8::from(at / (height * width) == colour(at % (height * width) / width)))
+            })
             .collect();
         let of = |pixels| jpeg(&Image::new(width, height, 3, pixels).unwrap()).unwrap();
         let from_bytes = of(Pixels::U8(bytes));

@@ -35,7 +35,9 @@ impl Guard {
         }
         match text(&ORIGIN) {
             None => Ok(()),
-            Some(origin) if origin.split_once("://").is_some_and(|(_, from)| from == host) => Ok(()),
+            Some(origin) if origin.split_once("://").is_some_and(|(_, from)| from == host) => {
+                Ok(())
+            }
             Some(origin) => Err(format!("the request comes from a page of {origin}")),
         }
     }
@@ -79,15 +81,16 @@ mod tests {
 
     fn check(method: Method, headers: &[(&'static str, &'static str)]) -> Result<(), String> {
         let guard = Guard { hosts: vec!["me.example".to_owned()], ..Guard::default() };
-        let headers = headers.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        });
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         guard.check(&method, &headers.collect())
     }
 
     #[test]
     fn our_own_page_may_ask_by_any_name_of_this_computer() {
-        for host in ["127.0.0.1:7860", "localhost:9", "LOCALHOST", "[::1]:80", "10.0.0.7:1", "Me.example"]
+        for host in
+            ["127.0.0.1:7860", "localhost:9", "LOCALHOST", "[::1]:80", "10.0.0.7:1", "Me.example"]
         {
             assert_eq!(check(Method::GET, &[("host", host)]), Ok(()), "{host}");
         }

@@ -67,7 +67,8 @@ impl Picture {
         let scale = THUMBNAIL as f64 / height.max(width) as f64;
         let side = |side: usize| ((side as f64 * scale).round() as usize).clamp(1, THUMBNAIL);
         let whole = CropBox { top: 0, left: 0, height, width };
-        let small = file.resized_crop(whole, (side(height), side(width)), Interpolation::Bilinear)?;
+        let small =
+            file.resized_crop(whole, (side(height), side(width)), Interpolation::Bilinear)?;
         jpeg(&small)
     }
 }

@@ -117,9 +117,8 @@ impl Server {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let wanted = SocketAddr::new(flags.listen, flags.port);
         let listener = runtime.block_on(TcpListener::bind(wanted));
-        let listener = listener.with_context(|| {
-            format!("cannot listen on {wanted}; --port 0 takes a free port")
-        })?;
+        let listener = listener
+            .with_context(|| format!("cannot listen on {wanted}; --port 0 takes a free port"))?;
         let address = listener.local_addr()?;
         Ok(Self { page, pictures, guard, instance, runtime, listener, address })
     }
@@ -159,8 +158,12 @@ fn instance() -> u64 {
 fn tell(address: SocketAddr, open: bool) {
     // No browser goes to an address that stands for all of them.
     let shown = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+        IpAddr::V4(ip) if ip.is_unspecified() => {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+        }
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()))
+        }
         _ => address,
     };
     let url = format!("http://{shown}/");

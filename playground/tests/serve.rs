@@ -134,7 +134,8 @@ fn the_page_its_files_and_its_pictures_are_served() {
     let address = start(vec![photos]);
     let page = get(address, "/");
     assert_eq!((page.status, &page.body[..]), (200, PAGE.html.as_bytes()));
-    for rule in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'self' https://hub.example"]
+    for rule in
+        ["default-src 'none'", "script-src 'self'", "frame-ancestors 'self' https://hub.example"]
     {
         assert!(page.head.contains(rule), "{}", page.head);
     }

@@ -19,12 +19,18 @@ fn the_likely_classes_are_those_of_the_command() {
     for (at, prediction) in predictions.as_array().unwrap().iter().enumerate() {
         let name = prediction["file"].as_str().unwrap().strip_prefix("images/val/").unwrap();
         browser.click(&format!("#pictures button:nth-child({})", at + 1));
-        browser.wait(&format!("document.getElementById('caption').textContent.startsWith('{name}')"));
+        browser
+            .wait(&format!("document.getElementById('caption').textContent.startsWith('{name}')"));
         let told = browser.run(rows);
-        let told: Vec<&str> = told.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        let told: Vec<&str> =
+            told.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
         for (row, guess) in told.chunks(3).zip(prediction["classes"].as_array().unwrap()) {
             let share = format!("{:.1} %", 100.0 * guess["probability"].as_f64().unwrap());
-            assert_eq!((row[0], row[2]), (guess["name"].as_str().unwrap(), share.as_str()), "{name}");
+            assert_eq!(
+                (row[0], row[2]),
+                (guess["name"].as_str().unwrap(), share.as_str()),
+                "{name}"
+            );
         }
         shown.push(told.join(" "));
     }

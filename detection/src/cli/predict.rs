@@ -17,8 +17,8 @@ use engine::run_dir::display_path;
 use image::{ImageFormat, RgbImage};
 use tch::Kind;
 
-pub(super) use self::predictions::Predictions;
 use self::pictures::{Output, PREDICTIONS, is_jpeg, picture_names, without_drawn};
+pub(super) use self::predictions::Predictions;
 use super::model_flags::{FeedFlags, ModelFlags};
 use crate::data::Id;
 use crate::data::annotations::AnnotationFile;

@@ -122,7 +122,9 @@ async fn thumbnail(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Re
     match tokio::task::spawn_blocking(move || picture.thumbnail()).await {
         Ok(Ok(jpeg)) => typed("image/jpeg", jpeg),
         Ok(Err(error)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")),
-        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the thumbnail failed by a fault of ours"),
+        Err(_) => {
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "the thumbnail failed by a fault of ours")
+        }
     }
 }
 
@@ -134,7 +136,8 @@ async fn upload(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let _one = match Uploading::begin(&shared.uploads) {
         Some(one) => one,
         None => {
-            let reason = format!("{UPLOADS} files are being uploaded already; try again in a moment");
+            let reason =
+                format!("{UPLOADS} files are being uploaded already; try again in a moment");
             return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
         }
     };

@@ -12,7 +12,7 @@ mod from_file;
 #[cfg(torch_writes_pt2)]
 mod graph;
 mod kinds_of_run;
-mod refusals;
 mod playground;
+mod refusals;
 mod resume;
 mod training;

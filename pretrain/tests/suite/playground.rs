@@ -34,7 +34,8 @@ fn losses(browser: &Browser) -> Vec<f64> {
 /// The loss that `pretrain reconstruct` prints for the first picture.
 fn loss_of_command(work: &Workplace, weights: &str, mask: &[&str]) -> f64 {
     let image = "images/class0/000.png";
-    let fixed = ["reconstruct", "--weights", weights, "--input-size", "128", "--output", "sheet.png"];
+    let fixed =
+        ["reconstruct", "--weights", weights, "--input-size", "128", "--output", "sheet.png"];
     let told = work.run(&[&fixed, mask, &[image]].concat()).succeeded();
     let told = told.out.split_once("loss ").unwrap().1.split(' ').next().unwrap();
     told.parse().unwrap()
@@ -73,7 +74,8 @@ fn masks_are_painted_and_reconstructed_as_the_command_does() {
     let drawn = ["--mask-ratio", "0.6"];
     let wanted = ["first", "second"].map(|run| loss_of_command(&work, run, &drawn));
     // Four digits are printed.
-    let near = |told: &[f64], wanted: &[f64]| told.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 6e-5);
+    let near =
+        |told: &[f64], wanted: &[f64]| told.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 6e-5);
     assert!(near(&told, &wanted), "{told:?} {wanted:?}");
     assert!((told[0] - told[1]).abs() > 1e-4, "{told:?}");
 
@@ -246,7 +248,8 @@ fn two_tabs_are_answered_and_a_page_outlives_its_program() {
     assert_eq!(status, "The program does not answer. Is it still running?");
     let again = serve(&work, &["--port", &port]);
     assert_eq!(again.port(), port);
-    browser.wait("document.getElementById('status').textContent === 'The program was started anew.'");
+    browser
+        .wait("document.getElementById('status').textContent === 'The program was started anew.'");
     browser.slide("#ratio", "0.8");
     browser.wait("document.getElementById('count').textContent.startsWith('13 of 16')");
     assert_eq!(losses(&browser), told);

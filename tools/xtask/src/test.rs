@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that is tested.
 
 use std::env;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -31,6 +32,12 @@ pub fn run(torch: &Torch, arguments: &[String], programs: &[String]) -> Result<(
     // other.
     if env::var_os("OMP_NUM_THREADS").is_none() {
         cargo.env("OMP_NUM_THREADS", "1");
+    }
+    if Command::new("chromedriver").arg("--version").output().is_err() {
+        eprintln!(
+            "note: no browser here (chromedriver): the playgrounds' pages are not tested; Debian's \
+             packages are chromium and chromium-driver"
+        );
     }
     cargo.args(arguments);
     if !programs.is_empty() {

@@ -66,6 +66,7 @@ function setUpTabs(opened) {
       other.tabIndex = chosen ? 0 : -1;
       $(other.getAttribute("aria-controls")).hidden = !chosen;
     }
+    history.replaceState(null, "", `#${tab.getAttribute("aria-controls")}`);
     opened(tab.getAttribute("aria-controls"));
   };
   tabs.forEach((tab, index) => {
@@ -78,6 +79,9 @@ function setUpTabs(opened) {
       open(next);
     });
   });
+  // A link may name a view.
+  const named = tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
+  if (named) open(named);
 }
 
 start().catch((error) => say(error.message, "error"));

@@ -13,7 +13,7 @@ export class Sparse {
     this.newest = new Newest(async (question) => {
       const { networks } = await ask("leak", question);
       this.networks = networks;
-      const chosen = $("network").value || "1";
+      const chosen = $("network").value || "0";
       $("network").replaceChildren(...networks.map(({ title }, index) => new Option(title, index)));
       $("network").value = chosen;
       this.draw();
