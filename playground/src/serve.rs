@@ -2,13 +2,13 @@
 
 mod routes;
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use clap::Args;
 use data::files::image_files;
 use tokio::net::TcpListener;
@@ -116,9 +116,13 @@ impl Server {
         let guard = Arc::new(flags.guard()?);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let wanted = SocketAddr::new(flags.listen, flags.port);
-        let listener = runtime.block_on(TcpListener::bind(wanted));
-        let listener = listener
-            .with_context(|| format!("cannot listen on {wanted}; --port 0 takes a free port"))?;
+        let listener =
+            runtime.block_on(TcpListener::bind(wanted)).map_err(|error| match error.kind() {
+                ErrorKind::AddrInUse => {
+                    anyhow!("port {} is in use; --port 0 takes a free one", wanted.port())
+                }
+                _ => anyhow!("cannot listen on {wanted}: {error}"),
+            })?;
         let address = listener.local_addr()?;
         Ok(Self { page, pictures, guard, instance, runtime, listener, address })
     }

@@ -36,7 +36,9 @@ impl LoadedWeights {
         let path = &resolve_checkpoint(path)?;
         let own = CheckpointFile::open(path).ok().filter(|f| f.sections().contains("model"));
         if let Some(checkpoint) = own {
-            let state = TrainState::read(&checkpoint)?;
+            let state = TrainState::read(&checkpoint).with_context(|| {
+                format!("{} is no checkpoint of `pretrain train`", path.display())
+            })?;
             let averaged = state.config.optim.ema > 0.0 && checkpoint.sections().contains("ema");
             let section = if averaged { "ema" } else { "model" };
             let file = WeightFile::from_tensors(path, checkpoint.section(section)?);

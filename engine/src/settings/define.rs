@@ -211,7 +211,7 @@ fn shortest(value: Value) -> Value {
 pub fn take<T: DeserializeOwned>(table: &mut Table, name: &str, default: T) -> Result<T> {
     let key = key(name);
     let Some(value) = table.remove(&key) else { return Ok(default) };
-    let given = value.to_string();
+    let given = shown(&value);
     value.try_into().map_err(|error: toml::de::Error| {
         let problem = error.message();
         let rule = match problem.split_once(", expected ") {
@@ -220,6 +220,16 @@ pub fn take<T: DeserializeOwned>(table: &mut Table, name: &str, default: T) -> R
         };
         Error::invalid(key, given, rule)
     })
+}
+
+/// A value as messages show it: of a long one the beginning.
+fn shown(value: &Value) -> String {
+    const LETTERS: usize = 60;
+    let whole = value.to_string();
+    match whole.char_indices().nth(LETTERS) {
+        Some((end, _)) => format!("{}…", &whole[..end]),
+        None => whole,
+    }
 }
 
 /// A setting's value, of which an empty `Option` has none.

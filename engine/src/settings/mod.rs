@@ -216,6 +216,8 @@ mod tests {
             "coun is 3, but there is no such setting; the nearest is count"
         );
         assert_eq!(told("count = \"x\""), "count is \"x\", but usize is expected");
+        let long = told(&format!("count = \"{}\"", "ä".repeat(300)));
+        assert_eq!(long, format!("count is \"{}…, but usize is expected", "ä".repeat(59)));
         assert!(told("colour = \"pink\"").contains("but `red` or `dark-blue` is expected"));
     }
 
