@@ -10,6 +10,7 @@ use clap::Args;
 use data::rng::Rng;
 use data::{Evaluate, Image, Interpolation, Transform, decode_deep};
 use engine::device::DeviceFlags;
+use engine::outputs::Inputs;
 use tch::{Device, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
@@ -104,6 +105,22 @@ impl MaskFlags {
             None => Masking::Random { ratio: self.mask_ratio.unwrap_or(ratio), seed: self.seed },
         })
     }
+}
+
+/// Refuses outputs that would be written over what is read.
+///
+/// # Errors
+/// One would.
+pub fn check_outputs(
+    images: &ImageFlags,
+    mask: &MaskFlags,
+    outputs: [Option<&PathBuf>; 2],
+) -> Result<()> {
+    let inputs = Inputs::new(images.images.iter().chain([&images.weights]).chain(&mask.mask));
+    for output in outputs.into_iter().flatten() {
+        inputs.spare(output)?;
+    }
+    Ok(())
 }
 
 /// Foreign weights come without settings: those of the paper.
