@@ -169,7 +169,7 @@ mod tests {
     /// A map of `channels` channels in which the patterns vary along three axes.
     fn example(channels: i64) -> Tensor {
         let [rows, columns, chequer] = patterns();
-        let mut map = Tensor::ones([channels, SIDE, SIDE], (Kind::Double, Device::Cpu)) * 7.0;
+        let map = Tensor::ones([channels, SIDE, SIDE], (Kind::Double, Device::Cpu)) * 7.0;
         // The largest weight of the first axis is that of channel 1, whose sign is not channel 0's.
         map.get(0).copy_(&(&rows * 3.0));
         map.get(1).copy_(&(&rows * -4.0 + 100.0));
@@ -240,7 +240,7 @@ mod tests {
         assert!((63..66).contains(&found[0][1]) && (127..130).contains(&found[0][2]), "{found:?}");
         assert_eq!(found[1..], [neutral(4), neutral(4)]);
         // A component of a single position lies outside of the percentiles.
-        let mut single = Tensor::zeros([2, 20, 20], float);
+        let single = Tensor::zeros([2, 20, 20], float);
         let _ = single.get(1).get(3).narrow(0, 5, 1).fill_(1.0);
         let found = colours(&single);
         assert_eq!((found[0].iter().sum::<i64>(), found[0][65]), (255, 255));

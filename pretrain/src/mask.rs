@@ -194,7 +194,9 @@ impl VisiblePatches {
         let (height, width) = (picture.height(), picture.width());
         let (rows, cols) = (grid.0 as usize, grid.1 as usize);
         let (1, Pixels::U8(luma)) = (picture.channels(), picture.pixels()) else {
-            bail!("the mask has {} channels, but it must be 8-bit luma", picture.channels());
+            bail!(
+                "a mask must be JSON or a picture of 8-bit grey, and this is an array of numbers"
+            );
         };
         ensure!(
             height >= rows && width >= cols,

@@ -10,12 +10,11 @@ use backbone::weights::{self, StateDict};
 use backbone::{Backbone, FeatureMap, Mode, PatchMask, Size};
 use clap::Args;
 use data::write_file;
-use engine::outputs::Inputs;
 use engine::run_dir::display_path;
 use image::{Rgb, RgbImage};
 use tch::{Device, Kind, Tensor};
 
-use super::image_flags::{ImageFlags, MaskFlags, Prepared};
+use super::image_flags::{ImageFlags, MaskFlags, Prepared, check_outputs};
 use crate::config::check_pretrainable;
 use crate::features::{NEUTRAL, similarity, stage_colours};
 use crate::picture::{Tile, hide, png, ramp, tile_sheet, to_rgb};
@@ -35,7 +34,12 @@ Examples:
 
 /// Flags of `pretrain features`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    mut_arg("mask", |flag| flag.requires("sparse")),
+    mut_arg("mask_ratio", |flag| flag.requires("sparse")),
+    mut_arg("seed", |flag| flag.requires("sparse"))
+)]
 pub struct FeaturesArgs {
     #[command(flatten)]
     images: ImageFlags,
@@ -78,12 +82,7 @@ impl FromStr for Pixel {
 /// Files that cannot be read, sizes or masks that do not fit, a pixel outside of the picture or in
 /// a masked patch.
 pub fn run(args: FeaturesArgs) -> Result<()> {
-    let inputs = args.images.images.iter().chain([&args.images.weights]).chain(&args.mask.mask);
-    let inputs = Inputs::new(inputs);
-    [Some(&args.output), args.tensors.as_ref()]
-        .into_iter()
-        .flatten()
-        .try_for_each(|output| inputs.spare(output))?;
+    check_outputs(&args.images, &args.mask, [Some(&args.output), args.tensors.as_ref()])?;
     let paths = args.images.images.clone();
     let shown = args.images.open()?;
     let (network, _store) = shown.saved.backbone(&shown.model, shown.device)?;

@@ -8,6 +8,7 @@ use backbone::Size;
 use backbone::models::Model;
 use clap::Args;
 use engine::device::DeviceFlags;
+use engine::outputs::Inputs;
 use tch::{Device, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
@@ -73,6 +74,22 @@ impl ImageFlags {
         let images = Tensor::stack(&images, 0).to_device(device);
         Ok(Prepared { saved, model, config, device, images })
     }
+}
+
+/// Refuses outputs that would be written over what is read.
+///
+/// # Errors
+/// One would.
+pub fn check_outputs(
+    images: &ImageFlags,
+    mask: &MaskFlags,
+    outputs: [Option<&PathBuf>; 2],
+) -> Result<()> {
+    let inputs = Inputs::new(images.images.iter().chain([&images.weights]).chain(&mask.mask));
+    for output in outputs.into_iter().flatten() {
+        inputs.spare(output)?;
+    }
+    Ok(())
 }
 
 /// Which patches are masked.

@@ -7,11 +7,10 @@ use anyhow::Result;
 use backbone::weights::{self, StateDict};
 use clap::Args;
 use data::write_file;
-use engine::outputs::Inputs;
 use engine::run_dir::display_path;
 use tch::{Device, Kind};
 
-use super::image_flags::{ImageFlags, MaskFlags};
+use super::image_flags::{ImageFlags, MaskFlags, check_outputs};
 use crate::picture::png;
 use crate::reconstruct::{Reconstruction, reconstruct};
 use crate::train::normalize;
@@ -25,7 +24,10 @@ Examples:
 
 /// Flags of `pretrain reconstruct`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    mut_arg("weights", |flag| flag.help("A run folder, a checkpoint, or weights with decoder"))
+)]
 pub struct ReconstructArgs {
     #[command(flatten)]
     images: ImageFlags,
@@ -44,12 +46,7 @@ pub struct ReconstructArgs {
 /// # Errors
 /// Files that cannot be read, weights without decoder, sizes that do not fit.
 pub fn run(args: ReconstructArgs) -> Result<()> {
-    let inputs = args.images.images.iter().chain([&args.images.weights]).chain(&args.mask.mask);
-    let inputs = Inputs::new(inputs);
-    [Some(&args.output), args.tensors.as_ref()]
-        .into_iter()
-        .flatten()
-        .try_for_each(|output| inputs.spare(output))?;
+    check_outputs(&args.images, &args.mask, [Some(&args.output), args.tensors.as_ref()])?;
     let shown = args.images.open()?;
     let (spark, _store) = shown.saved.spark(&shown.model, shown.device, Kind::Float)?;
     let size = shown.images.size();

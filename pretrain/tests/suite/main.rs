@@ -6,6 +6,7 @@ mod distributed;
 mod distributed_faults;
 mod distributed_launch;
 mod execution;
+mod features;
 mod former;
 #[cfg(torch_writes_pt2)]
 mod from_file;

@@ -11,6 +11,7 @@ mod detection_golden;
 mod detection_ops;
 mod detection_plugin;
 mod detection_torchvision;
+mod features;
 mod forward_command;
 mod golden;
 #[cfg(torch_writes_pt2)]

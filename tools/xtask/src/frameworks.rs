@@ -3,8 +3,7 @@
 //!
 //! The frameworks have an environment of their own in the cache folder, since
 //! mmcv's operators take minutes to compile and want packages that nothing else
-//! needs; it sees the packages of the shared environment, so torch is there
-//! once.
+//! needs.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::library::{Profile, Source};
-use crate::pins::{self, Pin, Use};
-use crate::python::{Environment, Look, Package};
+use crate::pins::{Pin, Use};
+use crate::python::Environment;
 use crate::setup::{self, Checkout, Purpose, Torch};
-use crate::{install, places, process, wheel};
+use crate::{install, overlay, process, wheel};
 
 /// Sets up, installs the frameworks if they are missing, and our wheel, and runs
 /// `tests/python/frameworks_check.py`.
@@ -34,7 +33,7 @@ pub fn run(torch: &Torch) -> Result<()> {
     let source = Source { profile: Profile::Dev, library: None };
     let built = wheel::build(&checkout, false, &source)?;
     let wheel = wheel::pack(&checkout, &[built], source.profile, Some(&scratch))?;
-    install_wheel(&environment, &wheel)?;
+    overlay::install_wheel(&environment, &wheel)?;
 
     let mut check = Command::new(environment.python());
     check.arg(checkout.root.join("tests/python/frameworks_check.py")).arg(&scratch).arg("mmdet");
@@ -51,33 +50,22 @@ pub fn run(torch: &Torch) -> Result<()> {
 
 /// Where the frameworks are installed.
 fn environment(release: &str) -> Result<Environment> {
-    Ok(Environment::at(places::cache()?.join(format!("frameworks-torch-{release}"))))
+    overlay::environment("frameworks", release)
 }
 
 /// Sees to it that `environment` holds the pinned frameworks.
 fn ensure(checkout: &Checkout, environment: &Environment) -> Result<()> {
-    let pins = pins::needed_for(&[Use::Frameworks], checkout.release())?;
     let _lock = install::lock(environment)?;
-    if !environment.has_pip() {
-        create(&checkout.environment, environment)?;
-    }
-    let packages = environment.packages(&pins, Look::Files)?;
-    let missing: Vec<Pin> = packages
-        .into_iter()
-        .filter(|package| !package.is_right())
-        .map(|Package { pin, .. }| pin)
-        .collect();
+    let missing = overlay::missing(checkout, environment, Use::Frameworks)?;
     // What is compiled comes after what compiling needs.
     let (compiled, plain): (Vec<Pin>, Vec<Pin>) =
         missing.into_iter().partition(|pin| pin.name.starts_with("onedl-mm"));
     for pins in [plain, compiled] {
         if !pins.is_empty() {
-            let names: Vec<String> = pins.iter().map(Pin::to_string).collect();
-            println!("Installing {} into {}", names.join(", "), environment.root().display());
-            let mut pip = pip(environment);
             // Not what they need in turn: all of that is pinned, but for windows
             // to show pictures in, which a server lacks.
-            pip.args(["--no-deps", "--no-build-isolation"]).args(names);
+            let mut pip = overlay::pip_pinned(environment, &pins);
+            pip.arg("--no-build-isolation");
             for (name, value) in compile_settings(checkout, environment)? {
                 pip.env(name, value);
             }
@@ -85,34 +73,6 @@ fn ensure(checkout: &Checkout, environment: &Environment) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// An environment that sees the packages of `shared`, pip among them, too.
-fn create(shared: &Environment, environment: &Environment) -> Result<()> {
-    println!("Making a Python environment in {}", environment.root().display());
-    let venv = ["-m", "venv", "--clear", "--without-pip"];
-    process::run(Command::new(shared.python()).args(venv).arg(environment.root()))?;
-    let theirs = site_packages(shared)?;
-    let link = site_packages(environment)?.join("shared.pth");
-    fs::write(&link, format!("{}\n", theirs.display()))
-        .with_context(|| format!("cannot write {}", link.display()))?;
-    if !environment.has_pip() {
-        bail!("{} has no pip that {} could use", theirs.display(), environment.root().display());
-    }
-    Ok(())
-}
-
-/// Where an environment keeps its own packages.
-fn site_packages(environment: &Environment) -> Result<PathBuf> {
-    let script = "import sysconfig; print(sysconfig.get_path('platlib'))";
-    let answer = process::read(Command::new(environment.python()).args(["-I", "-c", script]))?;
-    Ok(PathBuf::from(answer.trim_end()))
-}
-
-fn pip(environment: &Environment) -> Command {
-    let mut pip = Command::new(environment.python());
-    pip.args(["-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]);
-    pip
 }
 
 /// Environment variables for compiling mmcv's operators, for the CPU and as fast
@@ -158,12 +118,6 @@ fn precompiled_header(libtorch: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(header)
 }
 
-/// Installs our wheel, whichever of the same version was there before.
-fn install_wheel(environment: &Environment, wheel: &Path) -> Result<()> {
-    let mut pip = pip(environment);
-    process::run(pip.args(["--quiet", "--no-deps", "--force-reinstall"]).arg(wheel))
-}
-
 fn imports(environment: &Environment, package: &str) -> bool {
     let script = format!("import {package}");
     process::read(Command::new(environment.python()).args(["-c", &script])).is_ok()
@@ -174,6 +128,7 @@ mod tests {
     use spark_build::version;
 
     use super::*;
+    use crate::pins;
 
     #[test]
     fn every_framework_is_pinned_and_what_compiles_it_is_too() {

@@ -21,6 +21,8 @@ mod install;
 mod launch;
 mod library;
 mod libtorch;
+mod notebook;
+mod overlay;
 mod photos;
 mod pins;
 mod places;
@@ -92,7 +94,8 @@ Examples:
   cargo xtask test -p spark-backbone weights    one crate, names with `weights`
   cargo xtask test -- --nocapture               arguments of the test programs
   cargo xtask test --torch 2.15                 against another release, this once
-  cargo xtask test --frameworks                 backbones in mmdet and detectron2")]
+  cargo xtask test --frameworks                 backbones in mmdet and detectron2
+  cargo xtask test --notebook                   docs/playground.ipynb, executed")]
     Test {
         #[command(flatten)]
         torch: Torch,
@@ -101,6 +104,10 @@ Examples:
         /// imported
         #[arg(long)]
         frameworks: bool,
+        /// Instead, execute docs/playground.ipynb with Jupyter (installed first) and our wheel,
+        /// which takes some minutes
+        #[arg(long, conflicts_with = "frameworks")]
+        notebook: bool,
         /// Passed on to `cargo test`; those after `--` to the test programs
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -259,6 +266,7 @@ fn run(task: Task, after_dashes: Vec<String>) -> Result<ExitCode> {
         Task::Doctor if doctor::run()? > 0 => return Ok(ExitCode::FAILURE),
         Task::Doctor => {}
         Task::Test { frameworks: true, torch, .. } => frameworks::run(&torch)?,
+        Task::Test { notebook: true, torch, .. } => notebook::run(&torch)?,
         Task::Test { torch, arguments, .. } => test::run(&torch, &arguments, &after_dashes)?,
         Task::Wheel { torch, no_programs, source, output } => {
             wheel::run(&torch, !no_programs, &source, output.as_deref())?;

@@ -25,6 +25,8 @@ pub enum Use {
     Nccl,
     /// A detection framework that backbones are tried in, or needed by one.
     Frameworks,
+    /// Executes notebooks, or needed by what does.
+    Notebook,
 }
 
 /// One package at one version.
@@ -84,7 +86,7 @@ fn parse(text: &str) -> Result<Vec<Pin>> {
 fn parse_line(line: &str) -> Result<Pin> {
     let (requirement, word) = line
         .split_once('#')
-        .context("no `# libtorch|demo|test|bench|wheel|nccl|frameworks` at its end")?;
+        .context("no `# libtorch|demo|test|bench|wheel|nccl|frameworks|notebook` at its end")?;
     let (name, version) = requirement.trim().split_once("==").context("not `name==version`")?;
     if name.is_empty() || version.is_empty() {
         bail!("not `name==version`");
@@ -98,7 +100,10 @@ fn parse_line(line: &str) -> Result<Pin> {
         "wheel" => Use::Wheel,
         "nccl" => Use::Nccl,
         "frameworks" => Use::Frameworks,
-        other => bail!("{other:?} is none of libtorch, demo, test, bench, wheel, nccl, frameworks"),
+        "notebook" => Use::Notebook,
+        other => bail!(
+            "{other:?} is none of libtorch, demo, test, bench, wheel, nccl, frameworks, notebook"
+        ),
     };
     let torch = match (needed_for, words.next()) {
         (Use::Libtorch, _) => Some(version::series(version).to_owned()),
@@ -136,7 +141,7 @@ mod tests {
         for (line, reason) in [
             ("torch>=2.13 # libtorch", "not `name==version`"),
             ("==2.13 # libtorch", "not `name==version`"),
-            ("torch==2.13.0", "no `# libtorch|demo|test|bench|wheel|nccl|frameworks`"),
+            ("torch==2.13.0", "no `# libtorch|demo|test|bench|wheel|nccl|frameworks|notebook`"),
             ("torch==2.13.0 # fun", "\"fun\" is none of"),
         ] {
             let error = format!("{:#}", parse(&format!("# head\n{line}\n")).unwrap_err());

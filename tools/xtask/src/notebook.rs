@@ -1,0 +1,101 @@
+//! `cargo xtask test --notebook`: docs/playground.ipynb, executed from top to bottom.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::library::{Profile, Source};
+use crate::pins::Use;
+use crate::python::Environment;
+use crate::setup::{self, Checkout, Purpose, Torch};
+use crate::{install, overlay, process, wheel};
+
+/// The notebook, in the repository.
+const NOTEBOOK: &str = "docs/playground.ipynb";
+
+/// What it may take on two cores.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// Sets up, installs Jupyter if it is missing, builds our wheel, and executes the notebook in a
+/// folder of its own, which holds nothing but that wheel.
+///
+/// # Errors
+/// When a step or a cell fails, or it takes too long.
+pub fn run(torch: &Torch) -> Result<()> {
+    let checkout = setup::run(Purpose::Test, torch)?;
+    let environment = overlay::environment("notebook", checkout.release())?;
+    ensure_jupyter(&checkout, &environment)?;
+    let scratch = checkout.target.join("notebook");
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch)
+            .with_context(|| format!("cannot empty {}", scratch.display()))?;
+    }
+    let source = Source { profile: Profile::Dev, library: None };
+    let built = wheel::build(&checkout, true, &source)?;
+    wheel::pack(&checkout, &[built], source.profile, Some(&scratch))?;
+
+    let start = Instant::now();
+    let executed = execute(&checkout.root.join(NOTEBOOK), &environment, &scratch)?;
+    let (took, limit) = (start.elapsed().as_secs(), LIMIT.as_secs());
+    let kilobytes = fs::metadata(&executed).map_or(0, |file| file.len() / 1000);
+    println!("{NOTEBOOK} took {took} s; with its outputs, {kilobytes} kB: {}", executed.display());
+    ensure!(took <= limit, "{NOTEBOOK} took {took} s, but at most {limit} s are promised");
+    Ok(())
+}
+
+/// Sees to it that `environment` holds the pinned Jupyter.
+fn ensure_jupyter(checkout: &Checkout, environment: &Environment) -> Result<()> {
+    let _lock = install::lock(environment)?;
+    let missing = overlay::missing(checkout, environment, Use::Notebook)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    process::run(&mut overlay::pip_pinned(environment, &missing))
+        .context("pip could not install Jupyter")
+}
+
+/// Executes `notebook` in `folder`, where the result lies under the same name.
+fn execute(notebook: &Path, environment: &Environment, folder: &Path) -> Result<PathBuf> {
+    let place = folder.join(notebook.file_name().context("a notebook without a name")?);
+    fs::copy(notebook, &place).with_context(|| format!("cannot copy {}", notebook.display()))?;
+    let mut jupyter = Command::new(environment.python());
+    jupyter.args(["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]);
+    // What it trains takes its time, and no single cell is to decide when it takes too long. Lines
+    // are put together, and times left out, so that what is kept of it is small.
+    for setting in ["timeout=-1", "coalesce_streams=True", "record_timing=False"] {
+        jupyter.arg(format!("--ExecutePreprocessor.{setting}"));
+    }
+    // Neither the user's kernels nor their settings have a say, and theirs stay as they are.
+    for variable in ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"] {
+        jupyter.env(variable, folder.join("jupyter"));
+    }
+    process::run(jupyter.arg(&place))?;
+    Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pins, places};
+
+    #[test]
+    fn what_is_kept_of_the_notebook_is_small_whole_and_of_no_machine() {
+        let text = fs::read_to_string(places::root().unwrap().join(NOTEBOOK)).unwrap();
+        assert!(text.len() < 500_000, "{} bytes: leave pictures out", text.len());
+        assert!(text.contains("\"image/jpeg\"") && text.contains("\"WHEEL = "));
+        for trace in ["\"output_type\": \"error\"", "\"stderr\"", "/home/", "/root/", "/tmp/"] {
+            assert!(!text.contains(trace), "{trace}: execute it anew");
+        }
+    }
+
+    #[test]
+    fn what_executes_it_is_pinned() {
+        let pins = pins::needed_for(&[Use::Notebook], spark_build::version::DEFAULT).unwrap();
+        for name in ["nbconvert", "ipykernel"] {
+            assert!(pins.iter().any(|pin| pin.name == name), "{name}");
+        }
+    }
+}
