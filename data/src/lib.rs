@@ -29,7 +29,7 @@ mod transforms;
 pub use atomic::{Temporary, is_temporary, write_atomically, write_file};
 pub use corrupt::CorruptFiles;
 pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
-pub use decode::{ImageFile, MAX_PIXELS, decode, decode_deep, orientation};
+pub use decode::{ImageFile, MAX_PIXELS, claimed_size, decode, decode_deep, orientation};
 pub use error::{Error, Result};
 pub use image::{CropBox, Image, Interpolation, Pixels};
 pub use lazy_image::LazyImage;

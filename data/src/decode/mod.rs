@@ -11,6 +11,7 @@ mod npy;
 mod numbers;
 mod png;
 mod reduced;
+mod size;
 mod tiff;
 
 use std::io::Cursor;
@@ -22,6 +23,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 pub use self::file::ImageFile;
 use self::numbers::{Layout, Number};
+pub use self::size::claimed_size;
 use super::image::{Image, Pixels};
 use crate::{Error, Result};
 
@@ -103,17 +105,13 @@ enum Content {
 }
 
 fn content(bytes: &[u8], channels: usize) -> std::result::Result<Content, Problem> {
-    if bytes.is_empty() {
-        return Err("the file is empty".to_owned());
-    }
     if npy::is_npy(bytes) {
         return npy::decode(bytes, channels).map(Content::Bands);
     }
     if tiff::is_tiff(bytes) {
         return tiff::decode(bytes, channels);
     }
-    let format = image::guess_format(bytes).ok().filter(|format| READ.contains(format));
-    let image = match format.ok_or("not a JPEG, PNG, WebP, BMP, TIFF or .npy file")? {
+    let image = match readable_format(bytes)? {
         ImageFormat::Jpeg => jpeg::decode(bytes)?,
         // What is wrong is told of the file itself.
         ImageFormat::Png => ordinary(bytes, ImageFormat::Png).or_else(|problem| {
@@ -122,6 +120,15 @@ fn content(bytes: &[u8], channels: usize) -> std::result::Result<Content, Proble
         format => ordinary(bytes, format)?,
     };
     Ok(Content::Picture(turned(image, orientation(bytes))))
+}
+
+/// The format of what the `image` crate is asked to read.
+fn readable_format(bytes: &[u8]) -> std::result::Result<ImageFormat, Problem> {
+    if bytes.is_empty() {
+        return Err("the file is empty".to_owned());
+    }
+    let format = image::guess_format(bytes).ok().filter(|format| READ.contains(format));
+    format.ok_or_else(|| "not a JPEG, PNG, WebP, BMP, TIFF or .npy file".to_owned())
 }
 
 /// Grey levels, RGB or RGBA of 8 bits.

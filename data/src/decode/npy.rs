@@ -8,6 +8,7 @@ use super::numbers::{Layout, Number, not_finite};
 use super::{MAX_PIXELS, Problem};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
+const INCOMPLETE: &str = "truncated: the .npy header is incomplete";
 
 pub(super) fn is_npy(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
@@ -15,7 +16,7 @@ pub(super) fn is_npy(bytes: &[u8]) -> bool {
 
 /// An array `[H, W, C]`, or `[H, W]` for one channel, as planar floats.
 pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, Problem> {
-    let (header, data) = split(bytes).ok_or("truncated: the .npy header is incomplete")?;
+    let (header, data) = split(bytes).ok_or(INCOMPLETE)?;
     let Header { number, little_endian, fortran_order, shape } = Header::parse(header)?;
     let (height, width) = match shape[..] {
         [height, width] if channels == 1 => (height, width),
@@ -50,6 +51,15 @@ pub(super) fn decode(bytes: &[u8], channels: usize) -> Result<Image, Problem> {
         return Err(problem);
     }
     Image::new(width, height, channels, Pixels::F32(planes)).map_err(|e| e.to_string())
+}
+
+/// Width and height of an array of pixels.
+pub(super) fn size(bytes: &[u8]) -> Result<(u64, u64), Problem> {
+    let (header, _) = split(bytes).ok_or(INCOMPLETE)?;
+    match Header::parse(header)?.shape[..] {
+        [height, width] | [height, width, _] => Ok((width as u64, height as u64)),
+        ref shape => Err(format!("the array's shape is {shape:?}, but [height, width, channels] is needed")),
+    }
 }
 
 /// The header's text and the data behind it.

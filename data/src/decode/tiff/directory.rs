@@ -6,6 +6,7 @@
 //! lie, and what lies outside the file is none.
 
 use super::super::Problem;
+use super::page::tag;
 
 /// One directory of `file`.
 #[derive(Debug, Clone)]
@@ -156,6 +157,11 @@ impl<'a> Directory<'a> {
     /// The first of the integers of `tag`.
     pub(super) fn integer(&self, tag: u16) -> Option<u64> {
         self.integers(tag)?.first().copied()
+    }
+
+    /// Width and height of its image, as they are stored.
+    pub(in super::super) fn size(&self) -> Option<(u64, u64)> {
+        Some((self.integer(tag::WIDTH)?, self.integer(tag::LENGTH)?))
     }
 
     /// The orientation that it gives, as EXIF numbers them. As in Pillow, by any numeric type but

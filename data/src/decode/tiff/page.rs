@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 8 * MAX_PIXELS;
 const MAX_DIRECTORIES: usize = 4096;
 
 /// Tags by their numbers in TIFF 6.0 and its supplements.
-mod tag {
+pub(super) mod tag {
     pub const NEW_SUBFILE_TYPE: u16 = 254;
     pub const SUBFILE_TYPE: u16 = 255;
     pub const WIDTH: u16 = 256;
