@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use backbone::hub;
 use backbone::models::Model;
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
@@ -75,7 +76,7 @@ impl TrainCheckpoint {
 /// Which detector to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadSpec<'a> {
-    /// A run folder, one of our checkpoints, or a weight file.
+    /// A run folder, one of our checkpoints, or a weight file; any of these on a hub.
     pub path: &'a Path,
     /// The settings of a weight file, which does not tell them.
     pub preset: Option<Preset>,
@@ -111,9 +112,11 @@ impl LoadSpec<'_> {
     /// A file that cannot be read, settings missing or wrong, weights that fit
     /// only in part.
     pub fn load(self) -> Result<LoadedModel> {
-        match own_checkpoint(self.path)? {
-            Some(own) => self.load_checkpoint(&own),
-            None => self.load_weights(),
+        let path = hub::local(self.path)?;
+        let local = LoadSpec { path: &path, ..self };
+        match own_checkpoint(&path)? {
+            Some(own) => local.load_checkpoint(&own),
+            None => local.load_weights(),
         }
     }
 
