@@ -92,10 +92,9 @@ pub(crate) fn listed(files: &[String]) -> String {
     };
     match found.is_empty() {
         true => "There are no weight files in it".into(),
-        false => format!(
-            "Its weight files are {}{more}",
-            found[..found.len().min(SHOWN)].join(", ")
-        ),
+        false => {
+            format!("Its weight files are {}{more}", found[..found.len().min(SHOWN)].join(", "))
+        }
     }
 }
 
@@ -112,7 +111,11 @@ mod tests {
         let cases: [(&[&str], &str, bool); 9] = [
             (&["pytorch_model.bin", "model.safetensors", "config.json"], "model.safetensors", true),
             (&["model.safetensors", "x.safetensors"], "model.safetensors", false),
-            (&["model.safetensors.index.json", "config.json"], "model.safetensors.index.json", true),
+            (
+                &["model.safetensors.index.json", "config.json"],
+                "model.safetensors.index.json",
+                true,
+            ),
             // A folder with both would be read by the pickled one.
             (
                 &["model.safetensors.index.json", "pytorch_model.bin", "config.json"],

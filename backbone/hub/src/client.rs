@@ -53,6 +53,15 @@ pub(crate) struct Status {
 }
 
 impl Failure {
+    /// The same of a body of which `have` bytes had come.
+    pub(crate) fn after(self, have: u64, size: Option<u64>) -> Self {
+        let of = size.map_or(String::new(), |size| format!(" of {size}"));
+        match self {
+            Failure::Lost(text) => Failure::Lost(format!("{text}, after {have}{of} bytes")),
+            other => other,
+        }
+    }
+
     /// Whether it may go away by itself.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

@@ -47,7 +47,8 @@ impl Download<'_> {
             false => format!("{}.incomplete", std::process::id()),
         };
         let path = self.blob.with_added_extension(suffix);
-        let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        let options =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let mut file = options.map_err(Error::io(&path))?;
         let outcome = self.fill(&mut file, &path);
         if outcome.is_err() && (!self.locked || is_empty(&file)) {
@@ -124,8 +125,7 @@ impl Download<'_> {
             other => other.map_err(Broken::Failure)?,
         };
         let range = text(answer.headers(), "content-range");
-        let continues =
-            range.is_some_and(|range| range.starts_with(&format!("bytes {have}-")));
+        let continues = range.is_some_and(|range| range.starts_with(&format!("bytes {have}-")));
         if have > 0 && !(answer.status() == 206 && continues) {
             // A server without ranges sends all of it.
             file.set_len(0).map_err(broken_file)?;
@@ -147,7 +147,10 @@ impl Download<'_> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Broken::Failure(failure(ureq::Error::from(e), &self.url))),
+                Err(e) => {
+                    let failure = failure(ureq::Error::from(e), &self.url);
+                    return Err(Broken::Failure(failure.after(have, self.size.or(total))));
+                }
             };
             have += count as u64;
             if self.size.is_some_and(|size| have > size) {
@@ -158,8 +161,8 @@ impl Download<'_> {
         }
         match self.size.or(total) {
             Some(size) if have < size => {
-                let text = format!("the connection broke off after {have} of {size} bytes");
-                Err(Broken::Failure(Failure::Lost(text)))
+                let end = Failure::Lost("the connection broke off".into());
+                Err(Broken::Failure(end.after(have, Some(size))))
             }
             _ => Ok(()),
         }

@@ -83,7 +83,7 @@ fn fetch_shards(repo: &Repo, commit: &str, file: &str, path: &Path) -> Result<()
     let shards = map.into_iter().flat_map(|map| map.values()).filter_map(Value::as_str);
     let shards: BTreeSet<&str> = shards.filter(|shard| is_relative(shard)).collect();
     let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-    shards.into_iter().try_for_each(|shard| {
-        repo.file(commit, &format!("{folder}{shard}")).map(drop)
-    })
+    shards
+        .into_iter()
+        .try_for_each(|shard| repo.file(commit, &format!("{folder}{shard}")).map(drop))
 }

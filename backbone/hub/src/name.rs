@@ -41,7 +41,8 @@ impl FromStr for Name {
     /// Parses `hf:owner/name[@revision][/file]`. A slash in a branch's name is written `%2F`.
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |rule: &str| {
-            let rule = format!("{rule}: hf:owner/name, hf:owner/name@revision, or either with /file");
+            let rule =
+                format!("{rule}: hf:owner/name, hf:owner/name@revision, or either with /file");
             Error::invalid("the name", format!("{text:?}"), rule)
         };
         let rest = text.strip_prefix(PREFIX).ok_or_else(|| refuse("it must begin with hf:"))?;
@@ -133,7 +134,11 @@ mod tests {
         for (text, id, revision, file) in cases {
             let name: Name = text.parse().unwrap();
             assert_eq!(name.repo_id(), id, "{text}");
-            assert_eq!((name.revision.as_deref(), name.file.as_deref()), (revision, file), "{text}");
+            assert_eq!(
+                (name.revision.as_deref(), name.file.as_deref()),
+                (revision, file),
+                "{text}"
+            );
             assert_eq!(name.to_string(), text);
         }
     }

@@ -118,8 +118,8 @@ impl<'a> Repo<'a> {
         let body = answer.body_mut().with_config().limit(LARGEST_LISTING).read_to_vec();
         let body = body.map_err(|e| Problem::Failure(crate::client::failure(e, &url)))?;
         let strange = |what: &str| Problem::Final(self.strange(what));
-        let json: Value =
-            serde_json::from_slice(&body).map_err(|_| strange("a list of files that is no JSON"))?;
+        let json: Value = serde_json::from_slice(&body)
+            .map_err(|_| strange("a list of files that is no JSON"))?;
         let commit = json["sha"].as_str().filter(|commit| is_commit(commit));
         let commit = commit.ok_or_else(|| strange("a list of files without a commit"))?;
         let siblings = json["siblings"].as_array();
@@ -194,7 +194,8 @@ impl<'a> Repo<'a> {
             }
             (404, Some("EntryNotFound"), _) => {
                 let files = self.ask_listing();
-                let files = files.map_or(String::new(), |(_, files)| format!(". {}", listed(&files)));
+                let files =
+                    files.map_or(String::new(), |(_, files)| format!(". {}", listed(&files)));
                 format!("there is no file {:?} at {revision}{files}", file.unwrap_or_default())
             }
             (_, Some("GatedRepo"), None) => format!(

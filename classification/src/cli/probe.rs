@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use backbone::models::{self, BuildOptions, Model};
 use backbone::hub;
+use backbone::models::{self, BuildOptions, Model};
 use backbone::weights::{self, LoadOptions, StateDict, WeightFile};
 use backbone::{Backbone, Mode};
 use clap::Args;

@@ -58,7 +58,9 @@ pub(super) fn size(bytes: &[u8]) -> Result<(u64, u64), Problem> {
     let (header, _) = split(bytes).ok_or(INCOMPLETE)?;
     match Header::parse(header)?.shape[..] {
         [height, width] | [height, width, _] => Ok((width as u64, height as u64)),
-        ref shape => Err(format!("the array's shape is {shape:?}, but [height, width, channels] is needed")),
+        ref shape => {
+            Err(format!("the array's shape is {shape:?}, but [height, width, channels] is needed"))
+        }
     }
 }
 
