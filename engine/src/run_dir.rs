@@ -163,6 +163,15 @@ pub fn resolve_checkpoint(path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
+/// The folder of the run that `path` is, or that the checkpoint `path` belongs to; none if it is
+/// neither.
+pub fn run_of(path: &Path) -> Option<PathBuf> {
+    let own = || path.parent()?.parent();
+    let folders = [Some(path), own()];
+    let run = folders.into_iter().flatten().find(|folder| Marker::read(folder).is_some());
+    run.map(Path::to_owned)
+}
+
 /// The job that last wrote to the run in the folder `path`, if one did.
 pub fn run_owner(path: &Path) -> Option<String> {
     Marker::read(path)?.job

@@ -17,7 +17,7 @@ fn files_lie_where_huggingface_hub_has_them() {
     let link = std::fs::read_link(&path).unwrap();
     assert_eq!(link.to_str().unwrap(), format!("../../blobs/{hash}"));
     assert_eq!(read(&place.kept().join("refs/main")), commit.as_bytes());
-    assert_eq!(place.names("blobs"), [hash.clone()]);
+    assert_eq!(place.names("blobs"), [hash.as_str()]);
     let lock = place.settings.cache.join(format!(".locks/models--a--b/{hash}.lock"));
     assert!(lock.is_file() && place.settings.cache.join("CACHEDIR.TAG").is_file());
     let requests = place.hub.requests();
