@@ -11,7 +11,7 @@ use backbone::weights::{self, Naming, StateDict, TimmConfig};
 use backbone::{Error, Result};
 use clap::ValueEnum;
 
-pub use card::{Card, CardTask};
+pub use card::{Card, CardTask, without_folders};
 pub use hub::{HubFlags, write_hub_folder};
 
 /// A framework to export to.

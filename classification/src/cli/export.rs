@@ -50,7 +50,7 @@ pub struct ExportArgs {
 /// Weights that cannot be read, a framework without such a model, a file that
 /// cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
-    args.hub.check(args.format.unwrap_or(ExportFormat::Timm))?;
+    args.hub.check(args.format == Some(ExportFormat::Hub))?;
     let loaded = args.model.load()?;
     let classifier = &loaded.classifier;
     let model = classifier.model();

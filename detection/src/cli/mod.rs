@@ -3,6 +3,7 @@
 
 mod check_data;
 mod evaluate;
+mod export;
 mod forward;
 mod make_demo;
 mod model_flags;
@@ -27,6 +28,8 @@ pub enum Cli {
     Evaluate(evaluate::EvaluateArgs),
     /// Detect objects in images and draw them.
     Predict(predict::PredictArgs),
+    /// Write a detector for other frameworks, or for the Hugging Face hub.
+    Export(export::ExportArgs),
     /// Run one pass on a given image tensor and write what it computes, to check
     /// against other implementations.
     Forward(forward::ForwardArgs),
@@ -49,6 +52,7 @@ impl Cli {
             Self::Train(args) => train::run(*args)?,
             Self::Evaluate(args) => evaluate::run(args)?,
             Self::Predict(args) => predict::run(args)?,
+            Self::Export(args) => export::run(args)?,
             Self::Forward(args) => forward::run(args)?,
             Self::MakeDemo(args) => make_demo::run(args)?,
             Self::CheckData(args) => return check_data::run(args),

@@ -7,28 +7,35 @@ use backbone::models::{Family, Model};
 use backbone::weights::TimmConfig;
 use toml::{Table, Value};
 
-use super::hub::{CURVE, HubFlags, PICTURE};
+use super::hub::{CURVE, FOUND, HubFlags, PICTURE};
 
 /// What the weights are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CardTask {
     /// An encoder without a head.
     Features,
     /// A classifier.
     Classification,
+    /// A detector.
+    Detection {
+        /// The framework whose names its weights have.
+        naming: String,
+        /// Whether it finds masks, not boxes alone.
+        masks: bool,
+    },
 }
 
 /// What a card says.
 #[derive(Debug, Clone)]
 pub struct Card {
-    /// timm's name of the model.
+    /// timm's name of the model; a detector's own.
     pub model: String,
     /// The kind of names that its weights have.
     pub family: Family,
     /// What the weights are for.
     pub task: CardTask,
-    /// What timm is told of images.
-    pub images: TimmConfig,
+    /// What timm is told of images; none for what timm does not have.
+    pub images: Option<TimmConfig>,
     /// Lines of the table of facts: what, and its value.
     pub facts: Vec<(String, String)>,
     /// The settings of the run, if they are known.
@@ -42,6 +49,7 @@ impl Card {
     pub fn new(model: &Model, task: CardTask, images: TimmConfig) -> Self {
         let family = model.family();
         let model = images.architecture.clone();
+        let images = Some(images);
         Card { model, family, task, images, facts: Vec::new(), settings: None, run: None }
     }
 
@@ -56,6 +64,7 @@ impl Card {
                 "Reconstructions",
                 "Images, what the encoder saw of them, and what was made of it",
             ),
+            (FOUND, "Predictions", "What it finds in images of the validation set"),
         ] {
             if pictures.contains(&name) {
                 text += &format!("\n## {title}\n\n![{what}]({name})\n");
@@ -70,36 +79,48 @@ impl Card {
     }
 
     fn front_matter(&self, flags: &HubFlags) -> String {
-        let (pipeline, more) = match self.task {
-            CardTask::Features => ("image-feature-extraction", "\n- self-supervised"),
-            CardTask::Classification => ("image-classification", ""),
+        let (library, pipeline, more) = match &self.task {
+            CardTask::Features => {
+                ("timm", "image-feature-extraction", "\n- masked-image-modeling\n- self-supervised")
+            }
+            CardTask::Classification => ("timm", "image-classification", ""),
+            CardTask::Detection { masks: true, .. } => {
+                ("spark-backbone", "image-segmentation", "\n- object-detection")
+            }
+            CardTask::Detection { .. } => ("spark-backbone", "object-detection", ""),
         };
         format!(
-            "---\nlicense: {}\nlibrary_name: timm\npipeline_tag: {pipeline}\ntags:\n- timm\n- \
-             {pipeline}\n- spark\n- masked-image-modeling{more}\n---\n\n",
+            "---\nlicense: {}\nlibrary_name: {library}\npipeline_tag: {pipeline}\ntags:\n- \
+             {library}\n- {pipeline}\n- spark{more}\n---\n\n",
             flags.license()
         )
     }
 
     fn introduction(&self) -> String {
-        let Card { model, images, .. } = self;
-        let what = match self.task {
+        let model = &self.model;
+        let what = match &self.task {
             CardTask::Features => format!(
                 "# {model}, pretrained with SparK\n\nA {model} that learned to fill in masked \
                  patches of images (SparK, masked pretraining of convolutional networks). It is an \
                  encoder: it gives feature maps, and is to be fine-tuned for a task.\n"
             ),
-            CardTask::Classification => format!(
-                "# {model}, a classifier\n\nA {model} that tells apart {} classes.\n",
-                images.label_names.len().max(1)
-            ),
+            CardTask::Classification => {
+                format!(
+                    "# {model}, a classifier\n\nA {model} of timm, trained to classify images.\n"
+                )
+            }
+            CardTask::Detection { masks, .. } => {
+                let found = if *masks { "boxes, classes and masks" } else { "boxes and classes" };
+                format!("# {model}\n\nA detector: it finds objects in images, their {found}.\n")
+            }
         };
-        let (height, width) = images.input_size;
-        let mut rows = vec![
-            ("model".to_owned(), format!("`{model}` of timm")),
-            ("images".into(), format!("{height}×{width} pixels, {} channels", images.in_chans)),
-            ("mean, standard deviation".into(), format!("{:?}, {:?}", images.mean, images.std)),
-        ];
+        let mut rows = vec![("model".to_owned(), format!("`{model}`"))];
+        if let Some(images) = &self.images {
+            let (height, width) = images.input_size;
+            let size = format!("{height}×{width} pixels, {} channels", images.in_chans);
+            let statistics = format!("{:?}, {:?}", images.mean, images.std);
+            rows.extend([("images".into(), size), ("mean, standard deviation".into(), statistics)]);
+        }
         rows.extend(self.facts.iter().cloned());
         let mut text = format!("{what}\n| | |\n|---|---|\n");
         for (name, value) in rows {
@@ -110,41 +131,66 @@ impl Card {
 
     /// How each framework that has such a model takes the weights.
     fn loading(&self, repo: &str) -> String {
-        let Card { model, family, task, .. } = self;
         let mut text = "\n## Load it\n".to_owned();
-        let mut add = |title: &str, language: &str, code: &str| {
-            let code = code.replace("{repo}", repo).replace("{model}", model);
+        for (title, language, code) in self.ways() {
+            let code = code.replace("{repo}", repo).replace("{model}", &self.model);
             text += &format!("\n{title}:\n\n```{language}\n{code}\n```\n");
-        };
-        match task {
-            CardTask::Features => add("timm", "python", TIMM_FEATURES),
-            CardTask::Classification => add("timm", "python", TIMM_CLASSES),
         }
-        // A network from a file has names of its own, which the frameworks below do not know.
-        if *family == Family::Custom {
-            return text;
-        }
-        let command = |format: &str, file: &str| {
-            format!("pretrain export --weights hf:{{repo}} --format {format} --output {file}")
-        };
-        if *task == CardTask::Classification {
-            let export = command("torchvision", "weights.pth").replace("pretrain", "classify");
-            add("torchvision, by its names", "bash", &export);
-            return text;
-        }
-        add("torchvision, by its names", "bash", &command("torchvision", "weights.pth"));
-        add("and then", "python", TORCHVISION);
-        if *family == Family::ResNet {
-            let export = command("detectron2", "weights.pkl");
-            add("detectron2 (`MODEL.WEIGHTS: weights.pkl`)", "bash", &export);
-        }
-        if *family != Family::RegNet {
-            add("mmdet, mmpretrain", "bash", &command("mmdet", "weights.pth"));
-            add("and then", "python", MMDET);
-        }
-        add("spark_backbone in Python", "python", PYTHON);
-        add("spark_backbone in C++", "cpp", CPP);
         text
+    }
+
+    /// Title, language and code of each.
+    fn ways(&self) -> Vec<(&'static str, &'static str, String)> {
+        let export = |program: &str, more: &str| {
+            ("bash", format!("{program} export --weights hf:{{repo}} {more}"))
+        };
+        let shell = |title, (language, code)| (title, language, code);
+        let python = |title, code: &str| (title, "python", code.to_owned());
+        // A network from a file has names of its own, which other frameworks do not know.
+        let is_known = self.family != Family::Custom;
+        match &self.task {
+            CardTask::Classification => {
+                let mut ways = vec![python("timm", TIMM_CLASSES)];
+                let theirs = export("classify", "--format torchvision --output weights.pth");
+                ways.extend(is_known.then(|| shell("torchvision, by its names", theirs)));
+                ways
+            }
+            CardTask::Detection { naming, .. } => {
+                let predict =
+                    "detect predict --weights hf:{repo} --output found photos/".to_owned();
+                let mut ways = vec![("spark_backbone", "bash", predict)];
+                if naming == "torchvision" {
+                    let theirs = export("detect", "--output weights.pth");
+                    ways.push(shell("torchvision, by its names", theirs));
+                } else if self.family == Family::ResNet {
+                    let theirs = export("detect", "--output weights.pkl");
+                    ways.push(shell("detectron2 (`MODEL.WEIGHTS: weights.pkl`)", theirs));
+                }
+                ways
+            }
+            CardTask::Features => {
+                let mut ways = vec![python("timm", TIMM_FEATURES)];
+                if !is_known {
+                    return ways;
+                }
+                let format = |format: &str, file: &str| {
+                    export("pretrain", &format!("--format {format} --output {file}"))
+                };
+                ways.push(shell("torchvision", format("torchvision", "weights.pth")));
+                ways.push(python("and then", TORCHVISION));
+                if self.family == Family::ResNet {
+                    let theirs = format("detectron2", "weights.pkl");
+                    ways.push(shell("detectron2 (`MODEL.WEIGHTS: weights.pkl`)", theirs));
+                }
+                if self.family != Family::RegNet {
+                    ways.push(shell("mmdet, mmpretrain", format("mmdet", "weights.pth")));
+                    ways.push(python("and then", MMDET));
+                }
+                ways.push(python("spark_backbone in Python", PYTHON));
+                ways.push(("spark_backbone in C++", "cpp", CPP.to_owned()));
+                ways
+            }
+        }
     }
 }
 
@@ -178,9 +224,9 @@ Tian et al., \"Designing BERT for Convolutional Networks: Sparse and Hierarchica
 ICLR 2023 (arXiv:2301.03580).
 ";
 
-/// The settings with no more of a path than its last part: where somebody keeps files is nobody's
+/// Settings with no more of a path than its last part: where somebody keeps files is nobody's
 /// business.
-fn without_folders(settings: &Table) -> Table {
+pub fn without_folders(settings: &Table) -> Table {
     let plain = |value: &Value| match value {
         Value::Table(table) => Value::Table(without_folders(table)),
         Value::String(text) if text.contains(['/', '\\']) && !backbone::hub::is_name(text) => {
@@ -202,7 +248,7 @@ mod tests {
     use super::*;
 
     fn card(family: Family, task: CardTask) -> Card {
-        let images = TimmConfig::imagenet("resnet18");
+        let images = Some(TimmConfig::imagenet("resnet18"));
         let (facts, settings) = (vec![("loss".into(), "0.5 | 0.6".into())], None);
         Card { model: "resnet18".into(), family, task, images, facts, settings, run: None }
     }

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use data::write_file;
 
-use super::ExportFormat;
 use super::card::Card;
 use crate::picture::{loss_curve, png};
 use crate::run_dir::display_path;
@@ -16,6 +15,7 @@ use crate::run_dir::display_path;
 const CARD: &str = "README.md";
 pub(super) const CURVE: &str = "loss.png";
 pub(super) const PICTURE: &str = "reconstruction.png";
+pub(super) const FOUND: &str = "predictions.png";
 
 /// Flags of `--format hub`.
 #[derive(Debug, Clone, Default, Args)]
@@ -31,15 +31,13 @@ pub struct HubFlags {
 }
 
 impl HubFlags {
-    /// Refuses flags that another format has no use for, or that the hub would refuse.
+    /// Refuses flags where they are not used, or that the hub would refuse.
     ///
     /// # Errors
     /// Which flag, and why.
-    pub fn check(&self, format: ExportFormat) -> Result<()> {
+    pub fn check(&self, is_used: bool) -> Result<()> {
         for (flag, value) in [("--license", &self.license), ("--repo", &self.repo)] {
-            let Some(value) = value.as_ref().filter(|_| format != ExportFormat::Hub) else {
-                continue;
-            };
+            let Some(value) = value.as_ref().filter(|_| !is_used) else { continue };
             bail!("{flag} is {value}, but it is for --format hub");
         }
         let is_id = |text: &str| {
@@ -117,10 +115,8 @@ pub fn write_hub_folder(
     // What was in it has moved.
     let _ = temporary.close();
     println!("upload it with: hf upload {} {}", flags.repo(), output.display());
-    if pictures.contains(&PICTURE) {
-        println!(
-            "{PICTURE} in it shows images that were trained on: look whether these may be published"
-        );
+    if let Some(picture) = pictures.iter().find(|&&picture| picture != CURVE) {
+        println!("{picture} in it shows images of the data: look whether these may be published");
     }
     Ok(())
 }
@@ -136,10 +132,11 @@ fn pictures(folder: &Path, card: &Card) -> Result<Vec<&'static str>> {
         write_file(&folder.join(CURVE), &png(&curve)?)?;
         names.push(CURVE);
     }
-    if let Some(newest) = newest_picture(run) {
-        fs::copy(&newest, folder.join(PICTURE))
+    for (name, newest) in [(PICTURE, newest_picture(run)), (FOUND, Some(run.join(FOUND)))] {
+        let Some(newest) = newest.filter(|path| path.is_file()) else { continue };
+        fs::copy(&newest, folder.join(name))
             .with_context(|| format!("cannot copy {}", newest.display()))?;
-        names.push(PICTURE);
+        names.push(name);
     }
     Ok(names)
 }

@@ -95,7 +95,7 @@ fn card(model: &Model, saved: &LoadedWeights, images: TimmConfig) -> Result<Card
 /// # Errors
 /// The checkpoint cannot be read or fits no model; the file cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
-    args.hub.check(args.format)?;
+    args.hub.check(args.format == ExportFormat::Hub)?;
     ensure!(
         args.output.is_some() || !hub::is_name(&args.weights),
         "--output is not given, but {} lies on a hub, and nothing is written beside it",
