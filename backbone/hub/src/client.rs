@@ -207,11 +207,11 @@ pub(crate) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
 pub(crate) fn failure(error: ureq::Error, url: &str) -> Failure {
     let host = host_of(url);
     match error {
-        ureq::Error::Rustls(error) => Failure::Fatal(format!(
-            "{host} cannot be trusted: {error}. The system's certificates are used; \
-             SSL_CERT_FILE names others"
-        )),
-        ureq::Error::Tls(problem) => Failure::Fatal(format!("{host} cannot be trusted: {problem}")),
+        ureq::Error::Rustls(error) => untrusted(host, &error),
+        ureq::Error::Tls(problem) => untrusted(host, &problem),
+        ureq::Error::Io(error) if error.get_ref().is_some_and(|e| e.is::<rustls::Error>()) => {
+            untrusted(host, &error)
+        }
         ureq::Error::HostNotFound => Failure::Fatal(format!("{host} is not found")),
         ureq::Error::InvalidProxyUrl => {
             Failure::Fatal("the proxy that HTTPS_PROXY or ALL_PROXY names is no address".into())
@@ -223,6 +223,13 @@ pub(crate) fn failure(error: ureq::Error, url: &str) -> Failure {
         ureq::Error::BadUri(text) => Failure::Fatal(format!("{url:?} is no address: {text}")),
         other => Failure::Lost(format!("{host}: {other}")),
     }
+}
+
+fn untrusted(host: &str, problem: &dyn fmt::Display) -> Failure {
+    Failure::Fatal(format!(
+        "{host} cannot be trusted: {problem}. The system's certificates are used; SSL_CERT_FILE \
+         names others"
+    ))
 }
 
 fn encoded(part: &str) -> String {
@@ -273,6 +280,16 @@ mod tests {
         for (target, expected) in cases {
             assert_eq!(joined(base, target).as_deref(), expected, "{target}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_not_tried_again() {
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, unknown);
+        let failure = failure(error.into(), "https://hub.example/x");
+        let text = failure.to_string();
+        assert!(!failure.is_transient() && text.starts_with("hub.example cannot be trusted"));
+        assert!(text.contains("UnknownIssuer") && text.contains("SSL_CERT_FILE"), "{text}");
     }
 
     #[test]
