@@ -46,6 +46,9 @@ pub enum Error {
         /// What it said.
         text: String,
     },
+    /// A file of a hub, or the hub itself, cannot be had.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(String),

@@ -10,6 +10,7 @@ mod backbone;
 pub mod error;
 pub mod feature_map;
 pub mod graph;
+pub mod hub;
 pub mod init;
 mod kernels;
 pub mod layers;

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use backbone::hub;
 use backbone::models::{self, Model};
 use backbone::weights::{self, TimmConfig, WeightFile};
 use data::Interpolation;
@@ -88,7 +89,8 @@ impl TrainCheckpoint {
 /// Which classifier to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadSpec<'a> {
-    /// A run folder, one of our checkpoints, a weight file, or a network's `.pt2` file.
+    /// A run folder, one of our checkpoints, a weight file, or a network's `.pt2` file; any of
+    /// these on a hub.
     pub path: &'a Path,
     /// The model, if the file does not tell.
     pub model: Option<&'a str>,
@@ -131,10 +133,16 @@ impl<'a> LoadSpec<'a> {
     /// # Errors
     /// Those of [`LoadSpec::load`]; a network that returns no logits.
     pub fn load_any(&self) -> Result<LoadedModel<Box<dyn Logits>>> {
+        let path = hub::local(self.path)?;
+        let local = LoadSpec { path: &path, ..self.clone() };
+        local.load_any_local()
+    }
+
+    fn load_any_local(&self) -> Result<LoadedModel<Box<dyn Logits>>> {
         let named = self.model.or_else(|| self.path.to_str());
         let graph = named.filter(|name| models::is_file(name));
         let whole = graph.map_or(Ok(None), |name| self.load_whole(name))?;
-        whole.map_or_else(|| self.load().map(LoadedModel::boxed), Ok)
+        whole.map_or_else(|| self.load_local().map(LoadedModel::boxed), Ok)
     }
 
     /// The network in the `.pt2` file `name` as it was exported; none if the weights have a head
@@ -173,6 +181,11 @@ impl<'a> LoadSpec<'a> {
     /// # Errors
     /// A file that cannot be read, is of no model that is known, or has no head.
     pub fn load(&self) -> Result<LoadedModel> {
+        let path = hub::local(self.path)?;
+        LoadSpec { path: &path, ..self.clone() }.load_local()
+    }
+
+    fn load_local(&self) -> Result<LoadedModel> {
         let own = TrainCheckpoint::open(self.path)?;
         let (file, state, accuracy, carried) = match own {
             Some(own) => (own.file, Some(own.state), own.accuracy, own.carried),

@@ -14,6 +14,7 @@ pub mod inference;
 pub mod modeling;
 pub mod ops;
 pub mod picture;
+pub mod published;
 pub mod saved;
 pub mod settings;
 pub mod structures;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use backbone::hub;
 use backbone::models::Model;
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
@@ -16,6 +17,7 @@ use toml::Table;
 
 use crate::detector::Detector;
 use crate::modeling::weights::{ReadOptions, is_predictor, read_detector};
+use crate::published::Published;
 use crate::settings::InferenceSettings;
 use crate::train::{Class, Preset, TrainConfig, TrainState};
 
@@ -75,7 +77,7 @@ impl TrainCheckpoint {
 /// Which detector to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadSpec<'a> {
-    /// A run folder, one of our checkpoints, or a weight file.
+    /// A run folder, one of our checkpoints, or a weight file; any of these on a hub.
     pub path: &'a Path,
     /// The settings of a weight file, which does not tell them.
     pub preset: Option<Preset>,
@@ -100,6 +102,8 @@ pub struct LoadedModel {
     pub precision: Precision,
     /// What it tells apart, where that is known.
     pub classes: Option<Vec<Class>>,
+    /// All settings that it was loaded with.
+    pub settings: Table,
     /// The settings of the run it comes from, if it does.
     pub run: Option<TrainConfig>,
 }
@@ -111,9 +115,11 @@ impl LoadSpec<'_> {
     /// A file that cannot be read, settings missing or wrong, weights that fit
     /// only in part.
     pub fn load(self) -> Result<LoadedModel> {
-        match own_checkpoint(self.path)? {
-            Some(own) => self.load_checkpoint(&own),
-            None => self.load_weights(),
+        let path = hub::local(self.path)?;
+        let local = LoadSpec { path: &path, ..self };
+        match own_checkpoint(&path)? {
+            Some(own) => local.load_checkpoint(&own),
+            None => local.load_weights(),
         }
     }
 
@@ -140,14 +146,20 @@ impl LoadSpec<'_> {
     }
 
     fn load_weights(self) -> Result<LoadedModel> {
-        let Some(preset) = self.preset else {
-            bail!(
+        let published = Published::read(self.path)?;
+        let base = match (&published, self.preset) {
+            (Some(published), None) => published.settings()?,
+            (None, Some(preset)) => preset.table()?,
+            (Some(_), Some(_)) => {
+                bail!("--preset is given, but {} has its own settings", self.path.display())
+            }
+            (None, None) => bail!(
                 "{} does not tell which detector it is of: name one with --preset, and what was \
                  changed in it with --config",
                 self.path.display()
-            );
+            ),
         };
-        let mut config: TrainConfig = from_layers([preset.table()?, self.settings.clone()])?;
+        let mut config: TrainConfig = from_layers([base, self.settings.clone()])?;
         config.resolve_detector()?;
         let count = classes_in(self.path)?;
         let mut detector = Detector::build(&config.detector, None, count, self.device)?;
@@ -155,7 +167,13 @@ impl LoadSpec<'_> {
         detector.use_kind(self.kind)?;
         let settings = detector.model.config().clone();
         read_detector(self.path, &detector.store, &settings, &ReadOptions::default())?;
-        Ok(LoadedModel::of(detector, config, None))
+        let classes = published.and_then(|published| published.classes);
+        ensure!(
+            classes.as_ref().is_none_or(|classes| classes.len() as i64 == count),
+            "{} tells apart {count} classes, but its config.json names others",
+            self.path.display()
+        );
+        Ok(LoadedModel::of(detector, config, classes))
     }
 }
 
@@ -171,9 +189,10 @@ fn classes_in(path: &Path) -> Result<i64> {
 
 impl LoadedModel {
     fn of(detector: Detector, config: TrainConfig, classes: Option<Vec<Class>>) -> Self {
+        let settings = config.to_table();
         let TrainConfig { inference, loading, execution, .. } = config;
         let precision = execution.precision;
-        Self { detector, inference, loading, precision, classes, run: None }
+        Self { detector, inference, loading, precision, classes, settings, run: None }
     }
 
     /// Whether it finds masks, not boxes alone.

@@ -1,5 +1,8 @@
 //! A model's tensors to the files of other frameworks.
 
+mod card;
+mod hub;
+
 use std::path::Path;
 
 use backbone::graph::GraphModel;
@@ -8,11 +11,16 @@ use backbone::weights::{self, Naming, StateDict, TimmConfig};
 use backbone::{Error, Result};
 use clap::ValueEnum;
 
+pub use card::{Card, CardTask, without_folders};
+pub use hub::{HubFlags, write_hub_folder};
+
 /// A framework to export to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     /// Folder with config.json and model.safetensors.
     Timm,
+    /// Folder to upload to the Hugging Face hub: timm's, with a model card.
+    Hub,
     /// Names of the official repositories, .pth; of a network from a .pt2 file its own.
     #[value(alias = "own")]
     Official,
@@ -29,7 +37,7 @@ pub enum ExportFormat {
 impl ExportFormat {
     fn naming(self) -> Naming {
         match self {
-            Self::Timm => Naming::Timm,
+            Self::Timm | Self::Hub => Naming::Timm,
             Self::Official | Self::Pt2 => Naming::Official,
             Self::Torchvision => Naming::Torchvision,
             Self::Detectron2 => Naming::Detectron2,
@@ -41,6 +49,7 @@ impl ExportFormat {
     pub fn suffix(self, model: &Model) -> &'static str {
         match self {
             Self::Timm => "_timm",
+            Self::Hub => "_hub",
             Self::Official if model.graph().is_some() => "_spark.pth",
             Self::Official => "_official.pth",
             Self::Torchvision => "_torchvision.pth",
@@ -50,8 +59,8 @@ impl ExportFormat {
         }
     }
 
-    /// Writes a model's tensors (canonical names) to `path`; `config` is what
-    /// timm is told of them. Of a network from a `.pt2` file it names the architecture, which is
+    /// Writes a model's tensors (canonical names) to `path`, for the hub without the card
+    /// ([`write_hub_folder`]); `config` is what timm is told of them. Of a network from a `.pt2` file it names the architecture, which is
     /// otherwise unknown.
     ///
     /// # Errors
@@ -67,7 +76,7 @@ impl ExportFormat {
             return self.write_graph(path, graph, tensors, config);
         }
         match self {
-            Self::Timm => {
+            Self::Timm | Self::Hub => {
                 let config = config.unwrap_or_else(|| TimmConfig::imagenet(model.name.as_ref()));
                 let config = with_channels_of(config, model, tensors);
                 let tensors = weights::export(model.family(), self.naming(), tensors)?;
@@ -98,12 +107,13 @@ impl ExportFormat {
         match (self, config) {
             (Self::Official, _) => weights::write(path, &state_dict(graph, tensors)?),
             (Self::Pt2, _) => graph.write_pt2(path, tensors),
-            (Self::Timm, Some(config)) => {
+            (Self::Timm | Self::Hub, Some(config)) => {
                 let config = with_channels(config, graph.in_chans());
                 weights::write_timm_folder(path, &config, &state_dict(graph, tensors)?)
             }
-            (Self::Timm, None) => {
-                refuse("timm", "--timm-name NAME says which of timm's models it is")
+            (Self::Timm | Self::Hub, None) => {
+                let format = if self == Self::Hub { "hub" } else { "timm" };
+                refuse(format, "--timm-name NAME says which of timm's models it is")
             }
             (other, _) => refuse(
                 &other.naming().to_string(),

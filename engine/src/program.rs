@@ -15,7 +15,9 @@ use data::error::error_chain;
 /// Runs `body` with what libraries warn of on standard error (`RUST_LOG` shows more); an error
 /// becomes a sentence there and a failed exit.
 pub fn run<E: AsRef<dyn Error + 'static>>(body: impl FnOnce() -> Result<ExitCode, E>) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // A certificate that is not trusted is in the error that follows.
+    let usual = "warn,rustls_platform_verifier=off";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use backbone::hub;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::beside;
@@ -141,11 +142,13 @@ impl RunDir {
 }
 
 /// The last checkpoint of the run (of any of our programs) in the folder `path`, or
-/// `path` itself.
+/// `path` itself, fetched if it is on a hub.
 ///
 /// # Errors
-/// [`Error::Input`] for a run without checkpoint yet, or that has lost its last one.
+/// [`Error::Input`] for a run without checkpoint yet, or that has lost its last one; what the hub
+/// refuses.
 pub fn resolve_checkpoint(path: &Path) -> Result<PathBuf> {
+    let path = &*hub::local(path)?;
     let last = path.join(LAST_CHECKPOINT);
     if last.exists() {
         return Ok(last);
@@ -158,6 +161,15 @@ pub fn resolve_checkpoint(path: &Path) -> Result<PathBuf> {
         return Err(Error::data(text));
     }
     Ok(path.to_owned())
+}
+
+/// The folder of the run that `path` is, or that the checkpoint `path` belongs to; none if it is
+/// neither.
+pub fn run_of(path: &Path) -> Option<PathBuf> {
+    let own = || path.parent()?.parent();
+    let folders = [Some(path), own()];
+    let run = folders.into_iter().flatten().find(|folder| Marker::read(folder).is_some());
+    run.map(Path::to_owned)
 }
 
 /// The job that last wrote to the run in the folder `path`, if one did.
@@ -175,6 +187,9 @@ pub fn has_lost_checkpoint(path: &Path) -> bool {
 
 /// A path as messages name it: whole, so that it can be pasted elsewhere.
 pub fn display_path(path: &Path) -> String {
+    if hub::is_name(path) {
+        return path.display().to_string();
+    }
     let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     full.display().to_string()
 }

@@ -52,7 +52,7 @@ typedef int32_t SparkStatus;
 enum {
     SPARK_OK = 0,
     SPARK_INVALID = 1, /* an argument breaks a rule */
-    SPARK_IO = 2,      /* a file cannot be read or written */
+    SPARK_IO = 2,      /* a file cannot be read or written, or not be fetched */
     SPARK_FORMAT = 3,  /* a file is not what it should be */
     SPARK_WEIGHTS = 4, /* weights do not fit the model */
     SPARK_TORCH = 5,   /* libtorch refused an operation */
@@ -79,9 +79,11 @@ const char *spark_libtorch_version(void);
  *     key             default    meaning
  *     model           -          timm's name, such as "resnet50", or a .pt2 file
  *                                of torch.export, such as "my.pt2"; modules whose
- *                                outputs are its stages may follow: "my.pt2:a,b"
+ *                                outputs are its stages may follow: "my.pt2:a,b";
+ *                                on a hub: "hf:owner/name/my.pt2"
  *     weights         null       file to load; every format and naming that
- *                                `pretrain inspect` knows
+ *                                `pretrain inspect` knows; on a hub:
+ *                                "hf:owner/name[@revision][/file]"
  *     strict          true       refuse weights that do not fill the encoder
  *     out_indices     all        stages to put out, ascending, 0 the finest
  *     in_chans        3          channels of the image; a .pt2 file has its own

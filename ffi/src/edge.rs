@@ -12,6 +12,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use backbone::hub;
 use backbone::plugin::abi::{self, ErrorText, RawTensor, Status};
 use backbone::{Error, Result};
 use tch::Tensor;
@@ -93,7 +94,8 @@ fn quiet_panics() {
 fn status_of(error: &Error) -> Status {
     match error {
         Error::Invalid { .. } => abi::INVALID,
-        Error::Io { .. } => abi::IO,
+        Error::Hub(hub::Error::Invalid { .. }) => abi::INVALID,
+        Error::Io { .. } | Error::Hub(_) => abi::IO,
         Error::Format { .. } => abi::FORMAT,
         Error::Weights(_) | Error::Incomplete(_) => abi::WEIGHTS,
         Error::Torch(_) => abi::TORCH,

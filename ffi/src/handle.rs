@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use backbone::graph::GraphModel;
 use backbone::models::{self, BuildOptions, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, Naming, StateDict};
-use backbone::{Backbone, Error, FeatureMap, Mode, Module, NormControl, Result, Stage};
+use backbone::{Backbone, Error, FeatureMap, Mode, Module, NormControl, Result, Stage, hub};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -49,7 +49,9 @@ impl Handle {
     /// # Errors
     /// A setting out of range, or weights that cannot be loaded.
     pub fn new(config: Config) -> Result<Self> {
-        Self::of_model(models::find(&config.model)?, config)
+        // A host's terminal is its own: no bar is drawn on it unless it asks.
+        let model = models::find(&models::local(&config.model, false)?)?;
+        Self::of_model(model, config)
     }
 
     /// A backbone of the network that [`Handle::graph`] gave, whose file is not looked at.
@@ -305,11 +307,12 @@ impl Handle {
         &self.kept
     }
 
-    /// Loads a weight file of any framework.
+    /// Loads a weight file of any framework, which may lie on a hub.
     ///
     /// # Errors
     /// A file that cannot be read or does not fit; then nothing has changed.
     pub fn load(&self, path: impl AsRef<Path>, strict: bool) -> Result<LoadReport> {
+        let path = hub::local_of(path.as_ref(), hub::Want::Weights, false)?;
         let file = weights::read(path)?;
         let family = self.model.family();
         let options = LoadOptions { strict, ..LoadOptions::of(family) };

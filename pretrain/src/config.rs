@@ -7,7 +7,7 @@
 mod types;
 
 use std::ops::Bound::Excluded;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use backbone::models::{self, Family, Model};
@@ -49,7 +49,8 @@ settings! {
         /// Images: a folder at any depth, a text list of files, tar shards ({000..009})
         #[arg(value_name = "PATH", alias = "data_path", alias = "data-path")]
         data: PathBuf;
-        /// Model to pretrain, see `pretrain models`, or a .pt2 file that torch.export has written
+        /// Model to pretrain, see `pretrain models`, or a .pt2 file that torch.export has written;
+        /// if not given, that of --init-weights where it is one of these
         #[arg(help_heading = "Model")]
         model: String = "resnet50".into();
         /// Modules whose outputs are the stages of a .pt2 file, finest first; found if not given
@@ -71,7 +72,8 @@ settings! {
         /// not given
         #[arg(value_name = "RATE", alias = "dp", help_heading = "Model")]
         drop_path: Option<f64>;
-        /// Weight file to start from, in any format; the run still begins at step 0
+        /// Weight file to start from, in any format, also hf:owner/name[@revision][/file]; the run
+        /// still begins at step 0
         #[arg(value_name = "FILE", alias = "init_weight", alias = "init-weight", help_heading = "Model")]
         init_weights: Option<PathBuf>;
 
@@ -113,6 +115,10 @@ settings! {
 impl TrainSettings for TrainConfig {
     fn run(&self) -> &RunSettings {
         &self.run
+    }
+
+    fn starting_weights(&self) -> Option<&Path> {
+        self.init_weights.as_deref()
     }
 
     fn resolve(mut self) -> Result<Self> {

@@ -14,7 +14,7 @@ use crate::layers::drop_path_rates;
 use crate::models::BuildOptions;
 use crate::pt2::{Archive, Program, Value};
 use crate::weights::StateDict;
-use crate::{Backbone, Error, FeatureMap, Mode, Result, Stage};
+use crate::{Backbone, Error, FeatureMap, Mode, Result, Stage, hub};
 
 /// A network read from a `.pt2` file: its graph, and the weights in it.
 #[derive(Debug)]
@@ -27,12 +27,13 @@ pub struct GraphModel {
 }
 
 impl GraphModel {
-    /// Reads `path`. `stages` names the modules whose outputs are the stages, finest first; empty:
+    /// Reads `path`, which may name a file on a hub ([`hub::local`]). `stages` names the modules whose outputs are the stages, finest first; empty:
     /// they are found.
     ///
     /// # Errors
-    /// No `.pt2` of a network that runs here.
+    /// No `.pt2` of a network that runs here; a file of a hub that cannot be fetched.
     pub fn open(path: &Path, stages: &[String]) -> Result<Self> {
+        let path = &*hub::local_of(path, hub::Want::Network, true)?;
         let mut archive = Archive::open(path)?;
         archive.set_note(STAGES, &stages.join(","));
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());

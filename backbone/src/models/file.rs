@@ -1,10 +1,11 @@
 //! Names of models that are files: `my.pt2`, or `my.pt2:STAGES` with the modules whose outputs are
-//! the stages.
+//! the stages; the same on a hub, where a repository is named alone if it has one such file.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::graph::GraphModel;
-use crate::{Error, Result};
+use crate::{Error, Result, hub};
 
 const ENDING: &str = ".pt2";
 
@@ -31,6 +32,22 @@ pub fn with_stages(name: &str, stages: &str) -> Result<String> {
     Ok(format!("{path}:{stages}"))
 }
 
+/// `name`, but for what lies on a hub: that of the file where it is fetched to. No bar is drawn for
+/// `progress` off.
+///
+/// # Errors
+/// Those of [`hub::local`].
+pub fn local(name: &str, progress: bool) -> Result<Cow<'_, str>> {
+    let Some((path, stages)) = parts(name).filter(|(path, _)| hub::is_name(path)) else {
+        return Ok(Cow::Borrowed(name));
+    };
+    let path = hub::local_of(Path::new(path), hub::Want::Network, progress)?;
+    let path = path.to_str().ok_or_else(|| {
+        Error::invalid("the hub's cache folder", path.display(), "a model's name must be text")
+    })?;
+    Ok(Cow::Owned(stages.map_or(path.to_owned(), |stages| format!("{path}:{stages}"))))
+}
+
 /// Reads the file that `name` is.
 pub(super) fn open(name: &str) -> Result<GraphModel> {
     let (path, stages) = parts(name).unwrap_or((name, None));
@@ -51,8 +68,15 @@ fn parts(name: &str) -> Option<(&str, Option<&str>)> {
     if name.ends_with(ENDING) {
         return Some((name, None));
     }
-    let (start, stages) = name.rsplit_once(&format!("{ENDING}:"))?;
-    Some((&name[..start.len() + ENDING.len()], Some(stages)))
+    if let Some((start, stages)) = name.rsplit_once(&format!("{ENDING}:")) {
+        return Some((&name[..start.len() + ENDING.len()], Some(stages)));
+    }
+    // A repository; there is no colon in its name.
+    let repository = name.strip_prefix(hub::PREFIX)?;
+    match repository.split_once(':') {
+        Some((_, stages)) => Some((&name[..name.len() - stages.len() - 1], Some(stages))),
+        None => Some((name, None)),
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +96,9 @@ mod tests {
     #[test]
     fn stages_stand_behind_the_name() {
         assert_eq!(parts("a.pt2:x/b.pt2:c,d"), Some(("a.pt2:x/b.pt2", Some("c,d"))));
+        assert_eq!(parts("hf:a/b"), Some(("hf:a/b", None)));
+        assert_eq!(parts("hf:a/b@v1:c,d"), Some(("hf:a/b@v1", Some("c,d"))));
+        assert_eq!(parts("hf:a/b/x.pt2:c"), Some(("hf:a/b/x.pt2", Some("c"))));
         for name in ["a.pt2", "a.pt2:b"] {
             assert_eq!(with_stages(name, "c,d").unwrap(), "a.pt2:c,d");
         }

@@ -56,7 +56,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
-use crate::{Error, Result};
+use crate::{Error, Result, hub};
 
 pub use convert::stem_weight;
 pub use detect::Format;
@@ -107,15 +107,15 @@ impl WeightFile {
     }
 }
 
-/// Reads the weight file, or timm folder, at `path`. The content decides what
-/// it is, never the extension.
+/// Reads the weight file, or timm folder, at `path`, which may name one on a hub
+/// ([`hub::local`]). The content decides what it is, never the extension.
 ///
 /// # Errors
-/// [`Error::Io`] when the system can't read it; [`Error::Format`] when it is
+/// [`Error::Hub`] when it cannot be fetched; [`Error::Io`] when the system can't read it; [`Error::Format`] when it is
 /// no weight file (the message says what it seems to be), is damaged, or holds
 /// no tensors.
 pub fn read(path: impl AsRef<Path>) -> Result<WeightFile> {
-    let path = path.as_ref();
+    let path = &*hub::local(path.as_ref())?;
     let format = detect::format_of(path)?;
     let file = match format {
         Format::Safetensors => safetensors::read(path)?,

@@ -1,21 +1,26 @@
 //! `classify export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use backbone::graph::GraphModel;
-use backbone::weights::{StateDict, timm_classifier};
+use backbone::weights::{StateDict, TimmConfig, timm_classifier};
 use clap::Args;
-use engine::export::{ExportFormat, named_for_timm};
-use engine::run_dir::display_path;
+use engine::export::{Card, CardTask, ExportFormat, HubFlags, named_for_timm, write_hub_folder};
+use engine::run_dir::{display_path, run_of};
+use engine::settings::Settings as _;
 
 use super::model_flags::ModelFlags;
 use crate::classifier::Classifier;
+use crate::saved::LoadedModel;
 
 const EXAMPLES: &str = "\
 Examples:
   # A folder for timm.create_model('local-dir:flowers', pretrained=True): head and class names, too
   classify export --weights runs/first --output flowers
+
+  # The same with a model card, for hf upload me/flowers flowers-hub
+  classify export --weights runs/first --format hub --license mit --repo me/flowers --output flowers-hub
 
   # torchvision's names
   classify export --weights runs/first --format torchvision --output flowers.pth";
@@ -29,10 +34,12 @@ pub struct ExportArgs {
     /// Whose names and file form to write; timm, of a network from a .pt2 file its own, if not given
     #[arg(long, value_enum)]
     format: Option<ExportFormat>,
-    /// For --format timm: which of timm's models a network from a .pt2 file is
+    /// For --format timm and hub: which of timm's models a network from a .pt2 file is
     #[arg(long, value_name = "NAME")]
     timm_name: Option<String>,
-    /// File (for timm: folder) to write; .pth, .pkl or .safetensors decide the form.
+    #[command(flatten)]
+    hub: HubFlags,
+    /// File (for timm and hub: folder) to write; .pth, .pkl or .safetensors decide the form.
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
 }
@@ -43,6 +50,7 @@ pub struct ExportArgs {
 /// Weights that cannot be read, a framework without such a model, a file that
 /// cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
+    args.hub.check(args.format == Some(ExportFormat::Hub))?;
     let loaded = args.model.load()?;
     let classifier = &loaded.classifier;
     let model = classifier.model();
@@ -55,7 +63,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
     );
     let config = named_for_timm(model, Some(loaded.timm_config()), args.timm_name)?;
     let tensors = match (model.graph(), &config) {
-        (Some(graph), Some(config)) if format == ExportFormat::Timm => {
+        (Some(graph), Some(config)) if matches!(format, ExportFormat::Timm | ExportFormat::Hub) => {
             with_timms_head(classifier, graph, &config.architecture)?
         }
         _ => classifier.variables(),
@@ -64,7 +72,13 @@ pub fn run(args: ExportArgs) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    format.write(&args.output, model, &tensors, config)?;
+    let write = |path: &Path, config| format.write(path, model, &tensors, config);
+    if format == ExportFormat::Hub {
+        let card = card(&loaded, &args.model.weights, config.clone())?;
+        write_hub_folder(&args.output, &args.hub, &card, |folder| Ok(write(folder, config)?))?;
+    } else {
+        write(&args.output, config)?;
+    }
     println!(
         "{} ({} tensors of {}, {} classes) → {}",
         display_path(&args.model.weights),
@@ -74,6 +88,22 @@ pub fn run(args: ExportArgs) -> Result<()> {
         display_path(&args.output)
     );
     Ok(())
+}
+
+/// What the card of a classifier says.
+fn card(loaded: &LoadedModel, weights: &Path, config: Option<TimmConfig>) -> Result<Card> {
+    let mut facts = vec![("classes".into(), loaded.classifier.num_classes().to_string())];
+    if let Some(config) = &loaded.config {
+        let data = config.data.file_name().unwrap_or_default().display();
+        facts.push(("data".into(), format!("class folders called {data}")));
+    }
+    if let Some(accuracy) = loaded.accuracy {
+        facts.push(("top-1 in its run's validation".into(), format!("{:.2} %", 100.0 * accuracy)));
+    }
+    let images = config.unwrap_or_else(|| loaded.timm_config());
+    let settings = loaded.config.as_ref().map(|config| config.to_table());
+    let card = Card::new(loaded.classifier.model(), CardTask::Classification, images);
+    Ok(Card { facts, settings, run: run_of(weights), ..card })
 }
 
 /// The tensors with the head where timm's `architecture` has its classifier.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use backbone::hub;
 use backbone::models::{self, BuildOptions, Model};
 use backbone::weights::{self, LoadOptions, StateDict, WeightFile};
 use backbone::{Backbone, Mode};
@@ -109,13 +110,17 @@ struct Figures {
 ///
 /// # Errors
 /// Files that cannot be read or do not fit together.
-pub fn run(args: ProbeArgs) -> Result<()> {
+pub fn run(mut args: ProbeArgs) -> Result<()> {
     let device = args.compute.open()?;
     let loading = args.loading.settings()?;
     let knn = Knn { k: args.k, temperature: args.temperature };
     let linear = LinearProbe { l2: args.l2, ..LinearProbe::default() };
     knn.check()?;
     linear.check()?;
+    let named = args.weights.clone();
+    if let Some(path) = &mut args.weights {
+        *path = hub::local(path)?.into_owned();
+    }
     let (weights, images) = weights_and_images(&args)?;
     let transform = Arc::new(images.transform()?);
     let options = LoaderOptions::new(loading.workers, loading.max_corrupt);
@@ -140,7 +145,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
     let knn_top1 = validation.accuracy(&knn.predict(&training, validation.features())?);
     let mut figures = Figures {
         model: model.name.into_owned(),
-        weights: args.weights.as_ref().map(readable),
+        weights: named.as_ref().map(readable),
         train_images,
         val_images,
         classes: data.classes().len(),
@@ -150,7 +155,7 @@ pub fn run(args: ProbeArgs) -> Result<()> {
         linear_train_top1: None,
         l2: None,
     };
-    let weights = match (&args.weights, from_file) {
+    let weights = match (&named, from_file) {
         (Some(path), _) => display_path(path),
         (None, true) => "the file's own weights".into(),
         (None, false) => "random weights".into(),

@@ -6,7 +6,7 @@
 mod types;
 
 use std::ops::Bound::{Excluded, Included};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use backbone::models;
@@ -62,7 +62,8 @@ settings! {
         #[arg(value_name = "DIR")]
         val_data: Option<PathBuf>;
 
-        /// Model, see `pretrain models`, or a .pt2 file that torch.export has written
+        /// Model, see `pretrain models`, or a .pt2 file that torch.export has written; if not given,
+        /// that of the weights where it is one of these
         #[arg(help_heading = "Model")]
         model: String = "resnet50".into();
         /// Side of the square images in pixels
@@ -71,10 +72,11 @@ settings! {
         /// Drop-path rate of the last block; 0.05, a .pt2 file's own rates, if not given
         #[arg(value_name = "RATE", help_heading = "Model")]
         drop_path: Option<f64>, decay_rate;
-        /// Pretrained backbone: a run of `pretrain`, or a weight file of any format
+        /// Pretrained backbone: a run of `pretrain`, or a weight file of any format, also
+        /// hf:owner/name[@revision][/file]
         #[arg(value_name = "PATH", help_heading = "Model")]
         backbone_weights: Option<PathBuf>;
-        /// Whole classifier to start from; the run still begins at step 0
+        /// Whole classifier to start from, also hf:owner/name; the run still begins at step 0
         #[arg(conflicts_with = "backbone_weights", value_name = "PATH", help_heading = "Model")]
         weights: Option<PathBuf>;
         /// Take only the backbone of --weights, and learn a new head
@@ -154,6 +156,10 @@ fn upgrade(config: &mut Map<String, Value>) {
 impl TrainSettings for TrainConfig {
     fn run(&self) -> &RunSettings {
         &self.run
+    }
+
+    fn starting_weights(&self) -> Option<&Path> {
+        self.weights.as_deref().or(self.backbone_weights.as_deref())
     }
 
     fn resolve(mut self) -> Result<Self> {

@@ -3,6 +3,7 @@
 
 mod check_data;
 mod evaluate;
+mod export;
 mod forward;
 mod make_demo;
 mod model_flags;
@@ -30,6 +31,8 @@ pub enum Cli {
     Predict(predict::PredictArgs),
     /// Show on a page in the browser what a detector finds in pictures.
     Playground(playground::PlaygroundArgs),
+    /// Write a detector for other frameworks, or for the Hugging Face hub.
+    Export(export::ExportArgs),
     /// Run one pass on a given image tensor and write what it computes, to check
     /// against other implementations.
     Forward(forward::ForwardArgs),
@@ -53,6 +56,7 @@ impl Cli {
             Self::Evaluate(args) => evaluate::run(args)?,
             Self::Predict(args) => predict::run(args)?,
             Self::Playground(args) => playground::run(args)?,
+            Self::Export(args) => export::run(args)?,
             Self::Forward(args) => forward::run(args)?,
             Self::MakeDemo(args) => make_demo::run(args)?,
             Self::CheckData(args) => return check_data::run(args),

@@ -17,7 +17,8 @@ use crate::train::Preset;
 #[derive(Debug, Args)]
 pub struct ModelFlags {
     /// A run folder, a checkpoint, or a weight file (detectron2's or torchvision's
-    /// .pth, .pkl or .safetensors).
+    /// .pth, .pkl or .safetensors); any of these on the Hugging Face hub as
+    /// hf:owner/name[@revision][/file].
     #[arg(long, value_name = "PATH")]
     pub weights: PathBuf,
     #[command(flatten)]

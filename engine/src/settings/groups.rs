@@ -1,7 +1,7 @@
 //! The settings that all programs have.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use data::LoaderOptions;
@@ -144,6 +144,12 @@ settings! {
 pub trait TrainSettings: Settings + Clone + Serialize + DeserializeOwned {
     /// Where and how often the run writes.
     fn run(&self) -> &RunSettings;
+
+    /// The weights that a new run starts from, which tell the model where no setting does; none
+    /// where there are none, or the model is not a setting called `model`.
+    fn starting_weights(&self) -> Option<&Path> {
+        None
+    }
 
     /// Fills what depends on other settings and refuses what cannot be run.
     ///

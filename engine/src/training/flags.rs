@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backbone::weights;
 use clap::Args;
 use toml::Table;
 
@@ -10,9 +11,14 @@ use super::state::is_first_version;
 use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
-use crate::run_dir::{CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, run_owner};
+use crate::run_dir::{
+    CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
+};
 use crate::settings::{Given, Settings, TrainSettings, from_layers, read_table};
 use crate::{Error, Result};
+
+/// The setting that names the model.
+const MODEL: &str = "model";
 
 /// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
 /// come from and the run begins.
@@ -116,11 +122,12 @@ impl RunFlags {
     }
 
     /// The run's settings: the flags over the file over (when continuing) the run's own settings
-    /// over the preset over the defaults.
+    /// over the preset over the defaults; where none of them names the model, that of the weights
+    /// which the run starts from.
     ///
     /// # Errors
     /// A file or checkpoint that cannot be read, a key that is no setting.
-    fn settings<C: Settings>(&self, preset: &impl Preset, flags: &Given<C>) -> Result<C> {
+    fn settings<C: TrainSettings>(&self, preset: &impl Preset, flags: &Given<C>) -> Result<C> {
         let preset = preset.table()?;
         let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
@@ -135,8 +142,24 @@ impl RunFlags {
             (Some(None), Some(output)) => own_settings::<C>(Path::new(output))?,
             _ => Table::new(),
         };
-        from_layers([preset, saved, file, flags])
+        let layers = [preset, saved, file, flags];
+        if self.resume.is_some() || layers.iter().any(|layer| layer.contains_key(MODEL)) {
+            return from_layers(layers);
+        }
+        let settings: C = from_layers(layers.clone())?;
+        match settings.starting_weights().map(model_of).transpose()?.flatten() {
+            Some(told) => from_layers([told].into_iter().chain(layers)),
+            None => Ok(settings),
+        }
     }
+}
+
+/// The model that the weights at `path` are of, as a setting; none if it is no registered one.
+fn model_of(path: &Path) -> Result<Option<Table>> {
+    let file = weights::read(resolve_checkpoint(path)?)?;
+    let Ok(model) = file.registered_model() else { return Ok(None) };
+    eprintln!("note: the model is {}, as {} tells", model.name, display_path(path));
+    Ok(Some(Table::from_iter([(MODEL.to_owned(), model.name.into_owned().into())])))
 }
 
 /// The settings of the run in `output`, as it was last started; of a checkpoint of the first

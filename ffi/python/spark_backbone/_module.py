@@ -41,9 +41,11 @@ class Backbone(Sharing):
     Args:
         name: timm's name of a model, one of `list_models()`, or a `.pt2` file that
             `torch.export.save` has written; behind it may stand the modules whose
-            outputs are its stages: `"my.pt2:layer1,layer2,layer3,layer4"`.
+            outputs are its stages: `"my.pt2:layer1,layer2,layer3,layer4"`. It may lie on
+            the Hugging Face hub: `"hf:owner/name/my.pt2"`.
         weights: file to load: every format and naming of SparK, timm, torchvision,
-            detectron2 and mmdet. Without it, parameters are those in the `.pt2` file;
+            detectron2 and mmdet; `"hf:owner/name[@revision][/file]"` is one on the
+            Hugging Face hub. Without it, parameters are those in the `.pt2` file;
             of other models they are drawn from PyTorch's generator.
         out_indices: stages to put out, ascending, 0 the finest; all by default.
         in_chans: channels of the image, by default 3, or what a `.pt2` file takes.
@@ -227,7 +229,7 @@ class Backbone(Sharing):
     # ---- Weight files ----
 
     def load_weights(self, path: str | os.PathLike[str], strict: bool = True) -> str:
-        """Loads a file of any framework; what matched, in words."""
+        """Loads a file of any framework, or `hf:owner/name`; what matched, in words."""
         report: str = self._handle.load(os.fspath(path), strict)
         return report
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::common::{cc, compile, cxx, folder, read_floats, succeed, write_floats};
+use crate::common::{cc, compile, cxx, folder, read_floats, said, succeed, write_floats};
 use backbone::models::{self, BuildOptions};
 use backbone::weights::{StateDict, write_safetensors};
 use backbone::{FeatureMap, Mode};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use test_hub::{File, Hub, Side};
 
 /// The program in C++17, linked by GNU ld; compiled once. In C++20 CMake builds the examples.
 fn host() -> &'static Path {
@@ -136,6 +137,40 @@ fn features_through_c_and_cpp_are_rusts_bit_for_bit() {
             assert_eq!(reference.maps.len(), 4);
         }
     }
+}
+
+#[test]
+fn weights_come_from_a_hub_without_a_word() {
+    tch::set_num_threads(1);
+    let c = compile(cc(), &["-std=c11"], "host.c", "host_c_hub");
+    let (folder, hub) = (folder("cpp_hub"), Hub::start());
+    let reference = reference("resnet18", &folder);
+    let weights = std::fs::read(&reference.weights).unwrap();
+    hub.change("me/net", |repo| {
+        repo.commit("main", &[("model.safetensors", File::large(weights))]);
+    });
+    let cache = tempfile::tempdir().unwrap();
+    for program in [c.as_path(), host()] {
+        let output = folder.join("maps");
+        let of = |name: &str| {
+            let mut command = run(program);
+            command.args(["features", "resnet18", name]).arg(&reference.input);
+            command.arg(SIDE.to_string()).arg(&output).env("HF_HOME", cache.path());
+            command.env("HF_ENDPOINT", hub.endpoint());
+            command
+        };
+        let ended = crate::common::output(&mut of("hf:me/net"));
+        assert!(ended.status.success() && ended.stderr.is_empty(), "{}", said(&ended));
+        for (level, map) in reference.maps.iter().enumerate() {
+            let found = read_floats(&output.with_added_extension(level.to_string()));
+            assert!(found == numbers(map), "level {level}");
+        }
+        let refused = crate::common::output(&mut of("hf:me/none"));
+        assert!(!refused.status.success());
+        assert!(said(&refused).contains("hf:me/none: there is no such repository"));
+    }
+    let fetched = hub.requests().iter().filter(|request| request.side == Side::Cdn).count();
+    assert_eq!(fetched, 1);
 }
 
 /// Bytes that the last three quarters of `rounds` rounds of create, forward and

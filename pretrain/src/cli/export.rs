@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use backbone::hub;
 use backbone::models::Model;
 use backbone::weights::TimmConfig;
 use clap::Args;
 pub use engine::export::ExportFormat;
-use engine::export::{decimals, named_for_timm};
+use engine::export::{Card, CardTask, HubFlags, decimals, named_for_timm, write_hub_folder};
+use engine::metrics::series;
 use engine::outputs::Inputs;
-use engine::run_dir::{display_path, resolve_checkpoint};
+use engine::run_dir::{display_path, run_of};
+use engine::settings::Settings as _;
 
 use crate::config::TrainConfig;
 use crate::saved::LoadedWeights;
@@ -18,6 +21,9 @@ const EXAMPLES: &str = "\
 Examples:
   # A folder for timm.create_model('local-dir:r50-timm', pretrained=True)
   pretrain export --weights runs/first --format timm --output r50-timm
+
+  # A folder with a model card, for hf upload me/photos-r50 r50-hub
+  pretrain export --weights runs/first --format hub --license mit --repo me/photos-r50 --output r50-hub
 
   # A .pkl for detectron2's MODEL.WEIGHTS
   pretrain export --weights runs/first --format detectron2 --output r50.pkl
@@ -33,22 +39,24 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArgs {
-    /// A run folder, a checkpoint, or a weight file of any format.
+    /// A run folder, a checkpoint, or a weight file of any format; also hf:owner/name[@revision][/file].
     #[arg(long, alias = "checkpoint", value_name = "PATH")]
     weights: PathBuf,
     /// Whose names and file form to write.
     #[arg(long, value_enum)]
     format: ExportFormat,
-    /// File (for timm: folder) to write; .pth, .pkl or .safetensors decide the
+    /// File (for timm and hub: folder) to write; .pth, .pkl or .safetensors decide the
     /// form; beside the weights if not given
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
     /// The model, or its .pt2 file, if the weights do not tell.
     #[arg(long)]
     model: Option<String>,
-    /// For --format timm: which of timm's models a network from a .pt2 file is
+    /// For --format timm and hub: which of timm's models a network from a .pt2 file is
     #[arg(long, value_name = "NAME")]
     timm_name: Option<String>,
+    #[command(flatten)]
+    hub: HubFlags,
 }
 
 /// What timm is told of a run's images.
@@ -62,11 +70,37 @@ pub fn timm_config(model: &Model, config: &TrainConfig) -> TimmConfig {
     }
 }
 
+/// What the card of an encoder says.
+fn card(model: &Model, saved: &LoadedWeights, images: TimmConfig) -> Result<Card> {
+    let run = run_of(&saved.file.path);
+    let mut facts = Vec::new();
+    if let Some(config) = &saved.config {
+        let data = config.data.file_name().unwrap_or_default().display();
+        facts.push(("data".into(), format!("a set of images called {data}")));
+        facts.push(("masked".into(), format!("{} % of the patches", 100.0 * config.mask_ratio)));
+        facts.push(("epochs".into(), config.optim.epochs.to_string()));
+    }
+    if let Some(run) = &run {
+        let losses = series(&run.join("metrics.jsonl"), "step", "loss")?;
+        facts.extend(losses.last().map(|(step, loss)| {
+            ("loss on masked patches".into(), format!("{loss:.4} at step {step}"))
+        }));
+    }
+    let settings = saved.config.as_ref().map(|config| config.to_table());
+    Ok(Card { facts, settings, run, ..Card::new(model, CardTask::Features, images) })
+}
+
 /// Exports.
 ///
 /// # Errors
 /// The checkpoint cannot be read or fits no model; the file cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
+    args.hub.check(args.format == ExportFormat::Hub)?;
+    ensure!(
+        args.output.is_some() || !hub::is_name(&args.weights),
+        "--output is not given, but {} lies on a hub, and nothing is written beside it",
+        args.weights.display()
+    );
     let saved = LoadedWeights::open(&args.weights)?;
     let (model, encoder) = saved.encoder(args.model.as_deref())?;
     let output = args.output.unwrap_or_else(|| {
@@ -76,7 +110,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
         };
         folder.join(format!("{}{}", model.name, args.format.suffix(&model)))
     });
-    let inputs = Inputs::new([resolve_checkpoint(&args.weights)?]);
+    let inputs = Inputs::new([&saved.file.path]);
     inputs.spare(&output)?;
     inputs.spare(&output.join("model.safetensors"))?;
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -85,7 +119,14 @@ pub fn run(args: ExportArgs) -> Result<()> {
     }
     let config = saved.config.as_ref().map(|config| timm_config(&model, config));
     let config = named_for_timm(&model, config, args.timm_name)?;
-    args.format.write(&output, &model, &encoder, config)?;
+    let write = |path: &Path, config| args.format.write(path, &model, &encoder, config);
+    if args.format == ExportFormat::Hub {
+        let images = config.clone().unwrap_or_else(|| TimmConfig::imagenet(model.name.as_ref()));
+        let card = card(&model, &saved, images)?;
+        write_hub_folder(&output, &args.hub, &card, |folder| Ok(write(folder, config)?))?;
+    } else {
+        write(&output, config)?;
+    }
     println!(
         "{} ({} tensors of {}) → {}",
         display_path(&args.weights),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use backbone::hub;
 use backbone::models::{self, Model};
 use backbone::weights;
 use clap::Args;
@@ -13,6 +14,9 @@ const EXAMPLES: &str = "\
 Examples:
   pretrain inspect resnet50_1kpretrained_timm_style.pth
 
+  # What lies on the hub, and whether it fits
+  pretrain inspect hf:timm/resnet50.a1_in1k
+
   # A network that torch.export has written: its stages, and whether it can be pretrained
   pretrain inspect my.pt2";
 
@@ -21,7 +25,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
     /// A weight file of any format, a timm folder, a checkpoint, a run folder, or a network in a
-    /// .pt2 file.
+    /// .pt2 file; any of these on the Hugging Face hub as hf:owner/name[@revision][/file].
     file: PathBuf,
     /// Modules whose outputs are the stages of a .pt2 file, finest first; found if not given
     #[arg(long, value_name = "A,B,C,D")]
@@ -32,7 +36,8 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// It cannot be read or is no weight file.
-pub fn run(args: InspectArgs) -> Result<()> {
+pub fn run(mut args: InspectArgs) -> Result<()> {
+    args.file = hub::local(&args.file)?.into_owned();
     if let Some(name) = args.file.to_str().filter(|name| models::is_file(name)) {
         let stages = args.stages.map(|stages| models::with_stages(name, &stages)).transpose()?;
         return describe(&models::find(stages.as_deref().unwrap_or(name))?);

@@ -12,6 +12,7 @@ mod former;
 mod from_file;
 #[cfg(torch_writes_pt2)]
 mod graph;
+mod hub;
 mod kinds_of_run;
 mod playground;
 mod refusals;

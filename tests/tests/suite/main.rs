@@ -16,6 +16,7 @@ mod forward_command;
 mod golden;
 #[cfg(torch_writes_pt2)]
 mod graph_parity;
+mod hub;
 mod optim_reference;
 mod own_cnn;
 #[cfg(torch_writes_pt2)]

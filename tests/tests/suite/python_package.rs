@@ -16,6 +16,7 @@ use backbone::{FeatureMap, Mode};
 use spark_tests::{python, rule};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use test_hub::{File, Hub};
 
 /// Stands for a program: prints its arguments and where it would look for libraries.
 const PROGRAM: &str = "#!/bin/sh\nIFS=,\necho \"$*,$LD_LIBRARY_PATH\"\n";
@@ -139,6 +140,27 @@ fn the_module_is_rusts_and_behaves_as_pytorchs() {
         assert!(printed.contains(&format!("ok  {check}")), "{check} did not run:\n{printed}");
     }
     assert!(folder.join("scripted.pt").is_file());
+}
+
+#[test]
+fn weights_come_from_a_hub() {
+    let (folder, hub) = (tempfile::tempdir().unwrap(), Hub::start());
+    let images = Tensor::randn([1, 3, 64, 64], (Kind::Float, Device::Cpu));
+    reference("resnet18", &images, folder.path(), &mut StateDict::new());
+    let file = folder.path().join("resnet18.safetensors");
+    hub.change("me/net", |repo| {
+        repo.commit("main", &[("model.safetensors", File::large(fs::read(&file).unwrap()))]);
+    });
+    let mut command = python_with_package();
+    command.arg(script("package_hub.py")).arg(&file).env("HF_ENDPOINT", hub.endpoint());
+    command.env("HF_HOME", folder.path().join("home")).env_remove("HF_HUB_OFFLINE");
+    let output = run(&mut command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && error.is_empty(), "{error}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    for check in ["module", "TorchScript", "load_weights", "refusal", "huggingface_hub"] {
+        assert!(printed.contains(&format!("ok  {check}\n")), "{printed}");
+    }
 }
 
 #[test]

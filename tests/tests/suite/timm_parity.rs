@@ -75,7 +75,7 @@ impl Network {
                 ExportFormat::Mmdet => write(*format, format!("{name}.mmdet.pth")),
                 ExportFormat::Detectron2 if !name.starts_with("resnet") => {}
                 ExportFormat::Detectron2 => write(*format, format!("{name}.detectron2.pkl")),
-                ExportFormat::Pt2 => {}
+                ExportFormat::Pt2 | ExportFormat::Hub => {}
             }
         }
         write(ExportFormat::Official, format!("{name}.safetensors"));
