@@ -143,8 +143,13 @@ fn masks_are_painted_and_reconstructed_as_the_command_does() {
 fn features_and_the_vanishing_mask_are_shown() {
     let Some(browser) = Browser::open(500, 900) else { return };
     let work = runs();
-    let served = serve(&work, &[]);
+    let served = serve(&work, &["--compare", "second"]);
     open(&browser, &served);
+    // A phone shows it, too: nothing reaches beyond its sides.
+    let overflow =
+        "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    let fits = || assert!(browser.run(overflow).as_f64().unwrap() <= 0.0);
+    fits();
 
     browser.keys("#tab-reconstruct", "\u{E014}");
     browser.wait("document.querySelector('#stages canvas:last-of-type')?.dataset.values");
@@ -159,9 +164,7 @@ fn features_and_the_vanishing_mask_are_shown() {
     browser.click("#visible-alone");
     browser.wait("true");
     assert_ne!(look(&browser, "colours-0"), colours);
-    // A phone shows it, too: nothing reaches beyond its sides.
-    let overflow = "return document.documentElement.scrollWidth - window.innerWidth";
-    assert!(browser.run(overflow).as_f64().unwrap() <= 0.0);
+    fits();
 
     browser.click("#tab-sparse");
     browser.wait("document.querySelector('#network option')");
@@ -175,6 +178,7 @@ fn features_and_the_vanishing_mask_are_shown() {
     browser.slide("#layer", "8");
     assert!(share("dense") > start.0 + 10.0, "{start:?} {}", share("dense"));
     assert_eq!(share("sparse"), start.1);
+    fits();
 }
 
 #[test]

@@ -202,12 +202,7 @@ impl Browser {
         });
     }
 
-    /// What is seen, as a PNG.
-    pub fn screenshot(&self) -> Vec<u8> {
-        self.runtime.block_on(self.client.screenshot()).unwrap()
-    }
-
-    /// What the page's scripts complained of.
+    /// A file in the folder that downloads go to.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

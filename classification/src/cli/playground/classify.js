@@ -37,7 +37,11 @@ async function start() {
     const answer = await askAbout(picture, "classify");
     const image = await load(answer.picture);
     shown = answer;
-    blank($("picture"), image.width, image.height).drawImage(image, 0, 0);
+    // What the classifier sees may be small.
+    const scale = Math.max(1, Math.round(320 / image.width));
+    const canvas = $("picture");
+    const context = blank(canvas, scale * image.width, scale * image.height);
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
     $("caption").textContent = `${picture.name}, the part that the classifier sees (${answer.seconds.toFixed(2)} s)`;
     draw();
   });
