@@ -78,6 +78,22 @@ impl ImageFlags {
     }
 }
 
+/// Refuses outputs that would be written over what is read.
+///
+/// # Errors
+/// One would.
+pub fn check_outputs(
+    images: &ImageFlags,
+    mask: &MaskFlags,
+    outputs: [Option<&PathBuf>; 2],
+) -> Result<()> {
+    let inputs = Inputs::new(images.images.iter().chain([&images.weights]).chain(&mask.mask));
+    for output in outputs.into_iter().flatten() {
+        inputs.spare(output)?;
+    }
+    Ok(())
+}
+
 /// Which patches are masked.
 #[derive(Debug, Args)]
 pub struct MaskFlags {
@@ -105,22 +121,6 @@ impl MaskFlags {
             None => Masking::Random { ratio: self.mask_ratio.unwrap_or(ratio), seed: self.seed },
         })
     }
-}
-
-/// Refuses outputs that would be written over what is read.
-///
-/// # Errors
-/// One would.
-pub fn check_outputs(
-    images: &ImageFlags,
-    mask: &MaskFlags,
-    outputs: [Option<&PathBuf>; 2],
-) -> Result<()> {
-    let inputs = Inputs::new(images.images.iter().chain([&images.weights]).chain(&mask.mask));
-    for output in outputs.into_iter().flatten() {
-        inputs.spare(output)?;
-    }
-    Ok(())
 }
 
 /// Foreign weights come without settings: those of the paper.
