@@ -61,18 +61,21 @@ fn ensure_jupyter(checkout: &Checkout, environment: &Environment) -> Result<()> 
 fn execute(notebook: &Path, environment: &Environment, folder: &Path) -> Result<PathBuf> {
     let place = folder.join(notebook.file_name().context("a notebook without a name")?);
     fs::copy(notebook, &place).with_context(|| format!("cannot copy {}", notebook.display()))?;
-    let mut jupyter = Command::new(environment.python());
-    jupyter.args(["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]);
-    // What it trains takes its time, and no single cell is to decide when it takes too long. Lines
-    // are put together, and times left out, so that what is kept of it is small.
-    for setting in ["timeout=-1", "coalesce_streams=True", "record_timing=False"] {
-        jupyter.arg(format!("--ExecutePreprocessor.{setting}"));
-    }
-    // Neither the user's kernels nor their settings have a say, and theirs stay as they are.
-    for variable in ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"] {
-        jupyter.env(variable, folder.join("jupyter"));
-    }
-    process::run(jupyter.arg(&place))?;
+    let nbconvert = |arguments: &[&str]| {
+        let mut jupyter = Command::new(environment.python());
+        jupyter.args(["-m", "nbconvert", "--to", "notebook", "--inplace"]).args(arguments);
+        // Neither the user's kernels nor their settings have a say, and theirs stay as they are.
+        for variable in ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"] {
+            jupyter.env(variable, folder.join("jupyter"));
+        }
+        process::run(jupyter.arg(&place))
+    };
+    // What it trains takes its time: no single cell is to decide when it takes too long.
+    let untimed = ["--ExecutePreprocessor.timeout=-1", "--ExecutePreprocessor.record_timing=False"];
+    nbconvert(&["--execute", untimed[0], untimed[1]])?;
+    // Lines are put together, and those of progress left out that were written over: viewers show
+    // each as a block of its own. nbconvert does so before it executes, hence the second time.
+    nbconvert(&["--coalesce-streams"])?;
     Ok(place)
 }
 
