@@ -122,8 +122,8 @@ impl<'a> Client<'a> {
         format!("{}/api/models/{repo_id}/revision/{}", self.settings.endpoint, encoded(revision))
     }
 
-    /// What the hub says of the file at `url`. Where that lies elsewhere, the hub's own answer is
-    /// taken, which alone has the commit.
+    /// What the hub says of the file at `url`. Where that lies on another host, it is the hub's own
+    /// answer, which alone has the commit.
     pub(crate) fn head(&self, url: &str) -> Result<Answer, Failure> {
         self.follow(url, |url| self.send(true, url, 0), |headers| headers.contains_key(COMMIT))
     }
@@ -133,7 +133,8 @@ impl<'a> Client<'a> {
         self.follow(url, |url| self.send(false, url, from), |_| false)
     }
 
-    /// Sends to `url` and to where it leads, until `is_enough` or it leads nowhere.
+    /// Sends to `url` and to where it leads, until it leads nowhere, or to another host from an
+    /// answer that `is_enough`.
     fn follow(
         &self,
         url: &str,
@@ -144,7 +145,7 @@ impl<'a> Client<'a> {
         for _ in 0..=REDIRECTS {
             let answer = send(&url)?;
             let status = answer.status();
-            if status.is_success() || (status.is_redirection() && is_enough(answer.headers())) {
+            if status.is_success() {
                 return Ok(answer);
             }
             if !status.is_redirection() {
@@ -154,6 +155,9 @@ impl<'a> Client<'a> {
             let target = target.and_then(|target| joined(&url, &target)).ok_or_else(|| {
                 Failure::Fatal(format!("{} redirects to no address", host_of(&url)))
             })?;
+            if origin(&target) != origin(&url) && is_enough(answer.headers()) {
+                return Ok(answer);
+            }
             if url.starts_with("https://") && !target.starts_with("https://") {
                 let (from, to) = (host_of(&url), host_of(&target));
                 let text = format!("{from} redirects to {to} without encryption");

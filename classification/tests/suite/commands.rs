@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::common::{CLASSES, Workplace, assert_says, read, records, with_images, words};
+use crate::common::{CLASSES, Finished, Workplace, assert_says, read, records, with_images, words};
 use backbone::weights;
 use serde_json::Value;
+use test_hub::Hub;
 
 #[test]
 fn commands_explain_themselves() {
@@ -39,6 +40,7 @@ fn colours_are_learned_and_used() {
     evaluates(&work, best("top1").max(best("ema_top1")));
     predicts(&work);
     exports(&work);
+    publishes(&work);
     evaluates_by_name(&work);
     probes(&work);
 }
@@ -119,6 +121,26 @@ fn exports(work: &Workplace) {
     assert_eq!(own.out, file.out);
     assert_says(&file.err, &["taken in the order of their names; --classes FILE tells"]);
     assert!(weights::read(work.path("w.pth")).unwrap().tensors.contains_key("classifier.2.bias"));
+}
+
+/// What is put on a hub classifies from there as it does here, by the names of its classes.
+fn publishes(work: &Workplace) {
+    let export = ["export", "--weights", "run", "--format", "hub", "--output", "flowers"];
+    work.run(&export).succeeded();
+    let card = String::from_utf8(read(work.path("flowers/README.md"))).unwrap();
+    let facts =
+        ["license: other\n", "image-classification", "| classes | 3 |", "hf-hub:OWNER/NAME"];
+    assert_says(&card, &facts);
+    assert_says(&card, &["top-1 in its run's validation", "](loss.png)"]);
+    let hub = Hub::start();
+    hub.upload("me/flowers", &work.path("flowers")).unwrap();
+    let told = |weights: &str| {
+        let arguments = ["evaluate", "--weights", weights, "--data", "images"];
+        let mut command = work.command(&arguments);
+        hub.show_to(&mut command, &work.path("cache"));
+        Finished::from(command.output().unwrap()).succeeded().out
+    };
+    assert_eq!(told("hf:me/flowers"), told("run"));
 }
 
 /// Classes are found by name, whatever their order, and by no other name.

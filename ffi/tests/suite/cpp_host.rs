@@ -155,8 +155,8 @@ fn weights_come_from_a_hub_without_a_word() {
         let of = |name: &str| {
             let mut command = run(program);
             command.args(["features", "resnet18", name]).arg(&reference.input);
-            command.arg(SIDE.to_string()).arg(&output).env("HF_HOME", cache.path());
-            command.env("HF_ENDPOINT", hub.endpoint());
+            command.arg(SIDE.to_string()).arg(&output);
+            hub.show_to(&mut command, cache.path());
             command
         };
         let ended = crate::common::output(&mut of("hf:me/net"));

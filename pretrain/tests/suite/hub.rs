@@ -7,41 +7,19 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use test_hub::{Fault, File, Hub, Side};
+use test_hub::{Fault, File, Hub, Side, show_to};
 
 use crate::common::{Finished, Workplace, assert_says, names, read, shorter, with_images};
 
-/// The program as somebody runs it who has nothing set but where the hub is.
+/// The program, for which `endpoint` is the hub.
 fn command(work: &Workplace, endpoint: &str, arguments: &[&str]) -> Command {
     let mut command = work.command(arguments);
-    let variables = std::env::vars_os().map(|(name, _)| name);
-    let foreign = variables.filter(|name| {
-        let name = name.to_string_lossy().to_uppercase();
-        name.starts_with("HF_") || name.ends_with("_PROXY") || name == "TRANSFORMERS_OFFLINE"
-    });
-    for name in foreign {
-        command.env_remove(name);
-    }
-    command.env("HF_ENDPOINT", endpoint).env("HF_HOME", work.path("cache"));
+    show_to(&mut command, endpoint, &work.path("cache"));
     command
 }
 
 fn run(work: &Workplace, hub: &Hub, arguments: &[&str]) -> Finished {
     Finished::from(command(work, &hub.endpoint(), arguments).output().unwrap())
-}
-
-/// Puts the files of a folder on the hub, as `hf upload` does.
-fn upload(work: &Workplace, hub: &Hub, folder: &str, id: &str) {
-    let files = names(&work.path(folder)).into_iter().map(|name| {
-        let bytes = read(work.path(folder).join(&name));
-        let is_text = name.ends_with(".md") || name.ends_with(".json");
-        (name, if is_text { File::small(bytes) } else { File::large(bytes) })
-    });
-    let files: Vec<(String, File)> = files.collect();
-    let files: Vec<(&str, File)> = files.iter().map(|(n, f)| (n.as_str(), f.clone())).collect();
-    hub.change(id, |repo| {
-        repo.commit("main", &files);
-    });
 }
 
 #[test]
@@ -88,7 +66,7 @@ fn a_run_is_published_and_begun_from() {
     work.run(&arguments).refused(&["--license is mit, but it is for --format hub"]);
     assert_eq!(names(&work.path("")), listed);
 
-    upload(&work, &hub, "r18", "me/r18");
+    hub.upload("me/r18", &work.path("r18")).unwrap();
     let said = run(&work, &hub, &["inspect", "hf:me/r18"]).succeeded();
     assert_says(&said.out, &["timm folder: 120 tensors", "model: resnet18, complete"]);
     assert_eq!(said.err, "", "no bar where there is no terminal");

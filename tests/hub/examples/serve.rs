@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use test_hub::{File, Hub};
+use test_hub::Hub;
 
 fn main() -> std::io::Result<()> {
     let hub = Hub::start();
@@ -16,30 +16,10 @@ fn main() -> std::io::Result<()> {
             eprintln!("{argument:?} must be OWNER/NAME=FOLDER");
             std::process::exit(2);
         };
-        let files = files(Path::new(folder))?;
-        let files: Vec<(&str, File)> = files.iter().map(|(n, f)| (n.as_str(), f.clone())).collect();
-        hub.change(id, |repo| {
-            repo.commit("main", &files);
-        });
+        hub.upload(id, Path::new(folder))?;
     }
     println!("HF_ENDPOINT={}", hub.endpoint());
     loop {
         std::thread::park();
     }
-}
-
-/// The files that lie in `folder`, the large ones for the CDN.
-fn files(folder: &Path) -> std::io::Result<Vec<(String, File)>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if !entry.file_type()?.is_file() {
-            continue;
-        }
-        let (name, bytes) =
-            (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path())?);
-        let is_text = name.ends_with(".md") || name.ends_with(".json");
-        files.push((name, if is_text { File::small(bytes) } else { File::large(bytes) }));
-    }
-    Ok(files)
 }

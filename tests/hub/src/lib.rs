@@ -6,6 +6,7 @@
 
 mod http;
 mod repos;
+mod use_it;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -19,6 +20,7 @@ use http::Reply;
 pub use http::Request;
 use repos::Repos;
 pub use repos::{Access, File, Repo, git_hash, sha256};
+pub use use_it::show_to;
 
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

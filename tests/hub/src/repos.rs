@@ -116,6 +116,9 @@ impl Repos {
         let path: Vec<String> = request.path.trim_matches('/').split('/').map(decoded).collect();
         let parts: Vec<&str> = path.iter().map(String::as_str).collect();
         let (api, id, kind, rest) = match parts[..] {
+            ["api", kind @ "resolve-cache", owner, name, ref rest @ ..] => {
+                (true, format!("{owner}/{name}"), kind, rest)
+            }
             ["api", "models", owner, name, kind, ref rest @ ..] => {
                 (true, format!("{owner}/{name}"), kind, rest)
             }
@@ -147,8 +150,21 @@ impl Repos {
                 json_reply(&json!(listed))
             }
             (false, "resolve") => match files.get(&file.join("/")) {
-                Some(file) => resolved(request, file, commit, cdn, ranged),
+                Some(found) if found.large => large(found, commit, cdn),
+                // Texts lie on the hub itself, at another address.
+                Some(_) => Reply::status(307)
+                    .with(
+                        "Location",
+                        format!("/api/resolve-cache/{id}/{commit}/{}", file.join("/")),
+                    )
+                    .with("X-Repo-Commit", commit),
                 None => error(404, "EntryNotFound").with("X-Repo-Commit", commit),
+            },
+            (true, "resolve-cache") => match files.get(&file.join("/")) {
+                Some(found) => Reply::file(request, &found.bytes, ranged)
+                    .with("ETag", format!("\"{}\"", found.etag()))
+                    .with("X-Repo-Commit", commit),
+                None => error(404, "EntryNotFound"),
             },
             _ => error(404, "NotFound"),
         }
@@ -166,17 +182,13 @@ impl Repos {
     }
 }
 
-fn resolved(request: &Request, file: &File, commit: &str, cdn: &str, ranged: bool) -> Reply {
-    let etag = format!("\"{}\"", file.etag());
-    let reply = match file.large {
-        true => Reply::status(302)
-            .with("Location", format!("{cdn}/blobs/{}?signature=secret", file.etag()))
-            .with("X-Linked-Etag", &etag)
-            .with("X-Linked-Size", file.bytes.len())
-            .with("ETag", "\"of-the-redirect\""),
-        false => Reply::file(request, &file.bytes, ranged).with("ETag", etag),
-    };
-    reply.with("X-Repo-Commit", commit)
+fn large(file: &File, commit: &str, cdn: &str) -> Reply {
+    Reply::status(302)
+        .with("Location", format!("{cdn}/blobs/{}?signature=secret", file.etag()))
+        .with("X-Linked-Etag", format!("\"{}\"", file.etag()))
+        .with("X-Linked-Size", file.bytes.len())
+        .with("ETag", "\"of-the-redirect\"")
+        .with("X-Repo-Commit", commit)
 }
 
 fn info(id: &str, commit: &str, files: &BTreeMap<String, File>) -> Value {

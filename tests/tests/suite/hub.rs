@@ -48,10 +48,7 @@ impl Place {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/hub_client.py");
         let mut command = Command::new(python());
         command.arg(script).args(arguments);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HF_")) {
-            command.env_remove(name);
-        }
-        command.env("HF_ENDPOINT", self.hub.endpoint()).env("HF_HOME", self.path("home"));
+        self.hub.show_to(&mut command, &self.path("home"));
         command.env("HF_HUB_OFFLINE", if offline { "1" } else { "0" });
         command.env("HF_HUB_DISABLE_TELEMETRY", "1").env("HF_HUB_DISABLE_XET", "1");
         let output = command.output().unwrap();
@@ -134,15 +131,7 @@ fn timm_has_our_features_of_what_is_published() {
     let expected = export(&place.path("model"), &images);
     let named = StateDict::from([("images".to_owned(), images)]);
     write_safetensors(place.path("images.safetensors"), &named, &Default::default()).unwrap();
-    let content = |name: &str| std::fs::read(place.path("model").join(name)).unwrap();
-    place.hub.change("me/r18", |repo| {
-        let files = [
-            ("model.safetensors", File::large(content("model.safetensors"))),
-            ("config.json", File::small(content("config.json"))),
-            ("README.md", File::small(content("README.md"))),
-        ];
-        repo.commit("main", &files);
-    });
+    place.hub.upload("me/r18", &place.path("model")).unwrap();
     place.python(false, &["features", place.path("").to_str().unwrap(), "me/r18"]);
     let found = weights::read(place.path("features.safetensors")).unwrap().tensors;
     for way in ["local", "hub"] {

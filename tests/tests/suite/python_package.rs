@@ -152,8 +152,8 @@ fn weights_come_from_a_hub() {
         repo.commit("main", &[("model.safetensors", File::large(fs::read(&file).unwrap()))]);
     });
     let mut command = python_with_package();
-    command.arg(script("package_hub.py")).arg(&file).env("HF_ENDPOINT", hub.endpoint());
-    command.env("HF_HOME", folder.path().join("home")).env_remove("HF_HUB_OFFLINE");
+    command.arg(script("package_hub.py")).arg(&file);
+    hub.show_to(&mut command, &folder.path().join("home"));
     let output = run(&mut command);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && error.is_empty(), "{error}");

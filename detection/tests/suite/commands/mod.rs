@@ -1,5 +1,6 @@
 //! Every command of the program on what a short run leaves behind.
 
+mod export;
 mod losses;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ fn what_a_run_leaves_can_be_used() {
     losses::predicts_without_loss(&work);
     losses::leaves_out_what_cannot_be_read(&work);
     runs_forward(&work);
+    export::exports(&work);
     starts_from_weights(&work);
 }
 
@@ -326,5 +328,5 @@ fn presets_and_help() {
         };
         assert_eq!(dump("--config", "p.toml"), dump("--preset", name));
     }
-    work.explains_its_commands("detect", 7);
+    work.explains_its_commands("detect", 8);
 }
