@@ -177,7 +177,7 @@ impl CocoDataset {
     /// As [`CocoDataset::warnings`], of images that predictions are scored on: what the evaluator
     /// makes of the problems, but for those that its own notes tell of.
     pub fn scoring_warnings(&self) -> Vec<String> {
-        let scored = self.findings.iter().filter_map(|found| found.clone().scored(self.masks));
+        let scored = self.findings.iter().filter_map(|found| found.clone().scored());
         self.told(scored.map(|found| found.to_string()).collect())
     }
 

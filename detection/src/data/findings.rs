@@ -45,10 +45,10 @@ impl Finding {
         Some(Self { severity, code: code.into(), problem: problem.into(), count, examples })
     }
 
-    /// The same of objects that predictions are scored against, `masks` among them; none where the
-    /// evaluator says it.
-    pub(super) fn scored(mut self, masks: bool) -> Option<Self> {
-        if masks && self.code == "no_mask" {
+    /// The same of objects that predictions are scored against; none where the evaluator's own
+    /// notes say it.
+    pub(super) fn scored(mut self) -> Option<Self> {
+        if self.code == "no_mask" {
             return None;
         }
         if let Some((_, problem)) = SCORED.iter().find(|(code, _)| *code == self.code) {
@@ -134,8 +134,7 @@ const WARNINGS: [(&str, &str); 34] = [
 
 /// What becomes of the thing found where it is scored, of the kinds that say what becomes of it in
 /// training: the scores are pycocotools', which leaves out nothing and cuts nothing.
-const SCORED: [(&str, &str); 6] = [
-    ("no_mask", "objects have neither box nor segmentation; they count as objects"),
+const SCORED: [(&str, &str); 5] = [
     (
         "broken_mask",
         "objects have a segmentation that covers nothing or can't be read; they count as objects, \
