@@ -183,8 +183,8 @@ impl State {
         })?;
         let length = end - start;
         tracing::warn!(
-            "{shown}: compressed by {name}; unpacked for this run to {} MB in {}, which \
-             `{command}` would save",
+            "{shown}: compressed by {name}; unpacked for this run to {} MB in {}; every run does \
+             that unless you unpack it once (`{command} < {shown} > OUT.tar`)",
             length.div_ceil(1_000_000),
             folder.display(),
         );

@@ -72,7 +72,7 @@ impl Compression {
         let mut packed = BufReader::with_capacity(1 << 16, packed);
         let mut buffer = vec![0; 1 << 16];
         let mut copy = |stream: &mut dyn Read| loop {
-            let count = stream.read(&mut buffer).map_err(Failure::Damaged)?;
+            let count = stream.read(&mut buffer).map_err(damaged)?;
             if count == 0 {
                 return Ok(());
             }
@@ -150,6 +150,12 @@ fn skip_zeros(packed: &mut BufReader<File>) -> io::Result<()> {
 fn refused(error: FrameDecoderError) -> Failure {
     match error {
         FrameDecoderError::WindowSizeTooBig { requested, .. } => Failure::Window(requested),
-        other => Failure::Damaged(io::Error::other(other.to_string())),
+        other => damaged(io::Error::other(other)),
     }
+}
+
+/// Of a stream that ends early ruzstd says so in the midst of its own types.
+fn damaged(error: io::Error) -> Failure {
+    let ends = error.to_string().contains("UnexpectedEof");
+    Failure::Damaged(if ends { io::ErrorKind::UnexpectedEof.into() } else { error })
 }

@@ -184,6 +184,9 @@ fn other_compression_and_damage_are_named() {
         let damaged = format!("its {name} compression is damaged");
         let whole = compress(&shard(&["a.jpg", "b.jpg"]));
         refused("s.tar", &whole[..whole.len() / 2], &damaged);
+        if name == "Zstandard" {
+            refused("s.tar", &whole[..whole.len() / 2], "(unexpected end of file)");
+        }
         // Two streams, of which the second ends early, and one whose content is another.
         refused("s.tar", &[&whole[..], &whole[..whole.len() - 1]].concat(), &damaged);
         // Of zeros the first value is stored, and repeated.
