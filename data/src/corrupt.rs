@@ -38,7 +38,7 @@ impl CorruptFiles {
     pub(super) fn contains(&self, index: usize) -> Result<bool> {
         let files = self.lock();
         if files.len() > self.allowed {
-            return Err(self.too_many(&files));
+            return Err(self.too_many(&sorted(&files)));
         }
         Ok(files.contains_key(&index))
     }
@@ -53,13 +53,13 @@ impl CorruptFiles {
         if files.len() <= self.allowed {
             return Ok(());
         }
-        Err(self.too_many(&files))
+        Err(self.too_many(&sorted(&files)))
     }
 
-    fn too_many(&self, files: &HashMap<usize, (String, String)>) -> Error {
+    fn too_many(&self, files: &BTreeMap<String, String>) -> Error {
         const LISTED: usize = 5;
         let (found, allowed) = (files.len(), self.allowed);
-        let listed: String = sorted(files)
+        let listed: String = files
             .iter()
             .take(LISTED)
             .map(|(name, reason)| format!("\n  {name}: {reason}"))
@@ -77,6 +77,17 @@ impl CorruptFiles {
         ))
     }
 
+    /// That files that several loaders of the data set skipped are no more than one may skip.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when they are; it lists some.
+    pub fn check(&self, skipped: &BTreeMap<String, String>) -> Result<()> {
+        if skipped.len() <= self.allowed {
+            return Ok(());
+        }
+        Err(self.too_many(skipped))
+    }
+
     /// Number of distinct corrupt files met so far.
     pub fn len(&self) -> usize {
         self.lock().len()
@@ -89,13 +100,12 @@ impl CorruptFiles {
 
     /// Name and reason of each, sorted by name.
     pub fn report(&self) -> Vec<(String, String)> {
-        sorted(&self.lock())
+        sorted(&self.lock()).into_iter().collect()
     }
 }
 
-fn sorted(files: &HashMap<usize, (String, String)>) -> Vec<(String, String)> {
-    let files: BTreeMap<String, String> = files.values().cloned().collect();
-    files.into_iter().collect()
+fn sorted(files: &HashMap<usize, (String, String)>) -> BTreeMap<String, String> {
+    files.values().cloned().collect()
 }
 
 #[cfg(test)]

@@ -67,9 +67,12 @@ macro_rules! input_errors {
 input_errors!(Error);
 
 impl Error {
-    /// An unusable image at `path`.
+    /// An unusable image at `path`. What is said of it becomes one line, as lists of such images
+    /// have: some decoders end theirs with a line's end.
     pub fn image(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
-        Error::Image { path: path.as_ref().to_owned(), problem: problem.into() }
+        let problem: String = problem.into();
+        let lines: Vec<&str> = problem.lines().map(str::trim).collect();
+        Error::Image { path: path.as_ref().to_owned(), problem: lines.join(" ") }
     }
 }
 

@@ -19,6 +19,7 @@ mod lazy_image;
 mod loader;
 mod mixup;
 pub mod names;
+mod packed;
 mod peers;
 pub mod rng;
 mod sampler;

@@ -164,6 +164,38 @@ def colours():
         tiff(f"ycbcr{across}{down}.tif", [zlib.compress(data)],
              {**tags(8, 6, 3), 259: (3, [8]), 530: (3, [across, down])})
         picture(f"ycbcr{across}{down}.tif", (3,), (1, 0.6))
+        tiff(f"ycbcr{across}{down}_differences.tif", [zlib.compress(data)],
+             {**tags(8, 6, 3), 259: (3, [8]), 317: (3, [2]), 530: (3, [across, down])})
+        picture(f"ycbcr{across}{down}_differences.tif", (3,), (1, 0.6))
+
+
+def subsampled():
+    """Chroma that is subsampled beside another sample, in planes or of 16 bits: Pillow and tifffile
+    refuse it. Without a word on it, it is subsampled by 2 (TIFF 6.0, section 21)."""
+    pixels = np.dstack([np.asarray(Image.fromarray(RGB).convert("YCbCr")), ALPHA])
+    for bits, planar, samples, factors in itertools.product(
+            (8, 16), (1, 2), (3, 4), (None, [1, 1], [2, 1], [2, 2])):
+        stored = pixels[..., :samples].astype(f"u{bits // 8}")
+        stored = stored if bits == 8 else stored * 257
+        strips = [stored] if planar == 1 else np.moveaxis(stored, 2, 0)
+        file = f"subsampled{bits}_{planar}_{samples}_{factors}.tif".replace(" ", "")
+        more = {338: (3, [0])} if samples == 4 else {}
+        more = more if factors is None else {**more, 530: (3, factors)}
+        tiff(file, [strip.tobytes() for strip in strips],
+             {**tags(bits, 6, samples), 284: (3, [planar]), **more})
+        if samples == 4 and factors == [1, 1]:
+            assert np.array_equal(np.moveaxis(tifffile.imread(OUT / file), 0, 2) if planar == 2
+                                  else tifffile.imread(OUT / file), stored)
+            bands(file, stored)
+        elif factors != [1, 1] and (bits, planar, samples) != (8, 1, 3):
+            for read in (tifffile.imread, lambda path: Image.open(path).load()):
+                try:
+                    read(OUT / file)
+                except Exception:
+                    continue
+                raise AssertionError(f"{file} is read")
+            refused(file, samples, "YCbCr with subsampled chroma")
+            refused(file, 3, "YCbCr with subsampled chroma")
 
 
 def extra_samples():
@@ -367,7 +399,7 @@ def jpeg_files():
         picture(f"tag_{name}.jpg", (3,), JPEG)
 
 
-for make in (few_bits, compressions, colours, extra_samples, every_type, pages, png_files, jpeg_files):
+for make in (few_bits, compressions, colours, subsampled, extra_samples, every_type, pages, png_files, jpeg_files):
     make()
 tiff("big.tif", [RGB.tobytes()], tags(8, 2, 3), big=True)
 picture("big.tif", (1, 3, 4))

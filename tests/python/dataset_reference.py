@@ -7,11 +7,14 @@ FOLDER/manifest.json; names are bytes in hexadecimal."""
 import gzip
 import io
 import json
+import lzma
 import os
 import pathlib
+import struct
 import sys
 import tarfile
 
+from PIL import Image
 from torchvision.datasets import ImageFolder
 
 OUT = pathlib.Path(sys.argv[1])
@@ -100,6 +103,21 @@ def archive(form):
     return packed.getvalue()
 
 
+FILTERS = [{"id": lzma.FILTER_DELTA, "dist": 4}, {"id": lzma.FILTER_LZMA2, "preset": 6}]
+# A frame without data, as pzstd writes.
+SKIPPED = b"\x5c\x2a\x4d\x18" + struct.pack("<I", 5) + b"five!"
+
+
+def zstd(content):
+    """A Zstandard frame of `content`: the only strip of a TIFF file of it."""
+    file = io.BytesIO()
+    Image.frombytes("L", (1, len(content)), content).save(
+        file, "TIFF", compression="zstd", tiffinfo={278: len(content)})
+    tags = Image.open(file).tag_v2
+    (start,), (length,) = tags[273], tags[279]
+    return file.getvalue()[start:start + length]
+
+
 def content(tar, member):
     try:
         return tar.extractfile(member).read().decode()
@@ -119,11 +137,24 @@ def archives():
         "gzip.TGZ": gzip.compress(gnu),
         "gzip-called-otherwise.bin": gzip.compress(gnu),
         "streams.tar": gzip.compress(gnu[:half]) + gzip.compress(gnu[half:]) + bytes(700),
+        "xz.tar": lzma.compress(gnu),
+        "xz.tar.xz": lzma.compress(pax, check=lzma.CHECK_SHA256, preset=9),
+        "xz.TXZ": lzma.compress(gnu, check=lzma.CHECK_NONE),
+        "xz-called-otherwise.bin": lzma.compress(gnu, filters=FILTERS),
+        "xz-streams.tar": lzma.compress(gnu[:half]) + lzma.compress(gnu[half:]) + bytes(9),
+        "zstd.tar": zstd(gnu),
+        "zstd.tar.zst": zstd(pax),
+        "zstd.tzst": SKIPPED + zstd(gnu),
+        "zstd-called-otherwise.bin": zstd(gnu),
+        "zstd-streams.tar": zstd(gnu[:half]) + SKIPPED + zstd(gnu[half:]) + SKIPPED + bytes(9),
     }
     found = []
     for name, packed in forms.items():
         (OUT / name).write_bytes(packed)
-        with tarfile.open(OUT / name) as tar:
+        # This tarfile knows no Zstandard.
+        plain = io.BytesIO(pax if name == "zstd.tar.zst" else gnu)
+        packed = dict(fileobj=plain) if "zstd" in name or "tzst" in name else dict(name=OUT / name)
+        with tarfile.open(**packed) as tar:
             members = [m for m in tar.getmembers() if m.name.endswith(".png")]
             read = [[hexed(member.name), content(tar, member)] for member in members]
         found.append({"file": name, "members": read})

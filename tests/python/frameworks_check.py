@@ -90,6 +90,8 @@ def rules_find_layers() -> None:
     from mmengine.optim import DefaultOptimWrapperConstructor
     from mmengine.registry import MODELS
 
+    import spark_backbone.mmdet  # noqa: F401  (the package was imported first)
+
     def groups(model: torch.nn.Module, rules: dict[str, Any]) -> list[tuple[Any, ...]]:
         optimizer = dict(type="SGD", lr=0.1, weight_decay=0.01)
         wrapper = dict(type="OptimWrapper", optimizer=optimizer)
@@ -122,9 +124,33 @@ def rules_find_layers() -> None:
     print("ok  mmengine's rules for norms, biases and initial weights", flush=True)
 
 
+def norms_are_held() -> None:
+    """norm_eval and frozen_stages hold batch norms still in training, and they alone."""
+    from mmengine.registry import MODELS
+
+    for settings, held in (
+        ({}, []),
+        (dict(norm_eval=True), ["bn1", "layer1", "layer2", "layer3", "layer4"]),
+        (dict(frozen_stages=1), ["bn1", "layer1"]),
+        (dict(norm_eval=True, out_norm=True), ["bn1", "layer1", "layer2", "layer3", "layer4"]),
+    ):
+        model = MODELS.build(dict(type="SparKBackbone", name="resnet18", **settings)).train()
+        before = {name: value.clone() for name, value in model.named_buffers()}
+        model(torch.randn(2, 3, 64, 64))
+        changed = {
+            name.split(".")[0]
+            for name, value in model.named_buffers()
+            if name.endswith("running_mean") and not torch.equal(value, before[name])
+        }
+        norms = {"bn1", "layer1", "layer2", "layer3", "layer4"}
+        assert changed == norms - set(held), (settings, changed)
+    print("ok  mmdet: norm_eval and frozen_stages hold batch norms", flush=True)
+
+
 def mmdet(folder: Path) -> None:
     registers_where_imported()
     rules_find_layers()
+    norms_are_held()
     for name in ("resnet50", "convnext_tiny"):
         mmdet_model(name, folder)
 
@@ -189,19 +215,96 @@ def mmdet_model(name: str, folder: Path) -> None:
     check_step(f"mmdet {name}", model, model.backbone, flat)
 
 
-def detectron2(folder: Path) -> None:
+def detectron2_config() -> Any:
     from detectron2.config import get_cfg
-    from detectron2.modeling import build_model
-    from detectron2.structures import BitMasks, Boxes, Instances
 
     from spark_backbone.detectron2 import add_spark_config
 
     config = get_cfg()
     add_spark_config(config)
     config.merge_from_file(spark_backbone.config_file("detectron2/mask_rcnn_resnet50_fpn.yaml"))
-    config.MODEL.SPARK.WEIGHTS = str(weights_of("resnet50", folder))
     config.MODEL.DEVICE = "cpu"
     config.INPUT.MASK_FORMAT = "bitmask"
+    return config
+
+
+def detectron2_rules_find_layers() -> None:
+    """detectron2's groups of parameters are those of timm's module."""
+    import timm
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_backbone
+    from detectron2.solver import build_optimizer
+    from detectron2.solver.build import get_default_optimizer_params
+
+    def groups(model: torch.nn.Module, **rules: Any) -> list[tuple[Any, ...]]:
+        found = []
+        params = get_default_optimizer_params(model, base_lr=0.1, weight_decay=0.01, **rules)
+        for group in params:
+            for parameter in group["params"]:
+                shape = [side for side in parameter.shape if side > 1]
+                settings = {key: value for key, value in group.items() if key != "params"}
+                found.append((shape, sorted(settings.items())))
+        return sorted(found)
+
+    for name in ("resnet50", "convnext_tiny"):
+        config = detectron2_config()
+        config.MODEL.SPARK.NAME = name
+        config.MODEL.BACKBONE.FREEZE_AT = 0
+        config.MODEL.BACKBONE.NAME = "build_spark_backbone"
+        ours = build_backbone(config)
+        theirs = timm.create_model(name, features_only=True)
+        for rules in (
+            dict(weight_decay_norm=0.0),
+            dict(weight_decay_norm=0.5, weight_decay_bias=0.0, bias_lr_factor=2.0),
+        ):
+            assert groups(ours, **rules) == groups(theirs, **rules), (name, rules)
+    solver = get_cfg()
+    solver.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    optimizer = build_optimizer(solver, ours)
+    decays = {group["weight_decay"] for group in optimizer.param_groups}
+    assert decays == {0.0, solver.SOLVER.WEIGHT_DECAY}, decays
+    print("ok  detectron2's rules for norms and biases", flush=True)
+
+
+def detectron2_converters() -> None:
+    """Converters of batch norms work or are refused in a sentence, and leave the model whole."""
+    from detectron2.layers import FrozenBatchNorm2d
+    from detectron2.modeling import build_backbone
+
+    image = torch.randn(1, 3, 64, 64)
+    for held in (True, False):
+        config = detectron2_config()
+        config.MODEL.SPARK.NAME = "resnet18"
+        config.MODEL.SPARK.NORM_EVAL = held
+        config.MODEL.BACKBONE.FREEZE_AT = 0
+        model = build_backbone(config).eval()
+        before = model(image)
+        convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+        for name, converter, works in (
+            ("SyncBatchNorm", convert, held),
+            ("FrozenBatchNorm2d", FrozenBatchNorm2d.convert_frozen_batchnorm, False),
+        ):
+            try:
+                converter(model)
+            except RuntimeError as error:
+                assert not works and "norm_eval=True" in str(error), error
+            else:
+                assert works, f"{name} of norms that are held: {held}"
+            after = model(image)
+            assert all(torch.equal(before[level], after[level]) for level in before)
+    print("ok  detectron2: SyncBatchNorm and FrozenBatchNorm2d", flush=True)
+
+
+def detectron2(folder: Path) -> None:
+    from detectron2.modeling import build_model
+    from detectron2.structures import BitMasks, Boxes, Instances
+
+    detectron2_rules_find_layers()
+    detectron2_converters()
+    config = detectron2_config()
+    config.MODEL.SPARK.WEIGHTS = str(weights_of("resnet50", folder))
+    # Heads that have learnt nothing are sure of nothing.
+    config.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     model = build_model(config)
     bottom_up = model.backbone.bottom_up
     assert isinstance(bottom_up, spark_backbone.Backbone)
@@ -214,6 +317,7 @@ def detectron2(folder: Path) -> None:
     model.eval()
     with torch.no_grad():
         (found,) = model([dict(image=image, height=SIDE, width=SIDE)])
+    assert len(found["instances"]) > 0
     print(f"ok  detectron2 resnet50: forward, {len(found['instances'])} boxes", flush=True)
 
     instances = Instances((SIDE, SIDE))

@@ -1,9 +1,6 @@
 //! Evaluation within a run.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
-use data::{LabelledSource, Loader};
 use engine::training::{Position, RunLog, Trainer};
 use serde::Serialize;
 
@@ -31,11 +28,6 @@ struct Averaged {
     ema_val_loss: f64,
 }
 
-/// Files that this process could not read so far and why.
-fn left_out(loader: &Loader<LabelledSource>) -> impl Iterator<Item = (String, String)> + use<> {
-    loader.corrupt_files().report().into_iter()
-}
-
 /// Scores the validation images, with the weights and with their averages, and
 /// writes the figures down.
 pub fn validate(
@@ -48,16 +40,12 @@ pub fn validate(
     let score = |trainer: &Trainer| -> Result<Report> {
         evaluate(&task.classifier, &trainer.eval_mode(), validation, &trainer.world, |_| {})
     };
-    let known: BTreeSet<String> = left_out(validation).map(|(name, _)| name).collect();
     let report = score(trainer)?;
     let averaged = match trainer.ema {
         Some(_) => Some(trainer.with_averages(|trainer| score(trainer))?),
         None => None,
     };
-    let new: Vec<_> = left_out(validation).filter(|(name, _)| !known.contains(name)).collect();
-    for (name, why) in trainer.world.gather(&new)?.concat() {
-        log.note(&format!("left out of validation: {name}: {why}"));
-    }
+    log.left_out_of_validation(validation.corrupt_files())?;
     log.write(&ValidationRecord {
         step,
         finished_epoch: epoch,

@@ -3,14 +3,14 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use flate2::bufread::GzDecoder;
-
+use super::compression::{Compression, Failure};
 use super::stamp::Stamp;
+use crate::packed::MAX_WINDOW;
 use crate::{Error, Result};
 
 /// Most bytes of headers (long names, extended attributes) before one member: they are read into
@@ -22,18 +22,16 @@ const MOST_HEADERS: u64 = 1 << 24;
 pub(super) enum Format {
     /// A tar archive; one of before 1988 has no mark and is [`Format::Unknown`].
     Tar,
-    /// Anything that gzip has compressed.
-    Gzip,
+    /// Anything that is compressed so.
+    Compressed(Compression),
     /// An archive that isn't read: what it is, and the command that unpacks it.
     Packed(&'static str, &'static str),
     Unknown,
 }
 
 /// Archives that aren't read, by their first bytes.
-const PACKED: [(&[u8], &str, &str); 7] = [
+const PACKED: [(&[u8], &str, &str); 5] = [
     (b"BZh", "bzip2", "bunzip2"),
-    (b"\xfd7zXZ\0", "xz", "unxz"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard", "zstd -d"),
     (b"\x04\x22\x4d\x18", "LZ4", "lz4 -d"),
     (b"PK\x03\x04", "zip", "unzip"),
     (b"7z\xbc\xaf\x27\x1c", "7-Zip", "7z x"),
@@ -44,13 +42,13 @@ impl Format {
     /// What `start`, a file's first 512 bytes if it has as many, is the start of.
     pub(super) fn of(start: &[u8]) -> Self {
         let begins = |(mark, ..): &&(&[u8], _, _)| start.starts_with(mark);
-        match () {
-            () if start.get(257..262) == Some(b"ustar") => Format::Tar,
-            () if start.starts_with(&[0x1f, 0x8b]) => Format::Gzip,
-            () => PACKED
-                .iter()
-                .find(begins)
-                .map_or(Format::Unknown, |&(_, name, command)| Format::Packed(name, command)),
+        if start.get(257..262) == Some(b"ustar") {
+            return Format::Tar;
+        }
+        match (Compression::of(start), PACKED.iter().find(begins)) {
+            (Some(compression), _) => Format::Compressed(compression),
+            (None, Some(&(_, name, command))) => Format::Packed(name, command),
+            (None, None) => Format::Unknown,
         }
     }
 
@@ -74,7 +72,7 @@ impl Format {
         let shown = path.display();
         Err(Error::Data(format!(
             "{shown}: an archive of {name}, which is not read; tar archives are, and those that \
-             gzip has compressed: unpack it with `{command} {shown}`"
+             gzip, xz or Zstandard has compressed: unpack it with `{command} {shown}`"
         )))
     }
 }
@@ -111,7 +109,7 @@ impl Scratch {
     ///
     /// # Errors
     /// [`Error::Io`] for what can't be read, [`Error::Data`] for what is compressed otherwise than
-    /// by gzip or can't be unpacked.
+    /// by [`Compression`]s or can't be unpacked.
     pub(super) fn open(&self, path: &Path) -> Result<Archive> {
         let failed = |e| Error::io(path, e);
         let file = File::open(path).map_err(failed)?;
@@ -121,13 +119,13 @@ impl Scratch {
         let read = file.read_at(&mut start, 0).map_err(failed)?;
         let format = Format::of(&start[..read]);
         format.refuse_packed(path)?;
-        if format != Format::Gzip {
+        let Format::Compressed(compression) = format else {
             return Ok(Archive { file, start: 0, length, stamp, unpacked: false });
-        }
+        };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (start, length) = match state.places.get(path) {
             Some(&place) => place,
-            None => state.unpack(path, file)?,
+            None => state.unpack(path, file, compression)?,
         };
         let file = state.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
         let file = file.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
@@ -148,47 +146,49 @@ impl Scratch {
 }
 
 impl State {
-    /// Unpacks the gzip-compressed `packed`, which lies at `path`, to the end of the file.
-    fn unpack(&mut self, path: &Path, packed: File) -> Result<(u64, u64)> {
-        let folder = std::env::temp_dir();
+    /// Unpacks `packed`, which lies at `path`, to the end of the file: its first byte there and
+    /// its length.
+    fn unpack(&mut self, path: &Path, packed: File, by: Compression) -> Result<(u64, u64)> {
+        let (folder, shown) = (std::env::temp_dir(), path.display());
+        let (name, command) = (by.name(), by.command());
         let no_room = |e: io::Error| {
             Error::Data(format!(
-                "{}: compressed by gzip, and it can't be unpacked in {}: {e}; free some space, set \
-                 TMPDIR to a folder that has some, or unpack it once with gunzip",
-                path.display(),
+                "{shown}: compressed by {name}, and it can't be unpacked in {}: {e}; free some \
+                 space, set TMPDIR to a folder that has some, or unpack it once (`{command} < {shown} > \
+                 OUT.tar`)",
                 folder.display(),
             ))
-        };
-        let damaged = |e: io::Error| {
-            let shown = path.display();
-            Error::Data(format!("{shown}: its gzip compression is damaged ({e}); fetch it again"))
         };
         let to = match self.file.take() {
             Some(file) => self.file.insert(file),
             None => self.file.insert(tempfile::tempfile_in(&folder).map_err(no_room)?),
         };
-        let start = self.end;
-        let mut packed = BufReader::with_capacity(1 << 16, packed);
-        let mut buffer = vec![0; 1 << 16];
-        // One stream may follow another; what else follows is padding.
-        while packed.fill_buf().map_err(damaged)?.first() == Some(&0x1f) {
-            let mut stream = GzDecoder::new(&mut packed);
-            loop {
-                let count = stream.read(&mut buffer).map_err(damaged)?;
-                if count == 0 {
-                    break;
-                }
-                to.write_all_at(&buffer[..count], self.end).map_err(no_room)?;
-                self.end += count as u64;
-            }
-        }
-        let length = self.end - start;
+        let (start, mut end) = (self.end, self.end);
+        let mut keep = |bytes: &[u8]| {
+            to.write_all_at(bytes, end)?;
+            end += bytes.len() as u64;
+            Ok(())
+        };
+        by.unpack(packed, &mut keep).map_err(|failure| match failure {
+            Failure::Kept(e) => no_room(e),
+            Failure::Damaged(e) => Error::Data(format!(
+                "{shown}: its {name} compression is damaged ({e}); fetch it again"
+            )),
+            Failure::Window(bytes) => Error::Data(format!(
+                "{shown}: its {name} compression asks for {} MB of memory, more than {} MB: unpack \
+                 it (`{command} < {shown} > OUT.tar`)",
+                bytes.div_ceil(1 << 20),
+                MAX_WINDOW >> 20,
+            )),
+        })?;
+        let length = end - start;
         tracing::warn!(
-            "{}: compressed by gzip; unpacked for this run to {} MB in {}, which gunzip would save",
-            path.display(),
+            "{shown}: compressed by {name}; unpacked for this run to {} MB in {}; every run does \
+             that unless you unpack it once (`{command} < {shown} > OUT.tar`)",
             length.div_ceil(1_000_000),
             folder.display(),
         );
+        self.end = end;
         self.places.insert(path.to_owned(), (start, length));
         Ok((start, length))
     }

@@ -25,8 +25,12 @@ impl Kind {
             () if is("tif") || is("tiff") => Kind::Tiff,
             () if PICTURES.iter().any(|extension| is(extension)) => Kind::Picture,
             () if is(ARRAY) => Kind::Array,
-            () if is("tar") || is("tgz") => Kind::Shard,
-            () if is("gz") && file[..dot].to_ascii_lowercase().ends_with(b".tar") => Kind::Shard,
+            () if ["tar", "tgz", "txz", "tzst"].into_iter().any(is) => Kind::Shard,
+            () if ["gz", "xz", "zst"].into_iter().any(is)
+                && file[..dot].to_ascii_lowercase().ends_with(b".tar") =>
+            {
+                Kind::Shard
+            }
             () => Kind::Other,
         }
     }

@@ -123,7 +123,7 @@ impl Listing {
         let format = if metadata.is_file() { Format::of_file(path)? } else { Format::Unknown };
         format.refuse_packed(path)?;
         match format {
-            Format::Tar | Format::Gzip => self.push(relative, Kind::Shard),
+            Format::Tar | Format::Compressed(_) => self.push(relative, Kind::Shard),
             _ => self.add_list(base, path)?,
         }
         Ok(())

@@ -11,6 +11,7 @@ mod archive;
 mod braces;
 mod cache;
 mod classes;
+mod compression;
 mod evidence;
 mod index;
 mod kind;

@@ -183,7 +183,7 @@ fn dataset(args: &EvaluateArgs, loaded: &LoadedModel) -> Result<CocoDataset> {
             open(&file, args.images.as_deref().or(images))?
         }
     };
-    tell(&dataset.warnings());
+    tell(&dataset.scoring_warnings());
     Ok(dataset)
 }
 

@@ -171,7 +171,17 @@ impl CocoDataset {
     /// The problems to tell the user of, a line each: [`CocoDataset::findings`] and the missing
     /// files, with their number and the first names.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self.findings.iter().map(Finding::to_string).collect();
+        self.told(self.findings.iter().map(Finding::to_string).collect())
+    }
+
+    /// As [`CocoDataset::warnings`], of images that predictions are scored on: what the evaluator
+    /// makes of the problems, but for those that its own notes tell of.
+    pub fn scoring_warnings(&self) -> Vec<String> {
+        let scored = self.findings.iter().filter_map(|found| found.clone().scored());
+        self.told(scored.map(|found| found.to_string()).collect())
+    }
+
+    fn told(&self, mut warnings: Vec<String>) -> Vec<String> {
         if !self.missing.is_empty() {
             let names: Vec<&str> =
                 self.missing.iter().take(LISTED).map(|&i| self.name(i)).collect();

@@ -44,6 +44,18 @@ impl Finding {
         let (severity, _, problem) = kinds().find(|(_, known, _)| *known == code)?;
         Some(Self { severity, code: code.into(), problem: problem.into(), count, examples })
     }
+
+    /// The same of objects that predictions are scored against; none where the evaluator's own
+    /// notes say it.
+    pub(super) fn scored(mut self) -> Option<Self> {
+        if self.code == "no_mask" {
+            return None;
+        }
+        if let Some((_, problem)) = SCORED.iter().find(|(code, _)| *code == self.code) {
+            self.problem = (*problem).into();
+        }
+        Some(self)
+    }
 }
 
 impl fmt::Display for Finding {
@@ -118,6 +130,20 @@ const WARNINGS: [(&str, &str); 34] = [
     ("low_instance_category", "categories have fewer than 10 objects"),
     ("missing_file", "image files are missing"),
     ("unreadable_file", "image files can't be used"),
+];
+
+/// What becomes of the thing found where it is scored, of the kinds that say what becomes of it in
+/// training: the scores are pycocotools', which leaves out nothing and cuts nothing.
+const SCORED: [(&str, &str); 5] = [
+    (
+        "broken_mask",
+        "objects have a segmentation that covers nothing or can't be read; they count as objects, \
+         which no mask can find",
+    ),
+    ("degenerate_box", "objects have a box without area; they count as objects"),
+    ("outside", "objects lie outside their image altogether; they count as objects"),
+    ("box_out_of_bounds", "boxes reach outside their image and are scored as they are"),
+    ("mask_out_of_bounds", "masks reach outside their image and are cut"),
 ];
 
 /// All kinds, errors first.

@@ -2,7 +2,7 @@
 //! run left off.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -73,14 +73,16 @@ fn datasets(
     world: &ProcessGroup,
 ) -> Result<(Arc<CocoDataset>, Arc<CocoDataset>, Vec<usize>)> {
     let [training, validation] = config.files()?;
-    let open = |(file, images): (std::path::PathBuf, Option<&Path>)| -> Result<Arc<CocoDataset>> {
+    let open = |(file, images): (PathBuf, Option<&Path>),
+                warnings: fn(&CocoDataset) -> Vec<String>| {
         let dataset = CocoDataset::open_with(&file, images, config.detector.masks)?;
-        for warning in dataset.warnings().iter().filter(|_| world.is_main()) {
+        for warning in warnings(&dataset).iter().filter(|_| world.is_main()) {
             eprintln!("note: {}: {warning}", file.display());
         }
-        Ok(Arc::new(dataset))
+        anyhow::Ok(Arc::new(dataset))
     };
-    let (training, validation) = (open(training)?, open(validation)?);
+    let training = open(training, CocoDataset::warnings)?;
+    let validation = open(validation, CocoDataset::scoring_warnings)?;
     let classes = training.require_same_classes(&validation)?;
     // Before hours of training rather than after them.
     let evaluator = validate::evaluator(config.detector.masks, validation.coco())?;

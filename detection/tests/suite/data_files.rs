@@ -174,6 +174,11 @@ fn objects_that_cannot_be_used_are_counted_and_left_out() {
         assert_eq!(codes, [code]);
         assert_eq!((dataset.findings()[0].count, dataset.object_count(0)), (1, left), "{code}");
         assert!(dataset.warnings()[0].contains("annotation 1"), "{:?}", dataset.warnings());
+        // The evaluator tells of masks that are not there.
+        let scored = dataset.scoring_warnings();
+        assert_eq!(scored.len(), usize::from(code != "no_mask"), "{scored:?}");
+        assert!(!scored.iter().any(|note| note.contains("train")), "{scored:?}");
+        assert!(!scored.iter().any(|note| note.contains("boxes") && note.contains("cut")));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Training a detector on several processes: the same run on any number of them.
 
-use crate::common::{Workplace, records, with_data, words};
+use crate::common::{Together, Workplace, assert_says, read, records, with_data, words};
 
 /// Eight steps in double precision on images of several sizes.
 const SETTINGS: &str = "--precision float64 --batch-size 4 --epochs 4 --workers 1 \
@@ -41,4 +41,49 @@ fn a_convnext_comes_out_the_same() {
 #[test]
 fn losses_that_count_samples_come_out_the_same() {
     same_on(&[2], "--detector mask_rcnn_torchvision --ema 0.9");
+}
+
+#[test]
+fn unreadable_validation_images_are_left_out_wherever_they_are_read() {
+    let work = with_data(8);
+    // Of three images the first is one process's and the second another's.
+    for name in ["000000.jpg", "000001.jpg"] {
+        std::fs::write(work.path("demo/val").join(name), b"no picture").unwrap();
+    }
+    let settings = "--precision float64 --batch-size 4 --epochs 1 --workers 1 --max-corrupt";
+    let settings = |share| [words(settings), vec![share]].concat();
+    let told = ["left out of validation: 000000.jpg: ", "left out of validation: 000001.jpg: "];
+    assert_says(&work.train("one", &settings("0.7")).succeeded().err, &told);
+    let mut processes = work.start_together(2, "two", &settings("0.7"), &[]);
+    assert_says(&processes.end_of(0).succeeded().err, &told);
+    processes.end_of(1).succeeded();
+    assert_eq!(figures(&work, "one"), figures(&work, "two"));
+    assert_eq!(work.json("one/report.json"), work.json("two/report.json"));
+    let list = String::from_utf8(read(work.path("two/corrupt.txt"))).unwrap();
+    assert_eq!(list.as_bytes(), read(work.path("one/corrupt.txt")));
+    assert_eq!(
+        list.lines().map(|line| &line[..11]).collect::<Vec<_>>(),
+        ["000000.jpg\t", "000001.jpg\t"]
+    );
+
+    // No process has more than the one that may be, and together they have two.
+    for finished in work.start_together(2, "beyond", &settings("0.4"), &[]).end() {
+        finished.refused(&["2 of 3 files", "at most 1", "\n  000000.jpg: ", "\n  000001.jpg: "]);
+    }
+    assert_says(&String::from_utf8_lossy(&read(work.path("beyond/corrupt.txt"))), &[&list]);
+    work.checkpoint("beyond");
+
+    // Each process scores all of the images.
+    let evaluate = ["evaluate", "--weights", "one", "--output", "scores"];
+    let evaluate = |more: &[&str]| {
+        let arguments = [&evaluate, more].concat();
+        Together::start(2, &[], |_| work.command(&arguments)).end()
+    };
+    for finished in evaluate(&[]) {
+        assert_says(&finished.succeeded().err, &["left out 000001.jpg: ", "2 of 3 images"]);
+    }
+    assert_eq!(work.json("scores/report.json"), work.json("one/report.json"));
+    for finished in evaluate(&["--max-corrupt", "0.5"]) {
+        finished.refused(&["2 of 3 files", "--max-corrupt"]);
+    }
 }

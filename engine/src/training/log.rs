@@ -3,7 +3,7 @@
 mod unusable;
 mod window;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -231,24 +231,34 @@ impl RunLog {
     /// # Errors
     /// [`Error::Input`], [`Error::Distributed`].
     pub fn corrupt(&mut self, corrupt: &CorruptFiles) -> Result<()> {
-        self.list_unusable(Split::Training, corrupt, "skipped")
+        self.list_unusable(Split::Training, corrupt, "skipped").map(|_| ())
     }
 
-    /// As [`RunLog::corrupt`], for files that the scores of a validation are without.
+    /// As [`RunLog::corrupt`], for files that the scores of a validation are without. Each process
+    /// reads a part of them: the share allowed holds for all parts together.
     ///
     /// # Errors
-    /// [`Error::Input`], [`Error::Distributed`].
+    /// [`Error::Input`], also for more files than allowed; [`Error::Distributed`].
     pub fn left_out_of_validation(&mut self, corrupt: &CorruptFiles) -> Result<()> {
-        self.list_unusable(Split::Validation, corrupt, "left out of validation:")
+        let report = self.list_unusable(Split::Validation, corrupt, "left out of validation:")?;
+        Ok(corrupt.check(&report)?)
     }
 
-    fn list_unusable(&mut self, split: Split, corrupt: &CorruptFiles, what: &str) -> Result<()> {
-        let report = self.world.gather(&corrupt.report())?.into_iter().flatten().collect();
-        let Some(unusable) = &mut self.unusable else { return Ok(()) };
-        for (name, why) in unusable.update(split, report)? {
-            self.note(&format!("{what} {name}: {why}"));
+    /// Names the new ones; all those of all processes.
+    fn list_unusable(
+        &mut self,
+        split: Split,
+        corrupt: &CorruptFiles,
+        what: &str,
+    ) -> Result<BTreeMap<String, String>> {
+        let parts = self.world.gather(&corrupt.report())?;
+        let report: BTreeMap<String, String> = parts.into_iter().flatten().collect();
+        if let Some(unusable) = &mut self.unusable {
+            for (name, why) in unusable.update(split, report.clone())? {
+                self.note(&format!("{what} {name}: {why}"));
+            }
         }
-        Ok(())
+        Ok(report)
     }
 
     /// Ends the work between two steps, or before the first one, which rates leave out.

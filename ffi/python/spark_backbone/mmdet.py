@@ -79,14 +79,14 @@ class SparKBackbone(Backbone, BaseModule):  # type: ignore[misc]
             **settings,
         )
         self.init_cfg = init_cfg
-        self._norms = [f"norm{level.stage}" for level in self.levels] if out_norm else []
-        for norm, channels in zip(self._norms, self.channels):
+        self._out_norms = [f"norm{level.stage}" for level in self.levels] if out_norm else []
+        for norm, channels in zip(self._out_norms, self.channels):
             # ConvNeXt's epsilon.
             self.add_module(norm, _ChannelNorm(channels, eps=1e-6))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         maps = super().forward(images)
-        for index, norm in enumerate(self._norms):
+        for index, norm in enumerate(self._out_norms):
             maps[index] = self.get_submodule(norm)(maps[index])
         return tuple(maps)
 

@@ -4,7 +4,9 @@
 use std::io::Write;
 
 use flate2::write::GzEncoder;
+use lzma_rust2::{XzOptions, XzWriter};
 use proptest::prelude::*;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::super::super::peers::threads::together;
 use super::kept::{all_of, new_cache, settle};
@@ -15,6 +17,22 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
+
+/// The header of an xz stream with checksums.
+const XZ_START: &[u8] = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46";
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = XzWriter::new(Vec::new(), XzOptions::with_preset(0)).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+type Compress = fn(&[u8]) -> Vec<u8>;
+const COMPRESSIONS: [(&str, Compress); 3] = [("gzip", gzip), ("xz", xz), ("Zstandard", zstd)];
 
 fn header(kind: tar::EntryType, size: usize) -> tar::Header {
     let mut header = tar::Header::new_gnu();
@@ -73,9 +91,14 @@ fn compressed_ones_are_unpacked_on_every_process() {
     write(root.path(), "one.tar", &gzip(&varied()));
     write(root.path(), "two.tar.gz", &gzip(&shard(&["t.jpg", "x.json"])));
     write(root.path(), "three.TGZ", &gzip(&shard(&["u.jpg"])));
+    write(root.path(), "four.tar.xz", &xz(&shard(&["v.jpg"])));
+    write(root.path(), "five.tzst", &zstd(&shard(&["w.jpg", "x.jpg"])));
     write(root.path(), "list.gz", b"no archive, and not called like one");
     let dataset = open(root.path());
     let expected = [
+        ("five.tzst:w.jpg", "w.jpg"),
+        ("five.tzst:x.jpg", "x.jpg"),
+        ("four.tar.xz:v.jpg", "v.jpg"),
         ("one.tar:a.jpg", "a.jpg"),
         ("one.tar:in/b.jpg", "in/b.jpg"),
         ("one.tar:in/link.jpg", "a.jpg"),
@@ -104,36 +127,77 @@ fn compressed_ones_are_unpacked_on_every_process() {
     let read = together(2, |peers| {
         contents(&Dataset::open_among(root.path(), &own, peers).unwrap()).len()
     });
-    assert_eq!(read, [6, 2]);
+    assert_eq!(read, [8, 3]);
 }
 
 #[test]
 fn an_archive_may_be_called_anything_if_it_is_named() {
     let root = folder(&[]);
-    for bytes in [shard(&["a.jpg"]), gzip(&shard(&["a.jpg"]))] {
-        write(root.path(), "download", &bytes);
+    write(root.path(), "download", &shard(&["a.jpg"]));
+    assert_reads_its_names(&open(root.path().join("download")));
+    for (_, compress) in COMPRESSIONS {
+        write(root.path(), "download", &compress(&shard(&["a.jpg"])));
         assert_reads_its_names(&open(root.path().join("download")));
+    }
+}
+
+#[test]
+fn streams_may_follow_one_another() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = shard(&["a.jpg", "b.jpg"]);
+    let (first, rest) = whole.split_at(700);
+    // Frames without data (RFC 8878, section 3.1.2), and padding between streams (The .xz file
+    // format, section 2.2).
+    let skipped = b"\x51\x2a\x4d\x18\x03\0\0\0abc";
+    let files: [&[&[u8]]; 4] = [
+        &[&gzip(first), &gzip(rest), &[0; 99]],
+        &[&xz(first), &[0; 1 << 17], &xz(rest), &[0; 5]],
+        &[&zstd(first), &zstd(b""), skipped, &zstd(rest), &[0; 5]],
+        &[skipped, skipped, &zstd(first), &zstd(rest), skipped],
+    ];
+    for parts in files {
+        write(root.path(), "s.tar", &parts.concat());
+        assert_reads_its_names(&open(root.path()));
     }
 }
 
 #[test]
 fn other_compression_and_damage_are_named() {
     let root = tempfile::tempdir().unwrap();
-    let whole = gzip(&shard(&["a.jpg", "b.jpg"]));
-    let cases: [(&str, &[u8], &str); 8] = [
+    let cases: [(&str, &[u8], &str); 5] = [
         ("s.tar", b"BZh91AY&SY", "an archive of bzip2, which is not read"),
-        ("s.tar", b"\xfd7zXZ\0\0\x04", "unpack it with `unxz "),
-        ("s.tar.zst", b"\x28\xb5\x2f\xfd\0", "unpack it with `zstd -d "),
         ("s.tar", b"PK\x03\x04", "an archive of zip"),
-        ("s.tar", &whole[..whole.len() / 2], "its gzip compression is damaged"),
-        ("s.tar", &gzip(b"no archive"), "s.tar: not a readable tar archive"),
-        ("s.tar", &gzip(&shard(&["a.jpg"])[..515]), "s.tar: truncated: its member a.jpg"),
+        // A window of 2^31 bytes, and a dictionary of 2^30.
+        ("s.tar.zst", b"\x28\xb5\x2f\xfd\0\xa8\x01\0\0", "asks for 2048 MB of memory"),
+        ("s.tar", &[XZ_START, b"\x02\0\x21\x01\x24\0\0\0"].concat(), "for 1024 MB"),
         ("s.tar", b"", "no images found"),
     ];
-    for (name, bytes, problem) in cases {
+    let refused = |name: &str, bytes: &[u8], problem: &str| {
         write(root.path(), name, bytes);
         let message = refusal(root.path().join(name));
         assert!(message.contains(problem) && message.contains(name), "{message}");
+    };
+    for (name, bytes, problem) in cases {
+        refused(name, bytes, problem);
+    }
+    for (name, compress) in COMPRESSIONS {
+        let damaged = format!("its {name} compression is damaged");
+        let whole = compress(&shard(&["a.jpg", "b.jpg"]));
+        refused("s.tar", &whole[..whole.len() / 2], &damaged);
+        if name == "Zstandard" {
+            refused("s.tar", &whole[..whole.len() / 2], "(unexpected end of file)");
+        }
+        // Two streams, of which the second ends early, and one whose content is another.
+        refused("s.tar", &[&whole[..], &whole[..whole.len() - 1]].concat(), &damaged);
+        // Of zeros the first value is stored, and repeated.
+        let mut other = compress(&[7; 100]);
+        let value = other.iter().rposition(|&byte| byte == 7);
+        let place = value.unwrap_or(other.len() / 2);
+        other[place] ^= 1;
+        refused("s.tar", &other, &damaged);
+        refused("s.tar", &compress(b"no archive"), "s.tar: not a readable tar archive");
+        let cut = compress(&shard(&["a.jpg"])[..515]);
+        refused("s.tar", &cut, "s.tar: truncated: its member a.jpg");
     }
 }
 
@@ -156,7 +220,7 @@ proptest! {
     fn any_damage(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<prop::sample::Index>(),
-        compressed in any::<bool>(),
+        compression in 0..COMPRESSIONS.len() + 1,
     ) {
         let mut bytes = varied();
         let length = bytes.len();
@@ -165,7 +229,8 @@ proptest! {
         }
         bytes.truncate(cut.index(2 * length).min(length));
         let root = tempfile::tempdir().unwrap();
-        write(root.path(), "s.tar", &if compressed { gzip(&bytes) } else { bytes });
+        let compress = COMPRESSIONS.get(compression);
+        write(root.path(), "s.tar", &compress.map_or(bytes.clone(), |(_, compress)| compress(&bytes)));
         if let Ok(dataset) = Dataset::open(root.path(), &with_channels(3)) {
             for index in 0..dataset.len() {
                 prop_assert!(dataset.read(index).map_or(0, |read| read.len()) <= length);
@@ -174,10 +239,32 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..2000), mark in 0..3usize) {
+    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..2000), mark in 0..6usize) {
         let root = tempfile::tempdir().unwrap();
-        let start: &[u8] = [&b""[..], &[0x1f, 0x8b, 8, 0], b"BZh9"][mark];
-        write(root.path(), "s.tar", &[start, &bytes].concat());
+        let marks =
+            [&b""[..], b"\x1f\x8b\x08\0", b"BZh9", XZ_START, b"\x28\xb5\x2f\xfd", b"\x5a\x2a\x4d\x18"];
+        write(root.path(), "s.tar", &[marks[mark], &bytes].concat());
         let _ = Dataset::open(root.path(), &with_channels(3));
+    }
+
+    /// Damage to what is compressed is an error, or in what no checksum covers.
+    #[test]
+    fn damaged_compression(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        compression in 0..COMPRESSIONS.len(),
+    ) {
+        let plain = varied();
+        let mut bytes = COMPRESSIONS[compression].1(&plain);
+        let length = bytes.len();
+        for (place, value) in changes {
+            bytes[place.index(length)] = value;
+        }
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "s.tar", &bytes);
+        if let Ok(dataset) = Dataset::open(root.path(), &with_channels(3)) {
+            for index in 0..dataset.len() {
+                prop_assert!(dataset.read(index).map_or(0, |read| read.len()) <= plain.len());
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::super::{Problem, jpeg};
 use super::page::Page;
+use crate::packed::{MAX_WINDOW, xz_dictionary};
 
 /// How chunks are compressed.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +37,6 @@ pub(super) enum Compression<'a> {
     Zstd,
     WebP,
 }
-
-/// The most that decompressors keep of what they have written, in bytes.
-const MAX_WINDOW: u64 = 1 << 28;
 
 impl<'a> Compression<'a> {
     /// By the code of the tag; of JPEG, whether it holds luma and chroma.
@@ -125,20 +123,6 @@ pub(super) fn unpack(
             read(reader.map_err(|e| format!("damaged: {e}"))?, length)
         }
         Compression::WebP => web_p(page, data),
-    }
-}
-
-/// The dictionary that the first block of an xz stream asks for, in bytes. (The .xz file format,
-/// 3.1 and 5.3.1: a header of at most 1 KiB, in which filter 33 has one byte of properties.)
-fn xz_dictionary(data: &[u8]) -> u64 {
-    const STREAM_HEADER: usize = 12;
-    const LZMA2: [u8; 2] = [0x21, 1];
-    let header = data.get(STREAM_HEADER..data.len().min(STREAM_HEADER + 1024));
-    let mut filters = header.unwrap_or_default().windows(3);
-    match filters.find(|filter| filter.starts_with(&LZMA2)) {
-        Some(&[.., bits]) if bits < 40 => (2 | u64::from(bits & 1)) << (bits / 2 + 11),
-        Some(_) => u64::MAX,
-        None => 0,
     }
 }
 

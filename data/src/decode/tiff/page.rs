@@ -195,9 +195,18 @@ impl<'a> Page<'a> {
         )?;
         let (photometric, subsampling) = match compression {
             Compression::Jpeg { ycbcr: true, .. } => (Photometric::Rgb, (1, 1)),
-            _ if ycbcr => (photometric, subsampling(directory)?),
+            Compression::Jpeg { .. } => (photometric, (1, 1)),
+            _ if photometric == Photometric::YCbCr => (photometric, subsampling(directory)?),
             _ => (photometric, (1, 1)),
         };
+        if subsampling != (1, 1) && !(ycbcr && bits == 8) {
+            let planes = if planar { " in planes" } else { "" };
+            return Err(format!(
+                "YCbCr with subsampled chroma ({subsampling:?}) in {samples} samples of {bits} \
+                 bits{planes}: of these, three of 8 bits are read, and none in planes; convert it \
+                 to RGB (gdal_translate -co PHOTOMETRIC=RGB IN OUT), or write an .npy array"
+            ));
+        }
         let tiled = directory.has(tag::TILE_OFFSETS);
         let chunk = if tiled {
             let (width, length) = (tag::TILE_WIDTH, tag::TILE_LENGTH);

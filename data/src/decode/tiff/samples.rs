@@ -73,7 +73,8 @@ impl Raster {
         let row_bytes = row_bytes(page);
         let mut ordered = Vec::new();
         for (y, row) in rows.chunks_exact_mut(row_bytes).take(chunk.rows).enumerate() {
-            let stored: &[u8] = if page.bits == 8 && page.predictor == 1 {
+            let is_plain = page.predictor == 1 || page.subsampling != (1, 1);
+            let stored: &[u8] = if page.bits == 8 && is_plain {
                 row
             } else {
                 order(page, row, size, &mut ordered);
@@ -139,11 +140,20 @@ fn rows(
         page.chunk.0.div_ceil(across) * chunk.rows.div_ceil(down) * (across * down + 2)
     };
     let stored_rows = if page.tiled { page.chunk.1 } else { chunk.rows };
-    let rows = unpack(page, data, stored_rows, needed)?;
+    let mut rows = unpack(page, data, stored_rows, needed)?;
     if rows.len() < needed {
         return Err(format!("truncated: {} of {needed} bytes", rows.len()));
     }
-    Ok(if (across, down) == (1, 1) { rows } else { upsample(page, &rows, chunk.rows) })
+    if (across, down) == (1, 1) {
+        return Ok(rows);
+    }
+    if page.predictor == 2 {
+        // libtiff divides a row of units by their height, and takes the differences of every
+        // third byte in that, whatever the bytes are.
+        let row = page.chunk.0.div_ceil(across) * (across * down + 2) / down;
+        rows.chunks_mut(row).for_each(|row| undo_horizontal_predictor(row, 3, 1));
+    }
+    Ok(upsample(page, &rows, chunk.rows))
 }
 
 /// Luma and chroma for every pixel, out of units of `across × down` lumas, a blue and a red

@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 use super::values::{numbers, whole};
 
 const RULE: &str = "a list of polygons, each [x, y, x, y, …], or an object with size and counts";
-const RUNS: &str = "counts must be run lengths, or the text that they are compressed to";
-const SIZE: &str = "size must be the image's height and width";
+const RUNS: &str =
+    "an object whose counts are run lengths, or the text that they are compressed to";
+const SIZE: &str = "an object whose size is the image's height and width";
 
 /// The mask in a segmentation; none where the segmentation is empty. What is read here, but
 /// covers nothing or does not fit its image, is for the checks of the objects.

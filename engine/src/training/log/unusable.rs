@@ -41,10 +41,20 @@ impl UnusableFiles {
         new.retain(|(name, _)| !known.contains_key(name));
         *known = report;
         let all = self.known.iter().flatten();
-        let lines: String = all.map(|(name, why)| format!("{name}\t{why}\n")).collect();
+        let line = |(name, why): (&String, &String)| format!("{}\t{why}\n", one_line(name));
+        let lines: String = all.map(line).collect();
         write_file(&self.list, lines.as_bytes())?;
         Ok(new)
     }
+}
+
+/// A name without tabs and ends of lines, which file names may have.
+fn one_line(name: &str) -> String {
+    let shown = |letter: char| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    name.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -65,10 +75,10 @@ mod tests {
         assert!(update(Split::Training, &[]).is_empty());
         assert!(!folder.path().join("corrupt.txt").exists());
         assert_eq!(update(Split::Training, &["b"]), ["b"]);
-        assert_eq!(update(Split::Validation, &["v"]), ["v"]);
+        assert_eq!(update(Split::Validation, &["v\n\tw"]), ["v\n\tw"]);
         assert_eq!(update(Split::Training, &["a", "b"]), ["a"]);
         assert!(update(Split::Training, &["a", "b"]).is_empty());
         let list = std::fs::read_to_string(folder.path().join("corrupt.txt")).unwrap();
-        assert_eq!(list, "a\tcut off\nb\tcut off\nv\tcut off\n");
+        assert_eq!(list, "a\tcut off\nb\tcut off\nv\\n\\tw\tcut off\n");
     }
 }
