@@ -10,7 +10,7 @@ use test_hub::Hub;
 
 #[test]
 fn commands_explain_themselves() {
-    with_images(1).explains_its_commands("classify", 6);
+    with_images(1).explains_its_commands("classify", 7);
 }
 
 #[test]

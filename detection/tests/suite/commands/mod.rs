@@ -328,5 +328,5 @@ fn presets_and_help() {
         };
         assert_eq!(dump("--config", "p.toml"), dump("--preset", name));
     }
-    work.explains_its_commands("detect", 8);
+    work.explains_its_commands("detect", 9);
 }
