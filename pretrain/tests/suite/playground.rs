@@ -169,6 +169,7 @@ fn features_and_the_vanishing_mask_are_shown() {
     browser.click("#tab-sparse");
     browser.wait("document.querySelector('#network option')");
     browser.slide("#network", "0");
+    browser.slide("#layer", "0");
     let share = |kind: &str| -> f64 {
         let text = browser.text(&format!("#{kind}-caption"));
         text.split_once(": ").unwrap().1.split(' ').next().unwrap().parse().unwrap()
