@@ -1,6 +1,9 @@
 //! The files of a page, which are part of the program.
 
-/// Style and script that all pages share, by the paths that pages name.
+/// What all pages have around their own part: the choice of a picture, the status line.
+const DOCUMENT: &str = include_str!("../page/page.html");
+
+/// Style and scripts that all pages share, by the names that pages load them by.
 const SHARED: [(&str, &str); 4] = [
     ("style.css", include_str!("../page/style.css")),
     ("server.js", include_str!("../page/server.js")),
@@ -8,16 +11,26 @@ const SHARED: [(&str, &str); 4] = [
     ("draw.js", include_str!("../page/draw.js")),
 ];
 
-/// A page: its document, and the scripts that it loads besides the shared ones.
+/// A program's own part of its page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// The HTML document.
-    pub html: &'static str,
-    /// Names and contents of its own scripts (`.js`) and styles (`.css`).
+    /// What the program is called; the page loads its script `PROGRAM.js`.
+    pub program: &'static str,
+    /// HTML of the tabs of its views, empty if there is one view.
+    pub tabs: &'static str,
+    /// HTML below the choice of a picture.
+    pub body: &'static str,
+    /// Names and contents of its own scripts (`.js`).
     pub files: &'static [(&'static str, &'static str)],
 }
 
 impl Page {
+    /// The HTML document.
+    pub(crate) fn document(&self) -> String {
+        let program = DOCUMENT.replace("{program}", self.program);
+        program.replace("{tabs}", self.tabs).replace("{body}", self.body)
+    }
+
     /// The file of this name, and its type.
     pub(crate) fn file(&self, name: &str) -> Option<(&'static str, &'static str)> {
         let mut all = self.files.iter().chain(&SHARED);

@@ -20,7 +20,9 @@ Examples:
   classify playground --weights net.pt2 --classes names.txt --images photos";
 
 const PAGE: Page = Page {
-    html: include_str!("playground/page.html"),
+    program: "classify",
+    tabs: "",
+    body: include_str!("playground/body.html"),
     files: &[("classify.js", include_str!("playground/classify.js"))],
 };
 

@@ -25,7 +25,9 @@ Examples:
       --preset mask_rcnn_torchvision --images photos";
 
 const PAGE: Page = Page {
-    html: include_str!("playground/page.html"),
+    program: "detect",
+    tabs: "",
+    body: include_str!("playground/body.html"),
     files: &[("detect.js", include_str!("playground/detect.js"))],
 };
 

@@ -84,7 +84,7 @@ fn typed(kind: &'static str, content: impl Into<Body>) -> Response {
 }
 
 async fn document(State(shared): State<Arc<Shared>>) -> Response {
-    typed("text/html; charset=utf-8", shared.site.page.html)
+    typed("text/html; charset=utf-8", shared.site.page.document())
 }
 
 async fn file(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Response {

@@ -21,7 +21,9 @@ Examples:
   pretrain playground --weights runs/first --images photos --port 7860";
 
 const PAGE: Page = Page {
-    html: include_str!("../playground/page/page.html"),
+    program: "pretrain",
+    tabs: include_str!("../playground/page/tabs.html"),
+    body: include_str!("../playground/page/body.html"),
     files: &[
         ("pretrain.js", include_str!("../playground/page/pretrain.js")),
         ("mask.js", include_str!("../playground/page/mask.js")),
