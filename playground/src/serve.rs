@@ -46,7 +46,7 @@ pub struct ServeFlags {
     /// Host name by which a proxy calls this server, besides addresses and localhost; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
-    /// Origin of pages that may show this one in a frame, as https://example.org; may be repeated.
+    /// Origin of pages that may show this one in a frame, as `https://example.org`; may be repeated.
     #[arg(long, value_name = "ORIGIN")]
     pub allow_frame: Vec<String>,
 }
