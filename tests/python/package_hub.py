@@ -2,9 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
 
 import spark_backbone
 import torch
+from spark_backbone.export import ExportError, read_state
 
 
 def check(name: str, holds: bool) -> None:
@@ -40,6 +42,15 @@ def main(file: str) -> None:
     found = hf_hub_download("me/net", "model.safetensors")
     with open(found, "rb") as one, open(file, "rb") as two:
         check("huggingface_hub", one.read() == two.read())
+
+    check("export", set(read_state(Path("hf:me/net"))) == set(expected))
+    said = []
+    for name in ["hf:me/none", "hf:none"]:
+        try:
+            read_state(Path(name))
+        except ExportError as error:
+            said.append(str(error))
+    check("export's refusals", len(said) == 2 and said[0].startswith("hf:me/none cannot be"))
 
 
 if __name__ == "__main__":

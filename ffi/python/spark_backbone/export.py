@@ -108,7 +108,8 @@ def parser() -> argparse.ArgumentParser:
     add("--in-chans", type=_count, help="channels of the images (3)")
     add("--pretrained", action="store_true", help="weights of timm or torchvision")
     add("--weights", type=Path, metavar="FILE",
-        help="state dict to load, .safetensors or .pth, whose names must be the network's")
+        help="state dict to load, .safetensors or .pth, whose names must be the network's; "
+        "also hf:owner/name[@revision][/file]")
     add("--drop-path", type=_rate, metavar="RATE",
         help="of the last block: drop_path_rate, or torchvision's stochastic_depth_prob")
     add("--eval", action="store_true",
@@ -157,8 +158,31 @@ def check_free(output: Path, overwrite: bool) -> None:
 # ---- Weights ----
 
 
+_ON_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/(.+))?")
+
+
+def local(path: Path) -> Path:
+    """`path`, or where what it names on the Hugging Face hub lies once it is fetched."""
+    name = str(path)
+    if not name.startswith("hf:"):
+        return path
+    match = _ON_HUB.fullmatch(name)
+    if match is None:
+        raise ExportError(f"weights is {name!r}, but it must be hf:owner/name[@revision][/file]")
+    repo, revision, file = match.groups()
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(repo, file or "model.safetensors", revision=revision))
+    except ImportError as error:
+        raise ExportError(f"{name}: {error}: pip install huggingface_hub") from error
+    except Exception as error:
+        raise ExportError(f"{name} cannot be fetched: {first_lines(error, 2)}") from error
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, by name."""
+    path = local(path)
     if not path.is_file():
         raise ExportError(f"weights is {str(path)!r}, but there is no such file")
     try:

@@ -158,7 +158,7 @@ fn weights_come_from_a_hub() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && error.is_empty(), "{error}");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    for check in ["module", "TorchScript", "load_weights", "refusal", "huggingface_hub"] {
+    for check in ["module", "TorchScript", "load_weights", "refusal", "export", "huggingface_hub"] {
         assert!(printed.contains(&format!("ok  {check}\n")), "{printed}");
     }
 }
