@@ -75,11 +75,13 @@ impl Worker {
     /// Answers until nobody can ask any more.
     pub fn work(self, app: &mut dyn App) {
         for job in self.receiver {
-            if !job.reply.is_closed() {
-                // Who asked may have gone meanwhile.
-                let _ = job.reply.send(answer(app, &job.question));
-            }
+            let answer = (!job.reply.is_closed()).then(|| answer(app, &job.question));
+            // Who has an answer must not find itself among those who wait.
             self.unanswered.fetch_sub(1, Ordering::Relaxed);
+            if let Some(answer) = answer {
+                // Who asked may have gone meanwhile.
+                let _ = job.reply.send(answer);
+            }
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Markers {
     /// What the components are by libjpeg's rules.
     pub colours: Option<Stored>,
     pub orientation: Orientation,
+    /// Width and height that the frame's header claims.
+    pub size: Option<(u64, u64)>,
     /// Whether an end-of-image marker follows the first scan.
     pub has_end: bool,
 }
@@ -72,7 +74,7 @@ impl Markers {
         const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
         let (mut jfif, mut adobe, mut components) = (false, None, Vec::new());
         let (mut exif, mut xmp) = (Vec::new(), None);
-        let mut scan = None;
+        let (mut size, mut scan) = (None, None);
         for_each_segment(bytes, |marker, content, at| match marker {
             0xe0 if content.starts_with(b"JFIF\0") && content.len() >= 14 => jfif = true,
             0xee if content.starts_with(b"Adobe") => adobe = content.get(11).copied(),
@@ -86,6 +88,10 @@ impl Markers {
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                 let listed = content.get(6..).unwrap_or_default();
                 components = listed.chunks_exact(3).map(|component| component[0]).collect();
+                if let Some(&[_, rows, more_rows, columns, more_columns]) = content.first_chunk() {
+                    let side = |high, low| u64::from(u16::from_be_bytes([high, low]));
+                    size = Some((side(columns, more_columns), side(rows, more_rows)));
+                }
             }
             START_OF_SCAN => scan = Some(at),
             _ => {}
@@ -94,7 +100,8 @@ impl Markers {
             .is_some_and(|at: usize| bytes[at..].windows(2).rev().any(|pair| pair == END_OF_IMAGE));
         let exif = (!exif.is_empty()).then_some(&exif[..]);
         let orientation = exif::orientation(exif, xmp);
-        Markers { colours: colours(jfif, adobe, &components), orientation, has_end }
+        let colours = colours(jfif, adobe, &components);
+        Markers { colours, orientation, size, has_end }
     }
 }
 

@@ -39,7 +39,7 @@ impl Header {
         if !bytes.starts_with(&[0xff, 0xd8, 0xff]) || !matches!(channels, 1 | 3) {
             return None;
         }
-        let Markers { colours, orientation, has_end } = Markers::read(bytes);
+        let Markers { colours, orientation, has_end, .. } = Markers::read(bytes);
         // As decoding in full calls the same decoder, so that both find the same.
         let decoder = jpeg::decoder(bytes).ok()?;
         let (width, height) = decoder.dimensions()?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::{ImageFormat, ImageReader};
 
-use super::{Problem, npy, readable_format, tiff};
+use super::{Problem, jpeg, npy, png, readable_format, tiff};
 use crate::{Error, Result};
 
 /// Width and height that the header of a picture claims, as it is stored: not turned upright.
@@ -24,10 +24,20 @@ fn read(bytes: &[u8]) -> std::result::Result<(u64, u64), Problem> {
     if let Some(directory) = tiff::Directory::first(bytes) {
         return directory?.size().ok_or_else(|| "damaged: the TIFF tells no size".to_owned());
     }
-    let format: ImageFormat = readable_format(bytes)?;
-    let size = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions();
-    let (width, height) = size.map_err(|error| error.to_string())?;
-    Ok((width.into(), height.into()))
+    let of_header = |bytes: &[u8], format| {
+        let size = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions();
+        let (width, height) = size.map_err(|error| error.to_string())?;
+        Ok((width.into(), height.into()))
+    };
+    match readable_format(bytes)? {
+        // Of more kinds than the `image` crate knows.
+        ImageFormat::Jpeg => jpeg::Markers::read(bytes)
+            .size
+            .ok_or_else(|| "truncated: the JPEG ends before its frame".to_owned()),
+        format @ ImageFormat::Png => of_header(bytes, format)
+            .or_else(|problem| of_header(&png::repaired(bytes), format).map_err(|_| problem)),
+        format => of_header(bytes, format),
+    }
 }
 
 #[cfg(test)]
@@ -36,12 +46,19 @@ mod tests {
 
     #[test]
     fn a_header_alone_tells() {
-        let mut png = Vec::new();
-        let encoder = image::codecs::png::PngEncoder::new(&mut png);
-        use image::ImageEncoder as _;
-        encoder.write_image(&[0; 12], 4, 1, image::ExtendedColorType::Rgb8).unwrap();
-        // All of its pixels are gone.
-        assert_eq!(claimed_size("a.png", &png[..40]).unwrap(), (4, 1));
+        let picture = image::RgbImage::new(40, 9);
+        for (format, kept) in [
+            (ImageFormat::Png, 45),
+            (ImageFormat::Jpeg, 400),
+            (ImageFormat::WebP, 40),
+            (ImageFormat::Bmp, 60),
+        ] {
+            let mut file = Cursor::new(Vec::new());
+            picture.write_to(&mut file, format).unwrap();
+            // Nearly all that follows the header is gone.
+            let start = &file.get_ref()[..kept];
+            assert_eq!(claimed_size("a", start).unwrap(), (40, 9), "{format:?}");
+        }
 
         let mut tiff = b"II*\0\x08\0\0\0\x02\0".to_vec();
         for (tag, value) in [(256u16, 20_000u32), (257, 10_000)] {
@@ -67,6 +84,9 @@ mod tests {
             "notes.jpg: not a JPEG, PNG, WebP, BMP, TIFF or .npy file"
         );
         assert_eq!(refused(b""), "notes.jpg: the file is empty");
-        assert!(refused(b"\xff\xd8\xff\xe0").starts_with("notes.jpg: "));
+        assert_eq!(
+            refused(b"\xff\xd8\xff\xe0\0\x04ab"),
+            "notes.jpg: truncated: the JPEG ends before its frame"
+        );
     }
 }
