@@ -60,7 +60,12 @@ impl Browser {
     /// A window of `width` × `height` pixels; none where there is no browser, which it says, unless
     /// CI is set: there one must be.
     pub fn open(width: u32, height: u32) -> Option<Self> {
-        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+        // Without a locale of UTF-8 it finds no file whose name has an accent.
+        let started = Command::new("chromedriver")
+            .arg("--port=0")
+            .env("LC_ALL", "C.UTF-8")
+            .stdout(Stdio::piped())
+            .spawn();
         let mut driver = match started {
             Ok(driver) => driver,
             Err(error) => {
