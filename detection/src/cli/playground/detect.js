@@ -37,11 +37,13 @@ async function start() {
       for (const { index, mask } of objects) if (masks[index]) context.drawImage(masks[index], mask.x, mask.y);
       context.globalAlpha = 1;
     }
-    context.font = `600 ${side / 64}px system-ui, sans-serif`;
+    // A pixel of the screen, in those of the picture: letters and lines are as large on every one.
+    const pixel = answer.width / ($("picture").clientWidth || answer.width);
+    context.font = `600 ${12 * pixel}px system-ui, sans-serif`;
     context.textBaseline = "top";
     for (const { index, box: [x, y, width, height] } of objects) {
       // Small objects have thin lines.
-      context.lineWidth = side / (Math.min(width, height) < side / 20 ? 1000 : 450);
+      context.lineWidth = (Math.min(width, height) < side / 20 ? 1 : 2) * pixel;
       context.strokeStyle = tint(index);
       context.strokeRect(x, y, width, height);
     }
