@@ -1,7 +1,7 @@
 //! Runs that are published on a hub, and what is read from one. The hub is on the loopback
 //! interface.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc;
@@ -150,11 +150,15 @@ fn a_proxy_is_asked_for_the_hub() {
     let address = format!("http://{}", proxy.local_addr().unwrap());
     let (asked, first) = mpsc::channel();
     std::thread::spawn(move || {
-        let (mut stream, _) = proxy.accept().unwrap();
-        let mut request = [0; 256];
-        let count = stream.read(&mut request).unwrap();
-        asked.send(String::from_utf8_lossy(&request[..count]).into_owned()).unwrap();
-        stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").unwrap();
+        for stream in proxy.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut request = String::new();
+            // To the empty line: what is left unread would break the answer off.
+            while stream.read_line(&mut request).unwrap() > 2 {}
+            stream.get_mut().write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").unwrap();
+            // Nobody waits for those of further tries.
+            let _ = asked.send(request);
+        }
     });
     let mut command = command(&work, "https://hub.invalid", &["inspect", "hf:me/net"]);
     let finished = Finished::from(command.env("HTTPS_PROXY", address).output().unwrap());
