@@ -50,13 +50,18 @@ function waitForProgram() {
         say("The program answers again.");
         return;
       }
-      const news = await about();
-      restarted.forEach((listener) => listener(news));
-      say("The program was started anew.");
+      await beginAnew();
     } catch {
       // Not yet.
     }
   }, 1500);
+}
+
+/** Another program listens here now than when the page was opened. */
+async function beginAnew() {
+  const news = await about();
+  restarted.forEach((listener) => listener(news));
+  say("The program was started anew.");
 }
 
 /** What the program is, and which pictures it has. */
@@ -71,7 +76,10 @@ export async function ask(name, body) {
   const done = busy();
   try {
     const options = { method: "POST", headers: { "content-type": "application/json" } };
-    return await send(`ask/${name}`, { ...options, body: JSON.stringify(body) });
+    return await send(`ask/${name}`, { ...options, body: JSON.stringify({ ...body, instance }) });
+  } catch (error) {
+    if (error.status === 409) await beginAnew();
+    throw error;
   } finally {
     done();
   }

@@ -78,7 +78,7 @@ impl ServeFlags {
             upload: u64::from(self.max_upload) * 1_000_000,
             pixels: u64::from(self.max_megapixels) * 1_000_000,
         };
-        // No page that an earlier server left open names a picture of this one by mistake.
+        // A page that an earlier server left open sends what it uploaded there again.
         Ok(Pictures::new(files, instance, limits))
     }
 }

@@ -191,6 +191,10 @@ fn no_other_file_can_be_had() {
         assert!(!answer.body.windows(12).any(|part| part == b"hidden words"), "{path}");
     }
     assert_eq!(ask(address, "echo", json!({ "picture": 7 })).status, 410);
+    // A page of an earlier server means another picture by that number.
+    let instance = get(address, "/about").json()["instance"].as_u64().unwrap();
+    let of = |instance: u64| ask(address, "echo", json!({ "picture": 0, "instance": instance }));
+    assert_eq!((of(instance).status, of(instance - 256).status), (200, 409));
 }
 
 #[test]

@@ -215,6 +215,10 @@ async fn ask(
         Ok(body) => body,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("no JSON: {error}")),
     };
+    // Its numbers of pictures are those of another server.
+    if body.get("instance").and_then(Value::as_u64).is_some_and(|own| own != site.instance) {
+        return refuse(StatusCode::CONFLICT, "The program was started anew.");
+    }
     let picture = match body.get("picture").and_then(Value::as_u64) {
         None => None,
         Some(id) => match site.pictures.get(id) {

@@ -245,7 +245,17 @@ fn two_tabs_are_answered_and_a_page_outlives_its_program() {
     browser.wait("document.getElementById('count').textContent.startsWith('13 of 16')");
     let told = losses(&browser);
 
+    // Ended and started between two questions, so that the page never found it gone.
     let port = served.port().to_owned();
+    drop(served);
+    let served = serve(&work, &["--port", &port]);
+    browser.slide("#ratio", "0.6");
+    let anew = "document.getElementById('status').textContent === 'The program was started anew.'";
+    browser.wait(anew);
+    browser.slide("#ratio", "0.8");
+    browser.wait("document.getElementById('count').textContent.startsWith('13 of 16')");
+    assert_eq!(losses(&browser), told);
+
     drop(served);
     browser.slide("#ratio", "0.5");
     browser.wait("document.getElementById('status').className === 'error'");
@@ -253,8 +263,7 @@ fn two_tabs_are_answered_and_a_page_outlives_its_program() {
     assert_eq!(status, "The program does not answer. Is it still running?");
     let again = serve(&work, &["--port", &port]);
     assert_eq!(again.port(), port);
-    browser
-        .wait("document.getElementById('status').textContent === 'The program was started anew.'");
+    browser.wait(anew);
     browser.slide("#ratio", "0.8");
     browser.wait("document.getElementById('count').textContent.startsWith('13 of 16')");
     assert_eq!(losses(&browser), told);
