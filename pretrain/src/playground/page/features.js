@@ -64,13 +64,7 @@ export class Features {
     const { image, mask } = this.state;
     if (!image) return;
     const canvas = $("pointed");
-    const scale = Math.max(1, Math.round(672 / image.width));
-    const context = blank(canvas, image.width * scale, image.height * scale);
-    context.drawImage(image, 0, 0, canvas.width, canvas.height);
-    if ($("visible-alone").checked) {
-      context.fillStyle = "rgb(128,128,128)";
-      mask.patches(canvas, (on, _, ...box) => on || context.fillRect(...box));
-    }
+    const { context, scale } = mask.drawOver(canvas, image, !$("visible-alone").checked);
     const [x, y] = [this.point.x * canvas.width, this.point.y * canvas.height];
     for (const [width, style] of [[5 * scale, "#000"], [2 * scale, "#fff"]]) {
       context.lineWidth = width;

@@ -1,6 +1,7 @@
 // Which patches are visible, and the controls that say so.
 
 import { ask, Newest, say } from "./server.js";
+import { blank } from "./draw.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -64,6 +65,19 @@ export class Mask {
       rows.push(this.visible.slice(row * this.cols, (row + 1) * this.cols).map(Number));
     }
     return JSON.stringify({ patches: [this.rows, this.cols], visible: rows });
+  }
+
+  /**
+   * Draws a picture on `canvas`, its masked patches hidden unless `whole`; answers the drawing
+   * context and how much larger than the picture it is, so that thin lines stay thin.
+   */
+  drawOver(canvas, image, whole = false) {
+    const scale = Math.max(1, Math.round(672 / image.width));
+    const context = blank(canvas, image.width * scale, image.height * scale);
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    context.fillStyle = "rgb(128,128,128)";
+    if (!whole) this.patches(canvas, (on, _, ...box) => on || context.fillRect(...box));
+    return { context, scale };
   }
 
   /** Calls `each` with the place of every patch on a canvas. */

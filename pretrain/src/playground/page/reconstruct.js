@@ -5,7 +5,6 @@ import { askAbout } from "./pictures.js";
 import { blank, colour, grid, load, map, place, save, stem } from "./draw.js";
 
 const $ = (id) => document.getElementById(id);
-const HIDDEN = "rgb(128,128,128)";
 
 export class Reconstruct {
   constructor(state) {
@@ -104,12 +103,7 @@ export class Reconstruct {
     const { image, mask } = this.state;
     if (!image) return;
     const canvas = $("masked");
-    // Large enough for lines between patches to be thin.
-    const scale = Math.max(1, Math.round(672 / image.width));
-    const context = blank(canvas, image.width * scale, image.height * scale);
-    context.drawImage(image, 0, 0, canvas.width, canvas.height);
-    context.fillStyle = HIDDEN;
-    mask.patches(canvas, (on, _, ...box) => on || context.fillRect(...box));
+    const { context, scale } = mask.drawOver(canvas, image);
     grid(context, mask.rows, mask.cols);
     if (document.activeElement === canvas) {
       mask.patches(canvas, (_, index, x, y, width, height) => {
