@@ -44,6 +44,15 @@ pub enum Inputs {
     },
     /// A ground truth and detections, as large as COCO's validation set.
     Coco,
+    /// Weights of torchvision's Mask R-CNN, and photographs with objects on them.
+    Detector {
+        /// Photographs.
+        images: usize,
+        /// Height and width in pixels.
+        size: (usize, usize),
+        /// Objects of each.
+        objects: usize,
+    },
 }
 
 impl Inputs {
@@ -59,6 +68,9 @@ impl Inputs {
             }
             Self::Folder { files } => folder.join(format!("folder-{files}")),
             Self::Coco => folder.join("coco"),
+            Self::Detector { images, size: (height, width), objects } => {
+                folder.join(format!("detector-{images}x{height}x{width}-{objects}"))
+            }
         }
     }
 
@@ -88,6 +100,12 @@ impl Inputs {
                 make_with_python(settings, &["photographs", &count, &width, &height], &path)
             }
             Self::Folder { files } => folder::make(settings, *files, &path),
+            Self::Detector { images, size: (height, width), objects } => {
+                let numbers = [images, height, width, objects].map(ToString::to_string);
+                let mut arguments = vec!["detector"];
+                arguments.extend(numbers.iter().map(String::as_str));
+                make_with_python(settings, &arguments, &path)
+            }
             Self::Coco => whole(&path, |part| Ok(spark_tests::coco_set::write(part)?)),
         }?;
         write_back();
