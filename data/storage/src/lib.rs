@@ -16,6 +16,7 @@ mod error;
 mod index;
 mod location;
 mod pending;
+mod place;
 mod read;
 mod retry;
 mod settings;

@@ -12,6 +12,10 @@ use super::{StoredRun, Writer};
 use crate::checkpoint::epoch_of;
 use crate::{Error, Result};
 
+/// Largest checkpoint that the store is asked to copy, in bytes: it answers when it has done so, for
+/// which a request has half a minute.
+const COPIED: u64 = 1 << 30;
+
 /// Writes to a run in storage.
 pub struct Uploader {
     run: StoredRun,
@@ -103,7 +107,7 @@ impl Uploader {
         let same = |known: &Known| known.file.as_ref() == Some(&file.stamp);
         let same = self.ledger.objects.iter().find(|(_, known)| same(known));
         if let Some((other, _)) = same
-            && file.stamp.bytes > 0
+            && (1..=COPIED).contains(&file.stamp.bytes)
             && storage.copy(&self.run.at.join(other)?, &at).is_ok()
         {
             progress.done.fetch_add(file.stamp.bytes, Ordering::Relaxed);
