@@ -148,3 +148,49 @@ fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
 fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_folders_are_readable_and_each_has_its_own() {
+        let name = readable("s3://bucket/runs/first/");
+        assert!(name.starts_with("bucket-runs-first--"), "{name}");
+        let long = readable(&format!("s3://b/{}/é/..", "x".repeat(300)));
+        assert!(long.len() < 90 && long.is_ascii(), "{long}");
+        assert_ne!(readable("s3://b/a-b"), readable("s3://b/a/b"));
+        assert!(!readable("s3://../..").starts_with('.'));
+    }
+
+    #[test]
+    fn versions_that_were_replaced_long_ago_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept(folder.path().to_owned());
+        let versions = kept.versions("s3://b/w", || panic!("nobody else")).unwrap();
+        let [old, recent, new] = ["1", "2", "3"].map(|version| versions.path(version));
+        for path in [&old, &recent, &new] {
+            fs::write(path, "x").unwrap();
+        }
+        let long_ago = SystemTime::now() - 2 * REPLACED;
+        for path in [&old, &new] {
+            File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        versions.delete_replaced_by(&new);
+        assert_eq!([&old, &recent, &new].map(|path| path.exists()), [false, true, true]);
+    }
+
+    #[test]
+    fn a_set_finds_its_files_though_one_was_deleted_and_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept(folder.path().join("objects"));
+        let blob = folder.path().join("blob");
+        let files = [("checkpoints/last".to_owned(), blob.clone())];
+        let read = |set: &Path| fs::read_to_string(set.join("checkpoints/last")).ok();
+        let set = kept.set("s3://b/run", &files).unwrap();
+        assert_eq!(read(&set), None);
+        fs::write(&blob, "x").unwrap();
+        assert_eq!(kept.set("s3://b/run", &files).unwrap(), set);
+        assert_eq!(read(&set).as_deref(), Some("x"));
+    }
+}

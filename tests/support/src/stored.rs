@@ -85,7 +85,7 @@ impl<'a> Stored<'a> {
         names.map(|name| (name.clone(), self.get(&name).unwrap())).collect()
     }
 
-    /// The run's objects have what the files of its folder on a machine have, and nothing else.
+    /// The run's objects have what the files of its folder on a machine have.
     #[track_caller]
     pub fn is_as_on(&self, machine: &str) {
         let folder = self.folder(machine);
@@ -105,8 +105,9 @@ impl<'a> Stored<'a> {
     }
 
     /// A run that is killed on one machine and goes on on another leaves the bits of one that was
-    /// never interrupted. `settings` are those of the training, which saves more than once.
-    pub fn goes_on_elsewhere(work: &'a Workplace, settings: &[&str]) {
+    /// never interrupted; the store with it. `settings` are those of the training, which saves more
+    /// than once.
+    pub fn goes_on_elsewhere(work: &'a Workplace, settings: &[&str]) -> Self {
         let whole = Self::new(work);
         whole.train("one", settings).succeeded();
         // Of the same name, in another store: names are in checkpoints.
@@ -122,7 +123,7 @@ impl<'a> Stored<'a> {
         assert_eq!(killed.names(), whole.names());
         assert_eq!(killed.losses(), whole.losses());
         super::assert_same_bits(&killed.bits(), &whole.bits());
-        // What is older is on the second machine alone.
         killed.is_as_on("three");
+        killed
     }
 }
