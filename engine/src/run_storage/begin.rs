@@ -83,20 +83,36 @@ impl StoredRun {
         let writer = Writer::this_process();
         let mut ledger = Ledger::read(&folder, &self.name()).unwrap_or_default();
         ledger.run = self.name();
-        // First here: killed behind the next line, this machine knows that it was the last.
-        ledger.writer = Some(writer.clone());
+        // First here: killed behind the next lines, this machine knows that it was the last.
+        ledger.claiming = Some(writer.clone());
         ledger.write(&folder)?;
         run.set_writer(writer.clone())?;
         let path = folder.join(MARKER);
         let bytes = fs::read(&path).map_err(|e| Error::io(&path, e))?;
-        let at = self.at.join(MARKER)?;
-        if !is_new {
-            self.storage.put(&at, bytes)?;
-        } else if !self.storage.create(&at, bytes)? && self.marker()?.and_then(|m| m.writer).as_ref() != Some(&writer)
-        {
-            let rule = "another process has just begun it: only one may write to it";
-            return Err(Error::invalid(format!("the run folder {}", self.at), "a run already", rule));
+        match is_new {
+            true => self.put_first_marker(bytes, &writer)?,
+            false => self.storage.put(&self.at.join(MARKER)?, bytes)?,
         }
+        (ledger.writer, ledger.claiming) = (Some(writer.clone()), None);
+        ledger.write(&folder)?;
         Mirror::start(Uploader::new(self, writer, ledger))
+    }
+
+    /// Writes `run.json` where none is: of two processes that begin a run at once, one does.
+    fn put_first_marker(&self, bytes: Vec<u8>, writer: &Writer) -> Result<()> {
+        let at = self.at.join(MARKER)?;
+        match self.storage.create(&at, bytes.clone()) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // Some stores have no such condition.
+            Err(storage::Error::Refused { .. }) => return Ok(self.storage.put(&at, bytes)?),
+            Err(error) => return Err(error.into()),
+        }
+        // Ours, if an answer was lost.
+        if self.marker()?.and_then(|marker| marker.writer).as_ref() == Some(writer) {
+            return Ok(());
+        }
+        let rule = "another process has just begun it: only one may write to it";
+        Err(Error::invalid(format!("the run folder {}", self.at), "a run already", rule))
     }
 }

@@ -21,6 +21,9 @@ pub struct Ledger {
     /// The process that writes to the run from this folder, or did so last. None of a copy from
     /// which nothing was written yet: then what is in storage counts.
     pub writer: Option<Writer>,
+    /// The process that was about to become that, and may not have got so far.
+    #[serde(default)]
+    pub claiming: Option<Writer>,
     /// The objects, by the names that their files have in the folder.
     pub objects: BTreeMap<String, Known>,
 }
@@ -80,6 +83,12 @@ impl Ledger {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let text = serde_json::json!(self).to_string();
         Ok(data::write_file(&folder.join(LEDGER), text.as_bytes())?)
+    }
+
+    /// Whether this folder's was the last process that wrote to the run, if `writer` was.
+    pub fn is_of(&self, writer: Option<&Writer>) -> bool {
+        let own = [self.writer.as_ref(), self.claiming.as_ref()];
+        writer.is_some() && own.contains(&writer)
     }
 
     /// Whether the object `name` has what the file stamped so holds.

@@ -33,7 +33,7 @@ impl StoredRun {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let _lock = lock(folder)?;
         let ledger = Ledger::read(folder, &self.name());
-        let is_current = |ledger: &Ledger| ledger.writer.is_some() && ledger.writer == marker.writer;
+        let is_current = |ledger: &Ledger| ledger.is_of(marker.writer.as_ref());
         if ledger.as_ref().is_some_and(is_current) && Marker::read(folder).is_some() {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl StoredRun {
             self.keep_what_never_got_there(&ledger, &listing)?;
         }
         ledger.run = self.name();
-        ledger.writer = None;
+        (ledger.writer, ledger.claiming) = (None, None);
         ledger.write(folder)?;
         eprintln!("fetching {} into {}", self.at, folder.display());
         ledger.objects = self.copy_of(&listing, &ledger)?;

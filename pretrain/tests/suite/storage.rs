@@ -171,7 +171,9 @@ fn training_goes_on_while_the_store_refuses() {
     assert!(folder.join("export/tiny_spark.safetensors").exists());
     assert!(stored.get(LAST).is_none());
 
-    // Elsewhere the run begins anew, since nothing got there; here nothing is lost.
+    // Nothing is lost by trying too soon.
+    stored.objects.fail(Rule::put("run.json").always(), Fault::expired());
+    stored.run("one", &["train", "--output", RUN, "--resume"]).refused(&["run.json", "ExpiredToken"]);
     stored.objects.recover();
     let resumed = stored.run("one", &["train", "--output", RUN, "--resume"]).succeeded();
     assert_says(&resumed.err, &["resuming after step 8 of 8", "uploaded to"]);
