@@ -46,9 +46,8 @@ impl Storage {
         let copy = self.start(to, |core| async move {
             let (from, to) = (&from, &location);
             let what = format!("copying {from} to it");
-            let once = |store: Store| async move {
-                Ok(store.objects.copy(from.path(), to.path()).await?)
-            };
+            let once =
+                |store: Store| async move { Ok(store.objects.copy(from.path(), to.path()).await?) };
             core.tried(to, &what, once).await
         });
         copy.wait()

@@ -26,10 +26,8 @@ fn whole(lost: &Path) -> Vec<(u64, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path()).filter(|path| path != lost);
     let is_named = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "safetensors");
-    let mut found: Vec<(u64, PathBuf)> = paths
-        .filter(is_named)
-        .filter_map(|path| Some((step_of(&path)?, path)))
-        .collect();
+    let mut found: Vec<(u64, PathBuf)> =
+        paths.filter(is_named).filter_map(|path| Some((step_of(&path)?, path))).collect();
     found.sort_by(|(step, path), (other_step, other)| other_step.cmp(step).then(path.cmp(other)));
     found
 }

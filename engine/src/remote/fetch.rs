@@ -133,7 +133,8 @@ impl Source<'_> {
     fn run(&self, folder: &Location, wanted: Wanted) -> Result<PathBuf> {
         let listing = self.storage.list(folder, |_| {})?;
         let names = listing.iter().map(|object| object.location.name_in(folder));
-        let all: Vec<(&str, &Object)> = names.map(Option::unwrap_or_default).zip(&listing).collect();
+        let all: Vec<(&str, &Object)> =
+            names.map(Option::unwrap_or_default).zip(&listing).collect();
         let has = |name: &str| all.iter().any(|(other, _)| *other == name);
         let mut checkpoints: Vec<&str> = match wanted {
             Wanted::Last => Vec::new(),

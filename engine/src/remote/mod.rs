@@ -15,8 +15,8 @@ use storage::Location;
 
 use crate::{Error, Result};
 
-pub use output::Output;
 pub(crate) use fetch::{bar, download, is_inside};
+pub use output::Output;
 pub(crate) use store::{find, open};
 
 /// Whether `path` names something in object storage or on a web server: everything that begins as

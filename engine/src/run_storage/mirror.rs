@@ -108,7 +108,10 @@ impl Mirror {
         let failed = saved.err().map(|error| error.to_string()).or_else(|| state.failed.clone());
         let Some(failed) = failed else {
             let seconds = began.elapsed().as_secs_f64();
-            eprintln!("uploaded to {} ({} files, the last in {seconds:.1} s)", self.name, state.files);
+            eprintln!(
+                "uploaded to {} ({} files, the last in {seconds:.1} s)",
+                self.name, state.files
+            );
             return outcome;
         };
         if let (Some(why), Ok(())) = (&state.taken_over, &outcome) {

@@ -39,7 +39,8 @@ impl StoredRun {
         }
         if ledger.is_none() && !file_names(folder)?.is_empty() {
             let operand = format!("the working folder {}", folder.display());
-            let rule = format!("it is no copy of {}: move it away, or name another --work-dir", self.at);
+            let rule =
+                format!("it is no copy of {}: move it away, or name another --work-dir", self.at);
             return Err(Error::invalid(operand, "not empty", rule));
         }
         if marker.saved && listing.get(LAST_CHECKPOINT).is_none() {
@@ -94,7 +95,8 @@ impl StoredRun {
     /// Refuses to replace a last checkpoint that was never uploaded by one of fewer steps.
     fn keep_what_never_got_there(&self, ledger: &Ledger, listing: &Listing) -> Result<()> {
         let last = self.folder.join(LAST_CHECKPOINT);
-        let Some(stamp) = Stamp::at(&last).filter(|stamp| !ledger.has(LAST_CHECKPOINT, stamp)) else {
+        let Some(stamp) = Stamp::at(&last).filter(|stamp| !ledger.has(LAST_CHECKPOINT, stamp))
+        else {
             return Ok(());
         };
         let here = step_of(&last);
@@ -147,9 +149,11 @@ impl StoredRun {
             .map(|(_, object)| object.location.to_string())
             .collect();
         let ways = match others.first() {
-            None => "no other checkpoint is beside it: --overwrite in place of --resume deletes the \
+            None => {
+                "no other checkpoint is beside it: --overwrite in place of --resume deletes the \
                      run and begins anew"
-                .to_owned(),
+                    .to_owned()
+            }
             Some(one) => format!(
                 "beside it are {}: go on from one of them in a new run with `train --resume {one} \
                  --output NEW`",

@@ -11,10 +11,10 @@ use super::state::is_first_version;
 use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
+use crate::remote::working_folder;
 use crate::run_dir::{
     CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
 };
-use crate::remote::working_folder;
 use crate::run_storage::StoredRun;
 use crate::settings::{Given, RunSettings, Settings, TrainSettings, from_layers, read_table};
 use crate::{Error, Result};

@@ -13,8 +13,16 @@ use crate::common::{
 const LAST: &str = "checkpoints/last.safetensors";
 /// Everything that randomness touches is on, and a checkpoint every second step.
 const SETTINGS: [&str; 10] = [
-    "--drop-path", "0.3", "--accum-steps", "2", "--checkpoint-steps", "2", "--seed", "5",
-    "--keep-checkpoints", "1",
+    "--drop-path",
+    "0.3",
+    "--accum-steps",
+    "2",
+    "--checkpoint-steps",
+    "2",
+    "--seed",
+    "5",
+    "--keep-checkpoints",
+    "1",
 ];
 
 /// The step that a checkpoint of these bytes was saved after; it is whole.
@@ -73,11 +81,14 @@ fn an_upload_that_is_killed_leaves_the_last_checkpoint() {
     let work = with_images(8);
     let stored = Stored::new(&work);
     // Wide enough that a checkpoint is uploaded in parts (of 16 MiB).
-    let settings = ["--decoder-width", "512", "--checkpoint-steps", "1", "--checkpoint-epochs", "0"];
+    let settings =
+        ["--decoder-width", "512", "--checkpoint-steps", "1", "--checkpoint-epochs", "0"];
     let mut child = stored.start("one", &settings);
     let first = stored.wait_for(LAST, None);
     assert!(first.len() > 20 << 20, "{} bytes are one part", first.len());
-    stored.objects.fail(Rule::put("partNumber=2").always(), Fault::Silence(Duration::from_secs(600)));
+    stored
+        .objects
+        .fail(Rule::put("partNumber=2").always(), Fault::Silence(Duration::from_secs(600)));
     stored.objects.requests();
     let is_part_two = |request: &Request| request.target.contains("partNumber=2");
     wait_until(|| stored.objects.requests().iter().any(is_part_two));
@@ -91,7 +102,10 @@ fn an_upload_that_is_killed_leaves_the_last_checkpoint() {
     stored.objects.recover();
     let resumed = stored.run("two", &["train", "--output", RUN, "--resume"]).succeeded();
     assert_says(&resumed.err, &[&format!("resuming after step {step} of 8")]);
-    assert_eq!(stored.losses().iter().map(|(step, _)| *step).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    assert_eq!(
+        stored.losses().iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        (1..=8).collect::<Vec<_>>()
+    );
     assert_eq!(step_of(&work, &stored.get(LAST).unwrap()), 8);
 }
 
@@ -166,14 +180,21 @@ fn training_goes_on_while_the_store_refuses() {
     let failed = stored.train("one", &["--checkpoint-steps", "1"]);
     let folder = stored.folder("one");
     let kept = format!("the run is kept in {}", folder.display());
-    failed.refused(&[&kept, "ExpiredToken", "with --resume uploads it", "and uploaded with the next"]);
+    failed.refused(&[
+        &kept,
+        "ExpiredToken",
+        "with --resume uploads it",
+        "and uploaded with the next",
+    ]);
     assert_eq!(step_of(&work, &read(folder.join(LAST))), 8);
     assert!(folder.join("export/tiny_spark.safetensors").exists());
     assert!(stored.get(LAST).is_none());
 
     // Nothing is lost by trying too soon.
     stored.objects.fail(Rule::put("run.json").always(), Fault::expired());
-    stored.run("one", &["train", "--output", RUN, "--resume"]).refused(&["run.json", "ExpiredToken"]);
+    stored
+        .run("one", &["train", "--output", RUN, "--resume"])
+        .refused(&["run.json", "ExpiredToken"]);
     stored.objects.recover();
     let resumed = stored.run("one", &["train", "--output", RUN, "--resume"]).succeeded();
     assert_says(&resumed.err, &["resuming after step 8 of 8", "uploaded to"]);
@@ -216,7 +237,10 @@ fn a_process_whose_run_is_taken_over_stops() {
 
     // The first has steps that never got there, if it was further; else those of the second count.
     let resumed = stored.run("one", &["train", "--output", RUN, "--resume", "--epochs", "1"]);
-    let steps = [step_of(&work, &stored.get(LAST).unwrap()), step_of(&work, &read(stored.folder("one").join(LAST)))];
+    let steps = [
+        step_of(&work, &stored.get(LAST).unwrap()),
+        step_of(&work, &read(stored.folder("one").join(LAST))),
+    ];
     match resumed.ok {
         true => assert_says(&resumed.err, &["fetching"]),
         false => {
@@ -276,7 +300,13 @@ fn weights_networks_and_settings_are_read_from_a_bucket() {
     let hub = to("hub", "s3://bucket/out/hub").out;
     assert!(!hub.contains("hf upload"), "{hub}");
     let keys = stored.objects.keys("bucket");
-    for key in ["out/r18.pth", "out/timm/config.json", "out/timm/model.safetensors", "out/hub/README.md", "out/hub/loss.png"] {
+    for key in [
+        "out/r18.pth",
+        "out/timm/config.json",
+        "out/timm/model.safetensors",
+        "out/hub/README.md",
+        "out/hub/loss.png",
+    ] {
         assert!(keys.iter().any(|found| found == key), "no {key} in {keys:?}");
     }
     let again = ["export", "--weights", RUN, "--format", "hub", "--output", "s3://bucket/out/hub"];
@@ -314,7 +344,8 @@ fn weights_networks_and_settings_are_read_from_a_bucket() {
     assert_says(&said.err, &["initial weights"]);
     let network = shorter(&["--model", "s3://bucket/net.pt2"]);
     stored.run("three", &work.train_arguments("own", &network)).succeeded();
-    let broken = ["train", "--data", "images", "--output", "x", "--config", "s3://bucket/none.toml"];
+    let broken =
+        ["train", "--data", "images", "--output", "x", "--config", "s3://bucket/none.toml"];
     stored.run("three", &broken).refused(&["s3://bucket/none.toml"]);
 }
 

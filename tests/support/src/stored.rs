@@ -80,7 +80,8 @@ impl<'a> Stored<'a> {
 
     /// The content of the run's checkpoints and exports in storage.
     pub fn bits(&self) -> BTreeMap<String, Vec<u8>> {
-        let is_learned = |name: &String| name.starts_with("checkpoints/") || name.starts_with("export/");
+        let is_learned =
+            |name: &String| name.starts_with("checkpoints/") || name.starts_with("export/");
         let names = self.names().into_iter().filter(is_learned);
         names.map(|name| (name.clone(), self.get(&name).unwrap())).collect()
     }
@@ -119,7 +120,10 @@ impl<'a> Stored<'a> {
         child.wait().unwrap();
         assert_ne!(killed.names(), whole.names(), "it was over before it was killed");
         let resumed = killed.run("three", &["train", "--output", RUN, "--resume"]).succeeded();
-        super::assert_says(&resumed.err, &["fetching s3://bucket/runs/first", "resuming after step"]);
+        super::assert_says(
+            &resumed.err,
+            &["fetching s3://bucket/runs/first", "resuming after step"],
+        );
         assert_eq!(killed.names(), whole.names());
         assert_eq!(killed.losses(), whole.losses());
         super::assert_same_bits(&killed.bits(), &whole.bits());
