@@ -32,6 +32,9 @@ const WEIGHTS: [&str; 5] = [
 const LEFT_OUT: [&str; 4] = ["checkpoints/", "export/", "pictures/", "tensorboard/"];
 const BEST: [&str; 2] = ["checkpoints/best-ema.safetensors", "checkpoints/best.safetensors"];
 
+/// How often a run is looked at anew that goes on meanwhile, and replaces what was listed.
+const LOOKS: usize = 3;
+
 /// Brings what `at` names here; where it lies.
 ///
 /// # Errors
@@ -39,30 +42,13 @@ const BEST: [&str; 2] = ["checkpoints/best-ema.safetensors", "checkpoints/best.s
 pub fn fetch(at: &Location, wanted: Wanted) -> Result<PathBuf> {
     let (storage, kept) = (open()?, Kept::of_user()?);
     let from = Source { storage: &storage, kept: &kept };
-    let mut missing = None;
-    if !at.is_folder() {
-        match storage.head(at) {
-            Ok(object) => return from.file(at, &object),
-            Err(error) if error.is_not_found() => missing = Some(error),
-            Err(error) => return Err(error.into()),
+    for _ in 1..LOOKS {
+        match from.any(at, wanted) {
+            Err(Error::Storage(storage::Error::Changed { .. })) => {}
+            other => return other,
         }
     }
-    if let (Scheme::Http, Some(error)) = (at.scheme(), missing.clone()) {
-        return Err(error.into());
-    }
-    let folder = at.as_folder();
-    if find(&storage, &folder.join(MARKER)?)?.is_some() {
-        return from.run(&folder, wanted);
-    }
-    if let Some(config) = find(&storage, &folder.join(CONFIG)?)? {
-        return from.timm_folder(&folder, &config);
-    }
-    let no_object = missing.map_or_else(|| at.to_string(), |error| error.to_string());
-    Err(Error::data(format!(
-        "{no_object}; and no folder of that name is a run's (with {MARKER}) or timm's (with {CONFIG} \
-         and {})",
-        WEIGHTS[0]
-    )))
+    from.any(at, wanted)
 }
 
 /// Brings `object` to `path`, which is there whole or not at all; a bar for large ones, on a
@@ -86,6 +72,34 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// A file, a run's folder or timm's.
+    fn any(&self, at: &Location, wanted: Wanted) -> Result<PathBuf> {
+        let mut missing = None;
+        if !at.is_folder() {
+            match self.storage.head(at) {
+                Ok(object) => return self.file(at, &object),
+                Err(error) if error.is_not_found() => missing = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let (Scheme::Http, Some(error)) = (at.scheme(), missing.clone()) {
+            return Err(error.into());
+        }
+        let folder = at.as_folder();
+        if find(self.storage, &folder.join(MARKER)?)?.is_some() {
+            return self.run(&folder, wanted);
+        }
+        if let Some(config) = find(self.storage, &folder.join(CONFIG)?)? {
+            return self.timm_folder(&folder, &config);
+        }
+        let no_object = missing.map_or_else(|| at.to_string(), |error| error.to_string());
+        Err(Error::data(format!(
+            "{no_object}; and no folder of that name is a run's (with {MARKER}) or timm's (with {CONFIG} \
+             and {})",
+            WEIGHTS[0]
+        )))
+    }
+
     /// A file; with its parts if it is the list of these.
     fn file(&self, at: &Location, object: &Object) -> Result<PathBuf> {
         let name = at.file_name().to_owned();
@@ -105,7 +119,7 @@ impl Source<'_> {
         let map = json["weight_map"].as_object();
         let names = map.into_iter().flat_map(|map| map.values()).filter_map(Value::as_str);
         let names: BTreeSet<&str> = names.filter(|name| is_inside(name)).collect();
-        let part = |name: &str| {
+        let part = |name: &str| -> Result<(String, PathBuf)> {
             let at = folder.join(name)?;
             let object = find(self.storage, &at)?.ok_or_else(|| {
                 Error::data(format!("{at} is missing, which the index beside it names"))

@@ -143,9 +143,11 @@ impl Mirror {
         while !thread.is_finished() {
             let progress = &self.shared.progress;
             let total = progress.total.load(Ordering::Relaxed);
-            let shown = shown.get_or_insert_with(|| bar(&self.name, total));
-            shown.set_length(total);
-            shown.set_position(progress.done.load(Ordering::Relaxed));
+            if total > 0 {
+                let shown = shown.get_or_insert_with(|| bar(&self.name, total));
+                shown.set_length(total);
+                shown.set_position(progress.done.load(Ordering::Relaxed));
+            }
             std::thread::sleep(TICK);
         }
         if let Some(bar) = shown {

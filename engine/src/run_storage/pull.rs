@@ -60,7 +60,10 @@ impl StoredRun {
 
     /// Fetches what is needed and not here yet, and deletes the rest.
     fn copy_of(&self, listing: &Listing, ledger: &Ledger) -> Result<BTreeMap<String, Known>> {
-        let is_needed = |name: &str| !name.contains('/') || CHECKPOINTS.contains(&name);
+        // What is hidden is no run's, however it came there.
+        let is_needed = |name: &str| {
+            CHECKPOINTS.contains(&name) || !name.contains('/') && !name.starts_with('.')
+        };
         for name in file_names(&self.folder)? {
             if !is_needed(&name) || listing.get(&name).is_none() {
                 let path = self.folder.join(&name);
