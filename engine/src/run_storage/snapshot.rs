@@ -100,7 +100,7 @@ fn collect(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
         if name.starts_with('.') {
             continue;
         }
-        let kind = entry.file_type().map_err(|e| Error::io(&entry.path(), e))?;
+        let kind = entry.file_type().map_err(|e| Error::io(entry.path(), e))?;
         if kind.is_dir() {
             collect(&entry.path(), &format!("{prefix}{name}/"), names)?;
         } else if kind.is_file() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use backbone::models::Model;
 use backbone::weights::TimmConfig;
 use clap::Args;
