@@ -26,6 +26,7 @@ mod sampler;
 mod tensor;
 pub mod text;
 mod transforms;
+mod user_cache;
 
 pub use atomic::{Temporary, is_temporary, write_atomically, write_file};
 pub use corrupt::CorruptFiles;
@@ -47,6 +48,7 @@ pub use transforms::{
     POLICY_V0, Policy, PolicyStep, PretrainTransform, RandomErasing, RandomHorizontalFlip,
     RandomResizedCrop, StepKind, Transform, TrivialAugmentWide,
 };
+pub use user_cache::user_cache;
 
 /// Cores that this process may use.
 pub fn cores() -> usize {

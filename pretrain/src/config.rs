@@ -72,8 +72,8 @@ settings! {
         /// not given
         #[arg(value_name = "RATE", alias = "dp", help_heading = "Model")]
         drop_path: Option<f64>;
-        /// Weight file to start from, in any format, also hf:owner/name[@revision][/file]; the run
-        /// still begins at step 0
+        /// Weight file to start from, in any format, also hf:owner/name[@revision][/file] and
+        /// s3://bucket/key; the run still begins at step 0
         #[arg(value_name = "FILE", alias = "init_weight", alias = "init-weight", help_heading = "Model")]
         init_weights: Option<PathBuf>;
 

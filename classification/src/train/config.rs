@@ -73,10 +73,11 @@ settings! {
         #[arg(value_name = "RATE", help_heading = "Model")]
         drop_path: Option<f64>, decay_rate;
         /// Pretrained backbone: a run of `pretrain`, or a weight file of any format, also
-        /// hf:owner/name[@revision][/file]
+        /// hf:owner/name[@revision][/file] and s3://bucket/key
         #[arg(value_name = "PATH", help_heading = "Model")]
         backbone_weights: Option<PathBuf>;
-        /// Whole classifier to start from, also hf:owner/name; the run still begins at step 0
+        /// Whole classifier to start from, also hf:owner/name and s3://bucket/key; the run still
+        /// begins at step 0
         #[arg(conflicts_with = "backbone_weights", value_name = "PATH", help_heading = "Model")]
         weights: Option<PathBuf>;
         /// Take only the backbone of --weights, and learn a new head

@@ -37,7 +37,7 @@ pub fn prepare(
 ) -> Result<Setup<FineTuning>> {
     let (device, threads) = open_device(&config.execution, world)?;
     enable_cudnn_benchmark(device);
-    let model = model_of_run(&config.model, &config.run.output, start, world)?;
+    let model = model_of_run(&config.model, &config.run.folder()?, start, world)?;
     let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
     let loader = training_loader(&config, Arc::clone(&training), world)?;
     let micro_batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;

@@ -7,6 +7,7 @@ use backbone::weights;
 use data::names::{first_names, same_names};
 use data::rng::{Rng, purpose};
 use data::{LabelledSource, Loader, MixParams, Mixup};
+use engine::remote::{Wanted, local_with};
 use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::schedule::cosine_lr;
 use engine::training::{
@@ -77,6 +78,7 @@ impl FineTuning {
 
     /// Takes in a whole classifier, or its backbone alone.
     fn load_classifier(&self, path: &Path) -> Result<()> {
+        let path = &*local_with(path, Wanted::Best)?;
         let (file, classes) = match TrainCheckpoint::open(path)? {
             Some(own) => (own.file, Some(own.state.task.classes)),
             None => {

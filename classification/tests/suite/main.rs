@@ -9,4 +9,5 @@ mod from_file;
 mod playground;
 mod refusals;
 mod resume;
+mod storage;
 mod training;

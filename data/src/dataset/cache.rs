@@ -19,6 +19,7 @@ use super::stamp::Stamp;
 use super::wire::{Reader, Writer};
 use super::{DatasetOptions, walk::within};
 use crate::atomic::write_file;
+use crate::user_cache::user_cache_in;
 
 /// Start of every file; its number changes with the format.
 const MAGIC: &[u8] = b"spark-backbone listing 2\n";
@@ -192,8 +193,5 @@ pub(super) fn listings_in(
     xdg_cache_home: Option<OsString>,
     home: Option<OsString>,
 ) -> Option<PathBuf> {
-    // Relative ones are to be ignored, says the XDG base directory specification.
-    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|p| p.is_absolute());
-    let cache = absolute(xdg_cache_home).or_else(|| absolute(home).map(|h| h.join(".cache")))?;
-    Some(cache.join("spark-backbone/listings"))
+    Some(user_cache_in(xdg_cache_home, home)?.join("listings"))
 }

@@ -38,7 +38,10 @@ pub fn prepare(
 ) -> Result<Setup<DetectorTraining>> {
     let (device, threads) = open_device(&config.execution, world)?;
     let model = match config.detector.backbone_plugin {
-        None => Some(model_of_run(config.detector.backbone(), &config.run.output, start, world)?),
+        None => {
+            let folder = config.run.folder()?;
+            Some(model_of_run(config.detector.backbone(), &folder, start, world)?)
+        }
         Some(_) => None,
     };
 

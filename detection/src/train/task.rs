@@ -7,6 +7,7 @@ use backbone::weights::LoadOptions;
 use backbone::{DropPathDraws, Mode};
 use data::names::first_names;
 use data::rng::Rng;
+use engine::remote;
 use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::training::{
     BatchOf, Criterion, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
@@ -140,6 +141,7 @@ impl Task for DetectorTraining {
             eprintln!("backbone from {}:\n{report}", path.display());
         }
         let Some(path) = &config.weights else { return Ok(()) };
+        let path = &*remote::local(path)?;
         if let Some(own) = saved::own_checkpoint(path)? {
             own.load(detector, config.reset_head)?;
             eprintln!("initial weights from {}", path.display());

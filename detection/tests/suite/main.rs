@@ -15,4 +15,5 @@ mod pictures;
 mod playground;
 mod refusals;
 mod resume;
+mod storage;
 mod training;

@@ -14,15 +14,20 @@ use tch::Tensor;
 use crate::distributed::ProcessGroup;
 use crate::optim::{ClipMode, Ema, OptimizerKind};
 use crate::precision::Precision;
+use crate::remote::{is_url, working_folder};
 use crate::settings;
 
 settings! {
     /// Where a run writes to, and how often.
     #[command(next_help_heading = "Output")]
     pub struct RunSettings {
-        /// Folder that the run writes to
+        /// Folder that the run writes to, here or in object storage: s3://bucket/runs/first
         #[arg(short, value_name = "DIR", alias = "exp_dir", alias = "exp-dir")]
         output: PathBuf;
+        /// With --output in object storage, a folder of this machine for what is not there yet;
+        /// spark-backbone/runs in the user's cache folder if not given
+        #[arg(value_name = "DIR")]
+        work_dir: PathBuf;
         /// Name of the run in logs; the folder's if not given
         #[arg(alias = "exp_name", alias = "exp-name")]
         name: String;
@@ -173,7 +178,24 @@ impl RunSettings {
     /// It has none.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.output.as_os_str().is_empty(), "no run folder: name one with --output");
+        let is_here = self.work_dir.as_os_str().is_empty() || is_url(&self.output);
+        ensure!(
+            is_here,
+            "work-dir is {}, but the run is written to {}, on this machine: only one in object \
+             storage has a folder to work in",
+            self.work_dir.display(),
+            self.output.display()
+        );
+        self.folder()?;
         Ok(())
+    }
+
+    /// The folder on this machine that the run works in: `output`, unless that is in object storage.
+    ///
+    /// # Errors
+    /// Those of [`working_folder`].
+    pub fn folder(&self) -> crate::Result<PathBuf> {
+        working_folder(&self.output, &self.work_dir)
     }
 }
 

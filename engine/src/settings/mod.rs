@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 use toml::Table;
 
-use crate::{Error, Result};
+use crate::{Error, Result, remote};
 
 pub use define::Settings;
 #[doc(hidden)]
@@ -62,13 +62,17 @@ pub fn merge(lower: &mut Table, upper: Table) {
     }
 }
 
-/// The settings in the TOML file at `path`.
+/// The settings in the TOML file at `path`, fetched if that is in object storage.
 ///
 /// # Errors
-/// [`Error::Input`] when it cannot be read or is no TOML.
+/// [`Error::Input`] when it cannot be read or is no TOML; [`Error::Storage`].
 pub fn read_table(path: &Path) -> Result<Table> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
+    let local = match remote::is_url(path) {
+        true => remote::local(path)?,
+        false => path.into(),
+    };
+    let text = std::fs::read_to_string(&local)
         .map_err(|e| Error::data(format!("cannot read settings from {shown}: {e}")))?;
     text.parse().map_err(|e| Error::data(format!("{shown} is not valid TOML: {e}")))
 }

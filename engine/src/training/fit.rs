@@ -261,6 +261,8 @@ impl<T: Task> Run<T> {
                 state.count_loss(metrics.loss());
             }
             run.log.step(state.step, &info, &collected)?;
+            let notes = run.files.mirror().map(|mirror| mirror.notes()).unwrap_or_default();
+            notes.iter().for_each(|note| run.log.note(note));
 
             let mut tags = CheckpointTags::default();
             if let Some((epoch, loss)) =

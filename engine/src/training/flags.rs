@@ -11,10 +11,12 @@ use super::state::is_first_version;
 use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
+use crate::remote::working_folder;
 use crate::run_dir::{
     CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
 };
-use crate::settings::{Given, Settings, TrainSettings, from_layers, read_table};
+use crate::run_storage::StoredRun;
+use crate::settings::{Given, RunSettings, Settings, TrainSettings, from_layers, read_table};
 use crate::{Error, Result};
 
 /// The setting that names the model.
@@ -62,7 +64,10 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
         let world = ProcessGroup::from_env(Duration::from_secs_f64(self.run.dist_timeout))?;
         let (config, start) = world.broadcast_from_rank0(|| {
             let config = self.run.settings(&self.preset, &self.settings)?.resolve()?;
-            let start = self.run.start(&config.run().output, &world);
+            let start = match self.run.dump_config {
+                true => ResumeMode::New { overwrite: false },
+                false => self.run.start(config.run(), &world)?,
+            };
             anyhow::Ok((config, start))
         })?;
         Ok((config, start, world))
@@ -72,7 +77,7 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
 /// Where settings come from besides flags of their own, and where the run begins.
 #[derive(Debug, Args)]
 struct RunFlags {
-    /// TOML file with settings, keys named like the flags; flags override it.
+    /// TOML file with settings, keys named like the flags, also s3://bucket/key; flags override it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the resulting settings as TOML and stop.
@@ -101,23 +106,38 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 impl RunFlags {
     /// Where the run in `output` begins. A launch that was restarted goes on with its own run,
     /// whatever its flags were at first; one that had no checkpoint yet begins again.
-    fn start(&self, output: &Path, world: &ProcessGroup) -> ResumeMode {
-        let owner = run_owner(output);
+    ///
+    /// # Errors
+    /// Those of the run's place in object storage.
+    fn start(&self, run: &RunSettings, world: &ProcessGroup) -> Result<ResumeMode> {
+        let folder = run.folder()?;
+        let stored = StoredRun::new(&run.output, &folder)?;
+        let owner = match (world.launch(), &stored) {
+            (None, _) => None,
+            (Some(_), None) => run_owner(&folder),
+            (Some(_), Some(stored)) => stored.owner()?,
+        };
         let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
         if restarted {
-            eprintln!("restarted: going on with {}", display_path(output));
+            eprintln!("restarted: going on with {}", display_path(&run.output));
+            stored.as_ref().map_or(Ok(()), StoredRun::pull)?;
             // Of one that is lost nothing is deleted either: that is refused later.
-            if output.join(LAST_CHECKPOINT).exists() || has_lost_checkpoint(output) {
-                return ResumeMode::Resume;
+            if folder.join(LAST_CHECKPOINT).exists() || has_lost_checkpoint(&folder) {
+                return Ok(ResumeMode::Resume);
             }
         }
         let overwrite = self.overwrite || restarted;
-        match &self.resume {
+        let start = match &self.resume {
             None => ResumeMode::New { overwrite },
+            // Its settings were asked for before: it is here.
             Some(None) => ResumeMode::Resume,
             Some(Some(checkpoint)) => {
                 ResumeMode::From { checkpoint: checkpoint.clone(), overwrite: restarted }
             }
+        };
+        match stored.filter(|_| start != ResumeMode::Resume) {
+            Some(stored) => stored.check_new(start.overwrites()).map(|()| start),
+            None => Ok(start),
         }
     }
 
@@ -131,17 +151,24 @@ impl RunFlags {
         let preset = preset.table()?;
         let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
-        let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
-        let saved = match (&self.resume, output) {
+        let given = |name: &str| flags.get(name).or(file.get(name)).and_then(toml::Value::as_str);
+        let mut saved = match (&self.resume, given("output").map(Path::new)) {
             (Some(Some(checkpoint)), _) => {
                 let mut settings = saved_settings::<C>(&open_checkpoint(checkpoint)?)?;
                 settings.remove("output");
                 settings.remove("name");
                 settings
             }
-            (Some(None), Some(output)) => own_settings::<C>(Path::new(output))?,
+            (Some(None), Some(output)) => {
+                let work = Path::new(given("work-dir").unwrap_or_default());
+                let folder = working_folder(output, work)?;
+                StoredRun::new(output, &folder)?.map_or(Ok(()), |stored| stored.pull())?;
+                own_settings::<C>(&folder)?
+            }
             _ => Table::new(),
         };
+        // Another machine may have no such folder.
+        saved.remove("work-dir");
         let layers = [preset, saved, file, flags];
         if self.resume.is_some() || layers.iter().any(|layer| layer.contains_key(MODEL)) {
             return from_layers(layers);
@@ -162,7 +189,7 @@ fn model_of(path: &Path) -> Result<Option<Table>> {
     Ok(Some(Table::from_iter([(MODEL.to_owned(), model.name.into_owned().into())])))
 }
 
-/// The settings of the run in `output`, as it was last started; of a checkpoint of the first
+/// The settings of the run in the folder `output`, as it was last started; of a checkpoint of the first
 /// version its own, which are brought to the meaning that settings have now.
 fn own_settings<C: Settings>(output: &Path) -> Result<Table> {
     let [config, last] = [CONFIG_FILE, LAST_CHECKPOINT].map(|name| output.join(name));

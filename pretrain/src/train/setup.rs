@@ -41,7 +41,7 @@ pub fn prepare(
     let (device, threads) = open_device(&config.compute, world)?;
     enable_cudnn_benchmark(device);
 
-    let model = model_of_run(&config.model, &config.run.output, start, world)?;
+    let model = model_of_run(&config.model, &config.run.folder()?, start, world)?;
     config.check_model(&model)?;
     // A run that goes on was checked when it began.
     let from_file = model.graph().filter(|graph| graph.has_weights());
