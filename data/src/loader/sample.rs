@@ -1,11 +1,9 @@
 //! One sample, whatever state its file is in.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use super::super::corrupt::CorruptFiles;
+use super::super::corrupt::{CorruptFiles, outcome};
 use super::source::{SampleIndex, Source};
+use crate::Result;
 use crate::rng::{Rng, purpose};
-use crate::{Error, Result};
 
 /// Everything a sample depends on.
 pub(super) struct SampleMaker<S> {
@@ -49,25 +47,13 @@ impl<S: Source> SampleMaker<S> {
         Ok(Some(index))
     }
 
-    /// Reads, decodes and transforms image `index`, or says why that can't be done. Decoders meet
-    /// arbitrary bytes, so a panic in one is the file's fault like any other.
+    /// Reads, decodes and transforms image `index`, or says why that can't be done.
     fn attempt(
         &self,
         index: usize,
         rng: &mut Rng,
         sample: &mut S::Sample,
     ) -> std::result::Result<(), String> {
-        let made = catch_unwind(AssertUnwindSafe(|| self.source.make(index, rng, sample)));
-        match made {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Error::Image { problem, .. })) => Err(problem),
-            Ok(Err(Error::Io { source, .. })) => Err(source.to_string()),
-            Ok(Err(other)) => Err(other.to_string()),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-                Err(format!("reading it panicked: {text}"))
-            }
-        }
+        outcome(|| self.source.make(index, rng, sample))
     }
 }
