@@ -46,7 +46,7 @@ pub fn check(
     threads: usize,
     watcher: &dyn Watcher,
 ) -> Result<Checked> {
-    let names: BTreeSet<String> = folder.names()?.into_iter().collect();
+    let names = folder.names()?;
     let mut problems = Vec::new();
     let summary = read_summary(folder, &mut problems)?;
     if summary.is_none() && names.contains(WORK) {
