@@ -29,7 +29,7 @@ mod transforms;
 
 pub use atomic::{Temporary, is_temporary, write_atomically, write_file};
 pub use corrupt::CorruptFiles;
-pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
+pub use dataset::{Dataset, DatasetOptions, Fetch, LabelledDataset, StorageOptions};
 pub use decode::{ImageFile, MAX_PIXELS, claimed_size, decode, decode_deep, orientation};
 pub use error::{Error, Result};
 pub use image::{CropBox, Image, Interpolation, Pixels};
@@ -41,6 +41,7 @@ pub use loader::{
 pub use mixup::{MixParams, Mixup, soft_targets};
 pub use peers::{Alone, Failure, Peers, gather_results, result_of_first};
 pub use sampler::EpochSampler;
+pub use storage::Location;
 pub use tensor::tensor_of;
 pub use transforms::{
     AutoAugment, Evaluate, FinetuneTransform, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::corrupt::CorruptFiles;
+use super::super::dataset::Fetch;
 use super::source::{SampleIndex, Source};
 use crate::rng::{Rng, purpose};
 use crate::{Error, Result};
@@ -15,14 +16,16 @@ pub(super) struct SampleMaker<S> {
 
 impl<S: Source> SampleMaker<S> {
     /// Makes the sample for `slot` of `epoch`: of its image, or of a substitute if that is
-    /// corrupt. Returns the index of the one taken; none where there is no substitute.
+    /// corrupt. Returns the index of the one taken; none where there is no substitute. What was
+    /// `begun` is of its image.
     ///
     /// # Errors
-    /// [`Error::Data`] when too many files are corrupt.
+    /// [`Error::Data`] when too many files are corrupt, [`Error::Storage`] where the store fails.
     pub(super) fn make(
         &self,
         slot: SampleIndex,
         epoch: u64,
+        mut begun: Option<Fetch>,
         sample: &mut S::Sample,
     ) -> Result<Option<usize>> {
         let (seed, position) = (self.source.seed(), slot.position);
@@ -41,7 +44,7 @@ impl<S: Source> SampleMaker<S> {
                 continue;
             }
             let mut rng = Rng::new(seed, &[purpose::AUGMENT, epoch, position]);
-            match self.attempt(index, &mut rng, sample) {
+            match self.attempt(index, begun.take(), &mut rng, sample)? {
                 Ok(()) => break,
                 Err(reason) => self.corrupt.add(index, self.source.name(index), reason)?,
             }
@@ -51,14 +54,23 @@ impl<S: Source> SampleMaker<S> {
 
     /// Reads, decodes and transforms image `index`, or says why that can't be done. Decoders meet
     /// arbitrary bytes, so a panic in one is the file's fault like any other.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the store fails: that is no fault of the image, in whose place
+    /// another run would have none.
     fn attempt(
         &self,
         index: usize,
+        begun: Option<Fetch>,
         rng: &mut Rng,
         sample: &mut S::Sample,
-    ) -> std::result::Result<(), String> {
-        let made = catch_unwind(AssertUnwindSafe(|| self.source.make(index, rng, sample)));
-        match made {
+    ) -> Result<std::result::Result<(), String>> {
+        let made = catch_unwind(AssertUnwindSafe(|| match begun {
+            Some(begun) => self.source.make_of(index, begun, rng, sample),
+            None => self.source.make(index, rng, sample),
+        }));
+        Ok(match made {
+            Ok(Err(Error::Storage(error))) if !error.is_not_found() => return Err(error.into()),
             Ok(Ok(())) => Ok(()),
             Ok(Err(Error::Image { problem, .. })) => Err(problem),
             Ok(Err(Error::Io { source, .. })) => Err(source.to_string()),
@@ -68,6 +80,6 @@ impl<S: Source> SampleMaker<S> {
                 let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
                 Err(format!("reading it panicked: {text}"))
             }
-        }
+        })
     }
 }
