@@ -1,6 +1,7 @@
 //! Which files could not be used, and when there are too many of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Error, Result};
@@ -101,6 +102,22 @@ impl CorruptFiles {
     /// Name and reason of each, sorted by name.
     pub fn report(&self) -> Vec<(String, String)> {
         sorted(&self.lock()).into_iter().collect()
+    }
+}
+
+/// What `make` makes of a file, or in words why it can't. Decoders meet arbitrary bytes, so a panic
+/// in one is the file's fault like any other.
+pub(super) fn outcome<T>(make: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(Ok(made)) => Ok(made),
+        Ok(Err(Error::Image { problem, .. })) => Err(problem),
+        Ok(Err(Error::Io { source, .. })) => Err(source.to_string()),
+        Ok(Err(other)) => Err(other.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(format!("reading it panicked: {text}"))
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! any step on.
 
 mod atomic;
+mod byte_size;
 mod corrupt;
 mod dataset;
 mod decode;
@@ -23,11 +24,13 @@ mod packed;
 mod peers;
 pub mod rng;
 mod sampler;
+pub mod shards;
 mod tensor;
 pub mod text;
 mod transforms;
 
 pub use atomic::{Temporary, is_temporary, write_atomically, write_file};
+pub use byte_size::ByteSize;
 pub use corrupt::CorruptFiles;
 pub use dataset::{Dataset, DatasetOptions, Fetch, LabelledDataset, StorageOptions};
 pub use decode::{ImageFile, MAX_PIXELS, claimed_size, decode, decode_deep, orientation};

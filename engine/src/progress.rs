@@ -169,6 +169,8 @@ impl Progress {
 pub struct Counter {
     what: String,
     total: u64,
+    /// By an earlier process.
+    before: u64,
     done: u64,
     started: Instant,
     bar: Option<ProgressBar>,
@@ -186,7 +188,12 @@ impl Counter {
                 .with_style(style)
         });
         let now = Instant::now();
-        Self { what: what.into(), total, done: 0, started: now, bar, last_line: now }
+        Self { what: what.into(), total, before: 0, done: 0, started: now, bar, last_line: now }
+    }
+
+    /// `before` of them are done already, by an earlier process.
+    pub fn resumed(self, before: u64) -> Self {
+        Self { before, done: before, ..self }
     }
 
     /// Counts `more`.
@@ -222,8 +229,19 @@ impl Counter {
     }
 
     fn describe(&self) -> String {
-        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what)
+        let took = self.started.elapsed().as_secs_f64().max(1e-9);
+        let rate = (self.done - self.before) as f64 / took;
+        if self.total == 0 {
+            return format!("{} {}  {rate:.1}/s", self.done, self.what);
+        }
+        let text = format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what);
+        match self.total.checked_sub(self.done) {
+            Some(left) if left > 0 && rate > 0.0 => {
+                let left = Duration::try_from_secs_f64(left as f64 / rate).unwrap_or(Duration::MAX);
+                format!("{text}  left {}", clock(left))
+            }
+            _ => text,
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::{env, io};
 
 use self::cache::Cache;
+pub(crate) use self::kind::is_image_name;
 pub use self::labelled::LabelledDataset;
 use self::listing::Request;
 use self::names::Names;

@@ -1,8 +1,6 @@
 //! One sample, whatever state its file is in.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use super::super::corrupt::CorruptFiles;
+use super::super::corrupt::{CorruptFiles, outcome};
 use super::super::dataset::Fetch;
 use super::source::{SampleIndex, Source};
 use crate::rng::{Rng, purpose};
@@ -52,8 +50,7 @@ impl<S: Source> SampleMaker<S> {
         Ok(Some(index))
     }
 
-    /// Reads, decodes and transforms image `index`, or says why that can't be done. Decoders meet
-    /// arbitrary bytes, so a panic in one is the file's fault like any other.
+    /// Reads, decodes and transforms image `index`, or says why that can't be done.
     ///
     /// # Errors
     /// [`Error::Storage`] where the store fails: that is no fault of the image, in whose place
@@ -65,21 +62,20 @@ impl<S: Source> SampleMaker<S> {
         rng: &mut Rng,
         sample: &mut S::Sample,
     ) -> Result<std::result::Result<(), String>> {
-        let made = catch_unwind(AssertUnwindSafe(|| match begun {
-            Some(begun) => self.source.make_of(index, begun, rng, sample),
-            None => self.source.make(index, rng, sample),
-        }));
-        Ok(match made {
-            Ok(Err(Error::Storage(error))) if !error.is_not_found() => return Err(error.into()),
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Error::Image { problem, .. })) => Err(problem),
-            Ok(Err(Error::Io { source, .. })) => Err(source.to_string()),
-            Ok(Err(other)) => Err(other.to_string()),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-                Err(format!("reading it panicked: {text}"))
+        let mut failed = None;
+        let made = outcome(|| {
+            let made = match begun {
+                Some(begun) => self.source.make_of(index, begun, rng, sample),
+                None => self.source.make(index, rng, sample),
+            };
+            match made {
+                Err(Error::Storage(error)) if !error.is_not_found() => {
+                    failed = Some(error);
+                    Ok(())
+                }
+                made => made,
             }
-        })
+        });
+        failed.map_or(Ok(made), |error| Err(error.into()))
     }
 }

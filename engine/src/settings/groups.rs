@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use data::{LoaderOptions, StorageOptions};
+use data::{ByteSize, LoaderOptions, StorageOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -125,7 +125,7 @@ settings! {
         cache: Option<PathBuf>;
         /// Most that this folder holds: a number with MB, GB or TB
         #[arg(value_name = "SIZE")]
-        cache_size: ByteSize = ByteSize::gigabytes(100);
+        cache_size: ByteSize = ByteSize(100_000_000_000);
     }
 }
 
@@ -190,7 +190,7 @@ impl CropSettings {
     /// How images in object storage are read by a process of `world`: no request takes longer than
     /// the processes wait for each other.
     pub fn storage(&self, world: &ProcessGroup) -> StorageOptions {
-        let cache = self.cache.clone().map(|folder| (folder, self.cache_size.bytes()));
+        let cache = self.cache.clone().map(|folder| (folder, self.cache_size.0));
         // Whoever waits must hear of it before it gives up itself.
         let limit = StorageOptions::default().limit.min(world.timeout().mul_f64(0.75));
         StorageOptions { cache, limit }

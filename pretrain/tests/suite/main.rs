@@ -17,4 +17,5 @@ mod kinds_of_run;
 mod playground;
 mod refusals;
 mod resume;
+mod shards;
 mod training;
