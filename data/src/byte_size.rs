@@ -7,8 +7,33 @@ use serde::{Deserialize, Serialize};
 
 /// A number of bytes: `256MB`, `1.5GB`, `64KiB`, or plain digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Written", into = "u64")]
 pub struct ByteSize(pub u64);
+
+/// As it stands in files: digits, or what a flag takes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<Written> for ByteSize {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Number(bytes) => Ok(ByteSize(bytes)),
+            Written::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<ByteSize> for u64 {
+    fn from(size: ByteSize) -> u64 {
+        size.0
+    }
+}
 
 /// Units with what they stand for, the longest of an ending first.
 const UNITS: [(&str, u64); 13] = [

@@ -32,7 +32,7 @@ mod transforms;
 pub use atomic::{Temporary, is_temporary, write_atomically, write_file};
 pub use byte_size::ByteSize;
 pub use corrupt::CorruptFiles;
-pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
+pub use dataset::{Dataset, DatasetOptions, Fetch, LabelledDataset, StorageOptions};
 pub use decode::{ImageFile, MAX_PIXELS, claimed_size, decode, decode_deep, orientation};
 pub use error::{Error, Result};
 pub use image::{CropBox, Image, Interpolation, Pixels};

@@ -112,6 +112,21 @@ impl Progress {
         }
     }
 
+    /// Says what the next step waits for, behind what was shown last; where there is no terminal no
+    /// more often than other lines.
+    pub fn waiting(&mut self, text: &str) {
+        let at = format!("step {}/{}  {text}", self.done, self.steps);
+        match &mut self.output {
+            Output::Bar(bar) => bar.set_message(at),
+            Output::Lines { to, every, last } => {
+                if last.elapsed() >= *every {
+                    write_line(to, &at);
+                    *last = Instant::now();
+                }
+            }
+        }
+    }
+
     /// Leaves the bar as it is and the cursor below it.
     pub fn finish(self) {
         if let Output::Bar(bar) = self.output {
@@ -344,6 +359,16 @@ mod tests {
         progress.note("saved");
         assert_eq!(shared.lines().len(), 2);
         assert_eq!(shared.lines()[1], "saved");
+    }
+
+    #[test]
+    fn a_wait_is_said_as_often_as_other_lines() {
+        let (mut progress, shared) = lines(Duration::ZERO);
+        progress.waiting("waits 4 s for data: s3://b/a.tar");
+        assert_eq!(shared.lines(), ["step 10/30  waits 4 s for data: s3://b/a.tar"]);
+        let (mut progress, shared) = lines(Duration::from_secs(3600));
+        progress.waiting("waits 4 s for data: s3://b/a.tar");
+        assert!(shared.lines().is_empty());
     }
 
     #[test]

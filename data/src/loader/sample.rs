@@ -1,9 +1,10 @@
 //! One sample, whatever state its file is in.
 
 use super::super::corrupt::{CorruptFiles, outcome};
+use super::super::dataset::Fetch;
 use super::source::{SampleIndex, Source};
-use crate::Result;
 use crate::rng::{Rng, purpose};
+use crate::{Error, Result};
 
 /// Everything a sample depends on.
 pub(super) struct SampleMaker<S> {
@@ -13,14 +14,16 @@ pub(super) struct SampleMaker<S> {
 
 impl<S: Source> SampleMaker<S> {
     /// Makes the sample for `slot` of `epoch`: of its image, or of a substitute if that is
-    /// corrupt. Returns the index of the one taken; none where there is no substitute.
+    /// corrupt. Returns the index of the one taken; none where there is no substitute. What was
+    /// `begun` is of its image.
     ///
     /// # Errors
-    /// [`Error::Data`] when too many files are corrupt.
+    /// [`Error::Data`] when too many files are corrupt, [`Error::Storage`] where the store fails.
     pub(super) fn make(
         &self,
         slot: SampleIndex,
         epoch: u64,
+        mut begun: Option<Fetch>,
         sample: &mut S::Sample,
     ) -> Result<Option<usize>> {
         let (seed, position) = (self.source.seed(), slot.position);
@@ -39,7 +42,7 @@ impl<S: Source> SampleMaker<S> {
                 continue;
             }
             let mut rng = Rng::new(seed, &[purpose::AUGMENT, epoch, position]);
-            match self.attempt(index, &mut rng, sample) {
+            match self.attempt(index, begun.take(), &mut rng, sample)? {
                 Ok(()) => break,
                 Err(reason) => self.corrupt.add(index, self.source.name(index), reason)?,
             }
@@ -48,12 +51,31 @@ impl<S: Source> SampleMaker<S> {
     }
 
     /// Reads, decodes and transforms image `index`, or says why that can't be done.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the store fails: that is no fault of the image, in whose place
+    /// another run would have none.
     fn attempt(
         &self,
         index: usize,
+        begun: Option<Fetch>,
         rng: &mut Rng,
         sample: &mut S::Sample,
-    ) -> std::result::Result<(), String> {
-        outcome(|| self.source.make(index, rng, sample))
+    ) -> Result<std::result::Result<(), String>> {
+        let mut failed = None;
+        let made = outcome(|| {
+            let made = match begun {
+                Some(begun) => self.source.make_of(index, begun, rng, sample),
+                None => self.source.make(index, rng, sample),
+            };
+            match made {
+                Err(Error::Storage(error)) if !error.is_not_found() => {
+                    failed = Some(error);
+                    Ok(())
+                }
+                made => made,
+            }
+        });
+        failed.map_or(Ok(made), |error| Err(error.into()))
     }
 }
