@@ -35,7 +35,9 @@ impl Folder {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let store = match path.to_str().filter(|text| Location::is_one(text)) {
-            Some(text) => Some((Storage::new(Settings::default())?, Location::parse(text)?.as_folder())),
+            Some(text) => {
+                Some((Storage::new(Settings::default())?, Location::parse(text)?.as_folder()))
+            }
             None => None,
         };
         Ok(Folder { path, store })
@@ -82,7 +84,10 @@ impl Folder {
         if let Some((storage, at)) = &self.store {
             let objects = storage.list(at, |_| {})?;
             let names = objects.iter().filter_map(|object| object.location.name_in(at));
-            return Ok(names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect());
+            return Ok(names
+                .filter_map(|name| name.split('/').next())
+                .map(str::to_owned)
+                .collect());
         }
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,

@@ -189,6 +189,9 @@ struct Job<'a> {
     watcher: &'a dyn Watcher,
 }
 
+/// Of a file that can be used, or why it can't be.
+type Unread<T> = std::result::Result<T, String>;
+
 /// One image's members, and whether it was made smaller.
 struct Sample {
     members: Vec<Member>,
@@ -240,9 +243,12 @@ impl Job<'_> {
     }
 
     /// The members of image `index`, or why there are none.
-    fn sample(&self, index: usize) -> std::result::Result<Sample, String> {
+    fn sample(&self, index: usize) -> Result<Unread<Sample>> {
         let ShardSettings { max_side, quality, .. } = *self.settings;
-        let picture = Picture::read(&self.pictures.images, index, max_side, quality)?;
+        let picture = match Picture::read(&self.pictures.images, index, max_side, quality)? {
+            Ok(picture) => picture,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let (key, extension) = self.keys.key(index, &self.pictures.images.name(index));
         let resized = picture.extension.is_some();
         let extension = picture.extension.unwrap_or(&extension);
@@ -251,7 +257,7 @@ impl Job<'_> {
             let bytes = labels.label(index).to_string().into_bytes();
             members.push(Member { name: format!("{key}.cls"), bytes });
         }
-        Ok(Sample { members, resized })
+        Ok(Ok(Sample { members, resized }))
     }
 
     /// Gives shards their names as they come, the first of which is number `first`.
@@ -289,10 +295,10 @@ impl Filling<'_> {
         &mut self,
         position: usize,
         index: usize,
-        sample: std::result::Result<Sample, String>,
+        sample: Result<Unread<Sample>>,
     ) -> Result<()> {
         let job = self.job;
-        let sample = match sample {
+        let sample = match sample? {
             Ok(sample) => sample,
             Err(reason) => {
                 let name = job.pictures.images.name(index);

@@ -37,7 +37,7 @@ Examples:
   pretrain shards make --data photos --output sets/small --max-side 512 --quality 90
 
   # One folder a class: each image has the number of its class beside it
-  pretrain shards make --data imagenet/train --output sets/train --labels folders
+  pretrain shards make --data imagenet/train --output sets/train --labels required
 
   # Into a bucket, with the credentials that AWS_ACCESS_KEY_ID, … give
   pretrain shards make --data photos --output s3://bucket/photos
@@ -93,7 +93,7 @@ struct MakeArgs {
     /// JPEG quality of pictures that are made smaller, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = ShardSettings::default().quality)]
     quality: u8,
-    /// Where classes come from
+    /// Whether images have their classes beside them
     #[arg(long, value_enum, default_value = "auto")]
     labels: LabelsFrom,
     /// Seed of the order in which images go into shards, so that each shard is a sample of all
@@ -185,9 +185,11 @@ fn describe(args: &MakeArgs, pictures: &Pictures) {
     match (pictures.classes(), args.labels) {
         (Some(classes), _) => {
             let names = first_names(classes.iter().map(String::as_str));
-            eprintln!("labels: the class folders, {names} (--labels none leaves them out)");
+            eprintln!("classes, {names} (--labels none leaves them out)");
         }
-        (None, LabelsFrom::Auto) => eprintln!("no labels: the images do not lie in class folders"),
+        (None, LabelsFrom::Auto) => {
+            eprintln!("no labels: not all images lie in class folders, or have labels in shards")
+        }
         (None, _) => {}
     }
 }

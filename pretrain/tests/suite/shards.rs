@@ -5,9 +5,7 @@ use std::process::Stdio;
 use image::{Rgb, RgbImage};
 use test_objects::{Fault, Objects, Rule};
 
-use crate::common::{
-    Finished, Workplace, assert_says, names, read, shorter, with_images,
-};
+use crate::common::{Finished, Workplace, assert_says, names, read, shorter, with_images};
 
 /// `with_images`, and 60 pictures of noise in `noise`, one of which fills a shard of 200 kB.
 fn with_noise() -> Workplace {
@@ -77,10 +75,7 @@ fn class_folders_become_shards_that_train() {
     std::fs::write(work.path("images/class0/notes.txt"), b"").unwrap();
     let make = ["shards", "make", "--data", "images", "--output", "set", "--max-corrupt", "0.2"];
     let made = work.run(&make).succeeded();
-    assert_says(
-        &made.err,
-        &["9 images in images; 1 other files", "the class folders, 2: class0, class1"],
-    );
+    assert_says(&made.err, &["9 images in images; 1 other files", "classes, 2: class0, class1"]);
     assert_says(
         &made.out,
         &[
@@ -123,7 +118,7 @@ fn what_cannot_be_made_is_refused_and_nothing_is_written() {
         .refused(&["quality is 101, but it goes from 1"]);
     make(&["--data", "images", "--max-corrupt", "2"]).refused(&["max-corrupt is 2, but"]);
     make(&["--data", "images", "--in-order", "--seed", "3"]).refused(&["cannot be used with"]);
-    make(&["--data", "images/class0", "--labels", "folders"]).refused(&["no class folders in it"]);
+    make(&["--data", "images/class0", "--labels", "required"]).refused(&["no class folders in it"]);
     let inside = ["shards", "make", "--data", "images", "--output", "images/out"];
     work.run(&inside).refused(&["output is images/out, but that lies in the data, images"]);
     assert!(!work.path("images/out").exists());
@@ -162,7 +157,10 @@ fn shards_in_a_store_are_those_of_a_folder() {
     assert!(objects.get("bucket", "deep/set/summary.json").is_none(), "killed too late");
     objects.requests();
     let made = run_with(&objects, &work, &make("s3://bucket/deep/set")).succeeded();
-    assert_says(&made.out, &["60 images", "--data 's3://bucket/deep/set/shard-{000000..000004}.tar'"]);
+    assert_says(
+        &made.out,
+        &["60 images", "--data 's3://bucket/deep/set/shard-{000000..000004}.tar'"],
+    );
     let again = |name: &str| {
         let requests = objects.requests();
         requests.iter().any(|request| request.method == "PUT" && request.target.contains(name))
