@@ -86,7 +86,8 @@ pub fn reading() -> DatasetOptions {
 pub fn datasets(config: &TrainConfig, world: &ProcessGroup) -> Result<[Arc<LabelledDataset>; 2]> {
     let [training, validation] = world.all_ok(config.folders())?;
     let (relist, reduced_decode) = (config.crops.refresh_index, config.crops.reduced_decode);
-    let options = DatasetOptions { relist, reduced_decode, ..reading() };
+    let storage = config.crops.storage(world);
+    let options = DatasetOptions { relist, reduced_decode, storage, ..reading() };
     let training = LabelledDataset::open_among(training, &options, world)?;
     let classes = training.classes();
     let validation = LabelledDataset::open_as_among(validation, &options, classes, world)?;

@@ -112,6 +112,21 @@ impl Progress {
         }
     }
 
+    /// Says what the next step waits for, behind what was shown last; where there is no terminal no
+    /// more often than other lines.
+    pub fn waiting(&mut self, text: &str) {
+        let at = format!("step {}/{}  {text}", self.done, self.steps);
+        match &mut self.output {
+            Output::Bar(bar) => bar.set_message(at),
+            Output::Lines { to, every, last } => {
+                if last.elapsed() >= *every {
+                    write_line(to, &at);
+                    *last = Instant::now();
+                }
+            }
+        }
+    }
+
     /// Leaves the bar as it is and the cursor below it.
     pub fn finish(self) {
         if let Output::Bar(bar) = self.output {
@@ -154,6 +169,8 @@ impl Progress {
 pub struct Counter {
     what: String,
     total: u64,
+    /// By an earlier process.
+    before: u64,
     done: u64,
     started: Instant,
     bar: Option<ProgressBar>,
@@ -171,7 +188,12 @@ impl Counter {
                 .with_style(style)
         });
         let now = Instant::now();
-        Self { what: what.into(), total, done: 0, started: now, bar, last_line: now }
+        Self { what: what.into(), total, before: 0, done: 0, started: now, bar, last_line: now }
+    }
+
+    /// `before` of them are done already, by an earlier process.
+    pub fn resumed(self, before: u64) -> Self {
+        Self { before, done: before, ..self }
     }
 
     /// Counts `more`.
@@ -207,8 +229,19 @@ impl Counter {
     }
 
     fn describe(&self) -> String {
-        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what)
+        let took = self.started.elapsed().as_secs_f64().max(1e-9);
+        let rate = (self.done - self.before) as f64 / took;
+        if self.total == 0 {
+            return format!("{} {}  {rate:.1}/s", self.done, self.what);
+        }
+        let text = format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what);
+        match self.total.checked_sub(self.done) {
+            Some(left) if left > 0 && rate > 0.0 => {
+                let left = Duration::try_from_secs_f64(left as f64 / rate).unwrap_or(Duration::MAX);
+                format!("{text}  left {}", clock(left))
+            }
+            _ => text,
+        }
     }
 }
 
@@ -326,6 +359,16 @@ mod tests {
         progress.note("saved");
         assert_eq!(shared.lines().len(), 2);
         assert_eq!(shared.lines()[1], "saved");
+    }
+
+    #[test]
+    fn a_wait_is_said_as_often_as_other_lines() {
+        let (mut progress, shared) = lines(Duration::ZERO);
+        progress.waiting("waits 4 s for data: s3://b/a.tar");
+        assert_eq!(shared.lines(), ["step 10/30  waits 4 s for data: s3://b/a.tar"]);
+        let (mut progress, shared) = lines(Duration::from_secs(3600));
+        progress.waiting("waits 4 s for data: s3://b/a.tar");
+        assert!(shared.lines().is_empty());
     }
 
     #[test]

@@ -46,7 +46,9 @@ settings! {
             LoadingSettings { max_corrupt: 0.1, ..LoadingSettings::default() };
         ..compute: ExecutionSettings = ExecutionSettings::default();
 
-        /// Images: a folder at any depth, a text list of files, tar shards ({000..009})
+        /// Images: a folder at any depth, a text list of files, tar shards ({000..009}); also in
+        /// object storage: s3://bucket/photos/, 'gs://bucket/set/shards-{0000..1023}.tar', az://,
+        /// https://
         #[arg(value_name = "PATH", alias = "data_path", alias = "data-path")]
         data: PathBuf;
         /// Model to pretrain, see `pretrain models`, or a .pt2 file that torch.export has written;

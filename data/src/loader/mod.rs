@@ -175,6 +175,20 @@ pub struct Batches<S: Source = ImageSource> {
     pipeline: Pipeline<S>,
 }
 
+impl<S: Source> Batches<S> {
+    /// Waits until the next batch is there, or the end or an error, but no longer than `patience`.
+    /// Whether that is so: then [`Batches::next`](Iterator::next) returns at once.
+    pub fn is_ready_within(&mut self, patience: Duration) -> bool {
+        self.pipeline.is_ready_within(patience)
+    }
+
+    /// What the next batch waits for: the image that is missing, or what goes wrong in the store it
+    /// lies in.
+    pub fn waits_for(&self) -> Option<String> {
+        self.pipeline.waits_for()
+    }
+}
+
 impl<S: Source> Iterator for Batches<S> {
     type Item = Result<Batch<S::Images>>;
 

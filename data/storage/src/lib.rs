@@ -11,6 +11,7 @@
 //! [`Settings::limit`]. An object that was looked at once ([`Storage::head`]) is read as that or
 //! not at all: one that has changed since is an [`Error::Changed`].
 
+mod cache;
 mod connect;
 mod error;
 mod index;
@@ -18,6 +19,7 @@ mod location;
 mod pending;
 mod place;
 mod read;
+mod reader;
 mod retry;
 mod settings;
 mod storage;
@@ -30,6 +32,7 @@ pub use index::{IndexedMember, ShardIndex};
 pub use location::{Location, Scheme};
 pub use pending::Pending;
 pub use read::Object;
+pub use reader::Reader;
 pub use settings::Settings;
 pub use storage::Storage;
 

@@ -179,7 +179,7 @@ impl Core {
         self.tried(at, "looking at it", look).await
     }
 
-    async fn read(&self, object: &Object, range: Range<u64>) -> Result<Bytes> {
+    pub(crate) async fn read(&self, object: &Object, range: Range<u64>) -> Result<Bytes> {
         if range.end > object.size || range.start > range.end {
             let rule = format!("{} has {} bytes", object.location, object.size);
             return Err(Error::invalid("range", format!("{range:?}"), rule));

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use data::LoaderOptions;
+use data::{ByteSize, LoaderOptions, StorageOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Settings, Span, ascending_to, at_least, decay_rate, divides, not_negative, share};
+use super::{
+    ByteSize, Settings, Span, ascending_to, at_least, decay_rate, divides, not_negative, share,
+};
 use tch::Tensor;
 
 use crate::distributed::ProcessGroup;
@@ -122,6 +124,13 @@ settings! {
         /// taken again while the times of the folders stay the same
         #[arg(alias = "relist")]
         refresh_index: bool = false;
+        /// Folder that keeps what is read of images in object storage, shared by all processes of a
+        /// machine; if not given, nothing is kept
+        #[arg(value_name = "DIR")]
+        cache: Option<PathBuf>;
+        /// Most that this folder holds: a number with MB, GB or TB
+        #[arg(value_name = "SIZE")]
+        cache_size: ByteSize = ByteSize(100_000_000_000);
     }
 }
 
@@ -196,6 +205,17 @@ impl RunSettings {
     /// Those of [`working_folder`].
     pub fn folder(&self) -> crate::Result<PathBuf> {
         working_folder(&self.output, &self.work_dir)
+    }
+}
+
+impl CropSettings {
+    /// How images in object storage are read by a process of `world`: no request takes longer than
+    /// the processes wait for each other.
+    pub fn storage(&self, world: &ProcessGroup) -> StorageOptions {
+        let cache = self.cache.clone().map(|folder| (folder, self.cache_size.0));
+        // Whoever waits must hear of it before it gives up itself.
+        let limit = StorageOptions::default().limit.min(world.timeout().mul_f64(0.75));
+        StorageOptions { cache, limit }
     }
 }
 

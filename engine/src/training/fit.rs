@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use data::{Batch, Loader, Source};
+use data::{Batch, Batches, Loader, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
@@ -18,6 +19,9 @@ use crate::interrupt::watch_for_interrupts;
 use crate::metrics::drop_evaluation;
 use crate::run_dir::RunDir;
 use crate::settings::TrainSettings;
+
+/// After how long it is said that a step waits for its data.
+const LONG_WAIT: Duration = Duration::from_secs(2);
 
 /// A batch as a source loads it.
 pub type BatchOf<S> = Batch<<S as Source>::Images>;
@@ -225,7 +229,10 @@ impl<T: Task> Run<T> {
             (state.step / plan.steps_per_epoch, state.step % plan.steps_per_epoch);
         let epochs = epoch..plan.total_steps.div_ceil(plan.steps_per_epoch).max(epoch);
         let steps_left = plan.total_steps.saturating_sub(state.step) as usize;
-        for batch in loader.batches(epochs, step_in_epoch).take(steps_left) {
+        let mut batches = loader.batches(epochs, step_in_epoch);
+        for _ in 0..steps_left {
+            wait_for_data(&mut batches, &mut run.log);
+            let Some(batch) = batches.next() else { break };
             let mut batch = batch?;
             let rates = task.rates(&plan, state.step);
             let indices = std::mem::take(&mut batch.indices);
@@ -305,6 +312,15 @@ impl<T: Task> Run<T> {
         run.log.finish();
         let finished = run.files.folder().map_or(Ok(()), |run| task.finish(trainer, &state, run));
         world.all_ok(finished)
+    }
+}
+
+/// Waits for the next batch, and says so where that takes long.
+fn wait_for_data<S: Source>(batches: &mut Batches<S>, log: &mut RunLog) {
+    let begun = Instant::now();
+    while !batches.is_ready_within(LONG_WAIT) {
+        let what = batches.waits_for().unwrap_or_else(|| "the first images".to_owned());
+        log.waiting(begun.elapsed(), &what);
     }
 }
 

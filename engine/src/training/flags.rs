@@ -10,7 +10,7 @@ use toml::Table;
 use super::state::is_first_version;
 use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
-use crate::distributed::ProcessGroup;
+use crate::distributed::{ProcessGroup, USUAL_WAIT};
 use crate::remote::working_folder;
 use crate::run_dir::{
     CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
@@ -90,8 +90,9 @@ struct RunFlags {
     /// Delete the run that --output holds and begin anew.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// Seconds that several processes wait for one of them before they all stop.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, value_parser = seconds)]
+    /// Seconds that several processes wait for one of them before they all stop; of images in
+    /// object storage none is waited for longer.
+    #[arg(long, value_name = "SECONDS", default_value_t = USUAL_WAIT, value_parser = seconds)]
     dist_timeout: f64,
 }
 

@@ -10,6 +10,7 @@ mod mask_pattern;
 mod models;
 mod playground;
 mod reconstruct;
+mod shards;
 
 pub use export::{ExportFormat, timm_config};
 
@@ -59,6 +60,8 @@ pub enum Cli {
     Export(export::ExportArgs),
     /// Say what a weight file is: format, model, naming, and what matches.
     Inspect(inspect::InspectArgs),
+    /// Pack images into tar shards, or check such.
+    Shards(shards::ShardsArgs),
     /// List the models that can be pretrained.
     Models(models::ModelsArgs),
     /// List the presets, or print one.
@@ -83,6 +86,7 @@ impl Cli {
             Self::MaskPattern(args) => mask_pattern::run(args),
             Self::Export(args) => export::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Shards(args) => shards::run(args),
             Self::Models(args) => models::run(args),
             Self::Presets(args) => {
                 args.run();

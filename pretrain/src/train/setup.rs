@@ -81,6 +81,7 @@ fn loader(config: &TrainConfig, model: &Model, world: &ProcessGroup) -> Result<L
         own_shards: config.shard_by_rank,
         reduced_decode: config.crops.reduced_decode,
         deep: true,
+        storage: config.crops.storage(world),
         ..DatasetOptions::with_channels(config.in_chans as usize)
     };
     let open = || Ok::<_, engine::Error>(Dataset::open_among(&config.data, &options, world)?);

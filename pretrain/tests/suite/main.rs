@@ -17,5 +17,6 @@ mod kinds_of_run;
 mod playground;
 mod refusals;
 mod resume;
+mod shards;
 mod storage;
 mod training;
