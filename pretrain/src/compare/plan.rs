@@ -217,7 +217,8 @@ impl Choice {
             cuts.push(format!("{} of the labels", left_out.join(" and ")));
         }
         if self.seeds < wishes.seeds {
-            cuts.push(format!("{} seeds of {}", wishes.seeds - self.seeds, wishes.seeds));
+            let fewer = counted(wishes.seeds - self.seeds, "seed");
+            cuts.push(format!("{fewer} of {}", wishes.seeds));
         }
         cuts
     }
@@ -363,19 +364,19 @@ mod tests {
         let whole = plan(720.0, &[0.1, 0.3, 1.0], 3).unwrap();
         assert_eq!((whole.shares.len(), whole.seeds, whole.longer_seeds), (3, 3, 3));
         assert!(whole.cut.is_empty());
-        // Good runs of 18 × 85 s and 4 × (505 + 85) s: 98 minutes do not fit 80.
-        let less = plan(80.0, &[0.1, 0.3, 1.0], 3).unwrap();
+        // Good runs are of 505 s and of 85 s. All of them, 4 × 505 + 21 × 85 s, take 67 minutes with
+        // the reserve; with one longer run 46, without the middle share 38, with one share 29.
+        let less = plan(60.0, &[0.1, 0.3, 1.0], 3).unwrap();
         assert_eq!((less.shares.len(), less.seeds, less.longer_seeds), (3, 3, 1), "{less:?}");
         assert_eq!(less.cut, ["random weights with as much time: 1 seed of 3"]);
-        // 19 × 85 + 2 × 505 s: 44 minutes do not fit 36, 13 × 85 + 1010 s do.
-        let ends = plan(38.0, &[0.1, 0.3, 1.0], 3).unwrap();
+        let ends = plan(40.0, &[0.1, 0.3, 1.0], 3).unwrap();
         assert_eq!(ends.shares, [0, 2]);
         assert_eq!(ends.cut[1], "30 % of the labels");
-        let one = plan(29.0, &[0.1, 0.3, 1.0], 3).unwrap();
+        let one = plan(30.0, &[0.1, 0.3, 1.0], 3).unwrap();
         assert_eq!((one.shares.as_slice(), one.seeds), ([2].as_slice(), 3));
         let two = plan(21.0, &[0.1, 0.3, 1.0], 3).unwrap();
         assert_eq!((two.seeds, two.longer_seeds), (2, 0), "{two:?}");
-        assert_eq!(two.cut[2], "1 seeds of 3");
+        assert_eq!(two.cut[2], "1 seed of 3");
     }
 
     #[test]
