@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+mod overall;
+
+pub use overall::Overall;
+
 /// Steps that rates are averaged over: enough to smooth single slow steps,
 /// few enough to follow a change.
 const WINDOW: usize = 50;

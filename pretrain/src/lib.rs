@@ -5,6 +5,7 @@
 //! loop behind the `pretrain` program.
 
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod features;
 pub mod mask;

@@ -15,7 +15,10 @@ use engine::device::DeviceFlags;
 use engine::distributed::ProcessGroup;
 use engine::graph::carried_by;
 use engine::precision::Precision;
-use engine::probe::{Knn, LinearProbe, ProbeData, pooled};
+use engine::probe::{
+    FeatureBank, Knn, LinearProbe, Pool, ProbeData, ProbeFigure, StageColumns, pooled,
+    pooled_stages,
+};
 use engine::progress::Counter;
 use engine::remote::{self, find_model};
 use engine::run_dir::{CONFIG_FILE, display_path, resolve_checkpoint};
@@ -71,6 +74,10 @@ pub struct ProbeArgs {
     /// Leave the linear classifier out.
     #[arg(long)]
     knn_only: bool,
+    /// Also print the figures of every stage, pooled by mean and by maximum, and of standardised and
+    /// whitened features.
+    #[arg(long, conflicts_with = "knn_only")]
+    every: bool,
     /// Also write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -104,6 +111,19 @@ struct Figures {
     linear_train_top1: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     l2: Option<f64>,
+    /// Of every stage, with `--every`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    every: Vec<StageFigure>,
+}
+
+/// A figure of the features of one stage.
+#[derive(Debug, Serialize)]
+struct StageFigure {
+    /// From 1, finest first.
+    stage: usize,
+    pool: Pool,
+    figure: ProbeFigure,
+    top1: f64,
 }
 
 /// Probes and prints.
@@ -133,12 +153,26 @@ pub fn run(mut args: ProbeArgs) -> Result<()> {
     let [train_images, val_images] = data.image_counts();
     let mut counter = Counter::new("images", (train_images + val_images) as u64);
     let mode = Mode::eval().with_compute(args.precision.compute());
-    let features = |images: &tch::Tensor| Ok(pooled(backbone.as_ref(), images, &mode)?);
-    let [training, validation] = data.features(store.device(), features, |n| counter.add(n))?;
+    let mut columns = StageColumns::default();
+    let features = |images: &tch::Tensor| {
+        if !args.every {
+            return Ok(pooled(backbone.as_ref(), images, &mode)?);
+        }
+        let (rows, places) = pooled_stages(backbone.as_ref(), images, &mode)?;
+        columns = places;
+        Ok(rows)
+    };
+    let banks = data.features(store.device(), features, |n| counter.add(n))?;
     for (name, why) in data.left_out() {
         counter.note(&format!("left out {name}: {why}"));
     }
     counter.finish();
+    let [training, validation] = match columns.stages() {
+        0 => [&banks[0], &banks[1]].map(|bank| bank.mapped(tch::Tensor::shallow_clone)),
+        stages => {
+            [&banks[0], &banks[1]].map(|bank| bank.columns(columns.of(stages - 1, Pool::Mean)))
+        }
+    };
     let [train_images, val_images] =
         [&training, &validation].map(|part| part.features().size()[0] as usize);
 
@@ -155,6 +189,7 @@ pub fn run(mut args: ProbeArgs) -> Result<()> {
         linear_top1: None,
         linear_train_top1: None,
         l2: None,
+        every: every(&banks, &columns)?,
     };
     let weights = match (&named, from_file) {
         (Some(path), _) => display_path(path),
@@ -178,11 +213,46 @@ pub fn run(mut args: ProbeArgs) -> Result<()> {
         (figures.linear_top1, figures.linear_train_top1) = (Some(found), Some(fitted));
         figures.l2 = Some(classifier.l2);
     }
+    print_every(&figures.every);
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&figures)?)?;
         println!("{}", display_path(path));
     }
     Ok(())
+}
+
+/// All figures of all stages.
+fn every(
+    [training, validation]: &[FeatureBank; 2],
+    columns: &StageColumns,
+) -> Result<Vec<StageFigure>> {
+    let mut found = Vec::new();
+    for stage in 0..columns.stages() {
+        for pool in [Pool::Mean, Pool::Max, Pool::Both] {
+            let [training, validation] =
+                [training, validation].map(|bank| bank.columns(columns.of(stage, pool)));
+            for figure in ProbeFigure::ALL {
+                let top1 = figure.top1(&training, &validation)?;
+                found.push(StageFigure { stage: stage + 1, pool, figure, top1 });
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn print_every(figures: &[StageFigure]) {
+    let Some(first) = figures.first() else { return };
+    let kinds = figures.iter().take_while(|one| (one.stage, one.pool) == (first.stage, first.pool));
+    let names: Vec<_> = kinds.map(|one| one.figure.names().1).collect();
+    println!("stage pool   {}", names.join("   "));
+    for row in figures.chunks(names.len()) {
+        let cells = row
+            .iter()
+            .zip(&names)
+            .map(|(one, name)| format!("{:>width$.2} %", 100.0 * one.top1, width = name.len() - 2));
+        let pool = format!("{:?}", row[0].pool).to_lowercase();
+        println!("{:<5} {pool:<6} {}", row[0].stage, cells.collect::<Vec<_>>().join("   "));
+    }
 }
 
 /// The weights and how their images are prepared: as in the run that they come from, as a timm

@@ -4,19 +4,23 @@
 //! [`Knn`] lets the nearest training images vote; [`LinearProbe`] fits a linear
 //! classifier. Both are deterministic.
 
+mod figure;
 mod images;
 mod knn;
 mod lbfgs;
 mod linear;
+mod scaling;
 
 use backbone::layers::global_avg_pool;
 use backbone::{Backbone, FeatureMap, Mode};
 use tch::{Kind, Tensor};
 
+pub use figure::{Pool, ProbeFigure, StageColumns, pooled_stages};
 pub use images::{ProbeData, in_order};
 pub use knn::Knn;
 pub use lbfgs::{Lbfgs, LbfgsResult};
 pub use linear::{LinearClassifier, LinearProbe};
+pub use scaling::{Scaler, Scaling};
 
 use crate::{Error, Result};
 
@@ -75,6 +79,20 @@ impl FeatureBank {
     pub fn accuracy(&self, predicted: &Tensor) -> f64 {
         let right = predicted.eq_tensor(&self.classes);
         right.to_kind(Kind::Double).mean(Kind::Double).double_value(&[])
+    }
+
+    /// The same images with what `change` makes of their rows `[N, D]`.
+    pub fn mapped(&self, change: impl FnOnce(&Tensor) -> Tensor) -> Self {
+        Self {
+            features: change(&self.features),
+            classes: self.classes.shallow_clone(),
+            num_classes: self.num_classes,
+        }
+    }
+
+    /// The same images with these columns of their features.
+    pub fn columns(&self, columns: std::ops::Range<i64>) -> Self {
+        self.mapped(|rows| rows.narrow(1, columns.start, columns.end - columns.start))
     }
 
     /// The rows `index` (int64) names.

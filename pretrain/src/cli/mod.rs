@@ -1,6 +1,7 @@
 //! The `pretrain` command line: flags become settings, settings become
 //! objects; `main` only turns errors into an exit code.
 
+mod compare;
 mod export;
 mod features;
 mod forward;
@@ -47,6 +48,8 @@ pub enum Cli {
     /// Pretrain a backbone on a folder of images.
     #[command(after_help = TRAIN_EXAMPLES, args_override_self = true)]
     Train(Box<TrainFlags<TrainConfig, Preset>>),
+    /// Measure what pretraining is worth on images of one's own, within a given time.
+    Compare(compare::CompareArgs),
     /// Draw original, masked input and reconstruction of given images.
     Reconstruct(reconstruct::ReconstructArgs),
     /// Draw what the encoder sees in given images: its features as colours.
@@ -80,6 +83,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self {
             Self::Train(args) => args.run(train::prepare),
+            Self::Compare(args) => compare::run(args),
             Self::Reconstruct(args) => reconstruct::run(args),
             Self::Features(args) => features::run(args),
             Self::Playground(args) => playground::run(args),

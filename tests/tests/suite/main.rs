@@ -2,6 +2,7 @@
 
 mod classification_data;
 mod classification_timm;
+mod compare;
 mod data_reduced;
 mod data_torchvision;
 mod detection_coco_benchmark;
