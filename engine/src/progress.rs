@@ -1,11 +1,15 @@
 //! How a run is going, on standard error: a bar on a terminal, lines of text
 //! every few seconds elsewhere.
 
+mod activity;
+
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+pub use activity::{Activity, during};
 
 /// Steps that rates are averaged over: enough to smooth single slow steps,
 /// few enough to follow a change.
@@ -37,6 +41,8 @@ pub struct Progress {
     loss: Option<f64>,
     meter: Meter,
     started: Instant,
+    /// Before the first step.
+    waiting: Option<Activity>,
     output: Output,
 }
 
@@ -68,7 +74,12 @@ impl Progress {
 
     fn with_output(epochs: u64, steps: u64, done: u64, output: Output) -> Self {
         let (meter, started) = (Meter::default(), Instant::now());
-        Progress { steps, epochs, done, loss: None, meter, started, output }
+        Progress { steps, epochs, done, loss: None, meter, started, waiting: None, output }
+    }
+
+    /// Shows that `what` is being done until the next step is.
+    pub fn wait(&mut self, what: &str) {
+        self.waiting = Some(Activity::new(what));
     }
 
     /// Counts a step; the time since the last call, or since the start, is
@@ -80,6 +91,7 @@ impl Progress {
     }
 
     fn advance(&mut self, step: &Step, took: Duration) {
+        self.waiting = None;
         self.meter.record(took, step.wait, step.images);
         self.done += 1;
         self.loss = step.loss.or(self.loss);
@@ -106,9 +118,10 @@ impl Progress {
 
     /// Says something without tearing the bar.
     pub fn note(&mut self, text: &str) {
-        match &mut self.output {
-            Output::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Output::Lines { to, .. } => write_line(to, text),
+        match (&mut self.output, &self.waiting) {
+            (Output::Bar(_), Some(activity)) => activity.note(text),
+            (Output::Bar(bar), None) => bar.suspend(|| eprintln!("{text}")),
+            (Output::Lines { to, .. }, _) => write_line(to, text),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `classify train`: what fine-tuning adds to the training loop.
 
+pub mod auto;
 mod config;
 mod outputs;
 mod setup;

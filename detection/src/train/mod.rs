@@ -1,5 +1,6 @@
 //! `detect train`: what training a detector adds to the training loop.
 
+pub mod auto;
 mod config;
 mod outputs;
 mod precise_bn;

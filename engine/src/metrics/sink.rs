@@ -78,6 +78,9 @@ pub trait LogSink {
     /// Takes a line of text for whoever watches the run.
     fn log_note(&mut self, _text: &str) {}
 
+    /// Called before the first step, which may take long: `what` is being done.
+    fn log_waiting(&mut self, _what: &str) {}
+
     /// Work between two steps (a checkpoint, an evaluation) has ended; rates leave it out.
     fn skip_time(&mut self) {}
 

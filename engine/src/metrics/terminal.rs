@@ -27,6 +27,10 @@ impl LogSink for TerminalSink {
         self.progress.note(text);
     }
 
+    fn log_waiting(&mut self, what: &str) {
+        self.progress.wait(what);
+    }
+
     fn skip_time(&mut self) {
         self.progress.skip_time();
     }

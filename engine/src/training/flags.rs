@@ -8,17 +8,20 @@ use clap::Args;
 use toml::Table;
 
 use super::state::is_first_version;
-use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
+use super::auto::{self, Prepare};
+use super::{Preset, ResumeMode, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
 use crate::run_dir::{
     CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
 };
-use crate::settings::{Given, Settings, TrainSettings, from_layers, read_table};
+use crate::settings::{Given, Settings, TrainSettings, from_layers, merged, read_table};
 use crate::{Error, Result};
 
 /// The setting that names the model.
 const MODEL: &str = "model";
+/// How long processes wait for rank 0, which lists the data and tries steps: hours, on a slow disk.
+const CHOOSING: Duration = Duration::from_secs(6 * 3600);
 
 /// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
 /// come from and the run begins.
@@ -27,7 +30,8 @@ pub struct TrainFlags<C: Settings, P: Preset> {
     /// The settings given.
     #[command(flatten)]
     pub settings: Given<C>,
-    /// Settings that suit a situation; other flags override them
+    /// Settings that suit a situation; other flags override them. auto chooses by the data and the
+    /// machine, and says what and why
     #[arg(long, value_enum, default_value_t = P::default())]
     preset: P,
     #[command(flatten)]
@@ -41,9 +45,9 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
     /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
     pub fn run<T: Task<Settings = C>>(
         &self,
-        prepare: fn(C, &ResumeMode, &ProcessGroup) -> anyhow::Result<Setup<T>>,
+        prepare: Prepare<T>,
     ) -> anyhow::Result<()> {
-        let (config, start, world) = self.begin()?;
+        let (config, start, world) = self.begin(prepare)?;
         if !self.run.dump_config {
             return prepare(config, &start, &world)?.train(&start);
         }
@@ -56,16 +60,37 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
         Ok(())
     }
 
-    /// Meets the other processes and gives all of them the settings, which rank 0 resolves (it
-    /// alone sees files of an earlier run), and where the run begins in the settings' `output`.
-    fn begin(&self) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
+    /// Meets the other processes and gives all of them the settings, which rank 0 chooses and
+    /// resolves (it alone sees files of an earlier run), and where the run begins in the settings'
+    /// `output`.
+    fn begin<T: Task<Settings = C>>(
+        &self,
+        prepare: Prepare<T>,
+    ) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
         let world = ProcessGroup::from_env(Duration::from_secs_f64(self.run.dist_timeout))?;
-        let (config, start) = world.broadcast_from_rank0(|| {
-            let config = self.run.settings(&self.preset, &self.settings)?.resolve()?;
+        let settings = || {
+            let config = self.choose(&world, prepare)?.resolve()?;
             let start = self.run.start(&config.run().output, &world);
             anyhow::Ok((config, start))
-        })?;
+        };
+        let patience = if self.preset.is_automatic() { CHOOSING } else { Duration::ZERO };
+        let (config, start) = world.with_timeout(patience, || world.broadcast_from_rank0(settings))?;
         Ok((config, start, world))
+    }
+
+    /// The settings, of which a new run of the preset `auto` chooses what is not given. One that
+    /// goes on has its own.
+    fn choose<T: Task<Settings = C>>(
+        &self,
+        world: &ProcessGroup,
+        prepare: Prepare<T>,
+    ) -> anyhow::Result<C> {
+        let layers = self.run.layers::<C>(&self.preset, &self.settings, world)?;
+        if !self.preset.is_automatic() || layers.continues {
+            return Ok(from_layers(layers.all())?);
+        }
+        let choices = auto::choose(merged::<C>(layers.all()), world, prepare)?;
+        Ok(choices.settings()?)
     }
 }
 
@@ -102,8 +127,7 @@ impl RunFlags {
     /// Where the run in `output` begins. A launch that was restarted goes on with its own run,
     /// whatever its flags were at first; one that had no checkpoint yet begins again.
     fn start(&self, output: &Path, world: &ProcessGroup) -> ResumeMode {
-        let owner = run_owner(output);
-        let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
+        let restarted = is_restarted(output, world);
         if restarted {
             eprintln!("restarted: going on with {}", display_path(output));
             // Of one that is lost nothing is deleted either: that is refused later.
@@ -127,7 +151,13 @@ impl RunFlags {
     ///
     /// # Errors
     /// A file or checkpoint that cannot be read, a key that is no setting.
-    fn settings<C: TrainSettings>(&self, preset: &impl Preset, flags: &Given<C>) -> Result<C> {
+    fn layers<C: TrainSettings>(
+        &self,
+        preset: &impl Preset,
+        flags: &Given<C>,
+        world: &ProcessGroup,
+    ) -> Result<Layers> {
+        let automatic = preset.is_automatic();
         let preset = preset.table()?;
         let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
@@ -140,18 +170,48 @@ impl RunFlags {
                 settings
             }
             (Some(None), Some(output)) => own_settings::<C>(Path::new(output))?,
+            // A launch that was restarted has chosen already.
+            (None, Some(output)) if automatic && is_restarted(Path::new(output), world) => {
+                own_settings::<C>(Path::new(output))?
+            }
             _ => Table::new(),
         };
-        let layers = [preset, saved, file, flags];
-        if self.resume.is_some() || layers.iter().any(|layer| layer.contains_key(MODEL)) {
-            return from_layers(layers);
+        let continues = !saved.is_empty();
+        let layers = Layers { told: Table::new(), preset, saved, file, flags, continues };
+        let named = layers.all().iter().any(|layer| layer.contains_key(MODEL));
+        if self.resume.is_some() || named {
+            return Ok(layers);
         }
-        let settings: C = from_layers(layers.clone())?;
-        match settings.starting_weights().map(model_of).transpose()?.flatten() {
-            Some(told) => from_layers([told].into_iter().chain(layers)),
-            None => Ok(settings),
-        }
+        let settings: C = from_layers(layers.all())?;
+        let told = settings.starting_weights().map(model_of).transpose()?.flatten();
+        Ok(Layers { told: told.unwrap_or_default(), ..layers })
     }
+}
+
+/// Settings from several places.
+struct Layers {
+    /// The model, as the weights tell it that a run starts from.
+    told: Table,
+    preset: Table,
+    /// Those of the run that goes on.
+    saved: Table,
+    file: Table,
+    flags: Table,
+    /// Whether there is a run that goes on.
+    continues: bool,
+}
+
+impl Layers {
+    /// The lowest first.
+    fn all(&self) -> [Table; 5] {
+        [&self.told, &self.preset, &self.saved, &self.file, &self.flags].map(Table::clone)
+    }
+}
+
+/// Whether the run in `output` is this launch's own, which was restarted.
+fn is_restarted(output: &Path, world: &ProcessGroup) -> bool {
+    let owner = run_owner(output);
+    world.launch().is_some_and(|launch| launch.owns(owner.as_deref()))
 }
 
 /// The model that the weights at `path` are of, as a setting; none if it is no registered one.

@@ -1,5 +1,6 @@
 //! `pretrain train`: what pretraining adds to the training loop.
 
+pub mod auto;
 mod execution;
 mod outputs;
 mod probe;
