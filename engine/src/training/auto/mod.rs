@@ -17,6 +17,7 @@ use toml::Table;
 use super::trial::StepCost;
 use super::{ResumeMode, Setup, Task};
 use crate::distributed::ProcessGroup;
+use crate::progress::during;
 use crate::settings::{Settings as _, TrainSettings as _, from_layers};
 
 pub use choices::Choices;
@@ -48,9 +49,8 @@ pub fn choose<T: Task>(
     let mut choices = Choices::new(given);
     let new = ResumeMode::New { overwrite: false };
     let measure = |settings: T::Settings| {
-        crate::progress::during(true, "timing a few steps", || {
-            prepare(settings, &new, &ProcessGroup::alone())?.measure()
-        })
+        let setup = prepare(settings, &new, &ProcessGroup::alone())?;
+        during(true, "timing a few steps", || setup.measure())
     };
     T::choose(&mut choices, &machine, &measure)?;
     if !choices.is_empty() {
