@@ -71,8 +71,9 @@ pub fn choose(
     }
     let images = look(&config)?;
     choose_recipe(choices, &images, machine)?;
+    let of_trial = choices.clone();
     choose_precision(choices, machine, |precision| {
-        let mut config = trial(choices, machine, TRIED)?;
+        let mut config = trial(&of_trial, machine, TRIED)?;
         config.execution.precision = precision;
         measure(config.resolve()?)
     })?;
@@ -107,7 +108,9 @@ pub fn choose_recipe(
     machine: &Machine,
 ) -> Result<()> {
     match machine.is_small() {
-        true => choices.choose("model", "resnet18", "a small network, for a processor of few cores")?,
+        true => {
+            choices.choose("model", "resnet18", "a small network, for a processor of few cores")?
+        }
         false => choices.choose("model", "resnet50", "the default")?,
     };
     let config = choices.settings()?;

@@ -11,7 +11,8 @@ use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::schedule::cosine_lr;
 use engine::training::auto::{Choices, Machine, Measure};
 use engine::training::{
-    FORWARD_SHARE,    BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
+    BatchOf, Criterion, FORWARD_SHARE, Losses, Position, Rates, RunOutput, RunPlan, Scores, Task,
+    Trainer,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;

@@ -12,8 +12,7 @@ use engine::run_dir::{display_path, resolve_checkpoint};
 use engine::settings::{Settings as _, TrainSettings as _};
 use engine::training::Preset as _;
 use engine::training::auto::{
-    Choices, LengthRule, Machine, Measure, checkpoint_epochs, choose_parts, choose_precision,
-    count,
+    Choices, LengthRule, Machine, Measure, checkpoint_epochs, choose_parts, choose_precision, count,
 };
 use engine::training::trial::StepCost;
 use toml::Table;
@@ -89,8 +88,9 @@ pub fn choose(
     if config.detector.backbone_plugin.is_some() {
         choices.choose("precision", Precision::Float32, "what plugins compute in")?;
     }
+    let of_trial = choices.clone();
     choose_precision(choices, machine, |precision| {
-        let mut config = trial(choices, machine, TRIED)?;
+        let mut config = trial(&of_trial, machine, TRIED)?;
         config.execution.precision = precision;
         measure(config.resolve()?)
     })?;
@@ -128,7 +128,9 @@ impl Start {
             let path = resolve_checkpoint(path)?;
             let own = own_checkpoint(&path)?.map(|own| own.state.config.to_table());
             let published = match &own {
-                None => Published::read(&path)?.map(|published| published.settings()).transpose()?,
+                None => {
+                    Published::read(&path)?.map(|published| published.settings()).transpose()?
+                }
                 Some(_) => None,
             };
             let known = DetectorSettings::default().to_table();
@@ -232,9 +234,11 @@ fn choose_backbone(
     match &start.backbone {
         _ if is_plugin => false,
         Some((model, of)) => choices.choose("backbone", model, format!("that of {of}"))?,
-        None if machine.is_small() => {
-            choices.choose("backbone", "resnet18", "a small network, for a processor of few cores")?
-        }
+        None if machine.is_small() => choices.choose(
+            "backbone",
+            "resnet18",
+            "a small network, for a processor of few cores",
+        )?,
         None => choices.choose("backbone", "resnet50", "the default")?,
     };
     Ok(())
@@ -280,7 +284,8 @@ fn choose_sizes(
     let object = facts.object_share * side;
     let finest = (object / 4.0).log2().round().exp2().clamp(8.0, 64.0);
     let sizes: Vec<[f64; 1]> = (0..5).map(|level| [finest * f64::from(1 << level)]).collect();
-    let why = format!("half of the objects are smaller than {object:.0} px, in images of {side} px");
+    let why =
+        format!("half of the objects are smaller than {object:.0} px, in images of {side} px");
     choices.choose("model.anchors.sizes", sizes, why)?;
     choices.follow("model.roi.canonical-size", 7.0 * finest)?;
     Ok(())

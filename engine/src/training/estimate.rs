@@ -58,7 +58,13 @@ impl Estimate {
 }
 
 /// What a run takes from now on, as a person is told.
-pub(super) fn told<T: Task>(task: &T, trainer: &Trainer, plan: &RunPlan, step: Duration, done: u64) -> String {
+pub(super) fn told<T: Task>(
+    task: &T,
+    trainer: &Trainer,
+    plan: &RunPlan,
+    step: Duration,
+    done: u64,
+) -> String {
     let steps = plan.total_steps.saturating_sub(done);
     let image = step.as_secs_f64() / trainer.batch_size as f64;
     let seconds = steps as f64 * step.as_secs_f64() + task.evaluation_images(plan, done) * image;
@@ -72,7 +78,8 @@ pub(super) fn told<T: Task>(task: &T, trainer: &Trainer, plan: &RunPlan, step: D
 
 /// "about 3 h 20 min (12,000 steps of 1.0 s), until 14:05".
 fn describe(seconds: f64, steps: u64, step: f64, now: DateTime<Local>) -> String {
-    let steps = format!("{} step{} of {}", count(steps), if steps == 1 { "" } else { "s" }, precise(step));
+    let steps =
+        format!("{} step{} of {}", count(steps), if steps == 1 { "" } else { "s" }, precise(step));
     let until = TimeDelta::try_milliseconds((seconds * 1000.0) as i64)
         .and_then(|time| now.checked_add_signed(time))
         .map(|end| format!(", until {}", clock(end, now)));
@@ -145,10 +152,11 @@ pub(super) fn foresee<T: Task>(
     let (epoch, step) = (done / plan.steps_per_epoch, done % plan.steps_per_epoch);
     let few = loader.first_of(epoch, step, tried)?;
     trainer.micro_batch_size = tried;
-    let passed = task.micro_batches(trainer, few, done).and_then(|parts| match parts.into_iter().next() {
-        Some(part) => try_pass(task, trainer, part).map(Some),
-        None => Ok(None),
-    });
+    let passed =
+        task.micro_batches(trainer, few, done).and_then(|parts| match parts.into_iter().next() {
+            Some(part) => try_pass(task, trainer, part).map(Some),
+            None => Ok(None),
+        });
     trainer.micro_batch_size = part;
     let Some((seconds, bytes)) = passed? else { return Ok(None) };
     let memory = Machine::of(task.settings().execution(), &trainer.world)?.memory;

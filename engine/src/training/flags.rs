@@ -7,8 +7,8 @@ use backbone::weights;
 use clap::Args;
 use toml::Table;
 
-use super::state::is_first_version;
 use super::auto::{self, Prepare};
+use super::state::is_first_version;
 use super::{Preset, ResumeMode, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
@@ -43,10 +43,7 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
     ///
     /// # Errors
     /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
-    pub fn run<T: Task<Settings = C>>(
-        &self,
-        prepare: Prepare<T>,
-    ) -> anyhow::Result<()> {
+    pub fn run<T: Task<Settings = C>>(&self, prepare: Prepare<T>) -> anyhow::Result<()> {
         let (config, start, world) = self.begin(prepare)?;
         if !self.run.dump_config {
             return prepare(config, &start, &world)?.train(&start);
@@ -74,7 +71,8 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
             anyhow::Ok((config, start))
         };
         let patience = if self.preset.is_automatic() { CHOOSING } else { Duration::ZERO };
-        let (config, start) = world.with_timeout(patience, || world.broadcast_from_rank0(settings))?;
+        let (config, start) =
+            world.with_timeout(patience, || world.broadcast_from_rank0(settings))?;
         Ok((config, start, world))
     }
 

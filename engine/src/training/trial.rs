@@ -38,7 +38,9 @@ impl<T: Task> Setup<T> {
         let Self { task, mut trainer, loader, .. } = self;
         let size = trainer.micro_batch_size;
         let mut batches = loader.batches(0..u64::MAX, 0);
-        let mut next = || batches.next().context("the data has no batch")?.map_err(Into::into);
+        let mut next = || -> Result<BatchOf<T::Source>> {
+            Ok(batches.next().context("the data has no batch")??)
+        };
         caught(|| {
             let batch = next()?;
             if trainer.device == Device::Cpu {

@@ -15,8 +15,8 @@ use engine::progress::during;
 use engine::settings::{Span, TrainSettings as _};
 use engine::training::ResumeMode;
 use engine::training::auto::{
-    Choices, LengthRule, Machine, Measure, checkpoint_epochs, choose_parts,
-    choose_precision, count, crop_side, short_side,
+    Choices, LengthRule, Machine, Measure, checkpoint_epochs, choose_parts, choose_precision,
+    count, crop_side, short_side,
 };
 use engine::training::trial::StepCost;
 
@@ -113,8 +113,9 @@ pub fn choose(
     let images = look(&config)?;
     choose_recipe(choices, &images, machine)?;
     choose_size(choices, &images, machine)?;
+    let of_trial = choices.clone();
     choose_precision(choices, machine, |precision| {
-        let mut trial = trial(choices, machine, TRIED)?;
+        let mut trial = trial(&of_trial, machine, TRIED)?;
         trial.compute.precision = precision;
         measure(trial.resolve()?)
     })?;

@@ -11,8 +11,8 @@ use std::time::Instant;
 use anyhow::Result;
 use engine::allocator::peak_on;
 use engine::device::synchronize;
-use engine::training::trial::{caught, reason};
 use engine::training::Trainer;
+use engine::training::trial::{caught, reason};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 

@@ -80,7 +80,8 @@ fn what_cannot_be_chosen_by_is_told() {
         let name = format!("images/class{number}/00{number}.png");
         std::fs::write(work.path(&name), "no picture").unwrap();
     }
-    newcomer(&work, "").refused(&["none of 2 images that were looked at tells its size", "000.png"]);
+    newcomer(&work, "")
+        .refused(&["none of 2 images that were looked at tells its size", "000.png"]);
     assert!(!work.path("run").exists());
 }
 

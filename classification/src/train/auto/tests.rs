@@ -28,9 +28,8 @@ fn the_rule_by_images_and_machine() {
         let optim = &config.optim;
         (config.model, config.input_size, optim.batch_size, optim.epochs, config.warmup_epochs)
     };
-    let told = |model: &str, side, batch, epochs, warmup| {
-        (model.to_owned(), side, batch, epochs, warmup)
-    };
+    let told =
+        |model: &str, side, batch, epochs, warmup| (model.to_owned(), side, batch, epochs, warmup);
     assert_eq!(of(15, &small, 0.01), told("resnet18", 128, 16, 500, 20));
     assert_eq!(of(500, &small, 0.01), told("resnet18", 128, 32, 100, 5));
     // 4.3 million images in a night.
@@ -45,9 +44,8 @@ fn the_rule_by_images_and_machine() {
 fn the_recipe_is_that_of_the_model() {
     let gpu = machine(Device::Cuda(0), 8);
     let weights = "backbone-weights = \"w\"\n";
-    let large = |model: &str| {
-        chosen(1_300_000, &gpu, &format!("{weights}model = \"{model}\""), 0.001)
-    };
+    let large =
+        |model: &str| chosen(1_300_000, &gpu, &format!("{weights}model = \"{model}\""), 0.001);
     let config = large("convnext_base");
     assert_eq!((config.optim.optimizer, config.mixup), (OptimizerKind::Adamw, 0.8));
     assert_eq!((config.optim.base_lr, config.layer_decay), (1e-4, 0.7));

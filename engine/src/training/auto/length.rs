@@ -69,8 +69,10 @@ impl LengthRule {
         let Some(of_epoch) = of_epoch.filter(|_| !machine.has_gpu()) else { return (epochs, why) };
         let in_time = ((PROCESSOR_HOURS * 3600.0 / of_epoch) as u64).max(1);
         if epochs > in_time {
-            why = format!("{PROCESSOR_HOURS} hours on this processor; {epochs} take {} times that",
-                (epochs as f64 / in_time as f64).ceil());
+            why = format!(
+                "{PROCESSOR_HOURS} hours on this processor; {epochs} take {} times that",
+                (epochs as f64 / in_time as f64).ceil()
+            );
             epochs = in_time;
         }
         (epochs, why)

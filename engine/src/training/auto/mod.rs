@@ -27,8 +27,7 @@ pub use parts::{choose_parts, choose_precision};
 pub use sizes::{crop_side, short_side};
 
 /// What a program makes of its settings.
-pub type Prepare<T> =
-    fn(<T as Task>::Settings, &ResumeMode, &ProcessGroup) -> Result<Setup<T>>;
+pub type Prepare<T> = fn(<T as Task>::Settings, &ResumeMode, &ProcessGroup) -> Result<Setup<T>>;
 
 /// What steps with given settings take on this machine.
 pub type Measure<'a, C> = dyn Fn(C) -> Result<StepCost> + 'a;

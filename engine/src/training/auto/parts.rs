@@ -33,7 +33,9 @@ pub fn choose_parts<C: Settings>(
     let given = choices.is_given("accum-steps");
     let parts: Vec<usize> = match given {
         true => Vec::new(),
-        false => (1..=own).filter(|parts| own % parts == 0 && own / parts >= least.min(own)).collect(),
+        false => {
+            (1..=own).filter(|parts| own % parts == 0 && own / parts >= least.min(own)).collect()
+        }
     };
     if machine.has_gpu() {
         // A part that was halved, not one of 7/9: few are tried.
@@ -78,12 +80,7 @@ pub fn choose_parts<C: Settings>(
     )
 }
 
-fn tell<C: Settings>(
-    choices: &mut Choices<C>,
-    parts: usize,
-    part: usize,
-    how: &str,
-) -> Result<()> {
+fn tell<C: Settings>(choices: &mut Choices<C>, parts: usize, part: usize, how: &str) -> Result<()> {
     let why = format!("{part} images at a time fit into memory: {how}");
     choices.choose("accum-steps", parts, why)?;
     Ok(())

@@ -38,11 +38,16 @@ pub fn crop_side(short: u64, step: i64, most: i64, least: i64) -> (i64, String) 
     let (most, least) = ((most / step).max(1) * step, least * step);
     let images = i64::try_from(short).unwrap_or(i64::MAX) / step * step;
     if images < least {
-        return (least, format!("{least} px are needed, the images have {short}, and are enlarged"));
+        return (
+            least,
+            format!("{least} px are needed, the images have {short}, and are enlarged"),
+        );
     }
     match images < most {
         true => (images, format!("the images' short side is {short} px")),
-        false => (most, format!("the images' short side is {short} px, of which this much is used")),
+        false => {
+            (most, format!("the images' short side is {short} px, of which this much is used"))
+        }
     }
 }
 
