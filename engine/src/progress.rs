@@ -1,14 +1,16 @@
 //! How a run is going, on standard error: a bar on a terminal, lines of text
 //! every few seconds elsewhere.
 
+mod activity;
+mod overall;
+
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-mod overall;
-
+pub use activity::{Activity, during};
 pub use overall::Overall;
 
 /// Steps that rates are averaged over: enough to smooth single slow steps,
@@ -41,6 +43,8 @@ pub struct Progress {
     loss: Option<f64>,
     meter: Meter,
     started: Instant,
+    /// Before the first step.
+    waiting: Option<Activity>,
     output: Output,
 }
 
@@ -72,7 +76,12 @@ impl Progress {
 
     fn with_output(epochs: u64, steps: u64, done: u64, output: Output) -> Self {
         let (meter, started) = (Meter::default(), Instant::now());
-        Progress { steps, epochs, done, loss: None, meter, started, output }
+        Progress { steps, epochs, done, loss: None, meter, started, waiting: None, output }
+    }
+
+    /// Shows that `what` is being done until the next step is.
+    pub fn doing(&mut self, what: &str) {
+        self.waiting = Some(Activity::new(what));
     }
 
     /// Counts a step; the time since the last call, or since the start, is
@@ -84,6 +93,7 @@ impl Progress {
     }
 
     fn advance(&mut self, step: &Step, took: Duration) {
+        self.waiting = None;
         self.meter.record(took, step.wait, step.images);
         self.done += 1;
         self.loss = step.loss.or(self.loss);
@@ -110,9 +120,10 @@ impl Progress {
 
     /// Says something without tearing the bar.
     pub fn note(&mut self, text: &str) {
-        match &mut self.output {
-            Output::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Output::Lines { to, .. } => write_line(to, text),
+        match (&mut self.output, &self.waiting) {
+            (Output::Bar(_), Some(activity)) => activity.note(text),
+            (Output::Bar(bar), None) => bar.suspend(|| eprintln!("{text}")),
+            (Output::Lines { to, .. }, _) => write_line(to, text),
         }
     }
 

@@ -119,6 +119,10 @@ impl TrainSettings for TrainConfig {
         &self.run
     }
 
+    fn execution(&self) -> &ExecutionSettings {
+        &self.compute
+    }
+
     fn starting_weights(&self) -> Option<&Path> {
         self.init_weights.as_deref()
     }

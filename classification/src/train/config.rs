@@ -161,6 +161,10 @@ impl TrainSettings for TrainConfig {
         &self.run
     }
 
+    fn execution(&self) -> &ExecutionSettings {
+        &self.execution
+    }
+
     fn starting_weights(&self) -> Option<&Path> {
         self.weights.as_deref().or(self.backbone_weights.as_deref())
     }

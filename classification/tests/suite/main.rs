@@ -1,5 +1,6 @@
 //! What `classify` does, as a user sees it.
 
+mod auto;
 mod commands;
 mod common;
 mod distributed;

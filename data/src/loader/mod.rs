@@ -157,6 +157,25 @@ impl<S: Source> Loader<S> {
         &self.maker.corrupt
     }
 
+    /// At most the first `count` samples of a batch, made on this thread.
+    ///
+    /// # Errors
+    /// As the batches' own.
+    pub fn first_of(&self, epoch: u64, step: u64, count: usize) -> Result<Batch<S::Images>> {
+        let source = &self.maker.source;
+        let slots: Vec<SampleIndex> = source.plan(epoch, step).into_iter().take(count).collect();
+        let mut images = source.open(slots.len());
+        let (mut sample, mut indices) = (S::Sample::default(), Vec::new());
+        for (place, slot) in slots.iter().enumerate() {
+            if let Some(index) = self.maker.make(*slot, epoch, &mut sample)? {
+                indices.push(index);
+                source.put(&mut images, place, SampleIndex { index, ..*slot }, &mut sample);
+            }
+        }
+        let positions = slots.iter().map(|slot| slot.position).collect();
+        Ok(Batch { epoch, step, images, indices, positions, waited: Duration::ZERO })
+    }
+
     /// The batches of one epoch from `start_step` on.
     pub fn epoch(&self, epoch: u64, start_step: u64) -> Batches<S> {
         self.batches(epoch..epoch + 1, start_step)

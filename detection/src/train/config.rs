@@ -122,6 +122,10 @@ impl TrainSettings for TrainConfig {
         &self.run
     }
 
+    fn execution(&self) -> &ExecutionSettings {
+        &self.execution
+    }
+
     fn resolve(mut self) -> Result<Self> {
         self.run.resolve_name();
         self.resolve_detector()?;

@@ -31,6 +31,10 @@ impl LogSink for TerminalSink {
         self.progress.waiting(text);
     }
 
+    fn log_doing(&mut self, what: &str) {
+        self.progress.doing(what);
+    }
+
     fn skip_time(&mut self) {
         self.progress.skip_time();
     }

@@ -159,6 +159,9 @@ pub trait TrainSettings: Settings + Clone + Serialize + DeserializeOwned {
     /// Where and how often the run writes.
     fn run(&self) -> &RunSettings;
 
+    /// How the run is computed.
+    fn execution(&self) -> &ExecutionSettings;
+
     /// The weights that a new run starts from, which tell the model where no setting does; none
     /// where there are none, or the model is not a setting called `model`.
     fn starting_weights(&self) -> Option<&Path> {

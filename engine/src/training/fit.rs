@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
+use super::auto::{Choices, Machine, Measure};
+use super::estimate::{self, Estimate};
 use super::log::RunLog;
 use super::{
     Criterion, Losses, Rates, Run, RunPlan, RunState, RunWriter, StepInfo, Trainer, check_finite,
@@ -44,8 +46,23 @@ pub trait Task {
     const COMMAND: &'static str;
     /// What may help against a loss that is not finite.
     const ADVICE: &'static str;
+    /// What makes a run that is too long for a processor shorter.
+    const SHORTER: &'static str;
     /// What the best checkpoint is chosen by.
     const CRITERION: Criterion;
+
+    /// Chooses the settings that the preset `auto` leaves to the data and the machine, as far as
+    /// they are not given; `measure` tells what steps with settings take here.
+    ///
+    /// # Errors
+    /// Data that cannot be read, settings that cannot work: what to give.
+    fn choose(
+        choices: &mut Choices<Self::Settings>,
+        machine: &Machine,
+        measure: &Measure<Self::Settings>,
+    ) -> Result<()>
+    where
+        Self: Sized;
 
     /// The run's settings.
     fn settings(&self) -> &Self::Settings;
@@ -110,6 +127,11 @@ pub trait Task {
 
     /// Whether the run is evaluated here, after the checkpoint is saved.
     fn evaluation_due(&self, at: &Position) -> bool;
+
+    /// What all evaluations after `done` steps take, by the images of training that take as long.
+    fn evaluation_images(&self, _plan: &RunPlan, _done: u64) -> f64 {
+        0.0
+    }
 
     /// Evaluates, and draws what is to be seen.
     ///
@@ -179,7 +201,19 @@ impl RunPlan {
         let ended_epoch = ended.then_some(epoch);
         Position { step, total_steps: self.total_steps, ended_epoch, epoch }
     }
+
+    /// Where the run stands at each end of an epoch after `done` steps, and at its own.
+    pub fn epochs_after(&self, done: u64) -> impl Iterator<Item = Position> {
+        let epochs = done / self.steps_per_epoch + 1..=self.total_steps / self.steps_per_epoch;
+        let rest = !self.total_steps.is_multiple_of(self.steps_per_epoch);
+        let last = (rest && self.total_steps > done).then_some(self.total_steps);
+        epochs.map(|epoch| epoch * self.steps_per_epoch).chain(last).map(|step| self.position(step))
+    }
 }
+
+/// What an image takes in evaluation, of what it takes in training: a pass forward of the two or
+/// three that this is.
+pub const FORWARD_SHARE: f64 = 1.0 / 3.0;
 
 /// Where a run writes: its files and its log.
 pub struct RunOutput {
@@ -223,7 +257,14 @@ impl<T: Task> Run<T> {
             let at = plan.position(state.step);
             evaluate(task, trainer, &mut state, &mut run, &at)?;
         }
+        run.log.doing("first step");
+        let foreseen = estimate::foresee(task, trainer, loader, &plan, state.step);
+        if let Some(step) = world.all_ok(foreseen)? {
+            run.log.note(&estimate::told(task, trainer, &plan, step, state.step));
+        }
+        let mut estimate = Estimate::new();
         run.log.skip_time();
+        let mut begun = Instant::now();
 
         let (epoch, step_in_epoch) =
             (state.step / plan.steps_per_epoch, state.step % plan.steps_per_epoch);
@@ -270,6 +311,9 @@ impl<T: Task> Run<T> {
             run.log.step(state.step, &info, &collected)?;
             let notes = run.files.mirror().map(|mirror| mirror.notes()).unwrap_or_default();
             notes.iter().for_each(|note| run.log.note(note));
+            if let Some(step) = estimate.step(begun.elapsed()) {
+                run.log.note(&estimate::told(task, trainer, &plan, step, state.step));
+            }
 
             let mut tags = CheckpointTags::default();
             if let Some((epoch, loss)) =
@@ -308,6 +352,7 @@ impl<T: Task> Run<T> {
                 );
             }
             run.log.skip_time();
+            begun = Instant::now();
         }
         run.log.finish();
         let finished = run.files.folder().map_or(Ok(()), |run| task.finish(trainer, &state, run));

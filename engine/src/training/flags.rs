@@ -7,8 +7,9 @@ use backbone::weights;
 use clap::Args;
 use toml::Table;
 
+use super::auto::{self, Prepare};
 use super::state::is_first_version;
-use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
+use super::{Preset, ResumeMode, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::{ProcessGroup, USUAL_WAIT};
 use crate::remote::working_folder;
@@ -16,11 +17,15 @@ use crate::run_dir::{
     CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
 };
 use crate::run_storage::StoredRun;
-use crate::settings::{Given, RunSettings, Settings, TrainSettings, from_layers, read_table};
+use crate::settings::{
+    Given, RunSettings, Settings, TrainSettings, from_layers, merged, read_table,
+};
 use crate::{Error, Result};
 
 /// The setting that names the model.
 const MODEL: &str = "model";
+/// How long processes wait for rank 0, which lists the data and tries steps: hours, on a slow disk.
+const CHOOSING: Duration = Duration::from_secs(6 * 3600);
 
 /// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
 /// come from and the run begins.
@@ -29,7 +34,8 @@ pub struct TrainFlags<C: Settings, P: Preset> {
     /// The settings given.
     #[command(flatten)]
     pub settings: Given<C>,
-    /// Settings that suit a situation; other flags override them
+    /// Settings that suit a situation; other flags override them. auto chooses by the data and the
+    /// machine, and says what and why
     #[arg(long, value_enum, default_value_t = P::default())]
     preset: P,
     #[command(flatten)]
@@ -41,11 +47,8 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
     ///
     /// # Errors
     /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
-    pub fn run<T: Task<Settings = C>>(
-        &self,
-        prepare: fn(C, &ResumeMode, &ProcessGroup) -> anyhow::Result<Setup<T>>,
-    ) -> anyhow::Result<()> {
-        let (config, start, world) = self.begin()?;
+    pub fn run<T: Task<Settings = C>>(&self, prepare: Prepare<T>) -> anyhow::Result<()> {
+        let (config, start, world) = self.begin(prepare)?;
         if !self.run.dump_config {
             return prepare(config, &start, &world)?.train(&start);
         }
@@ -58,19 +61,41 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
         Ok(())
     }
 
-    /// Meets the other processes and gives all of them the settings, which rank 0 resolves (it
-    /// alone sees files of an earlier run), and where the run begins in the settings' `output`.
-    fn begin(&self) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
+    /// Meets the other processes and gives all of them the settings, which rank 0 chooses and
+    /// resolves (it alone sees files of an earlier run), and where the run begins in the settings'
+    /// `output`.
+    fn begin<T: Task<Settings = C>>(
+        &self,
+        prepare: Prepare<T>,
+    ) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
         let world = ProcessGroup::from_env(Duration::from_secs_f64(self.run.dist_timeout))?;
-        let (config, start) = world.broadcast_from_rank0(|| {
-            let config = self.run.settings(&self.preset, &self.settings)?.resolve()?;
+        let settings = || {
+            let config = self.choose(&world, prepare)?.resolve()?;
             let start = match self.run.dump_config {
                 true => ResumeMode::New { overwrite: false },
                 false => self.run.start(config.run(), &world)?,
             };
             anyhow::Ok((config, start))
-        })?;
+        };
+        let patience = if self.preset.is_automatic() { CHOOSING } else { Duration::ZERO };
+        let (config, start) =
+            world.with_timeout(patience, || world.broadcast_from_rank0(settings))?;
         Ok((config, start, world))
+    }
+
+    /// The settings, of which a new run of the preset `auto` chooses what is not given. One that
+    /// goes on has its own.
+    fn choose<T: Task<Settings = C>>(
+        &self,
+        world: &ProcessGroup,
+        prepare: Prepare<T>,
+    ) -> anyhow::Result<C> {
+        let layers = self.run.layers::<C>(&self.preset, &self.settings, world)?;
+        if !self.preset.is_automatic() || layers.continues {
+            return Ok(from_layers(layers.all())?);
+        }
+        let choices = auto::choose(merged::<C>(layers.all()), world, prepare)?;
+        Ok(choices.settings()?)
     }
 }
 
@@ -113,12 +138,7 @@ impl RunFlags {
     fn start(&self, run: &RunSettings, world: &ProcessGroup) -> Result<ResumeMode> {
         let folder = run.folder()?;
         let stored = StoredRun::new(&run.output, &folder)?;
-        let owner = match (world.launch(), &stored) {
-            (None, _) => None,
-            (Some(_), None) => run_owner(&folder),
-            (Some(_), Some(stored)) => stored.owner()?,
-        };
-        let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
+        let restarted = is_restarted(&folder, stored.as_ref(), world)?;
         if restarted {
             eprintln!("restarted: going on with {}", display_path(&run.output));
             stored.as_ref().map_or(Ok(()), StoredRun::pull)?;
@@ -148,11 +168,24 @@ impl RunFlags {
     ///
     /// # Errors
     /// A file or checkpoint that cannot be read, a key that is no setting.
-    fn settings<C: TrainSettings>(&self, preset: &impl Preset, flags: &Given<C>) -> Result<C> {
+    fn layers<C: TrainSettings>(
+        &self,
+        preset: &impl Preset,
+        flags: &Given<C>,
+        world: &ProcessGroup,
+    ) -> Result<Layers> {
+        let automatic = preset.is_automatic();
         let preset = preset.table()?;
         let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
         let given = |name: &str| flags.get(name).or(file.get(name)).and_then(toml::Value::as_str);
+        // The folder that the run works in, and its place in object storage.
+        let place = |output: &Path| -> Result<_> {
+            let work = Path::new(given("work-dir").unwrap_or_default());
+            let folder = working_folder(output, work)?;
+            let stored = StoredRun::new(output, &folder)?;
+            Ok((folder, stored))
+        };
         let mut saved = match (&self.resume, given("output").map(Path::new)) {
             (Some(Some(checkpoint)), _) => {
                 let mut settings = saved_settings::<C>(&open_checkpoint(checkpoint)?)?;
@@ -161,25 +194,66 @@ impl RunFlags {
                 settings
             }
             (Some(None), Some(output)) => {
-                let work = Path::new(given("work-dir").unwrap_or_default());
-                let folder = working_folder(output, work)?;
-                StoredRun::new(output, &folder)?.map_or(Ok(()), |stored| stored.pull())?;
+                let (folder, stored) = place(output)?;
+                stored.map_or(Ok(()), |stored| stored.pull())?;
                 own_settings::<C>(&folder)?
+            }
+            // A launch that was restarted has chosen already.
+            (None, Some(output)) if automatic && world.launch().is_some() => {
+                let (folder, stored) = place(output)?;
+                match is_restarted(&folder, stored.as_ref(), world)? {
+                    true => {
+                        stored.map_or(Ok(()), |stored| stored.pull())?;
+                        own_settings::<C>(&folder)?
+                    }
+                    false => Table::new(),
+                }
             }
             _ => Table::new(),
         };
         // Another machine may have no such folder.
         saved.remove("work-dir");
-        let layers = [preset, saved, file, flags];
-        if self.resume.is_some() || layers.iter().any(|layer| layer.contains_key(MODEL)) {
-            return from_layers(layers);
+        let continues = !saved.is_empty();
+        let layers = Layers { told: Table::new(), preset, saved, file, flags, continues };
+        let named = layers.all().iter().any(|layer| layer.contains_key(MODEL));
+        if self.resume.is_some() || named {
+            return Ok(layers);
         }
-        let settings: C = from_layers(layers.clone())?;
-        match settings.starting_weights().map(model_of).transpose()?.flatten() {
-            Some(told) => from_layers([told].into_iter().chain(layers)),
-            None => Ok(settings),
-        }
+        let settings: C = from_layers(layers.all())?;
+        let told = settings.starting_weights().map(model_of).transpose()?.flatten();
+        Ok(Layers { told: told.unwrap_or_default(), ..layers })
     }
+}
+
+/// Settings from several places.
+struct Layers {
+    /// The model, as the weights tell it that a run starts from.
+    told: Table,
+    preset: Table,
+    /// Those of the run that goes on.
+    saved: Table,
+    file: Table,
+    flags: Table,
+    /// Whether there is a run that goes on.
+    continues: bool,
+}
+
+impl Layers {
+    /// The lowest first.
+    fn all(&self) -> [Table; 5] {
+        [&self.told, &self.preset, &self.saved, &self.file, &self.flags].map(Table::clone)
+    }
+}
+
+/// Whether the run in `folder`, or the one `stored` for it, is this launch's own, which was
+/// restarted.
+fn is_restarted(folder: &Path, stored: Option<&StoredRun>, world: &ProcessGroup) -> Result<bool> {
+    let Some(launch) = world.launch() else { return Ok(false) };
+    let owner = match stored {
+        None => run_owner(folder),
+        Some(stored) => stored.owner()?,
+    };
+    Ok(launch.owns(owner.as_deref()))
 }
 
 /// The model that the weights at `path` are of, as a setting; none if it is no registered one.

@@ -246,6 +246,11 @@ impl RunLog {
         self.sinks.iter_mut().for_each(|sink| sink.log_note(text));
     }
 
+    /// Says that `what` is being done, until the next step is.
+    pub fn doing(&mut self, what: &str) {
+        self.sinks.iter_mut().for_each(|sink| sink.log_doing(what));
+    }
+
     /// Names training files that newly proved unreadable on any process, and lists all in the run.
     ///
     /// # Errors

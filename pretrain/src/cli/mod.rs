@@ -24,20 +24,21 @@ use crate::train;
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  # Photos in any folder structure, settings for small data sets
-  pretrain train --data photos --output runs/first --preset small-data
+  # Photos in any folder structure; settings are chosen by them and the machine
+  pretrain train --data photos --output runs/first
 
   # Continue after an interruption
   pretrain train --output runs/first --resume
 
   # The paper's ResNet-50 recipe from tar shards, 512 images at a time
-  pretrain train --data 'shards-{000..146}.tar' --output runs/r50 --accum-steps 8 --precision bfloat16
+  pretrain train --preset paper --data 'shards-{000..146}.tar' --output runs/r50 \
+      --accum-steps 8 --precision bfloat16
 
   # Eight GPUs of one machine; the batch is still that of the whole
   torchrun --standalone --no-python --nproc-per-node 8 \
-      pretrain train --data photos --output runs/r50
+      pretrain train --preset paper --data photos --output runs/r50
 
-  # See what a set of flags means, and keep it in a file
+  # See what would be chosen or what flags mean, and keep it in a file
   pretrain train --data photos --output runs/a --model convnext_small --dump-config > a.toml
   pretrain train --config a.toml";
 

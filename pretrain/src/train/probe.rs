@@ -46,6 +46,11 @@ impl Probe {
         Ok(Some(Self { data }))
     }
 
+    /// Images that a probe looks at.
+    pub fn image_count(&self) -> usize {
+        self.data.image_counts().iter().sum()
+    }
+
     /// Scores the encoder and writes the figure down.
     pub fn run(
         &self,

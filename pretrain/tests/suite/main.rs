@@ -1,5 +1,6 @@
 //! What `pretrain` does, as a user sees it.
 
+mod auto;
 mod commands;
 mod common;
 mod distributed;
