@@ -45,7 +45,7 @@ pub use loader::{
 pub use mixup::{MixParams, Mixup, soft_targets};
 pub use peers::{Alone, Failure, Peers, gather_results, result_of_first};
 pub use sampler::EpochSampler;
-pub use storage::Location;
+pub use storage::{Location, Settings as StorageSettings};
 pub use tensor::tensor_of;
 pub use transforms::{
     AutoAugment, Evaluate, FinetuneTransform, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,

@@ -42,24 +42,34 @@ pub(super) fn open(
     peers: &dyn Peers,
     wanted: Wanted,
 ) -> Result<Indexed> {
-    let remote = check(request, options).and_then(|()| open_remote(request, options));
-    let listed = remote.and_then(|remote| {
-        let listed = match peers.rank() {
-            0 => list(request, options, cache, remote.as_ref(), wanted)?,
-            _ => Vec::new(),
+    let at = check(request, options).and_then(|()| remote::location(request.path()));
+    let is_remote = matches!(at, Ok(Some(_)));
+    let (listed, remote) =
+        match (at.map(|at| at.map(|_| open_remote(request, options))), peers.rank()) {
+            (Err(error), _) => (Err(error), None),
+            (Ok(Some(Err(error))), 0) => (Err(error), None),
+            (Ok(remote), 0) => {
+                let remote = remote.transpose()?;
+                (list(request, options, cache, remote.as_ref(), wanted), remote.map(Ok))
+            }
+            (Ok(remote), _) => (Ok(Vec::new()), remote),
         };
-        Ok((listed, remote))
-    });
-    let (listed, remote) = match listed {
-        Ok((listed, remote)) => (Ok(listed), remote),
-        Err(error) => (Err(error), None),
-    };
     let listed = Listed::read(&mut Reader::new(&share_first(peers, listed)?));
     let Listed { form, listing, known } = listed.ok_or_else(foreign)?;
-    let stores = remote.map(|remote| ShardsInStore::new(remote, &listing)).transpose();
-    // What can fail on one process alone must not leave the others waiting.
-    share(peers, stores.as_ref().map(|_| Vec::new()).map_err(|e| Error::Data(e.to_string())))?;
-    let remote = stores?;
+    let mut remote =
+        remote.map(|remote| remote.and_then(|remote| ShardsInStore::new(remote, &listing)));
+    if is_remote {
+        // What fails on one machine, such as a cache's folder, must not leave the others waiting.
+        let made = match remote.take() {
+            Some(Err(error)) => Err(error),
+            other => {
+                remote = other;
+                Ok(Vec::new())
+            }
+        };
+        share(peers, made)?;
+    }
+    let remote = remote.transpose()?;
     let mut job = Job {
         path: request.path(),
         base: request.base(form),
@@ -77,14 +87,15 @@ pub(super) fn open(
     Ok(Indexed { dataset, classes: job.listing.classes, texts: job.texts })
 }
 
-/// The store that `request` names, if it names one.
-fn open_remote(request: Request, options: &DatasetOptions) -> Result<Option<Remote>> {
-    if remote::location(request.path())?.is_none() {
-        return Ok(None);
-    }
+/// The store that `request` names.
+fn open_remote(request: Request, options: &DatasetOptions) -> Result<Remote> {
     let base = request.base(request.form()).to_str().unwrap_or_default();
+    if !Location::is_one(base) {
+        let rule = "braces stand behind the bucket's name: a data set lies in one";
+        return Err(Error::invalid("shard pattern", request.path().display(), rule));
+    }
     let base = Location::parse(base)?.as_folder();
-    Ok(Some(Remote::open(base, &options.storage)?))
+    Remote::open(base, &options.storage)
 }
 
 /// The shards of a listing of objects.

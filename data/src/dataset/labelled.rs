@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use storage::{Settings, Storage};
+use storage::Storage;
 
-use super::super::peers::{Alone, Peers};
+use super::super::peers::{Alone, Peers, share_first};
 use super::cache::Cache;
 use super::classes::{Classes, listed, problem_with};
 use super::index::{self, Indexed};
@@ -143,7 +143,7 @@ impl LabelledDataset {
         let shown = path.display().to_string();
         let beside = match known {
             Some(known) => Some(known.to_vec()),
-            None => classes_beside(request, options)?,
+            None => classes_beside(request, options, peers)?,
         };
         let texts: Vec<HashMap<&[u8], &[u8]>> = texts
             .iter()
@@ -229,27 +229,39 @@ fn is_of_shards(path: &Path) -> Result<bool> {
 /// The file that names the classes of shards, a line each, the first being class 0.
 const CLASSES: &str = "classes.txt";
 
-/// The classes that a file beside the shards names, if there is one.
-fn classes_beside(request: Request, options: &DatasetOptions) -> Result<Option<Vec<String>>> {
-    let base = request.base(request.form());
-    let path = within(base, Path::new(CLASSES));
-    let bytes = match remote::location(&path)? {
-        Some(at) => {
-            let storage = Storage::new(Settings::within(options.storage.limit))?;
-            match storage.read_all(&at) {
-                Ok((_, bytes)) => bytes.to_vec(),
-                Err(error) if error.is_not_found() => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        None => match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io(path, error)),
-        },
+/// The classes that a file beside the shards names, if there is one; the first process reads it.
+fn classes_beside(
+    request: Request,
+    options: &DatasetOptions,
+    peers: &dyn Peers,
+) -> Result<Option<Vec<String>>> {
+    let path = within(request.base(request.form()), Path::new(CLASSES));
+    let own = match peers.rank() {
+        0 => read_beside(&path, options),
+        _ => Ok(None),
     };
-    let lines = text::lines(&path, bytes)?;
+    // A byte that says whether there is one, and its content.
+    let own = own.map(|found| found.map_or(vec![0], |bytes| [&[1], &bytes[..]].concat()));
+    let shared = share_first(peers, own)?;
+    let Some((1, bytes)) = shared.split_first() else { return Ok(None) };
+    let lines = text::lines(&path, bytes.to_vec())?;
     Ok(Some(lines.into_iter().map(|(_, line)| readable_bytes(&line)).collect()))
+}
+
+/// A file, here or in a store, if it is there.
+fn read_beside(path: &Path, options: &DatasetOptions) -> Result<Option<Vec<u8>>> {
+    let Some(at) = remote::location(path)? else {
+        return match std::fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(path, error)),
+        };
+    };
+    match Storage::new(options.storage.settings.clone())?.read_all(&at) {
+        Ok((_, bytes)) => Ok(Some(bytes.to_vec())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The class folder that `image` lies in.

@@ -45,6 +45,9 @@ struct Queue<S: Source> {
     stopped: bool,
 }
 
+/// How many bytes are fetched ahead, beyond the batches in work: no more batches are planned then.
+const MOST_AHEAD: u64 = 256 << 20;
+
 /// What a batch is to be made of.
 struct Plan {
     epoch: u64,
@@ -273,11 +276,16 @@ impl<S: Source> Queue<S> {
     /// Plans batches, and begins what they are made of, until `samples` are planned or all.
     fn plan(&mut self, source: &S, samples: usize) {
         let mut planned: usize = self.planned.iter().map(|plan| plan.samples.len()).sum();
-        while planned < samples && self.next_step.0 < self.end_epoch {
+        let begun = self.planned.iter().flat_map(|plan| plan.begun.iter().flatten());
+        let mut bytes: u64 = begun.map(Fetch::size).sum();
+        let fits = |planned, bytes| planned == 0 || bytes < MOST_AHEAD;
+        while planned < samples && fits(planned, bytes) && self.next_step.0 < self.end_epoch {
             let (epoch, step) = self.next_step;
             let samples = source.plan(epoch, step);
-            let begun = samples.iter().map(|sample| source.begin(sample.index)).collect();
+            let begun: Vec<Option<Fetch>> =
+                samples.iter().map(|sample| source.begin(sample.index)).collect();
             planned += samples.len().max(1);
+            bytes += begun.iter().flatten().map(Fetch::size).sum::<u64>();
             self.planned.push_back(Plan { epoch, step, samples, begun });
             let last = step + 1 == source.steps();
             self.next_step = if last { (epoch + 1, 0) } else { (epoch, step + 1) };

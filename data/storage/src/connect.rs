@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::ClientConfigKey;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::multipart::MultipartStore;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
@@ -40,48 +40,39 @@ pub(crate) fn connect(at: &Location, settings: &Settings) -> Result<Store> {
         (ClientConfigKey::ConnectTimeout, settings.connect_timeout),
     ]
     .map(|(key, time)| (key, format!("{} milliseconds", time.as_millis().max(1))));
-    /// Sets what the environment doesn't.
-    macro_rules! timed {
-        ($builder:expr, $key:path, $prefix:literal) => {
-            times.iter().fold($builder, |builder, (key, time)| {
+    // Sets what the environment doesn't, and then what takes its place.
+    macro_rules! configured {
+        ($builder:ty, $key:ty, $prefix:literal) => {{
+            let mut builder = <$builder>::from_env();
+            for (key, time) in &times {
                 let variable = format!("{}_{}", $prefix, key.as_ref().to_ascii_uppercase());
-                match std::env::var_os(variable) {
-                    Some(_) => builder,
-                    None => builder.with_config($key(*key), time),
+                if std::env::var_os(variable).is_none() {
+                    builder = builder.with_config(<$key>::Client(*key), time);
                 }
-            })
-        };
+            }
+            for (name, value) in &settings.variables {
+                if let Ok(key) = name.to_ascii_lowercase().parse::<$key>() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            builder.with_url(url).with_retry(once()).with_http_connector(watching())
+        }};
     }
     let (objects, parts): (Arc<dyn ObjectStore>, Option<Arc<dyn MultipartStore>>) = match at
         .scheme()
     {
         Scheme::S3 => {
-            let builder = timed!(
-                AmazonS3Builder::from_env(),
-                object_store::aws::AmazonS3ConfigKey::Client,
-                "AWS"
-            );
-            let builder = builder.with_url(url).with_retry(once()).with_http_connector(watching());
+            let builder = configured!(AmazonS3Builder, AmazonS3ConfigKey, "AWS");
             let store = Arc::new(builder.build().map_err(unusable)?);
             (store.clone(), Some(store))
         }
         Scheme::Gcs => {
-            let builder = timed!(
-                GoogleCloudStorageBuilder::from_env(),
-                object_store::gcp::GoogleConfigKey::Client,
-                "GOOGLE"
-            );
-            let builder = builder.with_url(url).with_retry(once()).with_http_connector(watching());
+            let builder = configured!(GoogleCloudStorageBuilder, GoogleConfigKey, "GOOGLE");
             let store = Arc::new(builder.build().map_err(unusable)?);
             (store.clone(), Some(store))
         }
         Scheme::Azure => {
-            let builder = timed!(
-                MicrosoftAzureBuilder::from_env(),
-                object_store::azure::AzureConfigKey::Client,
-                "AZURE"
-            );
-            let builder = builder.with_url(url).with_retry(once()).with_http_connector(watching());
+            let builder = configured!(MicrosoftAzureBuilder, AzureConfigKey, "AZURE");
             let store = Arc::new(builder.build().map_err(unusable)?);
             (store.clone(), Some(store))
         }

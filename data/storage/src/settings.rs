@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
-/// How often and how long something is tried.
+/// How often and how long something is tried, and what stores are told besides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// How often a request is sent that brings nothing.
@@ -17,6 +17,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
+    /// Variables (`AWS_REGION`, …) with their values, in place of those of the environment.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Default for Settings {
@@ -29,6 +31,7 @@ impl Default for Settings {
             limit: Duration::from_secs(120),
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
+            variables: Vec::new(),
         }
     }
 }

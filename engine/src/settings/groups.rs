@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use data::{ByteSize, LoaderOptions, StorageOptions};
+use data::{ByteSize, LoaderOptions, StorageOptions, StorageSettings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -217,8 +217,8 @@ impl CropSettings {
     pub fn storage(&self, world: &ProcessGroup) -> StorageOptions {
         let cache = self.cache.clone().map(|folder| (folder, self.cache_size.0));
         // Whoever waits must hear of it before it gives up itself.
-        let limit = StorageOptions::default().limit.min(world.timeout().mul_f64(0.75));
-        StorageOptions { cache, limit }
+        let settings = StorageSettings::within(world.timeout().mul_f64(0.75));
+        StorageOptions { cache, settings }
     }
 }
 

@@ -5,7 +5,6 @@ mod list;
 mod scan;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use storage::{Bytes, Location, Object, Pending, Reader, Settings, Storage};
 
@@ -21,19 +20,12 @@ use crate::{Error, Result};
 const HEADER: u64 = 512;
 
 /// How objects in stores are read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StorageOptions {
     /// A folder that keeps what was read, and how many bytes it may hold; none: nothing is kept.
     pub cache: Option<(PathBuf, u64)>,
-    /// How long one request is tried at most.
-    pub limit: Duration,
-}
-
-impl Default for StorageOptions {
-    /// No cache; as patient as [`Settings`] are.
-    fn default() -> Self {
-        StorageOptions { cache: None, limit: Settings::default().limit }
-    }
+    /// How patient whoever asks the store is.
+    pub settings: Settings,
 }
 
 /// The location that `path` is, if it is one and no file.
@@ -58,7 +50,7 @@ pub(super) struct Remote {
 impl Remote {
     /// For objects relative to `base`.
     pub(super) fn open(base: Location, options: &StorageOptions) -> Result<Self> {
-        let storage = Storage::new(Settings::within(options.limit))?;
+        let storage = Storage::new(options.settings.clone())?;
         let cache = options.cache.as_ref().map(|(folder, size)| (folder.as_path(), *size));
         Ok(Remote { reader: Reader::new(storage, cache)?, base })
     }
@@ -79,6 +71,8 @@ pub struct Fetch {
     pending: Pending<Bytes>,
     /// The size of the member whose header comes along.
     member: Option<u64>,
+    /// How many come, in bytes.
+    size: u64,
 }
 
 impl Opened {
@@ -87,7 +81,7 @@ impl Opened {
         let object = &self.shards[shard as usize];
         let start = offset.saturating_sub(HEADER);
         let pending = self.remote.reader.start_read(object, start..offset.saturating_add(size));
-        Fetch { pending, member: Some(size) }
+        Fetch { pending, member: Some(size), size }
     }
 
     /// Begins to read the image `number`, called `name`.
@@ -104,17 +98,22 @@ impl Opened {
             return Err(Error::image(object.location.to_string(), problem));
         }
         let pending = self.remote.reader.start_read(&object, 0..object.size);
-        Ok(Fetch { pending, member: None })
+        Ok(Fetch { pending, member: None, size: object.size })
     }
 }
 
 impl Fetch {
+    /// Size of the image's file in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The bytes, once they are there.
     ///
     /// # Errors
     /// [`Error::Storage`]; [`Error::Image`] where no member of that size lies there.
     pub(super) fn wait(self, name: impl Fn() -> PathBuf) -> Result<Vec<u8>> {
-        let Fetch { pending, member } = self;
+        let Fetch { pending, member, .. } = self;
         let bytes = pending.wait()?;
         let Some(size) = member else { return Ok(bytes.into()) };
         let is_there = bytes
