@@ -10,9 +10,9 @@ use storage::{Bytes, Location, Object, Pending, Reader, Settings, Storage};
 
 pub(super) use self::archive::ObjectArchive;
 pub(super) use self::list::{Objects, list};
-pub(super) use self::scan::scan_all;
+pub(super) use self::scan::{failed, scan_all};
 use super::stamp::Stamp;
-use super::wire::{Reader as From, Writer};
+use super::wire::{Reader as Wire, Writer};
 use crate::files::MAX_BYTES;
 use crate::{Error, Result};
 
@@ -161,7 +161,7 @@ impl Objects {
         self.etags.write(to);
     }
 
-    pub(super) fn read(from: &mut From) -> Option<Self> {
+    pub(super) fn read(from: &mut Wire) -> Option<Self> {
         let pairs = from.many(|from| Some((from.number()?, from.number()?)))?;
         let (sizes, modified) = pairs.into_iter().unzip();
         Some(Objects { sizes, modified, etags: super::names::Names::read(from)? })
