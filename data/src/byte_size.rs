@@ -82,7 +82,7 @@ impl fmt::Display for ByteSize {
     /// In the largest unit of a thousand that it has one of.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0;
-        match ["kB", "MB", "GB", "TB", "PB", "EB"].iter().zip(1u32..).rev().find_map(|(name, n)| {
+        match [("kB", 1), ("MB", 2), ("GB", 3), ("TB", 4), ("PB", 5), ("EB", 6)].into_iter().rev().find_map(|(name, n)| {
             let unit = 1000u64.checked_pow(n)?;
             (bytes >= unit).then_some((name, unit))
         }) {

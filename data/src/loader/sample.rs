@@ -4,7 +4,7 @@ use super::super::corrupt::{CorruptFiles, outcome};
 use super::super::dataset::Fetch;
 use super::source::{SampleIndex, Source};
 use crate::rng::{Rng, purpose};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Everything a sample depends on.
 pub(super) struct SampleMaker<S> {
@@ -62,20 +62,9 @@ impl<S: Source> SampleMaker<S> {
         rng: &mut Rng,
         sample: &mut S::Sample,
     ) -> Result<std::result::Result<(), String>> {
-        let mut failed = None;
-        let made = outcome(|| {
-            let made = match begun {
-                Some(begun) => self.source.make_of(index, begun, rng, sample),
-                None => self.source.make(index, rng, sample),
-            };
-            match made {
-                Err(Error::Storage(error)) if !error.is_not_found() => {
-                    failed = Some(error);
-                    Ok(())
-                }
-                made => made,
-            }
-        });
-        failed.map_or(Ok(made), |error| Err(error.into()))
+        outcome(|| match begun {
+            Some(begun) => self.source.make_of(index, begun, rng, sample),
+            None => self.source.make(index, rng, sample),
+        })
     }
 }

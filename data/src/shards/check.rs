@@ -46,7 +46,7 @@ pub fn check(
     threads: usize,
     watcher: &dyn Watcher,
 ) -> Result<Checked> {
-    let names: BTreeSet<String> = folder.names()?.into_iter().collect();
+    let names = folder.names()?;
     let mut problems = Vec::new();
     let summary = read_summary(folder, &mut problems)?;
     if summary.is_none() && names.contains(WORK) {
@@ -234,7 +234,8 @@ impl Shard<'_> {
             }
             let problem = if is_image_name(&name) {
                 self.watcher.advance(1, size);
-                let read = outcome(|| decode(&name, &bytes, self.channels).map(drop));
+                let read = outcome(|| decode(&name, &bytes, self.channels).map(drop))
+                    .unwrap_or_else(|error| Err(error.to_string()));
                 found.images += usize::from(read.is_ok());
                 read.err()
             } else if name.ends_with(".cls") {

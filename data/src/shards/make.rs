@@ -52,7 +52,7 @@ pub fn make(
     if let Some(summary) = finished(folder, &begun)? {
         return Ok(Made { resumed: summary.listed.images, summary });
     }
-    let work = Folder::new(folder.at(WORK));
+    let work = folder.folder(WORK)?;
     begin(folder, &work, &begun)?;
     let _lock = lock(&work)?;
     let records = done(folder, &work, &begun.settings.prefix)?;
@@ -138,13 +138,16 @@ fn begin(folder: &Folder, work: &Folder, begun: &Begun) -> Result<()> {
     work.write(BEGUN, &json(begun))
 }
 
-/// Keeps other processes from making the same.
-fn lock(work: &Folder) -> Result<File> {
+/// Keeps other processes from making the same; a store has no locks.
+fn lock(work: &Folder) -> Result<Option<File>> {
+    if !work.is_local() {
+        return Ok(None);
+    }
     let path = work.at(LOCK);
     let file = File::create(&path).map_err(|e| Error::io(&path, e))?;
     match file.try_lock() {
         // Where a file system has no locks nothing can be done about it.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => {
             Err(no_set(work.path(), "another process makes these shards; wait for it"))
         }
@@ -185,6 +188,9 @@ struct Job<'a> {
     corrupt: &'a CorruptFiles,
     watcher: &'a dyn Watcher,
 }
+
+/// Of a file that can be used, or why it can't be.
+type Unread<T> = std::result::Result<T, String>;
 
 /// One image's members, and whether it was made smaller.
 struct Sample {
@@ -237,9 +243,12 @@ impl Job<'_> {
     }
 
     /// The members of image `index`, or why there are none.
-    fn sample(&self, index: usize) -> std::result::Result<Sample, String> {
+    fn sample(&self, index: usize) -> Result<Unread<Sample>> {
         let ShardSettings { max_side, quality, .. } = *self.settings;
-        let picture = Picture::read(&self.pictures.images, index, max_side, quality)?;
+        let picture = match Picture::read(&self.pictures.images, index, max_side, quality)? {
+            Ok(picture) => picture,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let (key, extension) = self.keys.key(index, &self.pictures.images.name(index));
         let resized = picture.extension.is_some();
         let extension = picture.extension.unwrap_or(&extension);
@@ -248,7 +257,7 @@ impl Job<'_> {
             let bytes = labels.label(index).to_string().into_bytes();
             members.push(Member { name: format!("{key}.cls"), bytes });
         }
-        Ok(Sample { members, resized })
+        Ok(Ok(Sample { members, resized }))
     }
 
     /// Gives shards their names as they come, the first of which is number `first`.
@@ -286,10 +295,10 @@ impl Filling<'_> {
         &mut self,
         position: usize,
         index: usize,
-        sample: std::result::Result<Sample, String>,
+        sample: Result<Unread<Sample>>,
     ) -> Result<()> {
         let job = self.job;
-        let sample = match sample {
+        let sample = match sample? {
             Ok(sample) => sample,
             Err(reason) => {
                 let name = job.pictures.images.name(index);
@@ -313,7 +322,7 @@ impl Filling<'_> {
             }
         };
         for member in &sample.members {
-            open.tarball.add(member).map_err(|e| job.folder.failed(&shard, e))?;
+            open.tarball.add(member).map_err(|e| Folder::failed(&open.draft, e))?;
         }
         open.images += 1;
         open.resized += usize::from(sample.resized);
@@ -328,7 +337,7 @@ impl Filling<'_> {
             return Ok(());
         };
         let (name, _) = shard_names(&self.job.settings.prefix, self.number);
-        let failed = |e| self.job.folder.failed(&name, e);
+        let failed = |e| Folder::failed(&draft, e);
         let (members, bytes, sha256) = tarball.finish().map_err(failed)?;
         let index = index_of(members)?;
         let unreadable = std::mem::take(&mut self.unreadable);
@@ -369,7 +378,6 @@ fn finish(
     }
     let summary = Summary::of(begun, classes.len(), corrupt.len(), records);
     folder.write(SUMMARY, &json(&summary))?;
-    let work = folder.at(WORK);
-    std::fs::remove_dir_all(&work).map_err(|e| Error::io(&work, e))?;
+    folder.folder(WORK)?.remove_all()?;
     Ok(summary)
 }

@@ -19,14 +19,16 @@ impl Picture {
     /// Image `index`, decoded once to see that it can be; smaller, if a side is longer than
     /// `max_side`, as JPEG of this quality, else byte for byte.
     ///
+    /// If it can't be used, why.
+    ///
     /// # Errors
-    /// Why it can't be used.
+    /// [`Error::Storage`] where the store that it lies in fails.
     pub fn read(
         images: &Dataset,
         index: usize,
         max_side: Option<u32>,
         quality: u8,
-    ) -> std::result::Result<Self, String> {
+    ) -> Result<std::result::Result<Self, String>> {
         outcome(|| {
             let file = images.file(index)?;
             let (height, width) = file.size()?;

@@ -9,15 +9,16 @@ use super::hex;
 use super::names::Keys;
 use super::record::{Listed, ShardSettings};
 use crate::rng::{Rng, purpose};
-use crate::{Dataset, DatasetOptions, LabelledDataset, Result};
+use crate::{Dataset, DatasetOptions, Error, LabelledDataset, Result};
 
 /// Where the classes of images come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LabelsFrom {
-    /// The folders, if all images lie in class folders; else there are none
+    /// Class folders, or the labels of shards, if all images have one; else there are none
     Auto,
-    /// The folders: one a class, as for `classify train`
-    Folders,
+    /// Class folders, or the labels of shards, as for `classify train`; it is an error if there are
+    /// none
+    Required,
     /// There are none
     None,
 }
@@ -38,18 +39,19 @@ impl Pictures {
         let all = || Dataset::open(path, options).map(Arc::new);
         let (images, labels) = match labels {
             LabelsFrom::None => (all()?, None),
-            LabelsFrom::Folders => {
+            LabelsFrom::Required => {
                 let labelled = LabelledDataset::open(path, options)?;
                 (labelled.images().clone(), Some(labelled))
             }
             LabelsFrom::Auto => {
                 let images = all()?;
-                let labelled = match path.is_dir() {
-                    // What keeps folders from being classes is no error here.
-                    true => LabelledDataset::open(path, options).ok(),
-                    false => None,
+                let labels = match LabelledDataset::open(path, options) {
+                    Ok(labelled) if labelled.len() == images.len() => Some(labelled),
+                    Err(error @ (Error::Storage(_) | Error::Io { .. })) => return Err(error),
+                    // What keeps images from having classes is no error here.
+                    _ => None,
                 };
-                (images.clone(), labelled.filter(|labelled| labelled.len() == images.len()))
+                (images, labels)
             }
         };
         Ok(Pictures { images, labels })

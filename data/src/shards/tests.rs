@@ -78,7 +78,14 @@ impl Work {
 
     fn make_as(&self, out: &str, settings: &ShardSettings, threads: usize) -> Result<Made> {
         let pictures = Pictures::open(self.photos.path(), &options(), LabelsFrom::Auto)?;
-        make(&pictures, &Folder::new(self.out(out)), settings, 0.5, threads, &Seen::default())
+        make(
+            &pictures,
+            &Folder::open(self.out(out)).unwrap(),
+            settings,
+            0.5,
+            threads,
+            &Seen::default(),
+        )
     }
 
     fn make(&self, out: &str) -> Made {
@@ -98,7 +105,7 @@ impl Work {
     }
 
     fn check(&self, out: &str) -> Checked {
-        check(&Folder::new(self.out(out)), 3, 2, &Seen::default()).unwrap()
+        check(&Folder::open(self.out(out)).unwrap(), 3, 2, &Seen::default()).unwrap()
     }
 
     /// What is wrong, one problem.
@@ -219,8 +226,9 @@ fn what_was_stopped_goes_on() {
         };
         fs::write(at(&format!("{WORK}/{number:06}.json")), json(&record)).unwrap();
     }
-    let unfinished =
-        check(&Folder::new(work.out("killed")), 3, 1, &Seen::default()).unwrap_err().to_string();
+    let unfinished = check(&Folder::open(work.out("killed")).unwrap(), 3, 1, &Seen::default())
+        .unwrap_err()
+        .to_string();
     assert!(unfinished.contains("not finished"), "{unfinished}");
     let kept = fs::metadata(at("shard-000001.tar")).unwrap().modified().unwrap();
     fs::remove_file(at("shard-000002.idx")).unwrap();
@@ -314,11 +322,11 @@ fn what_is_wrong_with_a_set_is_found() {
     let problem = damage(&|set| fs::remove_file(set.join("shard-000002.idx")).unwrap());
     assert_eq!(problem, "shard-000002.idx: not there");
     let problem = damage(&|set| {
-        drop(fs::copy(set.join("shard-000000.idx"), set.join("shard-000001.idx")).unwrap())
+        fs::copy(set.join("shard-000000.idx"), set.join("shard-000001.idx")).unwrap();
     });
     assert_eq!(problem, "shard-000001.idx: it is not the index of shard-000001.tar");
     let problem = damage(&|set| {
-        drop(fs::copy(set.join("shard-000000.tar"), set.join("shard-000009.tar")).unwrap())
+        fs::copy(set.join("shard-000000.tar"), set.join("shard-000009.tar")).unwrap();
     });
     assert!(
         problem.starts_with("shard-000009.tar: a shard that summary.json does not name"),
@@ -363,7 +371,8 @@ fn shards_of_others_are_checked_without_a_summary() {
         checked.problems[0],
         "x.tar:a.cls: \"7\" is no class: they have numbers from 0 to 1"
     );
-    let nothing =
-        check(&Folder::new(work.out("nothing")), 3, 1, &Seen::default()).unwrap_err().to_string();
+    let nothing = check(&Folder::open(work.out("nothing")).unwrap(), 3, 1, &Seen::default())
+        .unwrap_err()
+        .to_string();
     assert!(nothing.contains("holds no .tar shards"), "{nothing}");
 }

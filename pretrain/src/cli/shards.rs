@@ -10,7 +10,7 @@ use data::shards::{
     CLASSES, Checked, Folder, LabelsFrom, Made, Pictures, SUMMARY, ShardSettings, UNREADABLE,
     Watcher, check, make, pattern,
 };
-use data::{ByteSize, DatasetOptions};
+use data::{ByteSize, DatasetOptions, Location};
 use engine::outputs::lies_in;
 use engine::progress::Counter;
 use engine::run_dir::display_path;
@@ -37,7 +37,10 @@ Examples:
   pretrain shards make --data photos --output sets/small --max-side 512 --quality 90
 
   # One folder a class: each image has the number of its class beside it
-  pretrain shards make --data imagenet/train --output sets/train --labels folders
+  pretrain shards make --data imagenet/train --output sets/train --labels required
+
+  # Into a bucket, with the credentials that AWS_ACCESS_KEY_ID, … give
+  pretrain shards make --data photos --output s3://bucket/photos
 
   # A list, in its own order
   pretrain shards make --data list.txt --output sets/list --in-order";
@@ -76,7 +79,8 @@ struct MakeArgs {
     /// Folder of images or of class folders, list, tar shards: what `pretrain train --data` takes
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// Folder for the shards, empty or not there; one with an unfinished set is gone on with
+    /// Folder for the shards, empty or not there; one with an unfinished set is gone on with. Also
+    /// s3://bucket/set, gs://…, az://…
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
     /// Most bytes of a shard; an image that is larger has a shard of its own
@@ -89,7 +93,7 @@ struct MakeArgs {
     /// JPEG quality of pictures that are made smaller, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = ShardSettings::default().quality)]
     quality: u8,
-    /// Where classes come from
+    /// Whether images have their classes beside them
     #[arg(long, value_enum, default_value = "auto")]
     labels: LabelsFrom,
     /// Seed of the order in which images go into shards, so that each shard is a sample of all
@@ -115,7 +119,7 @@ struct MakeArgs {
 /// Flags of `pretrain shards check`.
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// Folder with shards
+    /// Folder with shards; also s3://bucket/set, gs://…, az://…
     #[arg(value_name = "DIR")]
     path: PathBuf,
     /// Channels of the images, where no summary says it
@@ -154,7 +158,7 @@ fn run_make(args: &MakeArgs) -> Result<()> {
     };
     settings.check()?;
     ensure!(
-        !args.data.is_dir() || !lies_in(&args.output, &args.data),
+        is_stored(&args.output) || !args.data.is_dir() || !lies_in(&args.output, &args.data),
         "output is {}, but that lies in the data, {}, where its shards would be found as images",
         args.output.display(),
         args.data.display()
@@ -163,7 +167,7 @@ fn run_make(args: &MakeArgs) -> Result<()> {
     let pictures = Pictures::open(&args.data, &options, args.labels)?;
     describe(args, &pictures);
     let bar = Bar::default();
-    let folder = Folder::new(&args.output);
+    let folder = Folder::open(&args.output)?;
     let made = make(&pictures, &folder, &settings, args.max_corrupt, threads(args.workers), &bar)?;
     bar.finish();
     tell(&args.output, &made);
@@ -181,16 +185,21 @@ fn describe(args: &MakeArgs, pictures: &Pictures) {
     match (pictures.classes(), args.labels) {
         (Some(classes), _) => {
             let names = first_names(classes.iter().map(String::as_str));
-            eprintln!("labels: the class folders, {names} (--labels none leaves them out)");
+            eprintln!("classes, {names} (--labels none leaves them out)");
         }
-        (None, LabelsFrom::Auto) => eprintln!("no labels: the images do not lie in class folders"),
+        (None, LabelsFrom::Auto) => {
+            eprintln!("no labels: not all images lie in class folders, or have labels in shards")
+        }
         (None, _) => {}
     }
 }
 
 /// Says what was made, and how it is read.
 fn tell(output: &Path, Made { summary, resumed }: &Made) {
-    let at = |name: &str| display_path(&output.join(name)).to_string();
+    let at = |name: &str| match is_stored(output) {
+        true => output.join(name).display().to_string(),
+        false => display_path(&output.join(name)),
+    };
     let (shards, images) = (summary.shards.len(), summary.images);
     let size = ByteSize(summary.bytes);
     if *resumed == images + summary.unreadable {
@@ -221,7 +230,7 @@ fn tell(output: &Path, Made { summary, resumed }: &Made) {
 
 fn run_check(args: &CheckArgs) -> Result<()> {
     let bar = Bar::default();
-    let folder = Folder::new(&args.path);
+    let folder = Folder::open(&args.path)?;
     let Checked { shards, images, bytes, problems, summary } =
         check(&folder, args.in_chans, threads(args.workers), &bar)?;
     bar.finish();
@@ -235,6 +244,11 @@ fn run_check(args: &CheckArgs) -> Result<()> {
         false => println!("{found}: all can be read; there is no {SUMMARY} to compare with"),
     }
     Ok(())
+}
+
+/// Whether a path is the name of something in a store.
+fn is_stored(path: &Path) -> bool {
+    path.to_str().is_some_and(Location::is_one)
 }
 
 fn threads(workers: usize) -> usize {

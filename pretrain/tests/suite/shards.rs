@@ -3,8 +3,9 @@
 use std::process::Stdio;
 
 use image::{Rgb, RgbImage};
+use test_objects::{Fault, Objects, Rule};
 
-use crate::common::{Workplace, assert_says, names, read, shorter, with_images};
+use crate::common::{Finished, Workplace, assert_says, names, read, shorter, with_images};
 
 /// `with_images`, and 60 pictures of noise in `noise`, one of which fills a shard of 200 kB.
 fn with_noise() -> Workplace {
@@ -30,7 +31,7 @@ fn killed_and_given_again_the_command_makes_the_same_bytes() {
     let make =
         |output| ["shards", "make", "--data", "noise", "--output", output, "--size", "200kB"];
     let whole = work.run(&make("whole")).succeeded();
-    assert_says(&whole.out, &["60 shards: 60 images", "--data 'whole/shard-{000000..000059}.tar'"]);
+    assert_says(&whole.out, &["60 shards: 60 images", "whole/shard-{000000..000059}.tar'"]);
     assert_says(&whole.err, &["60 images in noise", "no labels", "60/60 images"]);
     for shards in [3, 20, 41] {
         let mut child = work
@@ -74,17 +75,14 @@ fn class_folders_become_shards_that_train() {
     std::fs::write(work.path("images/class0/notes.txt"), b"").unwrap();
     let make = ["shards", "make", "--data", "images", "--output", "set", "--max-corrupt", "0.2"];
     let made = work.run(&make).succeeded();
-    assert_says(
-        &made.err,
-        &["9 images in images; 1 other files", "the class folders, 2: class0, class1"],
-    );
+    assert_says(&made.err, &["9 images in images; 1 other files", "classes, 2: class0, class1"]);
     assert_says(
         &made.out,
         &[
             "1 shards: 8 images",
             "1 files can't be read",
-            "2 classes: set/classes.txt",
-            "--data 'set/shard-000000.tar'",
+            "/set/classes.txt",
+            "/set/shard-000000.tar'",
         ],
     );
     assert_says(
@@ -120,7 +118,7 @@ fn what_cannot_be_made_is_refused_and_nothing_is_written() {
         .refused(&["quality is 101, but it goes from 1"]);
     make(&["--data", "images", "--max-corrupt", "2"]).refused(&["max-corrupt is 2, but"]);
     make(&["--data", "images", "--in-order", "--seed", "3"]).refused(&["cannot be used with"]);
-    make(&["--data", "images/class0", "--labels", "folders"]).refused(&["no class folders in it"]);
+    make(&["--data", "images/class0", "--labels", "required"]).refused(&["no class folders in it"]);
     let inside = ["shards", "make", "--data", "images", "--output", "images/out"];
     work.run(&inside).refused(&["output is images/out, but that lies in the data, images"]);
     assert!(!work.path("images/out").exists());
@@ -128,4 +126,62 @@ fn what_cannot_be_made_is_refused_and_nothing_is_written() {
         .refused(&["tiny.pt2"]);
     work.run(&["shards", "check", "empty"]).refused(&["empty: holds no .tar shards"]);
     work.run(&["shards", "check", "nothing"]).refused(&["nothing: "]);
+}
+
+/// The program with these arguments, and the environment of somebody who may use `objects`.
+fn run_with(objects: &Objects, work: &Workplace, arguments: &[&str]) -> Finished {
+    Finished::from(objects.show_to(&mut work.command(arguments)).output().unwrap())
+}
+
+#[test]
+fn shards_in_a_store_are_those_of_a_folder() {
+    let (work, objects) = (with_noise(), Objects::start());
+    let make = |output| ["shards", "make", "--data", "noise", "--output", output, "--size", "2MB"];
+    work.run(&make("set")).succeeded();
+    // Things go wrong as they do, and nothing comes of it.
+    objects.fail(Rule::put("000001.tar"), Fault::slow_down(Some(0)));
+    objects.fail(Rule::put("000001.tar").after(1), Fault::AnswerLost);
+    objects.fail(Rule::put("000002.idx"), Fault::Silence(std::time::Duration::ZERO));
+    let mut child = objects
+        .show_to(&mut work.command(&make("s3://bucket/deep/set")))
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while objects.get("bucket", "deep/set/.making/000001.json").is_none() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(objects.get("bucket", "deep/set/summary.json").is_none(), "killed too late");
+    objects.requests();
+    let made = run_with(&objects, &work, &make("s3://bucket/deep/set")).succeeded();
+    assert_says(
+        &made.out,
+        &["60 images", "--data 's3://bucket/deep/set/shard-{000000..000004}.tar'"],
+    );
+    let again = |name: &str| {
+        let requests = objects.requests();
+        requests.iter().any(|request| request.method == "PUT" && request.target.contains(name))
+    };
+    assert!(!again("000000.tar"), "no shard is made twice");
+
+    let files = names(&work.path("set"));
+    let keys: Vec<String> = files.iter().map(|name| format!("deep/set/{name}")).collect();
+    assert_eq!(objects.keys("bucket"), keys);
+    for (name, key) in files.iter().zip(&keys) {
+        assert!(objects.get("bucket", key).unwrap() == read(work.path("set").join(name)), "{name}");
+    }
+    let check = ["shards", "check", "s3://bucket/deep/set"];
+    objects.fail(Rule::get("000000.tar"), Fault::Reset(1000));
+    run_with(&objects, &work, &check).succeeded();
+    let mut bytes = objects.get("bucket", &keys[1]).unwrap();
+    bytes[1000] ^= 1;
+    objects.put("bucket", &keys[1], bytes);
+    let damaged = run_with(&objects, &work, &check).refused(&["s3://bucket/deep/set: "]);
+    assert_says(&damaged.out, &["shard-000000.tar: its SHA-256 is"]);
+
+    objects.fail(Rule::any("").always(), Fault::denied());
+    run_with(&objects, &work, &make("s3://bucket/other")).refused(&["s3://bucket/other"]);
 }

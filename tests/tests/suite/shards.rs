@@ -46,7 +46,7 @@ fn webdataset_reads_our_shards_and_we_read_its() {
     }
     let pictures = Pictures::open(&photos, &options(), LabelsFrom::Auto).unwrap();
     let settings = ShardSettings { size: ByteSize(100_000), ..ShardSettings::default() };
-    let ours = Folder::new(folder.path().join("ours"));
+    let ours = Folder::open(folder.path().join("ours")).unwrap();
     make(&pictures, &ours, &settings, 0.0, 2, &Unseen).unwrap();
 
     run_python("shards_reference.py", &[folder.path()]);
@@ -87,6 +87,6 @@ fn webdataset_reads_our_shards_and_we_read_its() {
     let written =
         written.map(|file| serde_json::from_value::<(String, String)>(file.clone()).unwrap());
     assert_eq!(found, written.collect());
-    let checked = check(&Folder::new(&theirs), 3, 2, &Unseen).unwrap();
+    let checked = check(&Folder::open(&theirs).unwrap(), 3, 2, &Unseen).unwrap();
     assert_eq!((checked.images, checked.problems), (10, Vec::new()));
 }

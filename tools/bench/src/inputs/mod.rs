@@ -1,6 +1,7 @@
 //! What both sides of a duel work on: files that are made once and kept.
 
 pub mod folder;
+pub mod shards;
 pub mod spark;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,14 @@ pub enum Inputs {
         /// How many.
         files: usize,
     },
+    /// Tar shards of so many small JPEG files.
+    Shards {
+        /// How many.
+        files: usize,
+        /// Milliseconds that each answer of the store takes that they lie in; none: they lie on
+        /// the disk.
+        delay: Option<u64>,
+    },
     /// A ground truth and detections, as large as COCO's validation set.
     Coco,
 }
@@ -58,6 +67,7 @@ impl Inputs {
                 folder.join(format!("photographs-{count}x{width}x{height}"))
             }
             Self::Folder { files } => folder.join(format!("folder-{files}")),
+            Self::Shards { files, .. } => folder.join(format!("shards-{files}")),
             Self::Coco => folder.join("coco"),
         }
     }
@@ -88,10 +98,26 @@ impl Inputs {
                 make_with_python(settings, &["photographs", &count, &width, &height], &path)
             }
             Self::Folder { files } => folder::make(settings, *files, &path),
+            Self::Shards { files, .. } => shards::make(settings, *files, &path),
             Self::Coco => whole(&path, |part| Ok(spark_tests::coco_set::write(part)?)),
         }?;
         write_back();
         Ok(())
+    }
+}
+
+impl Inputs {
+    /// The store that they lie in, if it is one.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn serve(&self, settings: &Settings) -> Result<Option<shards::Server>> {
+        match self {
+            Self::Shards { delay: Some(delay), .. } => {
+                shards::Server::start(settings, &self.path(&settings.folder), *delay).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Serves folders as buckets, for trying things by hand:
 //!
 //! ```text
-//! cargo run -p spark-test-objects --example serve -- --delay 50 photos=folder
+//! cargo run -p spark-test-objects --example serve_objects -- --delay 50 photos=folder
 //! AWS_ENDPOINT_URL=… … pretrain train --data s3://photos/ --output runs/first
 //! ```
 
@@ -32,6 +32,7 @@ fn main() -> std::io::Result<()> {
     for (name, value) in objects.env() {
         println!("export {name}={value}");
     }
+    println!("# serving until it is stopped");
     loop {
         std::thread::park();
     }
