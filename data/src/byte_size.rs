@@ -7,33 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// A number of bytes: `256MB`, `1.5GB`, `64KiB`, or plain digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "u64")]
+#[serde(transparent)]
 pub struct ByteSize(pub u64);
-
-/// As it stands in files: digits, or what a flag takes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Number(u64),
-    Text(String),
-}
-
-impl TryFrom<Written> for ByteSize {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        match written {
-            Written::Number(bytes) => Ok(ByteSize(bytes)),
-            Written::Text(text) => text.parse(),
-        }
-    }
-}
-
-impl From<ByteSize> for u64 {
-    fn from(size: ByteSize) -> u64 {
-        size.0
-    }
-}
 
 /// Units with what they stand for, the longest of an ending first.
 const UNITS: [(&str, u64); 13] = [
@@ -82,10 +57,13 @@ impl fmt::Display for ByteSize {
     /// In the largest unit of a thousand that it has one of.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0;
-        match [("kB", 1), ("MB", 2), ("GB", 3), ("TB", 4), ("PB", 5), ("EB", 6)].into_iter().rev().find_map(|(name, n)| {
-            let unit = 1000u64.checked_pow(n)?;
-            (bytes >= unit).then_some((name, unit))
-        }) {
+        match [("kB", 1), ("MB", 2), ("GB", 3), ("TB", 4), ("PB", 5), ("EB", 6)]
+            .into_iter()
+            .rev()
+            .find_map(|(name, n)| {
+                let unit = 1000u64.checked_pow(n)?;
+                (bytes >= unit).then_some((name, unit))
+            }) {
             Some((name, unit)) if bytes % unit == 0 => write!(f, "{}{name}", bytes / unit),
             Some((name, unit)) => write!(f, "{:.1}{name}", bytes as f64 / unit as f64),
             None => write!(f, "{bytes}B"),

@@ -1,6 +1,5 @@
 //! From a listing and the members of its shards to a [`Dataset`], among several processes.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,9 +13,8 @@ use super::cache::{Cache, Key};
 use super::kind::Kind;
 use super::listing::{Form, Listing, Request};
 use super::names::Names;
-use super::remote::{self, Objects, Opened, Remote};
+use super::remote::{self, Objects, Opened, Remote, ShardsInStore};
 use super::shard::{Content, Member, Scanned, Wanted, scan_all};
-use super::stamp::Stamp;
 use super::wire::{Reader, Writer};
 use super::{ARRAY, Dataset, DatasetOptions, PICTURES, Place, Unpacked};
 use crate::{Error, Result};
@@ -43,31 +41,22 @@ pub(super) fn open(
     wanted: Wanted,
 ) -> Result<Indexed> {
     let at = check(request, options).and_then(|()| remote::location(request.path()));
-    let is_remote = matches!(at, Ok(Some(_)));
-    let (listed, remote) =
-        match (at.map(|at| at.map(|_| open_remote(request, options))), peers.rank()) {
-            (Err(error), _) => (Err(error), None),
-            (Ok(Some(Err(error))), 0) => (Err(error), None),
-            (Ok(remote), 0) => {
-                let remote = remote.transpose()?;
-                (list(request, options, cache, remote.as_ref(), wanted), remote.map(Ok))
-            }
-            (Ok(remote), _) => (Ok(Vec::new()), remote),
-        };
+    let mut remote = match &at {
+        Ok(Some(_)) => Some(Remote::of(request, options)),
+        _ => None,
+    };
+    let is_remote = remote.is_some();
+    let listed = at.and_then(|_| match peers.rank() {
+        0 => list(request, options, cache, take_error(&mut remote)?, wanted),
+        _ => Ok(Vec::new()),
+    });
     let listed = Listed::read(&mut Reader::new(&share_first(peers, listed)?));
     let Listed { form, listing, known } = listed.ok_or_else(foreign)?;
     let mut remote =
         remote.map(|remote| remote.and_then(|remote| ShardsInStore::new(remote, &listing)));
     if is_remote {
         // What fails on one machine, such as a cache's folder, must not leave the others waiting.
-        let made = match remote.take() {
-            Some(Err(error)) => Err(error),
-            other => {
-                remote = other;
-                Ok(Vec::new())
-            }
-        };
-        share(peers, made)?;
+        share(peers, take_error(&mut remote).map(|_| Vec::new()))?;
     }
     let remote = remote.transpose()?;
     let mut job = Job {
@@ -87,56 +76,11 @@ pub(super) fn open(
     Ok(Indexed { dataset, classes: job.listing.classes, texts: job.texts })
 }
 
-/// The store that `request` names.
-fn open_remote(request: Request, options: &DatasetOptions) -> Result<Remote> {
-    let base = request.base(request.form()).to_str().unwrap_or_default();
-    if !Location::is_one(base) {
-        let rule = "braces stand behind the bucket's name: a data set lies in one";
-        return Err(Error::invalid("shard pattern", request.path().display(), rule));
-    }
-    let base = Location::parse(base)?.as_folder();
-    Remote::open(base, &options.storage)
-}
-
-/// The shards of a listing of objects.
-struct ShardsInStore {
-    remote: Remote,
-    /// None for one that is not there.
-    shards: Vec<Option<Object>>,
-}
-
-impl ShardsInStore {
-    fn new(remote: Remote, listing: &Listing) -> Result<Self> {
-        let shards = listing.entries().enumerate().filter(|(_, (_, kind))| *kind == Kind::Shard);
-        let object = |(index, (name, _)): (usize, (&Path, Kind))| {
-            let is_gone = listing.objects.is_gone(index);
-            let object = || listing.objects.object(index, name, &remote.base);
-            (!is_gone).then(object).transpose()
-        };
-        let shards = shards.map(object).collect::<Result<_>>()?;
-        Ok(ShardsInStore { remote, shards })
-    }
-
-    /// For each shard, what was kept as `key` if it is as it was; `names` are the shards'.
-    fn known(&self, cache: &Cache, key: Option<&Key>, names: &[PathBuf]) -> Vec<Option<Scanned>> {
-        let stamps: HashMap<&Path, Stamp> = names
-            .iter()
-            .zip(&self.shards)
-            .filter_map(|(name, shard)| Some((name.as_path(), Stamp::of_object(shard.as_ref()?))))
-            .collect();
-        cache.members_as(key, names, |name| stamps.get(name).copied())
-    }
-
-    /// What the shards of these numbers hold.
-    fn scan(&self, numbers: &[usize], wanted: Wanted) -> Result<Vec<Scanned>> {
-        let there: Vec<Object> =
-            numbers.iter().filter_map(|&number| self.shards[number].clone()).collect();
-        let mut scanned = remote::scan_all(&self.remote, &there, wanted)?.into_iter();
-        let of = |&number: &usize| match &self.shards[number] {
-            Some(_) => scanned.next(),
-            None => Some(Scanned::gone()),
-        };
-        Ok(numbers.iter().filter_map(of).collect())
+/// What was made, if anything was to be; the error, if there is one, is taken out.
+fn take_error<T>(made: &mut Option<Result<T>>) -> Result<Option<&T>> {
+    match made.take_if(|made| made.is_err()) {
+        Some(Err(error)) => Err(error),
+        _ => Ok(made.as_ref().and_then(|made| made.as_ref().ok())),
     }
 }
 

@@ -101,7 +101,7 @@ impl LabelledDataset {
         peers: &dyn Peers,
     ) -> Result<Self> {
         let check = |found: &[OsString]| Classes::of(folder, found, known).map(|_| ());
-        if is_of_shards(folder)? {
+        if is_of_shards(folder) {
             return Self::open_shards(folder, options, known, cache, peers);
         }
         let request = Request::Classes(folder, &check);
@@ -162,7 +162,7 @@ impl LabelledDataset {
         let without = || (0..count).filter(|&image| label(image).is_none() && !is_missing(image));
         if let Some(first) = without().next() {
             let problem = format!(
-                "{} of {count} images have no label, such as {}; beside each must be a member of its                  name with .cls (the number of its class, or its name) or .json (with "label")",
+                "{} of {count} images have no label, such as {}; beside each must be a member of its                  name with .cls (the number of its class, or its name) or .json (with \"label\")",
                 without().count(),
                 images.name(first),
             );
@@ -172,7 +172,6 @@ impl LabelledDataset {
         let Labelling { classes, numbers } = Labelling::of(&shown, &all, beside)?;
         let number = |image| label(image).and_then(|label| numbers.get(label)).copied();
         let labels = (0..count).map(|image| number(image).unwrap_or_default()).collect();
-        drop(texts);
         Ok(LabelledDataset { images: Arc::new(images), labels, classes, notes: Vec::new() })
     }
 
@@ -218,12 +217,11 @@ impl LabelledDataset {
     }
 }
 
-/// Whether `path` names shards, and no folder of class folders.
-fn is_of_shards(path: &Path) -> Result<bool> {
+/// Whether `path` names shards or a list, and no folder of class folders.
+fn is_of_shards(path: &Path) -> bool {
     let name = path.as_os_str().as_bytes();
-    let is_named_so = Kind::of(name) == Kind::Shard || name.contains(&b'{');
-    let is_list = remote::location(path)?.is_some() && name.ends_with(b".txt");
-    Ok((is_named_so || is_list || path.is_file()) && !path.is_dir())
+    let is_named_so = Kind::of(name) == Kind::Shard || name.ends_with(b".txt");
+    is_named_so && !path.is_dir()
 }
 
 /// The file that names the classes of shards, a line each, the first being class 0.

@@ -3,8 +3,8 @@
 use super::super::corrupt::{CorruptFiles, outcome};
 use super::super::dataset::Fetch;
 use super::source::{SampleIndex, Source};
-use crate::rng::{Rng, purpose};
 use crate::Result;
+use crate::rng::{Rng, purpose};
 
 /// Everything a sample depends on.
 pub(super) struct SampleMaker<S> {

@@ -78,16 +78,16 @@ impl ShardSettings {
         )
     }
 
-    /// Where `other` differs, as `size: 256MB and 1GB`.
-    pub(super) fn differences(&self, other: &ShardSettings) -> Vec<String> {
-        let [ours, others] = [self, other].map(|settings| {
+    /// Where these, of what is there, and those that are wanted `here` differ.
+    pub(super) fn differences(&self, here: &ShardSettings) -> Vec<String> {
+        let [there, here] = [self, here].map(|settings| {
             let value = serde_json::to_value(settings).unwrap_or_default();
             serde_json::from_value::<BTreeMap<String, serde_json::Value>>(value).unwrap_or_default()
         });
-        let differing = ours.iter().filter(|(name, value)| others.get(*name) != Some(value));
-        let other = |name| others.get(name).cloned().unwrap_or_default();
+        let differing = there.iter().filter(|(name, value)| here.get(*name) != Some(value));
+        let here = |name| here.get(name).cloned().unwrap_or_default();
         differing
-            .map(|(name, value)| format!("{name} ({} there, {value} here)", other(name)))
+            .map(|(name, value)| format!("{name} ({value} there, {} here)", here(name)))
             .collect()
     }
 }

@@ -322,11 +322,11 @@ fn what_is_wrong_with_a_set_is_found() {
     let problem = damage(&|set| fs::remove_file(set.join("shard-000002.idx")).unwrap());
     assert_eq!(problem, "shard-000002.idx: not there");
     let problem = damage(&|set| {
-        drop(fs::copy(set.join("shard-000000.idx"), set.join("shard-000001.idx")).unwrap())
+        fs::copy(set.join("shard-000000.idx"), set.join("shard-000001.idx")).unwrap();
     });
     assert_eq!(problem, "shard-000001.idx: it is not the index of shard-000001.tar");
     let problem = damage(&|set| {
-        drop(fs::copy(set.join("shard-000000.tar"), set.join("shard-000009.tar")).unwrap())
+        fs::copy(set.join("shard-000000.tar"), set.join("shard-000009.tar")).unwrap();
     });
     assert!(
         problem.starts_with("shard-000009.tar: a shard that summary.json does not name"),

@@ -176,7 +176,17 @@ impl Core {
         let look = |store: crate::connect::Store| async move {
             Ok(Object::new(at.clone(), &store.objects.head(at.path()).await?))
         };
-        self.tried(at, "looking at it", look).await
+        let refused = match self.tried(at, "looking at it", look).await {
+            Err(refused @ (Error::Denied { .. } | Error::Refused { .. })) => refused,
+            other => return other,
+        };
+        // Such an answer has no body that would say why: one to a read has.
+        let ask = |store: crate::connect::Store| async move {
+            let range = Some(GetRange::Bounded(0..1));
+            let options = GetOptions { range, ..GetOptions::default() };
+            Ok(store.objects.get_opts(at.path(), options).await.map(drop)?)
+        };
+        Err(self.tried(at, "looking at it", ask).await.err().unwrap_or(refused))
     }
 
     pub(crate) async fn read(&self, object: &Object, range: Range<u64>) -> Result<Bytes> {

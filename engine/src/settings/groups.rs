@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use data::{ByteSize, LoaderOptions, StorageOptions, StorageSettings};
+use data::{LoaderOptions, StorageOptions, StorageSettings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ByteSize, Settings, Span, ascending_to, at_least, decay_rate, divides, not_negative, share,
+    Settings, Size, Span, ascending_to, at_least, decay_rate, divides, not_negative, share,
 };
 use tch::Tensor;
 
@@ -130,7 +130,7 @@ settings! {
         cache: Option<PathBuf>;
         /// Most that this folder holds: a number with MB, GB or TB
         #[arg(value_name = "SIZE")]
-        cache_size: ByteSize = ByteSize(100_000_000_000);
+        cache_size: Size = Size::gigabytes(100);
     }
 }
 
@@ -215,7 +215,7 @@ impl CropSettings {
     /// How images in object storage are read by a process of `world`: no request takes longer than
     /// the processes wait for each other.
     pub fn storage(&self, world: &ProcessGroup) -> StorageOptions {
-        let cache = self.cache.clone().map(|folder| (folder, self.cache_size.0));
+        let cache = self.cache.clone().map(|folder| (folder, self.cache_size.0.0));
         // Whoever waits must hear of it before it gives up itself.
         let settings = StorageSettings::within(world.timeout().mul_f64(0.75));
         StorageOptions { cache, settings }

@@ -5,6 +5,7 @@ mod define;
 mod flags;
 mod groups;
 mod rules;
+mod size;
 mod span;
 
 use std::path::Path;
@@ -24,6 +25,7 @@ pub use groups::{
 pub use rules::{
     all_positive, ascending_to, at_least, decay_rate, divides, not_negative, share, within,
 };
+pub use size::Size;
 pub use span::Span;
 
 /// The defaults of `S` with `layers` laid over them, later ones on top; tables within are laid

@@ -14,6 +14,7 @@ mod from_file;
 #[cfg(torch_writes_pt2)]
 mod graph;
 mod hub;
+mod images_in_store;
 mod kinds_of_run;
 mod playground;
 mod refusals;

@@ -170,7 +170,7 @@ fn in_classes(listing: Listing, check: super::super::listing::Check) -> Result<L
     };
     let classes: BTreeSet<OsString> = listing.names.iter().filter_map(class).collect();
     let mut classes: Vec<OsString> = classes.into_iter().collect();
-    classes.sort_by_cached_key(python_order);
+    classes.sort_by_cached_key(|class| python_order(class));
     check(&classes)?;
     let mut labelled = Listing { classes, others: listing.others, ..Listing::new() };
     for (index, (name, kind)) in listing.entries().enumerate() {

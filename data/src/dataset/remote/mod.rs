@@ -3,6 +3,7 @@
 mod archive;
 mod list;
 mod scan;
+mod shards;
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,10 @@ use storage::{Bytes, Location, Object, Pending, Reader, Settings, Storage};
 
 pub(super) use self::archive::ObjectArchive;
 pub(super) use self::list::{Objects, list};
-pub(super) use self::scan::scan_all;
+pub(super) use self::scan::{failed, scan_all};
+pub(super) use self::shards::ShardsInStore;
 use super::stamp::Stamp;
-use super::wire::{Reader as From, Writer};
+use super::wire::{Reader as Wire, Writer};
 use crate::files::MAX_BYTES;
 use crate::{Error, Result};
 
@@ -49,7 +51,7 @@ pub(super) struct Remote {
 
 impl Remote {
     /// For objects relative to `base`.
-    pub(super) fn open(base: Location, options: &StorageOptions) -> Result<Self> {
+    fn open(base: Location, options: &StorageOptions) -> Result<Self> {
         let storage = Storage::new(options.settings.clone())?;
         let cache = options.cache.as_ref().map(|(folder, size)| (folder.as_path(), *size));
         Ok(Remote { reader: Reader::new(storage, cache)?, base })
@@ -161,7 +163,7 @@ impl Objects {
         self.etags.write(to);
     }
 
-    pub(super) fn read(from: &mut From) -> Option<Self> {
+    pub(super) fn read(from: &mut Wire) -> Option<Self> {
         let pairs = from.many(|from| Some((from.number()?, from.number()?)))?;
         let (sizes, modified) = pairs.into_iter().unzip();
         Some(Objects { sizes, modified, etags: super::names::Names::read(from)? })

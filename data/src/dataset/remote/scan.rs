@@ -1,5 +1,6 @@
 //! What shards in a store hold.
 
+use std::io;
 use std::path::Path;
 
 use storage::{Object, ShardIndex};
@@ -53,12 +54,20 @@ fn of_shard(remote: &Remote, shard: &Object, wanted: Wanted) -> Result<Scanned> 
     scan(Path::new(&shown), &archive, wanted)
 }
 
-/// An error of the store has passed through a reader.
-pub(in super::super) fn failed(shown: &str, error: std::io::Error) -> Error {
-    match error.downcast::<storage::Error>() {
-        Ok(error) => error.into(),
-        Err(error) => Error::Data(format!("{shown}: not a readable tar archive: {error}")),
+/// What a reader of an archive says: of the store, if the reading failed, or of the archive.
+pub(in super::super) fn failed(shown: &str, error: io::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<storage::Error>() {
+            return error.clone().into();
+        }
+        // The source of such an error is that of what is in it.
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
+    Error::Data(format!("{shown}: not a readable tar archive: {error}"))
 }
 
 /// What the index beside `shard` says; none if there is none that can be used.
