@@ -251,6 +251,11 @@ impl Dataset {
         }
     }
 
+    /// Name of image `index` in its shard, if it lies in one; else [`Dataset::name`].
+    pub(crate) fn own_name(&self, index: usize) -> String {
+        readable(self.names.get(index))
+    }
+
     /// The bytes of image `index`'s file.
     ///
     /// # Errors

@@ -249,7 +249,7 @@ impl Job<'_> {
             Ok(picture) => picture,
             Err(reason) => return Ok(Err(reason)),
         };
-        let (key, extension) = self.keys.key(index, &self.pictures.images.name(index));
+        let (key, extension) = self.keys.key(index, &self.pictures.images.own_name(index));
         let resized = picture.extension.is_some();
         let extension = picture.extension.unwrap_or(&extension);
         let mut members = vec![Member { name: format!("{key}.{extension}"), bytes: picture.bytes }];

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-/// The keys of a set's samples. A key tells which file an image was: it is the file's path without
-/// extension, in which all but letters, digits, `_`, `-` and `/` is written `%NN`, as in
+/// The keys of a set's samples. A key tells which file an image was: it is the file's path, or that
+/// in its shard, without extension, in which all but letters, digits, `_`, `-` and `/` is written `%NN`, as in
 /// addresses: a dot ends a sample's name for WebDataset, and white space a word of an index. Where
 /// files differ in nothing but their extension, all but the first have `~` and their number behind.
 #[derive(Debug)]
@@ -82,7 +82,6 @@ mod tests {
             "cat/my photo.JPEG",
             "/abs/猫.webp",
             "cat//my photo.jpeg",
-            "x.tar:train/1.jpg",
             "caf\\xe9.png",
             "tab\there.png",
         ];
@@ -99,7 +98,6 @@ mod tests {
             "cat/my%20photo.jpeg",
             "abs/猫.webp",
             "cat/my%20photo~6.jpeg",
-            "x%2Etar%3Atrain/1.jpg",
             "caf%5Cxe9.png",
             "tab%09here.png",
         ];

@@ -91,7 +91,7 @@ impl Pictures {
     }
 
     pub(super) fn keys(&self) -> Keys {
-        Keys::of((0..self.len()).map(|index| self.images.name(index)))
+        Keys::of((0..self.len()).map(|index| self.images.own_name(index)))
     }
 
     /// What the images are, in short.

@@ -172,6 +172,27 @@ fn our_reader_reads_what_went_in() {
 }
 
 #[test]
+fn shards_of_shards_keep_names_and_classes() {
+    let work = Work::labelled();
+    work.make("set");
+    let pictures = Pictures::open(
+        &work.out("set/shard-{000000..000003}.tar"),
+        &options(),
+        LabelsFrom::Required,
+    )
+    .unwrap();
+    assert_eq!(pictures.classes().unwrap(), ["cat", "dog"]);
+    let settings = ShardSettings { seed: None, ..small() };
+    let again = Folder::open(work.out("again")).unwrap();
+    make(&pictures, &again, &settings, 0.0, 2, &Seen::default()).unwrap();
+    // In the order in which they were, the same members.
+    let [set, again] = ["set", "again"].map(|name| work.files(name));
+    for name in ["shard-000000.tar", "shard-000003.tar", "shard-000001.idx", "classes.txt"] {
+        assert!(set[name] == again[name], "{name}");
+    }
+}
+
+#[test]
 fn large_pictures_become_smaller_and_others_stay() {
     let work = Work::of(&["small.png"]);
     let large = RgbImage::from_fn(640, 320, |x, y| Rgb([(x / 3) as u8, (y / 2) as u8, 99]));
