@@ -167,7 +167,7 @@ impl<S: Source> Loader<S> {
         let mut images = source.open(slots.len());
         let (mut sample, mut indices) = (S::Sample::default(), Vec::new());
         for (place, slot) in slots.iter().enumerate() {
-            if let Some(index) = self.maker.make(*slot, epoch, &mut sample)? {
+            if let Some(index) = self.maker.make(*slot, epoch, None, &mut sample)? {
                 indices.push(index);
                 source.put(&mut images, place, SampleIndex { index, ..*slot }, &mut sample);
             }

@@ -83,6 +83,18 @@ fn batches_are_the_same_for_any_threads_and_start() {
 }
 
 #[test]
+fn the_first_samples_of_a_batch_are_those_of_the_batch() {
+    let (_folder, dataset) = pictures(9, 3);
+    let loader = loader(&dataset, 4, options(2, 1, 0.5));
+    let whole = content(loader.epoch(1, 2).next().unwrap());
+    let few = content(loader.first_of(1, 2, 3));
+    assert_eq!((few.0, few.1, few.2.dim()), (1, 2, (3, 3, 8, 12)));
+    assert_eq!(few.2, whole.2.slice(ndarray::s![..3, .., .., ..]));
+    assert_eq!((&few.3[..], &few.4[..]), (&whole.3[..3], &whole.4[..3]));
+    assert_eq!(content(loader.first_of(1, 2, 9)), whole, "it has no more");
+}
+
+#[test]
 fn augmentation_differs_between_samples_and_epochs() {
     let (_folder, dataset) = pictures(1, 0);
     let loader = loader(&dataset, 3, options(2, 2, 0.0));

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use chrono::{DateTime, Local, TimeDelta};
 use data::Loader;
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::auto::{Machine, count, gigabytes};
-use super::trial::try_pass;
+use super::trial::{fixed_bytes, try_pass};
 use super::{RunPlan, Task, Trainer};
 use crate::settings::TrainSettings as _;
 
@@ -161,47 +161,50 @@ pub(super) fn foresee<T: Task>(
     let Some((seconds, bytes)) = passed? else { return Ok(None) };
     let memory = Machine::of(task.settings().execution(), &trainer.world)?.memory;
     if let Some((bytes, free)) = bytes.zip(memory) {
-        let fixed = with_gradients(trainer);
+        let fixed = fixed_bytes(trainer);
         let image = (bytes as u64).saturating_sub(fixed) / tried as u64;
-        check_memory(fixed + image * part as u64, free, (image, fixed), trainer)?;
+        Memory { own, part, image, fixed, free }.check()?;
     }
     let step = Duration::from_secs_f64(seconds * own as f64 / tried as f64);
     Ok((step >= LONG).then_some(step))
 }
 
-/// Bytes of what is trained, its averages and the optimizer's state, and of gradients.
-fn with_gradients(trainer: &Trainer) -> u64 {
-    let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-    let kept = trainer.sections();
-    let learned = trainer.variables.values().filter(|variable| variable.requires_grad());
-    kept.named().iter().flat_map(|(_, part)| part.values()).map(bytes).sum::<u64>()
-        + learned.map(bytes).sum::<u64>()
+/// What a step computes at a time, and in which memory.
+struct Memory {
+    /// Images of this process in a step, and those that are computed at a time.
+    own: usize,
+    part: usize,
+    /// Bytes of an image, and of what is there whatever the images.
+    image: u64,
+    fixed: u64,
+    /// Bytes that are free.
+    free: u64,
 }
 
-/// Refuses a step that memory cannot hold.
-fn check_memory(
-    needed: u64,
-    free: u64,
-    (image, fixed): (u64, u64),
-    trainer: &Trainer,
-) -> Result<()> {
-    if needed as f64 <= FAR_TOO_MUCH * free as f64 {
-        return Ok(());
+impl Memory {
+    fn needed(&self, part: usize) -> u64 {
+        self.fixed + self.image * part as u64
     }
-    let (size, batch) = (trainer.world.size(), trainer.batch_size);
-    let own = batch / size;
-    let fitting = (1..=own)
-        .filter(|parts| own % parts == 0)
-        .find(|parts| fixed + image * (own / parts) as u64 <= free * 6 / 10);
-    let part = trainer.micro_batch_size;
-    let (needs, free) = (gigabytes(needed), gigabytes(free));
-    let begin = format!(
-        "a step computes {part} images at a time, which takes about {needs} of memory, and {free} \
-         are free"
-    );
-    match fitting {
-        Some(parts) => bail!("{begin}; give --accum-steps {parts}: {} at a time", own / parts),
-        None => bail!("{begin}; give a smaller --model or --input-size"),
+
+    /// Refuses a step that memory cannot hold.
+    fn check(&self) -> Result<()> {
+        if self.needed(self.part) as f64 <= FAR_TOO_MUCH * self.free as f64 {
+            return Ok(());
+        }
+        let own = self.own;
+        let fitting = (1..=own)
+            .filter(|parts| own % parts == 0)
+            .find(|parts| self.needed(own / parts) <= self.free / 10 * 6);
+        let begin = format!(
+            "a step computes {} images at a time, which takes about {} of memory, and {} are free",
+            self.part,
+            gigabytes(self.needed(self.part)),
+            gigabytes(self.free)
+        );
+        match fitting {
+            Some(parts) => bail!("{begin}; give --accum-steps {parts}: {} at a time", own / parts),
+            None => bail!("{begin}; give a smaller --model or --input-size"),
+        }
     }
 }
 
@@ -227,6 +230,20 @@ mod tests {
         assert_eq!(after(&mut estimate, &quick[..20]), None);
         assert_eq!(after(&mut estimate, &quick[20..]), Some(0.125));
         assert_eq!(after(&mut estimate, &[60.0]), None, "it is told once");
+    }
+
+    /// It would end the process, or others on the machine, without a word.
+    #[test]
+    fn a_step_that_no_memory_holds_is_refused_with_what_would_fit() {
+        let (image, fixed, free) = (50_000_000, 400_000_000, 20_000_000_000);
+        let check = |own, part, fixed| Memory { own, part, image, fixed, free }.check();
+        assert!(check(4096, 512, fixed).is_ok(), "it may fit: few images count some of it twice");
+        let error = check(4096, 4096, fixed).unwrap_err().to_string();
+        let rule = "a step computes 4096 images at a time, which takes about 205.2 GB of memory, \
+                    and 20.0 GB are free; give --accum-steps 32: 128 at a time";
+        assert_eq!(error, rule);
+        let error = check(4096, 4096, free).unwrap_err().to_string();
+        assert!(error.ends_with("give a smaller --model or --input-size"), "{error}");
     }
 
     #[test]

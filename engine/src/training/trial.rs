@@ -81,8 +81,8 @@ fn step<T: Task>(task: &T, trainer: &mut Trainer, batch: BatchOf<T::Source>) -> 
     Ok(begun.elapsed())
 }
 
-/// Bytes that are in use between two steps, with the gradients.
-fn fixed_bytes(trainer: &Trainer) -> u64 {
+/// Bytes of what is trained, its averages and the optimizer's state, and of gradients.
+pub(super) fn fixed_bytes(trainer: &Trainer) -> u64 {
     let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
     let kept = trainer.sections();
     let kept: u64 = kept.named().iter().flat_map(|(_, part)| part.values()).map(bytes).sum();

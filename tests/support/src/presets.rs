@@ -12,6 +12,16 @@ pub fn of_preset<S: Settings>(preset: &impl Preset, more: &str) -> engine::Resul
     from_layers(layers.map(|layer| layer.parse().unwrap()))
 }
 
+/// Every setting that `before` has is the same in `dumped`; settings that came since may be
+/// besides.
+#[track_caller]
+pub fn assert_settings_of_before(before: &str, dumped: &str) {
+    let [before, dumped]: [toml::Table; 2] = [before, dumped].map(|text| text.parse().unwrap());
+    for (key, value) in &before {
+        assert_eq!(dumped.get(key), Some(value), "{key}");
+    }
+}
+
 /// Each preset resolves to settings that are the same once written and read, and resolve to
 /// themselves.
 pub fn presets_survive_a_file<P: Preset, S, E: Debug>(resolve: impl Fn(S) -> Result<S, E>)
