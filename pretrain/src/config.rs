@@ -13,6 +13,7 @@ use anyhow::{Result, bail, ensure};
 use backbone::models::{self, Family, Model};
 use data::{IMAGENET_MEAN, IMAGENET_STD};
 use engine::optim::OptimizerKind;
+use engine::probe::ProbeFigure;
 use engine::settings;
 use engine::settings::{
     CropSettings, ExecutionSettings, LoadingSettings, OptimSettings, RunSettings, Settings as _,
@@ -104,10 +105,13 @@ settings! {
         /// Epochs between reconstruction pictures, 0 for none but the last
         #[arg(value_name = "N", help_heading = "Output")]
         picture_epochs: u64 = 20;
-        /// Labelled data set (`train` and `val`, each with one folder a class) for periodic k-NN
-        /// evaluation of the encoder
+        /// Labelled data set (`train` and `val`, each with one folder a class) on which the encoder
+        /// is scored now and then
         #[arg(value_name = "DIR", help_heading = "Output")]
         probe: Option<PathBuf>;
+        /// How it is scored; the nearest neighbours' figure is logged beside it
+        #[arg(value_name = "FIGURE", help_heading = "Output")]
+        probe_figure: ProbeFigure = ProbeFigure::Linear;
         /// Epochs between such evaluations, 0 for none but the last
         #[arg(value_name = "N", help_heading = "Output")]
         probe_epochs: u64 = 20;

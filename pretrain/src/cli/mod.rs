@@ -50,6 +50,7 @@ pub enum Cli {
     #[command(after_help = TRAIN_EXAMPLES, args_override_self = true)]
     Train(Box<TrainFlags<TrainConfig, Preset>>),
     /// Measure what pretraining is worth on images of one's own, within a given time.
+    #[command(args_override_self = true)]
     Compare(compare::CompareArgs),
     /// Draw original, masked input and reconstruction of given images.
     Reconstruct(reconstruct::ReconstructArgs),

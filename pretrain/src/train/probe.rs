@@ -1,4 +1,4 @@
-//! What the encoder is worth so far: nearest neighbours among labelled images.
+//! What the encoder is worth so far: how well the classes of labelled images are read off it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,26 +6,18 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use data::{Evaluate, Interpolation};
 use engine::distributed::ProcessGroup;
-use engine::probe::{Knn, ProbeData, pooled};
+use engine::probe::{ProbeData, ProbeFigure, pooled};
 use engine::training::{Position, RunLog, Trainer};
-use serde::Serialize;
 use tch::Kind;
 
 use super::setup::normalize;
 use super::task::Pretraining;
 use crate::config::TrainConfig;
 
-/// A probe's line of `metrics.jsonl`; the accuracy is in 0–1.
-#[derive(Serialize)]
-struct ProbeRecord {
-    step: u64,
-    finished_epoch: u64,
-    knn_top1: f64,
-}
-
 /// Labelled images that the encoder is tried on now and then.
 pub struct Probe {
     data: ProbeData,
+    figure: ProbeFigure,
 }
 
 impl Probe {
@@ -43,7 +35,7 @@ impl Probe {
         let data = ProbeData::open(folder, Arc::new(transform), batch, &options, world)
             .with_context(|| format!("cannot probe on --probe {}", folder.display()))?;
         data.notes().filter(|_| world.is_main()).for_each(|note| eprintln!("note: {note}"));
-        Ok(Some(Self { data }))
+        Ok(Some(Self { data, figure: config.probe_figure }))
     }
 
     /// Images that a probe looks at.
@@ -51,7 +43,8 @@ impl Probe {
         self.data.image_counts().iter().sum()
     }
 
-    /// Scores the encoder and writes the figure down.
+    /// Scores the encoder and writes the figures (0–1) down: the one that was chosen, and the nearest
+    /// neighbours', which cost nothing more.
     pub fn run(
         &self,
         task: &Pretraining,
@@ -73,11 +66,21 @@ impl Probe {
         for (name, why) in trainer.world.gather(&new)?.concat() {
             log.note(&format!("left out of the probe: {name}: {why}"));
         }
-        let found = Knn::default().predict(&training, validation.features())?;
-        let knn_top1 = validation.accuracy(&found);
-        log.write(&ProbeRecord { step, finished_epoch: epoch, knn_top1 })?;
-        log.scalar("probe/knn_top1", knn_top1)?;
-        log.note(&format!("epoch {epoch}: {:.2} % by nearest neighbours", 100.0 * knn_top1));
+        let mut figures = vec![self.figure];
+        figures.extend([ProbeFigure::Knn].into_iter().filter(|usual| *usual != self.figure));
+        let mut record = serde_json::Map::new();
+        record.insert("step".into(), step.into());
+        record.insert("finished_epoch".into(), epoch.into());
+        let mut told = Vec::new();
+        for figure in figures {
+            let top1 = figure.top1(&training, &validation)?;
+            let (key, name) = figure.names();
+            record.insert(key.into(), top1.into());
+            log.scalar(&format!("probe/{key}"), top1)?;
+            told.push(format!("{:.2} % by {name}", 100.0 * top1));
+        }
+        log.write(&record)?;
+        log.note(&format!("epoch {epoch}: {}", told.join(", ")));
         Ok(())
     }
 }

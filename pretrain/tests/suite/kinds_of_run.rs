@@ -175,7 +175,9 @@ fn the_encoder_is_probed_now_and_then() {
     let probes: Vec<(u64, f64)> = records(&work.path("probed"))
         .iter()
         .filter_map(|record| {
-            Some((record["finished_epoch"].as_u64()?, record["knn_top1"].as_f64()?))
+            // Beside the figure that is usual.
+            record["knn_top1"].as_f64()?;
+            Some((record["finished_epoch"].as_u64()?, record["linear_top1"].as_f64()?))
         })
         .collect();
     assert_eq!(probes.iter().map(|probe| probe.0).collect::<Vec<_>>(), [2, 3]);
@@ -185,6 +187,14 @@ fn the_encoder_is_probed_now_and_then() {
     work.train("plain", &more).succeeded();
     let export = "export/tiny_spark.safetensors";
     crate::common::assert_same_bits(&work.bits("probed", export), &work.bits("plain", export));
+
+    let whitened = [&probing[..], &["--probe-figure", "knn-whitened"]].concat();
+    let said = work.train("whitened", &whitened).succeeded().err;
+    assert!(said.contains("% by nearest neighbours, whitened, "), "{said}");
+    let record = records(&work.path("whitened")).into_iter().rfind(|record| {
+        record["knn_whitened_top1"].is_number() && record["knn_top1"].is_number()
+    });
+    assert!(record.is_some_and(|record| record["linear_top1"].is_null()));
 
     let elsewhere = [&more[..], &["--probe", "images"]].concat();
     work.train("next", &elsewhere)
