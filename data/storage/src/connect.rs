@@ -39,7 +39,7 @@ pub(crate) fn connect(at: &Location, settings: &Settings) -> Result<Store> {
         (ClientConfigKey::Timeout, settings.timeout),
         (ClientConfigKey::ConnectTimeout, settings.connect_timeout),
     ]
-    .map(|(key, time)| (key, format!("{} milliseconds", time.as_millis().max(1))));
+    .map(|(key, time)| (key, format!("{}ms", time.as_millis().max(1))));
     // Sets what the environment doesn't, and then what takes its place.
     macro_rules! configured {
         ($builder:ty, $key:ty, $prefix:literal) => {{

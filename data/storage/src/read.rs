@@ -44,14 +44,23 @@ impl Object {
     /// What tells this content from another of the same name: the ETag, or where the store has
     /// none the time and size.
     pub fn version(&self) -> String {
-        let since = self.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.etag.clone().unwrap_or_else(|| format!("{}-{}", since.as_nanos(), self.size))
+        self.etag.clone().unwrap_or_else(|| format!("{}-{}", self.seconds(), self.size))
+    }
+
+    /// When it was written, in seconds since 1970: listings are more exact than answers to reads.
+    fn seconds(&self) -> u64 {
+        self.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
     /// What differs between this object and what was read as it, if anything does.
     fn difference(&self, read: &ObjectMeta) -> Option<String> {
         let other = Object::new(self.location.clone(), read);
-        if self.version() == other.version() && self.size == other.size {
+        // Some stores list no ETags.
+        let is_same = match (&self.etag, &other.etag) {
+            (Some(this), Some(other)) => this == other,
+            _ => self.seconds() == other.seconds(),
+        };
+        if is_same && self.size == other.size {
             return None;
         }
         Some(format!(

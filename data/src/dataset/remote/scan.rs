@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use storage::{Object, ShardIndex};
 
@@ -13,6 +15,8 @@ use super::super::stamp::Stamp;
 use super::{HEADER, ObjectArchive, Remote, is_header_of};
 use crate::{Error, Result};
 
+/// How often it is told how far it is: where there are no indexes, it takes its time.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Longest index that is read, in bytes.
 const MOST_INDEX: u64 = 1 << 30;
 
@@ -25,7 +29,19 @@ pub(in super::super) fn scan_all(
     shards: &[Object],
     wanted: Wanted,
 ) -> Result<Vec<Scanned>> {
-    in_parallel(shards, |shard| of_shard(remote, shard, wanted)).into_iter().collect()
+    let told = Mutex::new((0, Instant::now()));
+    let one = |shard: &Object| {
+        let scanned = of_shard(remote, shard, wanted);
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.0 += 1;
+        if told.1.elapsed() >= TELL_EVERY {
+            told.1 = Instant::now();
+            let (done, all) = (told.0, shards.len());
+            tracing::warn!("{}: what shards hold is read, {done} of {all}", remote.base);
+        }
+        scanned
+    };
+    in_parallel(shards, one).into_iter().collect()
 }
 
 /// By the index beside the shard, or by its headers: then all of it is read.
