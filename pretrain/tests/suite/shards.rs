@@ -140,7 +140,7 @@ fn shards_in_a_store_are_those_of_a_folder() {
     work.run(&make("set")).succeeded();
     // Things go wrong as they do, and nothing comes of it.
     objects.fail(Rule::put("000001.tar"), Fault::slow_down(Some(0)));
-    objects.fail(Rule::put("000001.tar").after(1), Fault::AnswerLost);
+    objects.fail(Rule::put("000001.tar"), Fault::AnswerLost);
     objects.fail(Rule::put("000002.idx"), Fault::Silence(std::time::Duration::ZERO));
     let mut child = objects
         .show_to(&mut work.command(&make("s3://bucket/deep/set")))
