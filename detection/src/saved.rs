@@ -150,6 +150,11 @@ impl LoadSpec<'_> {
         let published = Published::read(self.path)?;
         let base = match (&published, self.preset) {
             (Some(published), None) => published.settings()?,
+            (None, Some(preset)) if preset.is_automatic() => bail!(
+                "--preset is auto, which chooses what is trained, but {} is a trained detector: \
+                 name the preset that it is of, and what was changed in it with --config",
+                self.path.display()
+            ),
             (None, Some(preset)) => preset.table()?,
             (Some(_), Some(_)) => {
                 bail!("--preset is given, but {} has its own settings", self.path.display())

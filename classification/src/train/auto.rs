@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result};
 use data::LabelledDataset;
+use engine::distributed::ProcessGroup;
 use engine::progress::during;
 use engine::settings::TrainSettings as _;
 use engine::training::Preset as _;

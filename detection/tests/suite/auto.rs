@@ -28,6 +28,14 @@ fn a_few_images_are_trained_on_by_what_is_chosen_and_gone_on_with() {
     assert_says(&dumped, &["backbone = \"tiny.pt2\""]);
 }
 
+#[test]
+fn a_file_of_weights_is_of_no_preset_that_chooses() {
+    let work = crate::common::empty();
+    std::fs::write(work.path("w.pth"), b"weights").unwrap();
+    let predict = words("predict --weights w.pth --preset auto --output found photos");
+    work.run(&predict).refused(&["--preset is auto", "name the preset that it is of"]);
+}
+
 /// The recipe for COCO is what it was before settings were chosen.
 #[test]
 fn the_recipe_for_coco_stays() {
