@@ -78,6 +78,13 @@ pub fn reading() -> DatasetOptions {
     DatasetOptions::default()
 }
 
+/// How a run's images are listed.
+pub fn dataset_options(config: &TrainConfig, world: &ProcessGroup) -> DatasetOptions {
+    let (relist, reduced_decode) = (config.crops.refresh_index, config.crops.reduced_decode);
+    let storage = config.crops.storage(world);
+    DatasetOptions { relist, reduced_decode, storage, ..reading() }
+}
+
 /// The images of a run's `train` and `val`, whose classes are the first's.
 ///
 /// # Errors
@@ -85,8 +92,7 @@ pub fn reading() -> DatasetOptions {
 /// of its own.
 pub fn datasets(config: &TrainConfig, world: &ProcessGroup) -> Result<[Arc<LabelledDataset>; 2]> {
     let [training, validation] = world.all_ok(config.folders())?;
-    let (relist, reduced_decode) = (config.crops.refresh_index, config.crops.reduced_decode);
-    let options = DatasetOptions { relist, reduced_decode, ..reading() };
+    let options = dataset_options(config, world);
     let training = LabelledDataset::open_among(training, &options, world)?;
     let classes = training.classes();
     let validation = LabelledDataset::open_as_among(validation, &options, classes, world)?;

@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use backbone::hub;
 use backbone::models::{self, Model};
 use backbone::weights::{self, TimmConfig, WeightFile};
 use data::Interpolation;
@@ -13,6 +12,7 @@ use data::names::readable;
 use engine::checkpoint::CheckpointFile;
 use engine::export::decimals;
 use engine::precision::Precision;
+use engine::remote::{Wanted, find_model, local_with};
 use engine::run_dir::resolve_checkpoint;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
@@ -90,7 +90,7 @@ impl TrainCheckpoint {
 #[derive(Debug, Clone)]
 pub struct LoadSpec<'a> {
     /// A run folder, one of our checkpoints, a weight file, or a network's `.pt2` file; any of
-    /// these on a hub.
+    /// these on a hub or in object storage.
     pub path: &'a Path,
     /// The model, if the file does not tell.
     pub model: Option<&'a str>,
@@ -133,7 +133,7 @@ impl<'a> LoadSpec<'a> {
     /// # Errors
     /// Those of [`LoadSpec::load`]; a network that returns no logits.
     pub fn load_any(&self) -> Result<LoadedModel<Box<dyn Logits>>> {
-        let path = hub::local(self.path)?;
+        let path = local_with(self.path, Wanted::Best)?;
         let local = LoadSpec { path: &path, ..self.clone() };
         local.load_any_local()
     }
@@ -151,7 +151,7 @@ impl<'a> LoadSpec<'a> {
         if TrainCheckpoint::open(self.path)?.is_some() {
             return Ok(None);
         }
-        let model = models::find(name)?;
+        let model = find_model(name)?;
         let Some(graph) = model.graph() else { return Ok(None) };
         let file = weights::read(self.path)?;
         let images = image_settings(&file)?;
@@ -181,7 +181,7 @@ impl<'a> LoadSpec<'a> {
     /// # Errors
     /// A file that cannot be read, is of no model that is known, or has no head.
     pub fn load(&self) -> Result<LoadedModel> {
-        let path = hub::local(self.path)?;
+        let path = local_with(self.path, Wanted::Best)?;
         LoadSpec { path: &path, ..self.clone() }.load_local()
     }
 
@@ -193,9 +193,9 @@ impl<'a> LoadSpec<'a> {
         };
         let config = state.as_ref().map(|state| state.config.clone());
         let model = match (self.model, carried, &config) {
-            (Some(name), ..) => models::find(name)?,
+            (Some(name), ..) => find_model(name)?,
             (None, Some(carried), _) => carried,
-            (None, None, Some(config)) => models::find(&config.model)?,
+            (None, None, Some(config)) => find_model(&config.model)?,
             (None, None, None) => file.registered_model()?,
         };
         let num_classes = file.classes(model.family()).with_context(|| {

@@ -1,6 +1,7 @@
 //! Which files could not be used, and when there are too many of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Error, Result};
@@ -102,6 +103,29 @@ impl CorruptFiles {
     pub fn report(&self) -> Vec<(String, String)> {
         sorted(&self.lock()).into_iter().collect()
     }
+}
+
+/// What `make` makes of a file, or in words why it can't. Decoders meet arbitrary bytes, so a panic
+/// in one is the file's fault like any other.
+///
+/// # Errors
+/// [`Error::Storage`] where a store fails: that is no fault of the file, which another run would
+/// have.
+pub(super) fn outcome<T>(
+    make: impl FnOnce() -> Result<T>,
+) -> Result<std::result::Result<T, String>> {
+    Ok(match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(Ok(made)) => Ok(made),
+        Ok(Err(Error::Storage(error))) if !error.is_not_found() => return Err(error.into()),
+        Ok(Err(Error::Image { problem, .. })) => Err(problem),
+        Ok(Err(Error::Io { source, .. })) => Err(source.to_string()),
+        Ok(Err(other)) => Err(other.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(format!("reading it panicked: {text}"))
+        }
+    })
 }
 
 fn sorted(files: &HashMap<usize, (String, String)>) -> BTreeMap<String, String> {

@@ -32,6 +32,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An object in a store could not be had.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
     /// A data set as a whole cannot be used; the text says why and what to do.
     #[error("{0}")]
     Data(String),

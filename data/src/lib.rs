@@ -9,6 +9,7 @@
 //! any step on.
 
 mod atomic;
+mod byte_size;
 mod corrupt;
 mod dataset;
 mod decode;
@@ -23,13 +24,16 @@ mod packed;
 mod peers;
 pub mod rng;
 mod sampler;
+pub mod shards;
 mod tensor;
 pub mod text;
 mod transforms;
+mod user_cache;
 
 pub use atomic::{Temporary, is_temporary, write_atomically, write_file};
+pub use byte_size::ByteSize;
 pub use corrupt::CorruptFiles;
-pub use dataset::{Dataset, DatasetOptions, LabelledDataset};
+pub use dataset::{Dataset, DatasetOptions, Fetch, LabelledDataset, StorageOptions};
 pub use decode::{ImageFile, MAX_PIXELS, claimed_size, decode, decode_deep, orientation};
 pub use error::{Error, Result};
 pub use image::{CropBox, Image, Interpolation, Pixels};
@@ -41,12 +45,14 @@ pub use loader::{
 pub use mixup::{MixParams, Mixup, soft_targets};
 pub use peers::{Alone, Failure, Peers, gather_results, result_of_first};
 pub use sampler::EpochSampler;
+pub use storage::{Location, Settings as StorageSettings};
 pub use tensor::tensor_of;
 pub use transforms::{
     AutoAugment, Evaluate, FinetuneTransform, IMAGENET_MEAN, IMAGENET_STD, Normalize, Operation,
     POLICY_V0, Policy, PolicyStep, PretrainTransform, RandomErasing, RandomHorizontalFlip,
     RandomResizedCrop, StepKind, Transform, TrivialAugmentWide,
 };
+pub use user_cache::user_cache;
 
 /// Cores that this process may use.
 pub fn cores() -> usize {

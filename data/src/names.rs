@@ -53,11 +53,16 @@ pub(crate) fn python_order(name: impl AsRef<OsStr>) -> Vec<u32> {
 
 /// `name` in quotes, so that spaces at its ends are seen, on one line.
 pub fn quoted(name: &str) -> String {
-    let escape = |letter: char| match letter.is_control() {
+    format!("\"{}\"", one_line(name))
+}
+
+/// `name` without tabs and ends of lines, which file names may have: for lists of such.
+pub fn one_line(name: &str) -> String {
+    let shown = |letter: char| match letter.is_control() {
         true => letter.escape_default().to_string(),
         false => letter.to_string(),
     };
-    format!("\"{}\"", name.chars().map(escape).collect::<String>())
+    name.chars().map(shown).collect()
 }
 
 /// `name` in Unicode's composed normal form (NFC): what a Mac writes as a letter and an accent is

@@ -19,6 +19,8 @@ pub mod purpose {
     pub const SUBSTITUTE: u64 = 3;
     /// How the images of a batch are mixed.
     pub const MIX: u64 = 4;
+    /// The order of images in shards.
+    pub const SHARDS: u64 = 5;
 }
 
 /// The fractional part of the golden ratio times 2⁶⁴: SplitMix64's increment.

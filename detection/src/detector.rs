@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
 use backbone::Mode;
-use backbone::models::{self, Model};
+use backbone::models::Model;
 use backbone::plugin::Plugin;
+use engine::remote::find_model;
 use tch::{Device, Kind, Tensor, nn};
 
 use crate::modeling::MaskRcnn;
@@ -44,7 +45,7 @@ impl Detector {
         let model = match &settings.backbone_plugin {
             None => match model {
                 Some(model) => MaskRcnn::of_model(&store, &config, model)?,
-                None => MaskRcnn::of_model(&store, &config, &models::find(settings.backbone())?)?,
+                None => MaskRcnn::of_model(&store, &config, &find_model(settings.backbone())?)?,
             },
             Some(library) => {
                 let network = Plugin::open(library)?.create(settings.backbone())?;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use backbone::hub;
 use backbone::models::Model;
 use backbone::weights;
 use engine::checkpoint::{self, CheckpointFile};
 use engine::precision::Precision;
+use engine::remote;
 use engine::run_dir::resolve_checkpoint;
 use engine::settings::{LoadingSettings, Settings as _, from_layers};
 use engine::training::Preset as _;
@@ -77,7 +77,8 @@ impl TrainCheckpoint {
 /// Which detector to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadSpec<'a> {
-    /// A run folder, one of our checkpoints, or a weight file; any of these on a hub.
+    /// A run folder, one of our checkpoints, or a weight file; any of these on a hub or in
+    /// object storage.
     pub path: &'a Path,
     /// The settings of a weight file, which does not tell them.
     pub preset: Option<Preset>,
@@ -115,7 +116,7 @@ impl LoadSpec<'_> {
     /// A file that cannot be read, settings missing or wrong, weights that fit
     /// only in part.
     pub fn load(self) -> Result<LoadedModel> {
-        let path = hub::local(self.path)?;
+        let path = remote::local(self.path)?;
         let local = LoadSpec { path: &path, ..self };
         match own_checkpoint(&path)? {
             Some(own) => local.load_checkpoint(&own),

@@ -12,6 +12,9 @@ pub enum Error {
     /// A network or its weights.
     #[error(transparent)]
     Backbone(#[from] backbone::Error),
+    /// Object storage.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
     /// A checkpoint cannot be read or does not fit what it is loaded into.
     #[error("{path}: {problem}")]
     Checkpoint {

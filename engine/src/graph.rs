@@ -11,6 +11,7 @@ use tch::Tensor;
 
 use crate::checkpoint::CheckpointFile;
 use crate::distributed::ProcessGroup;
+use crate::remote::find_model;
 use crate::run_dir::resolve_checkpoint;
 use crate::training::ResumeMode;
 use crate::{Error, Result};
@@ -99,8 +100,8 @@ pub fn model_of_run(
 }
 
 fn carried_or_read(name: &str, output: &Path, start: &ResumeMode) -> Result<Model> {
-    let Some(file) = start.find(output)? else { return Ok(models::find(name)?) };
-    let Some(model) = carried(&file)? else { return Ok(models::find(name)?) };
+    let Some(file) = start.find(output)? else { return find_model(name) };
+    let Some(model) = carried(&file)? else { return find_model(name) };
     if let Some(saved) = saved_name(&file)?.filter(|saved| saved != name) {
         eprintln!("note: what goes on is the network that the checkpoint carries, {saved}");
     }

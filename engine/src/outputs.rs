@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::remote::check_is_here;
 use crate::run_dir::display_path;
 use crate::{Error, Result};
 
@@ -25,11 +26,13 @@ impl Inputs {
         Self(named.filter_map(|path: PathBuf| Some((file_id(&path)?, path))).collect())
     }
 
-    /// Refuses `output` if writing it would write over an input.
+    /// Refuses `output` if writing it would write over an input, or if it is no file of this
+    /// machine.
     ///
     /// # Errors
     /// [`Error::Input`] that names both.
     pub fn spare(&self, output: &Path) -> Result<()> {
+        check_is_here(output)?;
         let Some(input) = file_id(output).and_then(|id| self.0.get(&id)) else { return Ok(()) };
         let (output, input) = (output.display(), input.display());
         Err(Error::data(format!(

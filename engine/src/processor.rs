@@ -1,4 +1,4 @@
-//! A processor fault that libtorch would die of.
+//! What a processor computes by itself, and a fault that libtorch would die of.
 
 /// Makes oneDNN leave AMX alone where a hypervisor announces it without the
 /// tables that describe it: half-precision kernels are then ended by the
@@ -34,4 +34,25 @@ fn has_broken_amx() -> bool {
     let highest = __cpuid(0).eax;
     let announced = highest >= 7 && __cpuid_count(7, 0).edx >> 24 & 1 == 1;
     announced && (highest < 0x1d || __cpuid_count(0x1d, 1).eax == 0)
+}
+
+/// Whether this processor has instructions for bfloat16 that oneDNN uses (AVX-512 BF16, or AMX
+/// where it can be used); without them half precision is emulated, and slower than float32.
+#[cfg(all(target_arch = "x86_64", unix))]
+pub fn computes_bfloat16() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+
+    if __cpuid(0).eax < 7 {
+        return false;
+    }
+    let features = __cpuid_count(7, 0);
+    let amx = features.edx >> 22 & 1 == 1 && !has_broken_amx();
+    let avx512 = features.eax >= 1 && __cpuid_count(7, 1).eax >> 5 & 1 == 1;
+    std::arch::is_x86_feature_detected!("avx512f") && (avx512 || amx)
+}
+
+/// Of other processors nothing is known.
+#[cfg(not(all(target_arch = "x86_64", unix)))]
+pub fn computes_bfloat16() -> bool {
+    false
 }

@@ -1,14 +1,16 @@
 //! How a run is going, on standard error: a bar on a terminal, lines of text
 //! every few seconds elsewhere.
 
+mod activity;
+mod overall;
+
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-mod overall;
-
+pub use activity::{Activity, during};
 pub use overall::Overall;
 
 /// Steps that rates are averaged over: enough to smooth single slow steps,
@@ -41,6 +43,8 @@ pub struct Progress {
     loss: Option<f64>,
     meter: Meter,
     started: Instant,
+    /// Before the first step.
+    waiting: Option<Activity>,
     output: Output,
 }
 
@@ -72,7 +76,12 @@ impl Progress {
 
     fn with_output(epochs: u64, steps: u64, done: u64, output: Output) -> Self {
         let (meter, started) = (Meter::default(), Instant::now());
-        Progress { steps, epochs, done, loss: None, meter, started, output }
+        Progress { steps, epochs, done, loss: None, meter, started, waiting: None, output }
+    }
+
+    /// Shows that `what` is being done until the next step is.
+    pub fn doing(&mut self, what: &str) {
+        self.waiting = Some(Activity::new(what));
     }
 
     /// Counts a step; the time since the last call, or since the start, is
@@ -84,6 +93,7 @@ impl Progress {
     }
 
     fn advance(&mut self, step: &Step, took: Duration) {
+        self.waiting = None;
         self.meter.record(took, step.wait, step.images);
         self.done += 1;
         self.loss = step.loss.or(self.loss);
@@ -110,9 +120,25 @@ impl Progress {
 
     /// Says something without tearing the bar.
     pub fn note(&mut self, text: &str) {
+        match (&mut self.output, &self.waiting) {
+            (Output::Bar(_), Some(activity)) => activity.note(text),
+            (Output::Bar(bar), None) => bar.suspend(|| eprintln!("{text}")),
+            (Output::Lines { to, .. }, _) => write_line(to, text),
+        }
+    }
+
+    /// Says what the next step waits for, behind what was shown last; where there is no terminal no
+    /// more often than other lines.
+    pub fn waiting(&mut self, text: &str) {
+        let at = format!("step {}/{}  {text}", self.done, self.steps);
         match &mut self.output {
-            Output::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Output::Lines { to, .. } => write_line(to, text),
+            Output::Bar(bar) => bar.set_message(at),
+            Output::Lines { to, every, last } => {
+                if last.elapsed() >= *every {
+                    write_line(to, &at);
+                    *last = Instant::now();
+                }
+            }
         }
     }
 
@@ -158,6 +184,8 @@ impl Progress {
 pub struct Counter {
     what: String,
     total: u64,
+    /// By an earlier process.
+    before: u64,
     done: u64,
     started: Instant,
     bar: Option<ProgressBar>,
@@ -175,7 +203,12 @@ impl Counter {
                 .with_style(style)
         });
         let now = Instant::now();
-        Self { what: what.into(), total, done: 0, started: now, bar, last_line: now }
+        Self { what: what.into(), total, before: 0, done: 0, started: now, bar, last_line: now }
+    }
+
+    /// `before` of them are done already, by an earlier process.
+    pub fn resumed(self, before: u64) -> Self {
+        Self { before, done: before, ..self }
     }
 
     /// Counts `more`.
@@ -211,8 +244,19 @@ impl Counter {
     }
 
     fn describe(&self) -> String {
-        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what)
+        let took = self.started.elapsed().as_secs_f64().max(1e-9);
+        let rate = (self.done - self.before) as f64 / took;
+        if self.total == 0 {
+            return format!("{} {}  {rate:.1}/s", self.done, self.what);
+        }
+        let text = format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what);
+        match self.total.checked_sub(self.done) {
+            Some(left) if left > 0 && rate > 0.0 => {
+                let left = Duration::try_from_secs_f64(left as f64 / rate).unwrap_or(Duration::MAX);
+                format!("{text}  left {}", clock(left))
+            }
+            _ => text,
+        }
     }
 }
 
@@ -330,6 +374,16 @@ mod tests {
         progress.note("saved");
         assert_eq!(shared.lines().len(), 2);
         assert_eq!(shared.lines()[1], "saved");
+    }
+
+    #[test]
+    fn a_wait_is_said_as_often_as_other_lines() {
+        let (mut progress, shared) = lines(Duration::ZERO);
+        progress.waiting("waits 4 s for data: s3://b/a.tar");
+        assert_eq!(shared.lines(), ["step 10/30  waits 4 s for data: s3://b/a.tar"]);
+        let (mut progress, shared) = lines(Duration::from_secs(3600));
+        progress.waiting("waits 4 s for data: s3://b/a.tar");
+        assert!(shared.lines().is_empty());
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use backbone::hub;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::beside;
+use crate::remote::{self, is_name};
+use crate::run_storage::{LEDGER, Writer};
 use crate::{Error, Result};
 
 /// The run's settings, in its folder.
@@ -16,32 +17,39 @@ pub const CONFIG_FILE: &str = "config.toml";
 /// The newest checkpoint, in the run's folder.
 pub const LAST_CHECKPOINT: &str = "checkpoints/last.safetensors";
 /// The file that says that a folder belongs to a run.
-const MARKER: &str = "run.json";
+pub(crate) const MARKER: &str = "run.json";
 /// The file that the writing process holds a lock on.
 const LOCK: &str = ".lock";
 /// What [`MARKER`] contains, so that a stranger's `run.json` is not one.
 const FORMAT: &str = "spark-backbone run";
 
 #[derive(Serialize, Deserialize)]
-struct Marker {
+pub(crate) struct Marker {
     format: String,
     /// The job that last wrote here, if a launcher that restarts jobs started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    job: Option<String>,
+    pub job: Option<String>,
     /// Whether a checkpoint was ever saved here: that there is none then means that it was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    saved: bool,
+    pub saved: bool,
+    /// Of a run in object storage, the process that writes there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<Writer>,
 }
 
 impl Marker {
     fn new() -> Self {
-        Marker { format: FORMAT.into(), job: None, saved: false }
+        Marker { format: FORMAT.into(), job: None, saved: false, writer: None }
     }
 
     /// The marker in the folder of a run.
-    fn read(folder: &Path) -> Option<Self> {
-        let bytes = fs::read(folder.join(MARKER)).ok()?;
-        serde_json::from_slice::<Marker>(&bytes).ok().filter(|marker| marker.format == FORMAT)
+    pub fn read(folder: &Path) -> Option<Self> {
+        Self::parse(&fs::read(folder.join(MARKER)).ok()?)
+    }
+
+    /// The marker that a file of this content is; none if it is a stranger's.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Marker>(bytes).ok().filter(|marker| marker.format == FORMAT)
     }
 
     /// Leaves the marker, before any other file of the run.
@@ -104,6 +112,15 @@ impl RunDir {
         Marker { job: Some(job.to_owned()), ..marker }.write(&self.path)
     }
 
+    /// Notes the process that writes to the run in object storage of which this folder is a copy.
+    ///
+    /// # Errors
+    /// [`Error::Input`].
+    pub(crate) fn set_writer(&self, writer: Writer) -> Result<()> {
+        let marker = Marker::read(&self.path).unwrap_or_else(Marker::new);
+        Marker { writer: Some(writer), ..marker }.write(&self.path)
+    }
+
     /// Notes that there is a checkpoint, so that its loss is seen.
     ///
     /// # Errors
@@ -142,13 +159,13 @@ impl RunDir {
 }
 
 /// The last checkpoint of the run (of any of our programs) in the folder `path`, or
-/// `path` itself, fetched if it is on a hub.
+/// `path` itself, fetched if it is on a hub or in object storage.
 ///
 /// # Errors
 /// [`Error::Input`] for a run without checkpoint yet, or that has lost its last one; what the hub
 /// refuses.
 pub fn resolve_checkpoint(path: &Path) -> Result<PathBuf> {
-    let path = &*hub::local(path)?;
+    let path = &*remote::local(path)?;
     let last = path.join(LAST_CHECKPOINT);
     if last.exists() {
         return Ok(last);
@@ -187,7 +204,7 @@ pub fn has_lost_checkpoint(path: &Path) -> bool {
 
 /// A path as messages name it: whole, so that it can be pasted elsewhere.
 pub fn display_path(path: &Path) -> String {
-    if hub::is_name(path) {
+    if is_name(path) {
         return path.display().to_string();
     }
     let full: PathBuf = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -229,7 +246,7 @@ fn look(path: &Path) -> Result<Found> {
         if name == MARKER && Marker::read(path).is_some() {
             return Ok(Found::Run);
         }
-        if name != LOCK && !is_unfinished_marker(&name.to_string_lossy()) {
+        if name != LOCK && name != LEDGER && !is_unfinished_marker(&name.to_string_lossy()) {
             found = Found::OtherFiles;
         }
     }
@@ -258,8 +275,21 @@ fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Deletes all that is in a folder but the lock, which the caller holds.
+///
+/// # Errors
+/// [`Error::Input`].
+pub(crate) fn clear_all(folder: &Path) -> Result<()> {
+    clear(folder)?;
+    let marker = folder.join(MARKER);
+    match fs::remove_file(&marker) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(&marker, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Locks the folder, and notes in the lock file who did.
-fn lock(folder: &Path) -> Result<File> {
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
     let io = |e| Error::io(&path, e);
     let mut options = OpenOptions::new();

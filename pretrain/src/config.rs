@@ -47,7 +47,9 @@ settings! {
             LoadingSettings { max_corrupt: 0.1, ..LoadingSettings::default() };
         ..compute: ExecutionSettings = ExecutionSettings::default();
 
-        /// Images: a folder at any depth, a text list of files, tar shards ({000..009})
+        /// Images: a folder at any depth, a text list of files, tar shards ({000..009}); also in
+        /// object storage: s3://bucket/photos/, 'gs://bucket/set/shards-{0000..1023}.tar', az://,
+        /// https://
         #[arg(value_name = "PATH", alias = "data_path", alias = "data-path")]
         data: PathBuf;
         /// Model to pretrain, see `pretrain models`, or a .pt2 file that torch.export has written;
@@ -73,8 +75,8 @@ settings! {
         /// not given
         #[arg(value_name = "RATE", alias = "dp", help_heading = "Model")]
         drop_path: Option<f64>;
-        /// Weight file to start from, in any format, also hf:owner/name[@revision][/file]; the run
-        /// still begins at step 0
+        /// Weight file to start from, in any format, also hf:owner/name[@revision][/file] and
+        /// s3://bucket/key; the run still begins at step 0
         #[arg(value_name = "FILE", alias = "init_weight", alias = "init-weight", help_heading = "Model")]
         init_weights: Option<PathBuf>;
 
@@ -119,6 +121,10 @@ settings! {
 impl TrainSettings for TrainConfig {
     fn run(&self) -> &RunSettings {
         &self.run
+    }
+
+    fn execution(&self) -> &ExecutionSettings {
+        &self.compute
     }
 
     fn starting_weights(&self) -> Option<&Path> {

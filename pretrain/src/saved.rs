@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use backbone::Backbone;
-use backbone::models::{self, BuildOptions, Family, Model};
+use backbone::models::{BuildOptions, Family, Model};
 use backbone::weights::{self, LoadOptions, LoadReport, StateDict, WeightFile};
 use engine::checkpoint::CheckpointFile;
+use engine::remote::find_model;
 use engine::run_dir::resolve_checkpoint;
 use tch::{Device, Kind, nn};
 
@@ -55,9 +56,9 @@ impl LoadedWeights {
     /// An unknown name, a `.pt2` file that cannot be read, or a file that fits no model completely.
     pub fn model(&self, name: Option<&str>) -> Result<Model> {
         match (name, &self.carried, &self.config) {
-            (Some(name), ..) => Ok(models::find(name)?),
+            (Some(name), ..) => Ok(find_model(name)?),
             (None, Some(carried), _) => Ok(carried.clone()),
-            (None, None, Some(config)) => Ok(models::find(&config.model)?),
+            (None, None, Some(config)) => Ok(find_model(&config.model)?),
             (None, None, None) => Ok(self.file.registered_model()?),
         }
     }

@@ -63,8 +63,8 @@ pub(super) fn open(name: &str) -> Result<GraphModel> {
     GraphModel::open(Path::new(path), &stages)
 }
 
-/// The file's path, and what stands behind it, if `name` is a file's.
-fn parts(name: &str) -> Option<(&str, Option<&str>)> {
+/// The file's path, and the stages that stand behind it, if `name` is a file's.
+pub fn parts(name: &str) -> Option<(&str, Option<&str>)> {
     if name.ends_with(ENDING) {
         return Some((name, None));
     }

@@ -15,7 +15,7 @@ use tch::nn::Path;
 
 pub use convnext::{Config as ConvNeXtConfig, ConvNeXt};
 pub use cost::Cost;
-pub use file::{is_file, local, short_name, with_stages};
+pub use file::{is_file, local, parts as file_parts, short_name, with_stages};
 pub use regnet::{Config as RegNetConfig, RegNet};
 pub use resnet::{BlockKind, Config as ResNetConfig, ResNet};
 

@@ -11,6 +11,7 @@ use data::{LabelledDataset, LoaderOptions};
 use engine::distributed::ProcessGroup;
 use engine::picture::png;
 use engine::progress::Counter;
+use engine::remote::check_is_here;
 use engine::run_dir::display_path;
 use engine::settings::{Given, LoadingSettings};
 
@@ -63,6 +64,7 @@ pub struct EvaluateArgs {
 /// Files that cannot be read or do not fit together.
 pub fn run(args: EvaluateArgs) -> Result<()> {
     if let Some(folder) = &args.output {
+        check_is_here(folder)?;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }

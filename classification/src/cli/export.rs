@@ -7,6 +7,7 @@ use backbone::graph::GraphModel;
 use backbone::weights::{StateDict, TimmConfig, timm_classifier};
 use clap::Args;
 use engine::export::{Card, CardTask, ExportFormat, HubFlags, named_for_timm, write_hub_folder};
+use engine::remote::{Output, Wanted, local_with};
 use engine::run_dir::{display_path, run_of};
 use engine::settings::Settings as _;
 
@@ -39,7 +40,8 @@ pub struct ExportArgs {
     timm_name: Option<String>,
     #[command(flatten)]
     hub: HubFlags,
-    /// File (for timm and hub: folder) to write; .pth, .pkl or .safetensors decide the form.
+    /// File (for timm and hub: folder) to write, here or in object storage (s3://bucket/w.pth);
+    /// .pth, .pkl or .safetensors decide the form.
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
 }
@@ -68,16 +70,13 @@ pub fn run(args: ExportArgs) -> Result<()> {
         }
         _ => classifier.variables(),
     };
-    if let Some(folder) = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
-    }
+    let output = Output::new(&args.output)?;
     let write = |path: &Path, config| format.write(path, model, &tensors, config);
     if format == ExportFormat::Hub {
         let card = card(&loaded, &args.model.weights, config.clone())?;
-        write_hub_folder(&args.output, &args.hub, &card, |folder| Ok(write(folder, config)?))?;
+        write_hub_folder(&output, &args.hub, &card, |folder| Ok(write(folder, config)?))?;
     } else {
-        write(&args.output, config)?;
+        write(output.path(), config)?;
     }
     println!(
         "{} ({} tensors of {}, {} classes) → {}",
@@ -85,7 +84,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
         tensors.len(),
         model.name,
         classifier.num_classes(),
-        display_path(&args.output)
+        output.finish()?
     );
     Ok(())
 }
@@ -103,7 +102,7 @@ fn card(loaded: &LoadedModel, weights: &Path, config: Option<TimmConfig>) -> Res
     let images = config.unwrap_or_else(|| loaded.timm_config());
     let settings = loaded.config.as_ref().map(|config| config.to_table());
     let card = Card::new(loaded.classifier.model(), CardTask::Classification, images);
-    Ok(Card { facts, settings, run: run_of(weights), ..card })
+    Ok(Card { facts, settings, run: run_of(&local_with(weights, Wanted::Best)?), ..card })
 }
 
 /// The tensors with the head where timm's `architecture` has its classifier.

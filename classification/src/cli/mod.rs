@@ -16,9 +16,9 @@ use crate::train::{self, Preset, TrainConfig};
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  # One's own images, in flowers/train/CLASS and flowers/val/CLASS, a backbone from pretraining
-  classify train --data flowers --output runs/first --preset small-data --model resnet50 \\
-      --backbone-weights runs/pretrained
+  # One's own images, in flowers/train/CLASS and flowers/val/CLASS, a backbone from pretraining;
+  # settings are chosen by the images and the machine
+  classify train --data flowers --output runs/first --backbone-weights runs/pretrained
 
   # Continue after an interruption
   classify train --output runs/first --resume
@@ -28,10 +28,9 @@ Examples:
       --precision bfloat16 --backbone-weights resnet50_1kpretrained_timm_style.pth
 
   # From somebody's classifier to classes of one's own
-  classify train --data flowers --output runs/second --preset small-data --model resnet50 \\
-      --weights resnet50.a1_in1k --reset-head
+  classify train --data flowers --output runs/second --weights resnet50.a1_in1k --reset-head
 
-  # See what a set of flags means, and keep it in a file
+  # See what would be chosen or what flags mean, and keep it in a file
   classify train --data flowers --output runs/a --preset demo --dump-config > a.toml
   classify train --config a.toml";
 

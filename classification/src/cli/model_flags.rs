@@ -19,7 +19,7 @@ use crate::train::CropMode;
 pub struct ModelFlags {
     /// A run folder (its best checkpoint), a checkpoint, a timm folder, a weight file of any format
     /// that has a head, or a network's .pt2 file with its classifier in it; any of these on the
-    /// Hugging Face hub as hf:owner/name[@revision][/file].
+    /// Hugging Face hub as hf:owner/name[@revision][/file], or in object storage as s3://bucket/key.
     #[arg(long, value_name = "PATH")]
     pub weights: PathBuf,
     /// The model, or its .pt2 file, if the weights do not tell.

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use backbone::hub;
-use backbone::models::{self, BuildOptions, Model};
+use backbone::models::{BuildOptions, Model};
 use backbone::weights::{self, LoadOptions, StateDict, WeightFile};
 use backbone::{Backbone, Mode};
 use clap::Args;
@@ -21,6 +20,7 @@ use engine::probe::{
     pooled_stages,
 };
 use engine::progress::Counter;
+use engine::remote::{self, find_model};
 use engine::run_dir::{CONFIG_FILE, display_path, resolve_checkpoint};
 use engine::settings::{Given, LoadingSettings, read_table};
 use serde::Serialize;
@@ -137,9 +137,10 @@ pub fn run(mut args: ProbeArgs) -> Result<()> {
     let linear = LinearProbe { l2: args.l2, ..LinearProbe::default() };
     knn.check()?;
     linear.check()?;
+    args.json.as_deref().map_or(Ok(()), remote::check_is_here)?;
     let named = args.weights.clone();
     if let Some(path) = &mut args.weights {
-        *path = hub::local(path)?.into_owned();
+        *path = remote::local(path)?.into_owned();
     }
     let (weights, images) = weights_and_images(&args)?;
     let transform = Arc::new(images.transform()?);
@@ -311,7 +312,7 @@ type Built = (Model, VarStore, Box<dyn Backbone>);
 fn backbone(args: &ProbeArgs, file: Option<WeightFile>, device: tch::Device) -> Result<Built> {
     let carried = args.weights.as_deref().map(carried_by).transpose()?.flatten();
     let model = match (&args.model, carried, &file) {
-        (Some(name), ..) => models::find(name)?,
+        (Some(name), ..) => find_model(name)?,
         (None, Some(carried), _) => carried,
         (None, None, Some(file)) => file.registered_model()?,
         (None, None, None) => None.context("no backbone: give --weights or --model")?,

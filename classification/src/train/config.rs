@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use backbone::models;
-use data::{IMAGENET_MEAN, IMAGENET_STD};
+use data::{IMAGENET_MEAN, IMAGENET_STD, Location};
 use engine::optim::OptimizerKind;
 use engine::settings;
 use engine::settings::{
@@ -52,14 +52,16 @@ settings! {
         ..loading: LoadingSettings = LoadingSettings::default();
         ..execution: ExecutionSettings = ExecutionSettings::default();
 
-        /// Folder with `train` and `val`, each with one folder of images a class
+        /// Folder with `train` and `val`, each with one folder of images a class; also a prefix in
+        /// object storage, such as s3://bucket/flowers/
         #[arg(value_name = "DIR")]
         data: PathBuf;
-        /// Training images, in place of the folder's `train`
-        #[arg(value_name = "DIR")]
+        /// Training images, in place of the folder's `train`; or tar shards with .cls or .json
+        /// members, such as 's3://bucket/train-{000..099}.tar'
+        #[arg(value_name = "PATH")]
         train_data: Option<PathBuf>;
-        /// Validation images, in place of the folder's `val`
-        #[arg(value_name = "DIR")]
+        /// Validation images, in place of the folder's `val`; or such shards
+        #[arg(value_name = "PATH")]
         val_data: Option<PathBuf>;
 
         /// Model, see `pretrain models`, or a .pt2 file that torch.export has written; if not given,
@@ -73,10 +75,11 @@ settings! {
         #[arg(value_name = "RATE", help_heading = "Model")]
         drop_path: Option<f64>, decay_rate;
         /// Pretrained backbone: a run of `pretrain`, or a weight file of any format, also
-        /// hf:owner/name[@revision][/file]
+        /// hf:owner/name[@revision][/file] and s3://bucket/key
         #[arg(value_name = "PATH", help_heading = "Model")]
         backbone_weights: Option<PathBuf>;
-        /// Whole classifier to start from, also hf:owner/name; the run still begins at step 0
+        /// Whole classifier to start from, also hf:owner/name and s3://bucket/key; the run still
+        /// begins at step 0
         #[arg(conflicts_with = "backbone_weights", value_name = "PATH", help_heading = "Model")]
         weights: Option<PathBuf>;
         /// Take only the backbone of --weights, and learn a new head
@@ -158,6 +161,10 @@ impl TrainSettings for TrainConfig {
         &self.run
     }
 
+    fn execution(&self) -> &ExecutionSettings {
+        &self.execution
+    }
+
     fn starting_weights(&self) -> Option<&Path> {
         self.weights.as_deref().or(self.backbone_weights.as_deref())
     }
@@ -216,10 +223,14 @@ impl TrainConfig {
 
     fn folder(&self, named: &Option<PathBuf>, split: &str) -> Result<PathBuf> {
         let path = named.clone().unwrap_or_else(|| self.data.join(split));
+        // Of a store it is said when it is listed; shards have their labels beside them.
+        let elsewhere =
+            path.to_str().is_some_and(|name| Location::is_one(name) || name.contains('{'));
         ensure!(
-            path.is_dir(),
+            elsewhere || path.is_dir() || named.is_some() && path.is_file(),
             "{} is no folder: {split} images are read from one folder a class, in {split} under \
-             --data, or where --{split}-data says",
+             --data, or where --{split}-data says; shards with labels are named there, such as \
+             --{split}-data '{split}-{{000..099}}.tar'",
             path.display()
         );
         Ok(path)

@@ -13,6 +13,7 @@ use engine::distributed::ProcessGroup;
 use engine::graph::model_of_run;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
+use engine::progress::during;
 use engine::run_dir::display_path;
 use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::Device;
@@ -37,8 +38,9 @@ pub fn prepare(
 ) -> Result<Setup<FineTuning>> {
     let (device, threads) = open_device(&config.execution, world)?;
     enable_cudnn_benchmark(device);
-    let model = model_of_run(&config.model, &config.run.output, start, world)?;
-    let [training, held_out] = world.with_timeout(LISTING, || datasets(&config, world))?;
+    let model = model_of_run(&config.model, &config.run.folder()?, start, world)?;
+    let list = || world.with_timeout(LISTING, || datasets(&config, world));
+    let [training, held_out] = during(world.is_main(), "listing the images", list)?;
     let loader = training_loader(&config, Arc::clone(&training), world)?;
     let micro_batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     let batch = config.eval_batch(micro_batch);
@@ -47,7 +49,8 @@ pub fn prepare(
     let validation = evaluation_loader(held_out, &images, batch, &options, world)?;
 
     let classes = training.classes().to_vec();
-    let classifier = world.all_ok(build(&config, &model, classes.len() as i64, device))?;
+    let build = || build(&config, &model, classes.len() as i64, device);
+    let classifier = world.all_ok(during(world.is_main(), "building the model", build))?;
     let optimizer = world.all_ok(optimizer(&config, &classifier))?;
     world.all_ok(check_batch_norms(&config, &classifier, micro_batch, world))?;
     let settings = (&config.optim, &config.execution);

@@ -7,14 +7,18 @@ use backbone::weights;
 use data::names::{first_names, same_names};
 use data::rng::{Rng, purpose};
 use data::{LabelledSource, Loader, MixParams, Mixup};
+use engine::remote::{Wanted, local_with};
 use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::schedule::cosine_lr;
+use engine::training::auto::{Choices, Machine, Measure};
 use engine::training::{
-    BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
+    BatchOf, Criterion, FORWARD_SHARE, Losses, Position, Rates, RunOutput, RunPlan, Scores, Task,
+    Trainer,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::auto;
 use super::config::TrainConfig;
 use super::validate::validate;
 use super::{TrainState, outputs};
@@ -77,6 +81,7 @@ impl FineTuning {
 
     /// Takes in a whole classifier, or its backbone alone.
     fn load_classifier(&self, path: &Path) -> Result<()> {
+        let path = &*local_with(path, Wanted::Best)?;
         let (file, classes) = match TrainCheckpoint::open(path)? {
             Some(own) => (own.file, Some(own.state.task.classes)),
             None => {
@@ -115,7 +120,17 @@ impl Task for FineTuning {
     const COMMAND: &'static str = "classify train";
     const ADVICE: &'static str =
         "A lower --base-lr, a longer --warmup-epochs, --clip-grad or --precision float32";
+    const SHORTER: &'static str = "without --preset, and without --epochs, settings for this \
+         machine are chosen; --model resnet18, a smaller --input-size and fewer --epochs are quicker";
     const CRITERION: Criterion = Criterion::Score;
+
+    fn choose(
+        choices: &mut Choices<TrainConfig>,
+        machine: &Machine,
+        measure: &Measure<TrainConfig>,
+    ) -> Result<()> {
+        auto::choose(choices, machine, measure)
+    }
 
     fn settings(&self) -> &TrainConfig {
         &self.config
@@ -187,6 +202,13 @@ impl Task for FineTuning {
 
     fn evaluation_due(&self, at: &Position) -> bool {
         at.ended_epoch.is_some_and(|epoch| self.config.evaluates_after(epoch))
+    }
+
+    fn evaluation_images(&self, plan: &RunPlan, done: u64) -> f64 {
+        let due = plan.epochs_after(done).filter(|at| self.evaluation_due(at)).count();
+        let models = if self.config.optim.ema > 0.0 { 2 } else { 1 };
+        let images = self.validation.source().dataset().len();
+        FORWARD_SHARE * (due * models * images) as f64
     }
 
     fn evaluate(

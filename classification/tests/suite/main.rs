@@ -1,5 +1,6 @@
 //! What `classify` does, as a user sees it.
 
+mod auto;
 mod commands;
 mod common;
 mod distributed;
@@ -9,4 +10,5 @@ mod from_file;
 mod playground;
 mod refusals;
 mod resume;
+mod storage;
 mod training;

@@ -6,7 +6,7 @@ use classification::train::TrainState;
 
 /// Everything that randomness or state touches is on: drop-path, accumulation,
 /// augmentation, mixing, averages, checkpoints within an epoch.
-const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --augment trivial-wide \
+pub const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --augment trivial-wide \
                         --random-erasing 0.5 --mixup 0.5 --cutmix 1 --mix-probability 0.7 \
                         --repeats 2 --checkpoint-steps 2 --seed 5 --eval-epochs 2";
 

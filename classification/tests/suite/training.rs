@@ -43,7 +43,7 @@ fn without_an_interval_evaluations_grow_more_frequent() {
     let work = with_images(2);
     std::fs::write(work.path("own.toml"), crate::common::SHORT_TOML).unwrap();
     let more = ["train", "--output", "run", "--config", "own.toml", "--epochs", "7"];
-    work.run(&more).succeeded();
+    work.run(&[&more[..], &["--preset", "resnet50"]].concat()).succeeded();
     assert_eq!(steps_of_evaluations(&work, "run"), [3, 4, 5, 6, 7]);
 }
 
@@ -72,7 +72,7 @@ fn averages_have_their_full_decay_from_the_first_step_on_unless_told_otherwise()
     let work = with_images(2);
     std::fs::write(work.path("own.toml"), crate::common::SHORT_TOML).unwrap();
     let averages = |run: &str, more: &[&str]| {
-        let own = ["train", "--output", run, "--config", "own.toml"];
+        let own = ["train", "--output", run, "--preset", "resnet50", "--config", "own.toml"];
         let short = ["--epochs", "1", "--warmup-epochs", "0", "--ema", "0.9"];
         work.run(&[&own[..], &short, more].concat()).succeeded();
         work.bits(run, EXPORT).into_iter().filter(|(name, _)| name.starts_with("ema.")).collect()

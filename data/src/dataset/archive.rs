@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::compression::{Compression, Failure};
+use super::remote::ObjectArchive;
 use super::stamp::Stamp;
 use crate::packed::MAX_WINDOW;
 use crate::{Error, Result};
@@ -77,16 +78,39 @@ impl Format {
     }
 }
 
-/// An archive in a file, from `start` on.
+/// An archive in a file or a store.
 pub(super) struct Archive {
-    file: File,
-    start: u64,
+    source: Source,
     /// In bytes.
     pub length: u64,
     /// The file's, from before it was read.
     pub stamp: Stamp,
     /// Whether it was unpacked to the scratch file.
     pub unpacked: bool,
+}
+
+/// Where an archive's bytes come from.
+enum Source {
+    /// A file, from `start` on.
+    File {
+        file: File,
+        start: u64,
+    },
+    Object(ObjectArchive),
+}
+
+impl Archive {
+    /// An archive of `length` bytes in a store.
+    pub(super) fn of_object(object: ObjectArchive, length: u64, stamp: Stamp) -> Self {
+        Archive { source: Source::Object(object), length, stamp, unpacked: false }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.source {
+            Source::File { file, start } => file.read_at(buffer, start + offset),
+            Source::Object(object) => object.read_at(buffer, offset),
+        }
+    }
 }
 
 /// The scratch file that compressed archives are unpacked to, since members are read in any order.
@@ -120,7 +144,8 @@ impl Scratch {
         let format = Format::of(&start[..read]);
         format.refuse_packed(path)?;
         let Format::Compressed(compression) = format else {
-            return Ok(Archive { file, start: 0, length, stamp, unpacked: false });
+            let source = Source::File { file, start: 0 };
+            return Ok(Archive { source, length, stamp, unpacked: false });
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (start, length) = match state.places.get(path) {
@@ -129,7 +154,7 @@ impl Scratch {
         };
         let file = state.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
         let file = file.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        Ok(Archive { file, start, length, stamp, unpacked: true })
+        Ok(Archive { source: Source::File { file, start }, length, stamp, unpacked: true })
     }
 
     /// First byte of the archive at `path` in the scratch file, if it was unpacked.
@@ -219,8 +244,7 @@ impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.archive.length.saturating_sub(self.at);
         let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let count =
-            self.archive.file.read_at(&mut buffer[..wanted], self.archive.start + self.at)?;
+        let count = self.archive.read_at(&mut buffer[..wanted], self.at)?;
         let allowed = self.allowed.get().checked_sub(count as u64).ok_or_else(|| {
             io::Error::other(format!("a member's headers take more than {MOST_HEADERS} bytes"))
         })?;

@@ -19,9 +19,10 @@ use super::stamp::Stamp;
 use super::wire::{Reader, Writer};
 use super::{DatasetOptions, walk::within};
 use crate::atomic::write_file;
+use crate::user_cache::user_cache_in;
 
 /// Start of every file; its number changes with the format.
-const MAGIC: &[u8] = b"spark-backbone listing 2\n";
+const MAGIC: &[u8] = b"spark-backbone listing 3\n";
 
 /// What is kept where, and for what.
 pub(super) struct Cache {
@@ -47,6 +48,11 @@ impl Key {
         let base = fs::canonicalize(within(Path::new("."), base)).ok()?;
         let parts = [what.as_bytes(), base.as_os_str().as_bytes(), rest.as_os_str().as_bytes()];
         Some(Key(parts.join(&0)))
+    }
+
+    /// Of `what` is known of a location in a store.
+    pub(super) fn of_url(what: &str, url: &str) -> Self {
+        Key([what.as_bytes(), url.as_bytes()].join(&0))
     }
 }
 
@@ -89,12 +95,41 @@ impl Cache {
         }
     }
 
+    /// The listing of objects kept as `key`, and when it was made.
+    pub(super) fn objects(&self, key: &Key) -> Option<(SystemTime, Listing)> {
+        self.load(Some(key), |from| {
+            let made = SystemTime::UNIX_EPOCH + Duration::from_secs(from.number()?);
+            Some((made, Listing::read(from)?))
+        })
+    }
+
+    /// Keeps a listing of objects: nothing tells whether another would find the same, so that it
+    /// is taken until it is to be made anew.
+    pub(super) fn keep_objects(&self, key: &Key, listing: &Listing) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.store(Some(key), |to| {
+            to.number(now.as_secs());
+            listing.write(to);
+        });
+    }
+
     /// For each of `shards` of `base`, what was kept as `key` if it is as it was.
     pub(super) fn members(
         &self,
         key: Option<&Key>,
         base: &Path,
         shards: &[PathBuf],
+    ) -> Vec<Option<Scanned>> {
+        let now = |shard: &Path| fs::metadata(base.join(shard)).map(|now| Stamp::of(&now)).ok();
+        self.members_as(key, shards, now)
+    }
+
+    /// For each of `shards`, what was kept as `key` if its stamp is what it is `now`.
+    pub(super) fn members_as(
+        &self,
+        key: Option<&Key>,
+        shards: &[PathBuf],
+        now: impl Fn(&Path) -> Option<Stamp> + Sync,
     ) -> Vec<Option<Scanned>> {
         let entry = |from: &mut Reader| Some((from.text()?.to_owned(), Scanned::read(from)?));
         let kept = self.load(key, |from| from.many(entry)).unwrap_or_default();
@@ -104,10 +139,7 @@ impl Cache {
             shards.iter().map(|shard| kept.get(shard.as_os_str().as_bytes()).cloned()).collect();
         let known: Vec<_> = shards.iter().zip(known).collect();
         let holds = in_parallel(&known, |(shard, scanned)| {
-            let is_as_it_was = |scanned: &Scanned| {
-                fs::metadata(base.join(shard)).is_ok_and(|now| Stamp::of(&now) == scanned.stamp)
-            };
-            scanned.as_ref().is_some_and(is_as_it_was)
+            scanned.as_ref().is_some_and(|scanned| now(shard) == Some(scanned.stamp))
         });
         known.into_iter().zip(holds).map(|((_, known), holds)| known.filter(|_| holds)).collect()
     }
@@ -127,7 +159,9 @@ impl Cache {
             .filter(|(_, scanned)| scanned.stamp.is_settled(begun, self.age))
             .collect();
         let members: usize = settled.iter().map(|(_, scanned)| scanned.members.len()).sum();
-        if members < self.least_members {
+        // Reading them again would be to read the whole objects.
+        let of_objects = settled.iter().any(|(_, scanned)| scanned.stamp.is_of_object());
+        if members < self.least_members && !of_objects {
             return;
         }
         self.store(key, |to| {
@@ -192,8 +226,5 @@ pub(super) fn listings_in(
     xdg_cache_home: Option<OsString>,
     home: Option<OsString>,
 ) -> Option<PathBuf> {
-    // Relative ones are to be ignored, says the XDG base directory specification.
-    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|p| p.is_absolute());
-    let cache = absolute(xdg_cache_home).or_else(|| absolute(home).map(|h| h.join(".cache")))?;
-    Some(cache.join("spark-backbone/listings"))
+    Some(user_cache_in(xdg_cache_home, home)?.join("listings"))
 }

@@ -1,9 +1,12 @@
 //! From a listing and the members of its shards to a [`Dataset`], among several processes.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use storage::{Location, Object};
 
 use super::super::peers::{Peers, share, share_first};
 use super::archive::Scratch;
@@ -11,12 +14,23 @@ use super::cache::{Cache, Key};
 use super::kind::Kind;
 use super::listing::{Form, Listing, Request};
 use super::names::Names;
-use super::shard::{Content, Member, Scanned, scan_all};
+use super::remote::{self, Objects, Opened, Remote};
+use super::shard::{Content, Member, Scanned, Wanted, scan_all};
+use super::stamp::Stamp;
 use super::wire::{Reader, Writer};
 use super::{ARRAY, Dataset, DatasetOptions, PICTURES, Place, Unpacked};
 use crate::{Error, Result};
 
-/// The data set that `request` asks for, and the class folders if these were asked for.
+/// An opened data set.
+pub(super) struct Indexed {
+    pub dataset: Dataset,
+    /// The class folders, if these were asked for.
+    pub classes: Vec<OsString>,
+    /// Of each shard, samples with their labels, if these were wanted.
+    pub texts: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+/// The data set that `request` asks for.
 ///
 /// The first process lists and tells the others; all of them read the shards' headers. Nothing
 /// may return between one gather and the next that isn't the same for all of them: whoever
@@ -26,13 +40,36 @@ pub(super) fn open(
     options: &DatasetOptions,
     cache: &Cache,
     peers: &dyn Peers,
-) -> Result<(Dataset, Vec<OsString>)> {
-    let listed = check(request, options).and_then(|()| match peers.rank() {
-        0 => list(request, options, cache),
-        _ => Ok(Vec::new()),
-    });
+    wanted: Wanted,
+) -> Result<Indexed> {
+    let at = check(request, options).and_then(|()| remote::location(request.path()));
+    let is_remote = matches!(at, Ok(Some(_)));
+    let (listed, remote) =
+        match (at.map(|at| at.map(|_| open_remote(request, options))), peers.rank()) {
+            (Err(error), _) => (Err(error), None),
+            (Ok(Some(Err(error))), 0) => (Err(error), None),
+            (Ok(remote), 0) => {
+                let remote = remote.transpose()?;
+                (list(request, options, cache, remote.as_ref(), wanted), remote.map(Ok))
+            }
+            (Ok(remote), _) => (Ok(Vec::new()), remote),
+        };
     let listed = Listed::read(&mut Reader::new(&share_first(peers, listed)?));
     let Listed { form, listing, known } = listed.ok_or_else(foreign)?;
+    let mut remote =
+        remote.map(|remote| remote.and_then(|remote| ShardsInStore::new(remote, &listing)));
+    if is_remote {
+        // What fails on one machine, such as a cache's folder, must not leave the others waiting.
+        let made = match remote.take() {
+            Some(Err(error)) => Err(error),
+            other => {
+                remote = other;
+                Ok(Vec::new())
+            }
+        };
+        share(peers, made)?;
+    }
+    let remote = remote.transpose()?;
     let mut job = Job {
         path: request.path(),
         base: request.base(form),
@@ -42,9 +79,65 @@ pub(super) fn open(
         cache,
         peers,
         scratch: Scratch::default(),
+        remote,
+        wanted,
+        texts: Vec::new(),
     };
     let dataset = if options.own_shards { job.own()? } else { job.whole(known)? };
-    Ok((dataset, job.listing.classes))
+    Ok(Indexed { dataset, classes: job.listing.classes, texts: job.texts })
+}
+
+/// The store that `request` names.
+fn open_remote(request: Request, options: &DatasetOptions) -> Result<Remote> {
+    let base = request.base(request.form()).to_str().unwrap_or_default();
+    if !Location::is_one(base) {
+        let rule = "braces stand behind the bucket's name: a data set lies in one";
+        return Err(Error::invalid("shard pattern", request.path().display(), rule));
+    }
+    let base = Location::parse(base)?.as_folder();
+    Remote::open(base, &options.storage)
+}
+
+/// The shards of a listing of objects.
+struct ShardsInStore {
+    remote: Remote,
+    /// None for one that is not there.
+    shards: Vec<Option<Object>>,
+}
+
+impl ShardsInStore {
+    fn new(remote: Remote, listing: &Listing) -> Result<Self> {
+        let shards = listing.entries().enumerate().filter(|(_, (_, kind))| *kind == Kind::Shard);
+        let object = |(index, (name, _)): (usize, (&Path, Kind))| {
+            let is_gone = listing.objects.is_gone(index);
+            let object = || listing.objects.object(index, name, &remote.base);
+            (!is_gone).then(object).transpose()
+        };
+        let shards = shards.map(object).collect::<Result<_>>()?;
+        Ok(ShardsInStore { remote, shards })
+    }
+
+    /// For each shard, what was kept as `key` if it is as it was; `names` are the shards'.
+    fn known(&self, cache: &Cache, key: Option<&Key>, names: &[PathBuf]) -> Vec<Option<Scanned>> {
+        let stamps: HashMap<&Path, Stamp> = names
+            .iter()
+            .zip(&self.shards)
+            .filter_map(|(name, shard)| Some((name.as_path(), Stamp::of_object(shard.as_ref()?))))
+            .collect();
+        cache.members_as(key, names, |name| stamps.get(name).copied())
+    }
+
+    /// What the shards of these numbers hold.
+    fn scan(&self, numbers: &[usize], wanted: Wanted) -> Result<Vec<Scanned>> {
+        let there: Vec<Object> =
+            numbers.iter().filter_map(|&number| self.shards[number].clone()).collect();
+        let mut scanned = remote::scan_all(&self.remote, &there, wanted)?.into_iter();
+        let of = |&number: &usize| match &self.shards[number] {
+            Some(_) => scanned.next(),
+            None => Some(Scanned::gone()),
+        };
+        Ok(numbers.iter().filter_map(of).collect())
+    }
 }
 
 fn check(request: Request, options: &DatasetOptions) -> Result<()> {
@@ -67,14 +160,29 @@ struct Listed {
 }
 
 /// A [`Listed`], written.
-fn list(request: Request, options: &DatasetOptions, cache: &Cache) -> Result<Vec<u8>> {
-    let (form, listing) = Listing::of(request, cache)?;
+fn list(
+    request: Request,
+    options: &DatasetOptions,
+    cache: &Cache,
+    remote: Option<&Remote>,
+    wanted: Wanted,
+) -> Result<Vec<u8>> {
+    let (form, listing) = match (remote, remote::location(request.path())?) {
+        (Some(remote), Some(at)) => remote::list(request, &at, remote, cache)?,
+        _ => Listing::of(request, cache)?,
+    };
     let mut to = Writer::default();
     form.write(&mut to);
     listing.write(&mut to);
     let shards = if options.own_shards { Vec::new() } else { listing.shards() };
     let base = request.base(form);
-    let known = cache.members(members_key(request.path(), base, None).as_ref(), base, &shards);
+    let key = members_key(request.path(), base, None, wanted);
+    let known = match remote {
+        Some(remote) if !shards.is_empty() => {
+            ShardsInStore::new(remote.clone(), &listing)?.known(cache, key.as_ref(), &shards)
+        }
+        _ => cache.members(key.as_ref(), base, &shards),
+    };
     to.count(known.len());
     for known in &known {
         to.number(known.is_some().into());
@@ -96,11 +204,23 @@ impl Listed {
 
 /// The name that members of shards are kept by: of all shards, or those of one of several
 /// processes.
-fn members_key(path: &Path, base: &Path, part: Option<(usize, usize)>) -> Option<Key> {
-    let what = match part {
-        None => "members".to_owned(),
-        Some((rank, size)) => format!("members {rank} of {size}"),
+fn members_key(
+    path: &Path,
+    base: &Path,
+    part: Option<(usize, usize)>,
+    wanted: Wanted,
+) -> Option<Key> {
+    let what = match wanted {
+        Wanted::Places => "members",
+        Wanted::Labels => "members and labels",
     };
+    let what = match part {
+        None => what.to_owned(),
+        Some((rank, size)) => format!("{what} {rank} of {size}"),
+    };
+    if let Some(url) = path.to_str().filter(|url| Location::is_one(url)) {
+        return Some(Key::of_url(&what, url));
+    }
     Key::new(&what, base, path.strip_prefix(base).unwrap_or(path))
 }
 
@@ -122,6 +242,11 @@ struct Job<'a> {
     cache: &'a Cache,
     peers: &'a dyn Peers,
     scratch: Scratch,
+    /// Where the shards and images lie, if that is a store.
+    remote: Option<ShardsInStore>,
+    wanted: Wanted,
+    /// Of each shard, samples with their labels.
+    texts: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
 impl Job<'_> {
@@ -133,9 +258,8 @@ impl Job<'_> {
         if !missing.is_empty() {
             let begun = SystemTime::now();
             let (rank, size) = (self.peers.rank(), self.peers.size());
-            let mine: Vec<&PathBuf> =
-                missing.iter().skip(rank).step_by(size).map(|&shard| &self.shards[shard]).collect();
-            let scanned = scan_all(self.base, &mine, &self.scratch).map(|scanned| {
+            let mine: Vec<usize> = missing.iter().copied().skip(rank).step_by(size).collect();
+            let scanned = self.scan(&mine).map(|scanned| {
                 let mut to = Writer::default();
                 to.count(scanned.len());
                 scanned.iter().for_each(|scanned| scanned.write(&mut to));
@@ -150,7 +274,7 @@ impl Job<'_> {
                 }
             }
             if rank == 0 {
-                let key = members_key(self.path, self.base, None);
+                let key = members_key(self.path, self.base, None, self.wanted);
                 self.cache.keep_members(key.as_ref(), &self.shards, &known, begun);
             }
         }
@@ -160,7 +284,7 @@ impl Job<'_> {
             // Each process on its own machine's disk, which another's may be too small for.
             share(self.peers, self.unpack(&known).map(|()| Vec::new()))?;
         }
-        let scanned: Vec<Vec<Member>> = known.into_iter().map(|s| s.members).collect();
+        let scanned = self.without_texts(known);
         let [first, second] = Kind::choices(self.options.channels);
         let any = self.listing.kinds.iter().any(|kind| first.contains(kind))
             || scanned.iter().flatten().any(|member| first.contains(&Kind::of(&member.name)));
@@ -194,15 +318,19 @@ impl Job<'_> {
         self.shards.iter().for_each(|shard| names.push(shard.as_os_str().as_bytes()));
         self.listing.names = names;
         self.listing.kinds.truncate(self.shards.len());
+        if let Some(remote) = &mut self.remote {
+            let shards = std::mem::take(&mut remote.shards);
+            remote.shards = shards.into_iter().skip(rank).step_by(size).collect();
+        }
 
         let choices = Kind::choices(self.options.channels);
         let (sent, scanned) = match self.scan_own() {
             Ok(scanned) => {
-                let kinds = || scanned.iter().flatten().map(|member| Kind::of(&member.name));
-                let count = |taken: &[Kind]| kinds().filter(|kind| taken.contains(kind)).count();
+                let members = || scanned.iter().flatten();
+                let count = |taken: &[Kind]| members().filter(|m| m.is_one_of(taken)).count();
                 let mut to = Writer::default();
                 choices.iter().for_each(|taken| to.count(count(taken)));
-                to.count(kinds().count());
+                to.count(members().count());
                 (Ok(to.bytes), scanned)
             }
             Err(error) => (Err(error), Vec::new()),
@@ -233,14 +361,17 @@ impl Job<'_> {
     }
 
     /// The members of this process's shards.
-    fn scan_own(&self) -> Result<Vec<Vec<Member>>> {
+    fn scan_own(&mut self) -> Result<Vec<Vec<Member>>> {
         let begun = SystemTime::now();
-        let key = members_key(self.path, self.base, Some((self.peers.rank(), self.peers.size())));
-        let mut known = self.cache.members(key.as_ref(), self.base, &self.shards);
+        let part = Some((self.peers.rank(), self.peers.size()));
+        let key = members_key(self.path, self.base, part, self.wanted);
+        let mut known = match &self.remote {
+            Some(remote) => remote.known(self.cache, key.as_ref(), &self.shards),
+            None => self.cache.members(key.as_ref(), self.base, &self.shards),
+        };
         let missing: Vec<usize> =
             (0..known.len()).filter(|&shard| known[shard].is_none()).collect();
-        let paths: Vec<&PathBuf> = missing.iter().map(|&shard| &self.shards[shard]).collect();
-        for (&shard, scanned) in missing.iter().zip(scan_all(self.base, &paths, &self.scratch)?) {
+        for (&shard, scanned) in missing.iter().zip(self.scan(&missing)?) {
             known[shard] = Some(scanned);
         }
         if !missing.is_empty() {
@@ -248,7 +379,23 @@ impl Job<'_> {
         }
         let known: Vec<Scanned> = known.into_iter().flatten().collect();
         self.unpack(&known)?;
-        Ok(known.into_iter().map(|scanned| scanned.members).collect())
+        Ok(self.without_texts(known))
+    }
+
+    /// What the shards of these numbers hold.
+    fn scan(&self, numbers: &[usize]) -> Result<Vec<Scanned>> {
+        if let Some(remote) = &self.remote {
+            return remote.scan(numbers, self.wanted);
+        }
+        let paths: Vec<&PathBuf> = numbers.iter().map(|&shard| &self.shards[shard]).collect();
+        scan_all(self.base, &paths, &self.scratch, self.wanted)
+    }
+
+    /// The members; the labels are put aside.
+    fn without_texts(&mut self, scanned: Vec<Scanned>) -> Vec<Vec<Member>> {
+        let (members, texts) = scanned.into_iter().map(|s| (s.members, s.texts)).unzip();
+        self.texts = texts;
+        members
     }
 
     /// Unpacks the compressed ones of this process's shards, as far as that is not done yet.
@@ -260,16 +407,18 @@ impl Job<'_> {
     }
 
     /// The data set of all that is of the kinds `taken`.
-    fn take(&self, taken: &[Kind], scanned: Vec<Vec<Member>>) -> Dataset {
-        let (mut names, mut places) = (Names::default(), Vec::new());
+    fn take(&mut self, taken: &[Kind], scanned: Vec<Vec<Member>>) -> Dataset {
+        let (mut names, mut places, mut files) = (Names::default(), Vec::new(), Objects::default());
         let mut others = self.listing.others;
         let mut scanned = (0u32..).zip(scanned);
-        for (name, kind) in self.listing.entries() {
+        for (index, (name, kind)) in self.listing.entries().enumerate() {
             if kind == Kind::Shard {
                 let (shard, members) = scanned.next().unwrap_or_default();
                 let start = self.scratch.start_of(&self.base.join(name));
-                for Member { name, content } in members {
-                    if taken.contains(&Kind::of(&name)) {
+                for member in members {
+                    let is_taken = member.is_one_of(taken);
+                    let Member { name, content } = member;
+                    if is_taken {
                         names.push(&name);
                         places.push(match (content, start) {
                             (Content::Missing(flaw), _) => Place::Missing { shard, flaw },
@@ -286,7 +435,13 @@ impl Job<'_> {
                 }
             } else if taken.contains(&kind) {
                 names.push(name.as_os_str().as_bytes());
-                places.push(Place::File);
+                places.push(match &self.remote {
+                    Some(_) => {
+                        files.take(&self.listing.objects, index);
+                        Place::Object { number: files.len() as u32 - 1 }
+                    }
+                    None => Place::File,
+                });
             } else {
                 others += 1;
             }
@@ -296,6 +451,17 @@ impl Job<'_> {
         let (most, total) = (0, 0);
         let unpacked = Unpacked(self.scratch.file());
         let deep = self.options.deep;
+        let remote = self.remote.take().map(|ShardsInStore { remote, shards }| {
+            // One that is not there is never read.
+            let gone = || Object {
+                location: remote.base.clone(),
+                size: 0,
+                etag: None,
+                modified: SystemTime::UNIX_EPOCH,
+            };
+            let shards = shards.into_iter().map(|shard| shard.unwrap_or_else(gone)).collect();
+            Opened { remote, shards, files }
+        });
         Dataset {
             base,
             channels,
@@ -305,6 +471,7 @@ impl Job<'_> {
             places,
             shards,
             unpacked,
+            remote,
             others,
             most,
             total,

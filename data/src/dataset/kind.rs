@@ -45,6 +45,11 @@ impl Kind {
     }
 }
 
+/// Whether it is called as an image is: a picture or an array.
+pub(crate) fn is_image_name(name: &str) -> bool {
+    matches!(Kind::of(name.as_bytes()), Kind::Picture | Kind::Tiff | Kind::Array)
+}
+
 /// Whether the file's own name starts with a dot, as macOS's `._` companions do.
 pub(super) fn is_hidden(name: &[u8]) -> bool {
     name.rsplit(|&b| b == b'/').next().is_some_and(|file| file.starts_with(b"."))

@@ -1,20 +1,30 @@
 //! Images in one folder a class.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use super::super::peers::{Alone, Peers};
+use storage::Storage;
+
+use super::super::peers::{Alone, Peers, share_first};
 use super::cache::Cache;
 use super::classes::{Classes, listed, problem_with};
+use super::index::{self, Indexed};
+use super::kind::Kind;
+use super::labels::{self, Labelling};
 use super::listing::Request;
-use super::{Dataset, DatasetOptions, Place, index};
-use crate::Result;
-use crate::names::{quoted, readable};
+use super::shard::Wanted;
+use super::walk::within;
+use super::{Dataset, DatasetOptions, Place, remote};
+use crate::names::{quoted, readable, readable_bytes};
+use crate::{Error, Result, text};
 
 /// The images of a folder of class folders, torchvision's `ImageFolder`: what lies at any depth
-/// in `train/n01440764/` has that class.
+/// in `train/n01440764/` has that class. Or those of tar shards (`train-{000..127}.tar`, a list of
+/// such) whose samples have a member `.cls` or `.json` with the label; where a file `classes.txt`
+/// lies beside the shards, it names the classes, a line each.
 ///
 /// Classes are numbered in the order of their names (by code point, as Python sorts), and called
 /// as [`readable`] writes these. Hidden folders are no classes, and images beside the class folders
@@ -91,8 +101,12 @@ impl LabelledDataset {
         peers: &dyn Peers,
     ) -> Result<Self> {
         let check = |found: &[OsString]| Classes::of(folder, found, known).map(|_| ());
+        if is_of_shards(folder)? {
+            return Self::open_shards(folder, options, known, cache, peers);
+        }
         let request = Request::Classes(folder, &check);
-        let (images, found) = index::open(request, options, cache, peers)?;
+        let Indexed { dataset: images, classes: found, .. } =
+            index::open(request, options, cache, peers, Wanted::Places)?;
         let Classes { names: classes, numbers, notes } = Classes::of(folder, &found, known)?;
 
         let mut filled = HashSet::new();
@@ -113,6 +127,53 @@ impl LabelledDataset {
             return Err(problem_with(folder, &problem));
         }
         Ok(LabelledDataset { images: Arc::new(images), labels, classes, notes })
+    }
+
+    /// Indexes shards whose samples have their labels beside them.
+    fn open_shards(
+        path: &Path,
+        options: &DatasetOptions,
+        known: Option<&[String]>,
+        cache: &Cache,
+        peers: &dyn Peers,
+    ) -> Result<Self> {
+        let request = Request::Any(path);
+        let Indexed { dataset: images, texts, .. } =
+            index::open(request, options, cache, peers, Wanted::Labels)?;
+        let shown = path.display().to_string();
+        let beside = match known {
+            Some(known) => Some(known.to_vec()),
+            None => classes_beside(request, options, peers)?,
+        };
+        let texts: Vec<HashMap<&[u8], &[u8]>> = texts
+            .iter()
+            .map(|texts| texts.iter().map(|(sample, label)| (&**sample, &**label)).collect())
+            .collect();
+        let label = |image: usize| match images.places[image] {
+            Place::Member { shard, .. } | Place::Unpacked { shard, .. } => {
+                let name = images.names.get(image).as_os_str().as_bytes();
+                texts[shard as usize].get(labels::sample(name)).copied()
+            }
+            _ => None,
+        };
+        // What can't be read needs none: it is counted among the corrupt files.
+        let is_missing = |image: usize| matches!(images.places[image], Place::Missing { .. });
+        let count = images.len();
+        let without = || (0..count).filter(|&image| label(image).is_none() && !is_missing(image));
+        if let Some(first) = without().next() {
+            let problem = format!(
+                "{} of {count} images have no label, such as {}; beside each must be a member of its                  name with .cls (the number of its class, or its name) or .json (with "label")",
+                without().count(),
+                images.name(first),
+            );
+            return Err(problem_with(path, &problem));
+        }
+        let all: BTreeSet<&[u8]> = (0..count).filter_map(label).collect();
+        let Labelling { classes, numbers } = Labelling::of(&shown, &all, beside)?;
+        let number = |image| label(image).and_then(|label| numbers.get(label)).copied();
+        let labels = (0..count).map(|image| number(image).unwrap_or_default()).collect();
+        drop(texts);
+        Ok(LabelledDataset { images: Arc::new(images), labels, classes, notes: Vec::new() })
     }
 
     /// The images, without their classes.
@@ -157,10 +218,56 @@ impl LabelledDataset {
     }
 }
 
+/// Whether `path` names shards, and no folder of class folders.
+fn is_of_shards(path: &Path) -> Result<bool> {
+    let name = path.as_os_str().as_bytes();
+    let is_named_so = Kind::of(name) == Kind::Shard || name.contains(&b'{');
+    let is_list = remote::location(path)?.is_some() && name.ends_with(b".txt");
+    Ok((is_named_so || is_list || path.is_file()) && !path.is_dir())
+}
+
+/// The file that names the classes of shards, a line each, the first being class 0.
+const CLASSES: &str = "classes.txt";
+
+/// The classes that a file beside the shards names, if there is one; the first process reads it.
+fn classes_beside(
+    request: Request,
+    options: &DatasetOptions,
+    peers: &dyn Peers,
+) -> Result<Option<Vec<String>>> {
+    let path = within(request.base(request.form()), Path::new(CLASSES));
+    let own = match peers.rank() {
+        0 => read_beside(&path, options),
+        _ => Ok(None),
+    };
+    // A byte that says whether there is one, and its content.
+    let own = own.map(|found| found.map_or(vec![0], |bytes| [&[1], &bytes[..]].concat()));
+    let shared = share_first(peers, own)?;
+    let Some((1, bytes)) = shared.split_first() else { return Ok(None) };
+    let lines = text::lines(&path, bytes.to_vec())?;
+    Ok(Some(lines.into_iter().map(|(_, line)| readable_bytes(&line)).collect()))
+}
+
+/// A file, here or in a store, if it is there.
+fn read_beside(path: &Path, options: &DatasetOptions) -> Result<Option<Vec<u8>>> {
+    let Some(at) = remote::location(path)? else {
+        return match std::fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(path, error)),
+        };
+    };
+    match Storage::new(options.storage.settings.clone())?.read_all(&at) {
+        Ok((_, bytes)) => Ok(Some(bytes.to_vec())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The class folder that `image` lies in.
 fn class_folder(images: &Dataset, image: usize) -> &OsStr {
     let path: &Path = match images.places[image] {
-        Place::File => images.names.get(image),
+        Place::File | Place::Object { .. } => images.names.get(image),
         Place::Member { shard, .. }
         | Place::Unpacked { shard, .. }
         | Place::Missing { shard, .. } => &images.shards[shard as usize],

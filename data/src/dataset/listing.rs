@@ -6,14 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use storage::{Location, Object};
+
 use super::archive::Format;
 use super::cache::{Cache, Key};
 use super::evidence::Evidence;
 use super::kind::Kind;
 use super::names::Names;
+use super::remote::Objects;
 use super::walk::{Entry, Found, Start, read_folder, walk};
 use super::wire::{Reader, Writer};
-use super::{ARRAY, PICTURES, braces};
+use super::{ARRAY, PICTURES, braces, remote};
 use crate::names::{python_order, quoted, readable_bytes};
 use crate::{Error, Result, text};
 
@@ -52,9 +55,17 @@ impl Request<'_> {
         }
     }
 
-    /// What it is, on this machine's disks.
-    fn form(&self) -> Form {
+    /// What it is, on this machine's disks or in a store.
+    pub(super) fn form(&self) -> Form {
+        let is_classes = matches!(self, Request::Classes(..));
         match self.path().to_str() {
+            Some(url) if Location::is_one(url) => match () {
+                () if is_classes => Form::Folder,
+                () if url.contains('{') => Form::Pattern,
+                // A bucket alone is one too.
+                () if Location::parse(url).is_ok_and(|at| at.is_folder()) => Form::Folder,
+                () => Form::File,
+            },
             Some(pattern) if pattern.contains('{') && !self.path().exists() => Form::Pattern,
             _ if self.path().is_dir() => Form::Folder,
             _ => Form::File,
@@ -79,11 +90,19 @@ pub(super) struct Listing {
     pub others: usize,
     /// The class folders, if those were listed.
     pub classes: Vec<OsString>,
+    /// Of a listing of objects, what is known of each of `names`; else empty.
+    pub objects: Objects,
 }
 
 impl Listing {
-    fn new() -> Self {
-        Listing { names: Names::default(), kinds: Vec::new(), others: 0, classes: Vec::new() }
+    pub(super) fn new() -> Self {
+        Listing {
+            names: Names::default(),
+            kinds: Vec::new(),
+            others: 0,
+            classes: Vec::new(),
+            objects: Objects::default(),
+        }
     }
 
     /// Lists what `request` asks for, from the cache where that holds.
@@ -138,6 +157,18 @@ impl Listing {
         kind != Kind::Other
     }
 
+    /// Adds an object; none if it is not there.
+    pub(super) fn push_object(&mut self, name: &Path, kind: Kind, object: Option<&Object>) {
+        self.push(name, kind);
+        self.objects.push(object);
+    }
+
+    /// Adds number `index` of another listing of objects, which has this name and kind.
+    pub(super) fn take(&mut self, other: &Listing, index: usize, name: &Path, kind: Kind) {
+        self.push(name, kind);
+        self.objects.take(&other.objects, index);
+    }
+
     fn push(&mut self, relative: &Path, kind: Kind) {
         self.names.push(relative.as_os_str().as_bytes());
         self.kinds.push(kind);
@@ -163,6 +194,13 @@ impl Listing {
                 continue;
             }
             let path = in_list(&line, folder);
+            if let Some(object) = remote::location(Path::new(OsStr::from_bytes(&line)))? {
+                return Err(Error::Data(format!(
+                    "{}:{number}: {object} lies in a store, and the list on this machine: a list of \
+                     objects is to lie in the store too",
+                    list.display(),
+                )));
+            }
             if !self.add_file(path.strip_prefix(base).unwrap_or(&path)) {
                 return Err(Error::Data(format!(
                     "{}:{number}: {} is not the path of an image ({}, {ARRAY}) or a .tar shard; a \
@@ -244,6 +282,7 @@ impl Listing {
         to.count(self.others);
         to.count(self.classes.len());
         self.classes.iter().for_each(|class| to.text(class.as_bytes()));
+        self.objects.write(to);
     }
 
     pub(super) fn read(from: &mut Reader) -> Option<Self> {
@@ -252,7 +291,7 @@ impl Listing {
         let kinds = (0..names.len()).map(kind).collect::<Option<_>>()?;
         let others = from.count()?;
         let classes = from.many(|from| Some(OsStr::from_bytes(from.text()?).to_owned()))?;
-        Some(Listing { names, kinds, others, classes })
+        Some(Listing { names, kinds, others, classes, objects: Objects::read(from)? })
     }
 }
 
@@ -267,7 +306,7 @@ fn no_list(error: &Error) -> Error {
 
 /// The path in the `line` of a list in `folder`: without quotes around it, `~` being the user's
 /// home.
-fn in_list(line: &[u8], folder: &Path) -> PathBuf {
+pub(super) fn in_list(line: &[u8], folder: &Path) -> PathBuf {
     let bare = match line {
         [first @ (b'"' | b'\''), bare @ .., last] if first == last => bare,
         line => line,

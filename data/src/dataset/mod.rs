@@ -16,9 +16,11 @@ mod evidence;
 mod index;
 mod kind;
 mod labelled;
+mod labels;
 mod listing;
 mod names;
 mod parallel;
+mod remote;
 mod shard;
 mod stamp;
 mod walk;
@@ -30,10 +32,13 @@ use std::path::{Path, PathBuf};
 use std::{env, io};
 
 use self::cache::Cache;
+pub(crate) use self::kind::is_image_name;
 pub use self::labelled::LabelledDataset;
 use self::listing::Request;
 use self::names::Names;
-use self::shard::Flaw;
+use self::remote::Opened;
+pub use self::remote::{Fetch, StorageOptions};
+use self::shard::{Flaw, Wanted};
 use super::decode::{ImageFile, decode, decode_deep};
 use super::image::Image;
 use super::peers::{Alone, Peers};
@@ -70,6 +75,8 @@ pub struct DatasetOptions {
     /// Whether [`Dataset::file`]'s random crops may be decoded at a fraction of the file's size
     /// where that is much larger than the crop's target: see [`ImageFile`].
     pub reduced_decode: bool,
+    /// How objects in stores are read.
+    pub storage: StorageOptions,
 }
 
 impl Default for DatasetOptions {
@@ -84,6 +91,7 @@ impl Default for DatasetOptions {
             own_shards: false,
             listings,
             reduced_decode: true,
+            storage: StorageOptions::default(),
         }
     }
 }
@@ -109,6 +117,8 @@ pub struct Dataset {
     shards: Vec<PathBuf>,
     /// What compressed ones were unpacked to.
     unpacked: Unpacked,
+    /// The objects, where the data lies in a store.
+    remote: Option<Opened>,
     others: usize,
     /// Images of the process that has most.
     most: usize,
@@ -121,6 +131,8 @@ pub struct Dataset {
 enum Place {
     /// In the file of its name.
     File,
+    /// In the object of its name.
+    Object { number: u32 },
     /// In a tar shard.
     Member { shard: u32, offset: u64, size: u64 },
     /// In the file that a compressed tar shard was unpacked to.
@@ -145,7 +157,10 @@ impl Dataset {
     /// - a text file of image or shard paths, one a line, relative to the file's folder, lines
     ///   starting with `#` left out;
     /// - a tar shard (WebDataset style), or several as `shards-{000..012}.tar` or `{train,val}.tar`;
-    /// - one image.
+    /// - one image;
+    /// - any of these in a store: `s3://bucket/photos/` (a prefix, with a slash at its end),
+    ///   `s3://bucket/set/shards-{000..012}.tar`, `https://host/list.txt`. What lies below a prefix
+    ///   is kept once it is listed, and listed anew with [`DatasetOptions::relist`] alone.
     ///
     /// Files are taken by their extension, in any case. For 1, 3 or 4 channels: jpg, jpeg, png,
     /// webp, bmp, tif, tiff, or npy where there are none of those; for others: npy, or tif and
@@ -182,7 +197,8 @@ impl Dataset {
         cache: &Cache,
         peers: &dyn Peers,
     ) -> Result<Dataset> {
-        index::open(Request::Any(path), options, cache, peers).map(|(dataset, _)| dataset)
+        let indexed = index::open(Request::Any(path), options, cache, peers, Wanted::Places)?;
+        Ok(indexed.dataset)
     }
 
     /// Number of images.
@@ -225,7 +241,8 @@ impl Dataset {
     pub fn name(&self, index: usize) -> String {
         let name = readable(self.names.get(index));
         match self.places[index] {
-            Place::File => name,
+            Place::File | Place::Object { .. } => name,
+            Place::Missing { shard, flaw: Flaw::Gone } => readable(&self.shards[shard as usize]),
             Place::Member { shard, .. }
             | Place::Unpacked { shard, .. }
             | Place::Missing { shard, .. } => {
@@ -240,9 +257,12 @@ impl Dataset {
     /// [`Error::Io`] with the file or shard; [`Error::Image`] for a pipe or the like, for more than
     /// [`MAX_BYTES`], and for a member that its archive has not.
     pub fn read(&self, index: usize) -> Result<Vec<u8>> {
+        if let Some(fetch) = self.fetch(index) {
+            return fetch?.wait(|| self.base.join(self.name(index)));
+        }
         let refused = |problem: &str| Error::image(self.base.join(self.name(index)), problem);
         match self.places[index] {
-            Place::File => read_file(&self.base.join(self.names.get(index))),
+            Place::File | Place::Object { .. } => read_file(&self.base.join(self.names.get(index))),
             Place::Missing { flaw, .. } => Err(refused(flaw.problem())),
             Place::Member { size, .. } | Place::Unpacked { size, .. } if size > MAX_BYTES => {
                 Err(refused(&format!("{size} bytes long; at most {MAX_BYTES} are read")))
@@ -262,6 +282,34 @@ impl Dataset {
         }
     }
 
+    /// Begins to read image `index`, if it lies in a store: [`Dataset::file_of`] takes what comes.
+    /// Elsewhere, and for one that can't be read, there is nothing to begin.
+    pub fn begin(&self, index: usize) -> Option<Fetch> {
+        self.fetch(index)?.ok()
+    }
+
+    /// The bytes of an image in a store, on their way.
+    fn fetch(&self, index: usize) -> Option<Result<Fetch>> {
+        let remote = self.remote.as_ref()?;
+        match self.places[index] {
+            Place::Object { number } => Some(remote.file(number, self.names.get(index))),
+            Place::Member { shard, offset, size } if size <= MAX_BYTES => {
+                Some(Ok(remote.member(shard, offset, size)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether images lie in a store, from which they are best [begun](Dataset::begin) ahead.
+    pub fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// What goes wrong at the moment in the store and is being tried again, in a sentence.
+    pub fn trouble(&self) -> Option<String> {
+        self.remote.as_ref()?.remote.reader.storage().trouble()
+    }
+
     /// Image `index`, decoded in full.
     ///
     /// # Errors
@@ -278,9 +326,21 @@ impl Dataset {
     /// # Errors
     /// [`Error::Io`] with the file or shard.
     pub fn file(&self, index: usize) -> Result<ImageFile> {
+        Ok(self.file_with(index, self.read(index)?))
+    }
+
+    /// As [`Dataset::file`], of what [`Dataset::begin`] began for this image.
+    ///
+    /// # Errors
+    /// As [`Dataset::file`].
+    pub fn file_of(&self, index: usize, begun: Fetch) -> Result<ImageFile> {
+        let bytes = begun.wait(|| self.base.join(self.name(index)))?;
+        Ok(self.file_with(index, bytes))
+    }
+
+    fn file_with(&self, index: usize, bytes: Vec<u8>) -> ImageFile {
         let path = self.base.join(self.name(index));
-        let file = ImageFile::new(path, self.read(index)?, self.channels, self.reduced_decode);
-        Ok(file.deep(self.deep))
+        ImageFile::new(path, bytes, self.channels, self.reduced_decode).deep(self.deep)
     }
 }
 

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::archive::{self, Scratch};
+use super::archive::{self, Archive, Scratch};
 use super::kind::{Kind, is_hidden};
 use super::parallel::in_parallel;
 use super::stamp::Stamp;
 use super::wire::{Reader, Writer};
+use super::{labels, remote};
 use crate::names::readable_bytes;
 use crate::{Error, Result};
 
@@ -18,6 +19,14 @@ pub(super) struct Member {
     /// Its path in the archive.
     pub name: Vec<u8>,
     pub content: Content,
+}
+
+impl Member {
+    /// Whether it is of one of these kinds; what stands for a whole archive that is not there is
+    /// of all.
+    pub(super) fn is_one_of(&self, kinds: &[Kind]) -> bool {
+        self.content == Content::Missing(Flaw::Gone) || kinds.contains(&Kind::of(&self.name))
+    }
 }
 
 /// A member's bytes.
@@ -38,12 +47,15 @@ pub(super) enum Flaw {
     Link,
     /// A file with holes.
     Sparse,
+    /// The archive itself is not there.
+    Gone,
 }
 
 impl Flaw {
     pub(super) fn problem(self) -> &'static str {
         match self {
             Flaw::Link => "a link to a file that the archive has not",
+            Flaw::Gone => "the shard is not there: there is no such object",
             Flaw::Sparse => "packed with holes (tar --sparse), which is not read; pack it without",
         }
     }
@@ -58,9 +70,27 @@ pub(super) struct Scanned {
     pub compressed: bool,
     /// Hidden ones are left out.
     pub members: Vec<Member>,
+    /// Samples and their labels as they are written, if these were wanted.
+    pub texts: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What is to be found in an archive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Wanted {
+    /// Where members lie.
+    Places,
+    /// Also the labels of samples, which are members too.
+    Labels,
 }
 
 impl Scanned {
+    /// Of an archive that is not there: what is told of like a file that can't be read.
+    pub(super) fn gone() -> Self {
+        let member = Member { name: Vec::new(), content: Content::Missing(Flaw::Gone) };
+        let stamp = Stamp::default();
+        Scanned { stamp, compressed: false, members: vec![member], texts: Vec::new() }
+    }
+
     pub(super) fn write(&self, to: &mut Writer) {
         self.stamp.write(to);
         to.number(self.compressed.into());
@@ -71,7 +101,13 @@ impl Scanned {
                 Content::At { offset, size } => [0, offset, size].map(|number| to.number(number)),
                 Content::Missing(Flaw::Link) => [1, 0, 0].map(|number| to.number(number)),
                 Content::Missing(Flaw::Sparse) => [2, 0, 0].map(|number| to.number(number)),
+                Content::Missing(Flaw::Gone) => [3, 0, 0].map(|number| to.number(number)),
             };
+        }
+        to.count(self.texts.len());
+        for (sample, label) in &self.texts {
+            to.text(sample);
+            to.text(label);
         }
     }
 
@@ -84,11 +120,14 @@ impl Scanned {
                 [0, offset, size] => Content::At { offset, size },
                 [1, ..] => Content::Missing(Flaw::Link),
                 [2, ..] => Content::Missing(Flaw::Sparse),
+                [3, ..] => Content::Missing(Flaw::Gone),
                 _ => return None,
             };
             Some(Member { name, content })
         })?;
-        Some(Scanned { stamp, compressed, members })
+        let text = |from: &mut Reader| Some((from.text()?.to_owned(), from.text()?.to_owned()));
+        let texts = from.many(text)?;
+        Some(Scanned { stamp, compressed, members, texts })
     }
 }
 
@@ -100,22 +139,24 @@ pub(super) fn scan_all(
     base: &Path,
     shards: &[&PathBuf],
     scratch: &Scratch,
+    wanted: Wanted,
 ) -> Result<Vec<Scanned>> {
-    in_parallel(shards, |shard| scan(&base.join(shard), scratch)).into_iter().collect()
+    let of_shard = |shard: &&PathBuf| {
+        let path = base.join(shard);
+        scan(&path, &scratch.open(&path)?, wanted)
+    };
+    in_parallel(shards, of_shard).into_iter().collect()
 }
 
-/// Reads the headers of the archive at `path`, seeking over the contents.
+/// Reads the headers of the archive `opened`, which lies at `path`, seeking over the contents.
 ///
 /// # Errors
 /// [`Error::Io`] when it can't be read, [`Error::Data`] when it isn't a whole tar archive.
-fn scan(path: &Path, scratch: &Scratch) -> Result<Scanned> {
-    let opened = scratch.open(path)?;
-    let broken = |e: std::io::Error| {
-        Error::Data(format!("{}: not a readable tar archive: {e}", path.display()))
-    };
+pub(super) fn scan(path: &Path, opened: &Archive, wanted: Wanted) -> Result<Scanned> {
+    let broken = |e: std::io::Error| remote::failed(&path.display().to_string(), e);
     let allowed = Cell::new(0);
-    let mut archive = tar::Archive::new(archive::Reader::new(&opened, &allowed));
-    let mut entries = Vec::new();
+    let mut archive = tar::Archive::new(archive::Reader::new(opened, &allowed));
+    let (mut entries, mut texts) = (Vec::new(), Vec::new());
     for entry in archive.entries_with_seek().map_err(broken)? {
         archive::Reader::renew(&allowed);
         let mut entry = entry.map_err(broken)?;
@@ -150,10 +191,17 @@ fn scan(path: &Path, scratch: &Scratch) -> Result<Scanned> {
                 opened.length,
             )));
         }
+        if wanted == Wanted::Labels
+            && matches!(holds, Holds::File { .. })
+            && !is_hidden(&name)
+            && let Some(label) = labels::of_member(path, &name, size, &mut entry)?
+        {
+            texts.push((labels::sample(&name).to_owned(), label));
+        }
         entries.push(Entry { name, holds });
     }
     let members = members(entries);
-    Ok(Scanned { stamp: opened.stamp, compressed: opened.unpacked, members })
+    Ok(Scanned { stamp: opened.stamp, compressed: opened.unpacked, members, texts })
 }
 
 /// A file or link of an archive.

@@ -10,7 +10,7 @@ use super::wire::{Reader, Writer};
 ///
 /// The time of the last change of its inode is among them, since the time of the last
 /// modification can be set: two archives that hold parts of one folder leave it with the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Stamp {
     /// In nanoseconds since 1970.
     modified: i64,
@@ -20,7 +20,20 @@ pub(super) struct Stamp {
     size: u64,
 }
 
+/// The time of change of a stamp that is an object's, whose version says all.
+const OF_OBJECT: i64 = i64::MIN;
+
 impl Stamp {
+    /// Of an object of a store: a hash of its version, and its size.
+    pub(super) fn of_version(hash: u64, size: u64) -> Self {
+        Stamp { modified: hash as i64, changed: OF_OBJECT, size }
+    }
+
+    /// Whether it is an object's.
+    pub(super) fn is_of_object(&self) -> bool {
+        self.changed == OF_OBJECT
+    }
+
     pub(super) fn of(metadata: &Metadata) -> Self {
         let time =
             |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
@@ -34,6 +47,9 @@ impl Stamp {
     /// Whether it was older than `age` at `moment`. A younger one says nothing: a second change
     /// may come after the first without another time, since file systems' clocks tick slowly.
     pub(super) fn is_settled(&self, moment: SystemTime, age: Duration) -> bool {
+        if self.is_of_object() {
+            return true;
+        }
         let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let oldest_young = since.saturating_sub(age).as_nanos();
         let latest = self.modified.max(self.changed);

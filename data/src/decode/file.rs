@@ -43,6 +43,11 @@ impl ImageFile {
         ImageFile { deep, ..self }
     }
 
+    /// The content.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     fn header(&self) -> Option<&Header> {
         let read = || if self.reduced { Header::read(&self.bytes, self.channels) } else { None };
         self.header.get_or_init(read).as_ref()

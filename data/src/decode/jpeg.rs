@@ -4,11 +4,11 @@
 //! reads the few that both take differently: what its rules on markers call other colours, what
 //! has no end marker, and arithmetic coding.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::{DynamicImage, GrayImage, ImageResult, RgbImage};
 use mozjpeg::{ColorSpace, Decompress};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -134,7 +134,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<DynamicImage, Problem> {
     let markers = Markers::read(bytes);
     match decoder(bytes) {
         Ok(decoder) if markers.has_end && decoder.input_colorspace() == markers.colours => {
-            by_zune(decoder)
+            let (width, height) = decoder.dimensions().unwrap_or_default();
+            check_size(width as u32, height as u32)?;
+            by_zune(bytes).map_err(|problem| format!("damaged: {problem}"))
         }
         Ok(_) => by_libjpeg(bytes),
         Err(problem) => by_libjpeg(bytes).map_err(|_| describe(&problem)),
@@ -145,14 +147,10 @@ fn describe(problem: &DecodeErrors) -> Problem {
     format!("damaged: {problem:?}")
 }
 
-fn by_zune(mut decoder: JpegDecoder<ZCursor<&[u8]>>) -> Result<DynamicImage, Problem> {
-    let (width, height) = decoder.dimensions().unwrap_or_default();
-    check_size(width as u32, height as u32)?;
-    let grey = decoder.input_colorspace() == Some(Stored::Luma);
-    let wanted = if grey { Stored::Luma } else { Stored::RGB };
-    decoder.set_options(decoder.options().jpeg_set_out_colorspace(wanted));
-    let samples = decoder.decode().map_err(|problem| describe(&problem))?;
-    picture(width, height, grey, samples)
+/// By way of the `image` crate: the decoder is generic, and is so compiled there, with the
+/// optimisation of a dependency in every profile.
+fn by_zune(bytes: &[u8]) -> ImageResult<DynamicImage> {
+    DynamicImage::from_decoder(image::codecs::jpeg::JpegDecoder::new(Cursor::new(bytes))?)
 }
 
 fn picture(

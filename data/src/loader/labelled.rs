@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::super::dataset::LabelledDataset;
+use super::super::dataset::{Fetch, LabelledDataset};
 use super::super::sampler::EpochSampler;
 use super::super::transforms::Transform;
 use super::pool::Images;
@@ -107,6 +107,28 @@ impl Source for LabelledSource {
 
     fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
         self.images.make(index, rng, sample)
+    }
+
+    fn ahead(&self) -> usize {
+        self.images.ahead()
+    }
+
+    fn begin(&self, index: usize) -> Option<Fetch> {
+        self.images.begin(index)
+    }
+
+    fn make_of(
+        &self,
+        index: usize,
+        begun: Fetch,
+        rng: &mut Rng,
+        sample: &mut Vec<f32>,
+    ) -> Result<()> {
+        self.images.make_of(index, begun, rng, sample)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.images.trouble()
     }
 
     fn open(&self, samples: usize) -> LabelledImages {

@@ -157,6 +157,25 @@ impl<S: Source> Loader<S> {
         &self.maker.corrupt
     }
 
+    /// At most the first `count` samples of a batch, made on this thread.
+    ///
+    /// # Errors
+    /// As the batches' own.
+    pub fn first_of(&self, epoch: u64, step: u64, count: usize) -> Result<Batch<S::Images>> {
+        let source = &self.maker.source;
+        let slots: Vec<SampleIndex> = source.plan(epoch, step).into_iter().take(count).collect();
+        let mut images = source.open(slots.len());
+        let (mut sample, mut indices) = (S::Sample::default(), Vec::new());
+        for (place, slot) in slots.iter().enumerate() {
+            if let Some(index) = self.maker.make(*slot, epoch, &mut sample)? {
+                indices.push(index);
+                source.put(&mut images, place, SampleIndex { index, ..*slot }, &mut sample);
+            }
+        }
+        let positions = slots.iter().map(|slot| slot.position).collect();
+        Ok(Batch { epoch, step, images, indices, positions, waited: Duration::ZERO })
+    }
+
     /// The batches of one epoch from `start_step` on.
     pub fn epoch(&self, epoch: u64, start_step: u64) -> Batches<S> {
         self.batches(epoch..epoch + 1, start_step)
@@ -173,6 +192,20 @@ impl<S: Source> Loader<S> {
 /// finishes the image it is at.
 pub struct Batches<S: Source = ImageSource> {
     pipeline: Pipeline<S>,
+}
+
+impl<S: Source> Batches<S> {
+    /// Waits until the next batch is there, or the end or an error, but no longer than `patience`.
+    /// Whether that is so: then [`Batches::next`](Iterator::next) returns at once.
+    pub fn is_ready_within(&mut self, patience: Duration) -> bool {
+        self.pipeline.is_ready_within(patience)
+    }
+
+    /// What the next batch waits for: the image that is missing, or what goes wrong in the store it
+    /// lies in.
+    pub fn waits_for(&self) -> Option<String> {
+        self.pipeline.waits_for()
+    }
 }
 
 impl<S: Source> Iterator for Batches<S> {

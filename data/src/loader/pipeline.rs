@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::super::dataset::Fetch;
 use super::sample::SampleMaker;
 use super::source::{SampleIndex, Source};
 use super::{Batch, LoaderOptions};
@@ -16,6 +17,8 @@ use crate::{Error, Result};
 pub(super) struct Pipeline<S: Source> {
     shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
+    /// Since when a batch is waited for.
+    asked: Option<Instant>,
 }
 
 struct Shared<S: Source> {
@@ -33,11 +36,25 @@ struct Queue<S: Source> {
     open: VecDeque<Arc<BatchBuilder<S>>>,
     /// First sample of the last open batch that no worker has taken yet.
     next_sample: usize,
-    /// (epoch, step) of batches still to be opened.
+    /// Batches that are not opened yet, of which something may be on its way.
+    planned: VecDeque<Plan>,
+    /// (epoch, step) of batches still to be planned.
     next_step: (u64, u64),
     end_epoch: u64,
     failure: Option<Error>,
     stopped: bool,
+}
+
+/// How many bytes are fetched ahead, beyond the batches in work: no more batches are planned then.
+const MOST_AHEAD: u64 = 256 << 20;
+
+/// What a batch is to be made of.
+struct Plan {
+    epoch: u64,
+    step: u64,
+    samples: Vec<SampleIndex>,
+    /// What was begun for each.
+    begun: Vec<Option<Fetch>>,
 }
 
 /// A batch in the making.
@@ -45,6 +62,8 @@ struct BatchBuilder<S: Source> {
     epoch: u64,
     step: u64,
     planned: Vec<SampleIndex>,
+    /// What was begun for each sample, until it is taken.
+    begun: Mutex<Vec<Option<Fetch>>>,
     missing: AtomicUsize,
     filled: Mutex<Filled<S>>,
 }
@@ -72,6 +91,7 @@ impl<S: Source> Pipeline<S> {
         let queue = Queue {
             open: VecDeque::new(),
             next_sample: 0,
+            planned: VecDeque::new(),
             next_step,
             end_epoch: epochs.end,
             failure: None,
@@ -102,11 +122,11 @@ impl<S: Source> Pipeline<S> {
                 }
             }
         }
-        Pipeline { shared, threads }
+        Pipeline { shared, threads, asked: None }
     }
 
     pub(super) fn next_batch(&mut self) -> Option<Result<Batch<S::Images>>> {
-        let asked = Instant::now();
+        let asked = self.asked.take().unwrap_or_else(Instant::now);
         let mut queue = self.shared.lock();
         loop {
             // After the first error there is nothing more, whatever a worker that was at it then
@@ -131,6 +151,36 @@ impl<S: Source> Pipeline<S> {
     }
 }
 
+impl<S: Source> Pipeline<S> {
+    /// Waits until there is a next batch, or none will come, but no longer than `patience`: whether
+    /// that is so.
+    pub(super) fn is_ready_within(&mut self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        self.asked.get_or_insert_with(Instant::now);
+        let mut queue = self.shared.lock();
+        while !queue.is_ready() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.ready.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// What is missing of the next batch, in a sentence.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        let source = &self.shared.maker.source;
+        if let Some(trouble) = source.trouble() {
+            return Some(trouble);
+        }
+        let next = self.shared.lock().open.front().cloned()?;
+        let missing = next.lock().slots.iter().position(Option::is_none)?;
+        Some(source.name(next.planned[missing].index))
+    }
+}
+
 impl<S: Source> Drop for Pipeline<S> {
     fn drop(&mut self) {
         self.shared.lock().stopped = true;
@@ -150,7 +200,8 @@ impl<S: Source> Shared<S> {
     fn run(&self) {
         let mut sample = S::Sample::default();
         while let Some((assembly, place)) = self.next_task() {
-            match self.maker.make(assembly.planned[place], assembly.epoch, &mut sample) {
+            let begun = assembly.take_begun(place);
+            match self.maker.make(assembly.planned[place], assembly.epoch, begun, &mut sample) {
                 Ok(index) => {
                     if assembly.fill(&self.maker.source, place, index, &mut sample) {
                         // Taking the lock orders this after a check that found it incomplete.
@@ -179,15 +230,15 @@ impl<S: Source> Shared<S> {
             if let Some(task) = queue.take_sample() {
                 return Some(task);
             }
-            let (epoch, step) = queue.next_step;
-            if epoch >= queue.end_epoch {
+            if queue.is_all_opened() {
                 return None;
             }
             if queue.open.len() < self.prefetch {
-                queue.open.push_back(Arc::new(BatchBuilder::new(&self.maker.source, epoch, step)));
+                queue.plan(&self.maker.source, 1);
+                let Some(plan) = queue.planned.pop_front() else { return None };
+                queue.open.push_back(Arc::new(BatchBuilder::new(&self.maker.source, plan)));
                 queue.next_sample = 0;
-                let last = step + 1 == self.maker.source.steps();
-                queue.next_step = if last { (epoch + 1, 0) } else { (epoch, step + 1) };
+                queue.plan(&self.maker.source, self.maker.source.ahead());
                 // One worker opens a batch; the others have samples of it to take.
                 self.work.notify_all();
                 continue;
@@ -213,18 +264,51 @@ impl<S: Source> Queue<S> {
         if complete { self.open.pop_front() } else { None }
     }
 
+    /// Whether there is something to hand out: a batch, an error or the end.
+    fn is_ready(&self) -> bool {
+        let is_complete = |batch: &Arc<BatchBuilder<S>>| batch.missing.load(Ordering::Acquire) == 0;
+        self.stopped
+            || self.failure.is_some()
+            || self.is_exhausted()
+            || self.open.front().is_some_and(is_complete)
+    }
+
+    /// Plans batches, and begins what they are made of, until `samples` are planned or all.
+    fn plan(&mut self, source: &S, samples: usize) {
+        let mut planned: usize = self.planned.iter().map(|plan| plan.samples.len()).sum();
+        let begun = self.planned.iter().flat_map(|plan| plan.begun.iter().flatten());
+        let mut bytes: u64 = begun.map(Fetch::size).sum();
+        let fits = |planned, bytes| planned == 0 || bytes < MOST_AHEAD;
+        while planned < samples && fits(planned, bytes) && self.next_step.0 < self.end_epoch {
+            let (epoch, step) = self.next_step;
+            let samples = source.plan(epoch, step);
+            let begun: Vec<Option<Fetch>> =
+                samples.iter().map(|sample| source.begin(sample.index)).collect();
+            planned += samples.len().max(1);
+            bytes += begun.iter().flatten().map(Fetch::size).sum::<u64>();
+            self.planned.push_back(Plan { epoch, step, samples, begun });
+            let last = step + 1 == source.steps();
+            self.next_step = if last { (epoch + 1, 0) } else { (epoch, step + 1) };
+        }
+    }
+
+    fn is_all_opened(&self) -> bool {
+        self.planned.is_empty() && self.next_step.0 >= self.end_epoch
+    }
+
     fn is_exhausted(&self) -> bool {
-        self.open.is_empty() && self.next_step.0 >= self.end_epoch
+        self.open.is_empty() && self.is_all_opened()
     }
 }
 
 impl<S: Source> BatchBuilder<S> {
-    fn new(source: &S, epoch: u64, step: u64) -> Self {
-        let planned = source.plan(epoch, step);
+    fn new(source: &S, plan: Plan) -> Self {
+        let Plan { epoch, step, samples: planned, begun } = plan;
         let images = Some(source.open(planned.len()));
         BatchBuilder {
             epoch,
             step,
+            begun: Mutex::new(begun),
             missing: AtomicUsize::new(planned.len()),
             filled: Mutex::new(Filled { images, slots: vec![None; planned.len()] }),
             planned,
@@ -233,6 +317,11 @@ impl<S: Source> BatchBuilder<S> {
 
     fn lock(&self) -> MutexGuard<'_, Filled<S>> {
         self.filled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_begun(&self, place: usize) -> Option<Fetch> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun[place].take()
     }
 
     /// Puts a sample, made of image `index` if any, in its place; true when it was the last one

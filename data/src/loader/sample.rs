@@ -1,11 +1,10 @@
 //! One sample, whatever state its file is in.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use super::super::corrupt::CorruptFiles;
+use super::super::corrupt::{CorruptFiles, outcome};
+use super::super::dataset::Fetch;
 use super::source::{SampleIndex, Source};
 use crate::rng::{Rng, purpose};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Everything a sample depends on.
 pub(super) struct SampleMaker<S> {
@@ -15,14 +14,16 @@ pub(super) struct SampleMaker<S> {
 
 impl<S: Source> SampleMaker<S> {
     /// Makes the sample for `slot` of `epoch`: of its image, or of a substitute if that is
-    /// corrupt. Returns the index of the one taken; none where there is no substitute.
+    /// corrupt. Returns the index of the one taken; none where there is no substitute. What was
+    /// `begun` is of its image.
     ///
     /// # Errors
-    /// [`Error::Data`] when too many files are corrupt.
+    /// [`Error::Data`] when too many files are corrupt, [`Error::Storage`] where the store fails.
     pub(super) fn make(
         &self,
         slot: SampleIndex,
         epoch: u64,
+        mut begun: Option<Fetch>,
         sample: &mut S::Sample,
     ) -> Result<Option<usize>> {
         let (seed, position) = (self.source.seed(), slot.position);
@@ -41,7 +42,7 @@ impl<S: Source> SampleMaker<S> {
                 continue;
             }
             let mut rng = Rng::new(seed, &[purpose::AUGMENT, epoch, position]);
-            match self.attempt(index, &mut rng, sample) {
+            match self.attempt(index, begun.take(), &mut rng, sample)? {
                 Ok(()) => break,
                 Err(reason) => self.corrupt.add(index, self.source.name(index), reason)?,
             }
@@ -49,25 +50,21 @@ impl<S: Source> SampleMaker<S> {
         Ok(Some(index))
     }
 
-    /// Reads, decodes and transforms image `index`, or says why that can't be done. Decoders meet
-    /// arbitrary bytes, so a panic in one is the file's fault like any other.
+    /// Reads, decodes and transforms image `index`, or says why that can't be done.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the store fails: that is no fault of the image, in whose place
+    /// another run would have none.
     fn attempt(
         &self,
         index: usize,
+        begun: Option<Fetch>,
         rng: &mut Rng,
         sample: &mut S::Sample,
-    ) -> std::result::Result<(), String> {
-        let made = catch_unwind(AssertUnwindSafe(|| self.source.make(index, rng, sample)));
-        match made {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Error::Image { problem, .. })) => Err(problem),
-            Ok(Err(Error::Io { source, .. })) => Err(source.to_string()),
-            Ok(Err(other)) => Err(other.to_string()),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-                Err(format!("reading it panicked: {text}"))
-            }
-        }
+    ) -> Result<std::result::Result<(), String>> {
+        outcome(|| match begun {
+            Some(begun) => self.source.make_of(index, begun, rng, sample),
+            None => self.source.make(index, rng, sample),
+        })
     }
 }

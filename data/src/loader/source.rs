@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::Array4;
 
-use super::super::dataset::Dataset;
+use super::super::dataset::{Dataset, Fetch};
 use super::super::sampler::EpochSampler;
 use super::super::transforms::Transform;
 use super::pool::{Images, Pool};
@@ -58,6 +58,36 @@ pub trait Source: Send + Sync + 'static {
     /// Those of an image that can't be used.
     fn make(&self, index: usize, rng: &mut Rng, sample: &mut Self::Sample) -> Result<()>;
 
+    /// How many samples are to be [begun](Source::begin) before they are made, beyond the batches in
+    /// work; 0 where that is of no use.
+    fn ahead(&self) -> usize {
+        0
+    }
+
+    /// Begins to fetch what sample of image `index` is made of.
+    fn begin(&self, _index: usize) -> Option<Fetch> {
+        None
+    }
+
+    /// As [`Source::make`], of what was begun for this image.
+    ///
+    /// # Errors
+    /// As [`Source::make`].
+    fn make_of(
+        &self,
+        index: usize,
+        _begun: Fetch,
+        rng: &mut Rng,
+        sample: &mut Self::Sample,
+    ) -> Result<()> {
+        self.make(index, rng, sample)
+    }
+
+    /// What keeps images from coming at the moment, in a sentence, if anything does.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// A batch with room for `samples`.
     fn open(&self, samples: usize) -> Self::Images;
 
@@ -78,6 +108,10 @@ pub struct ImageSource {
     pub(super) sampler: EpochSampler,
     pool: Arc<Pool>,
 }
+
+/// Samples that are fetched ahead from a store: with 100 KB each, what comes in a quarter of a
+/// second at 100 MB/s, which is longer than a store takes to answer.
+const AHEAD: usize = 256;
 
 impl ImageSource {
     /// The images of `dataset`, through `transform`, in the order of `sampler`.
@@ -135,6 +169,29 @@ impl Source for ImageSource {
     fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
         sample.resize(self.transform.shape().iter().product(), 0.0);
         self.transform.apply(&self.dataset.file(index)?, rng, sample)
+    }
+
+    fn ahead(&self) -> usize {
+        if self.dataset.is_remote() { AHEAD } else { 0 }
+    }
+
+    fn begin(&self, index: usize) -> Option<Fetch> {
+        self.dataset.begin(index)
+    }
+
+    fn make_of(
+        &self,
+        index: usize,
+        begun: Fetch,
+        rng: &mut Rng,
+        sample: &mut Vec<f32>,
+    ) -> Result<()> {
+        sample.resize(self.transform.shape().iter().product(), 0.0);
+        self.transform.apply(&self.dataset.file_of(index, begun)?, rng, sample)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.dataset.trouble()
     }
 
     fn open(&self, samples: usize) -> Images {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use backbone::{hub, models};
 use clap::{Args, ValueEnum};
 use engine::export::{Card, CardTask, HubFlags, without_folders, write_hub_folder};
+use engine::remote::{self, Output};
 use engine::run_dir::{display_path, run_of};
 use tch::Kind;
 use toml::Table;
@@ -36,7 +37,8 @@ pub struct ExportArgs {
     format: Format,
     #[command(flatten)]
     hub: HubFlags,
-    /// File to write, .pth, .pkl or .safetensors; for hub: folder.
+    /// File to write, .pth, .pkl or .safetensors, here or in object storage (s3://bucket/det.pkl);
+    /// for hub: folder.
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
 }
@@ -60,6 +62,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
     let detector = &loaded.detector;
     let backbone = &detector.model.config().backbone;
     ensure!(!detector.plugin, "the backbone is a plugin's: its names are nobody else's");
+    let output = Output::new(&args.output)?;
     if args.format == Format::Hub {
         ensure!(
             !models::is_file(backbone) || hub::is_name(backbone),
@@ -69,19 +72,15 @@ pub fn run(args: ExportArgs) -> Result<()> {
         let settings = without_folders(&loaded.settings);
         let published = Published::new(detector, &settings, loaded.classes.clone())?;
         let fill = |folder: &Path| published.write(folder, detector);
-        write_hub_folder(&args.output, &args.hub, &card, fill)?;
+        write_hub_folder(&output, &args.hub, &card, fill)?;
     } else {
-        if let Some(folder) = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        write_detector(&args.output, &detector.store, detector.model.config())?;
+        write_detector(output.path(), &detector.store, detector.model.config())?;
     }
     println!(
         "{} ({}) → {}",
         display_path(weights),
         detector.model.config().name(),
-        display_path(&args.output)
+        output.finish()?
     );
     Ok(())
 }
@@ -91,7 +90,7 @@ fn card(loaded: &LoadedModel, weights: &Path) -> Result<Card> {
     let config = loaded.detector.model.config();
     let names = loaded.names();
     let mut facts = vec![("classes".into(), format!("{}: {}", names.len(), names.join(", ")))];
-    let run = run_of(weights);
+    let run = run_of(&remote::local(weights)?);
     let report = run.as_ref().map(|run| run.join("report.json")).filter(|path| path.is_file());
     if let Some(path) = report {
         let text = std::fs::read(&path);

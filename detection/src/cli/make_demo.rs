@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use engine::outputs::lies_in;
+use engine::remote::check_is_here;
 use engine::run_dir::display_path;
 
 use crate::demo::{self, DemoOptions};
@@ -59,6 +60,7 @@ pub struct MakeDemoArgs {
 /// # Errors
 /// Options out of range, photographs that cannot be read, a folder with files.
 pub fn run(args: MakeDemoArgs) -> Result<()> {
+    check_is_here(&args.output)?;
     let empty = std::fs::read_dir(&args.output).map_or(true, |mut found| found.next().is_none());
     ensure!(
         empty || args.overwrite,

@@ -18,7 +18,7 @@ use crate::train::Preset;
 pub struct ModelFlags {
     /// A run folder, a checkpoint, or a weight file (detectron2's or torchvision's
     /// .pth, .pkl or .safetensors); any of these on the Hugging Face hub as
-    /// hf:owner/name[@revision][/file].
+    /// hf:owner/name[@revision][/file], or in object storage as s3://bucket/key.
     #[arg(long, value_name = "PATH")]
     pub weights: PathBuf,
     #[command(flatten)]

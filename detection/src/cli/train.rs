@@ -10,13 +10,13 @@ use crate::train::{self, Preset, TrainConfig};
 
 const EXAMPLES: &str = "\
 Examples:
-  # One's own data in COCO's format, settings for small data sets, a backbone from pretraining
-  detect train --data data --output runs/first --preset small-data --backbone resnet50 \\
-      --backbone-weights runs/pretrained
+  # One's own data in COCO's format, a backbone from pretraining; settings are chosen by the data
+  # and the machine
+  detect train --data data --output runs/first --backbone-weights runs/pretrained
 
   # Annotation files and image folders of any name
   detect train --train-annotations train.json --train-images photos/train \\
-      --val-annotations val.json --val-images photos/val --output runs/first --preset small-data
+      --val-annotations val.json --val-images photos/val --output runs/first
 
   # Continue after an interruption
   detect train --output runs/first --resume
@@ -27,7 +27,7 @@ Examples:
   detect train --data coco --output runs/cnx --preset mask_rcnn_convnext_base_3x \\
       --backbone-weights convnext_base_spark.pth --precision bfloat16 --accum-steps 4
 
-  # See what a set of flags means, and keep it in a file
+  # See what would be chosen or what flags mean, and keep it in a file
   detect train --data data --output runs/a --preset demo --dump-config > a.toml
   detect train --config a.toml";
 

@@ -206,6 +206,17 @@ impl CocoDataset {
         self.objects[index].len()
     }
 
+    /// For each object to train on in image `index` the side of a square as large as its box, in
+    /// pixels; of one without a box the area of its mask is taken.
+    pub fn object_sides(&self, index: usize) -> impl Iterator<Item = f64> {
+        let annotations = &self.truth.dataset.annotations;
+        self.objects[index].iter().filter_map(|&place| {
+            let annotation = &annotations[place as usize];
+            let of_box = annotation.bbox.map(|[_, _, width, height]| width * height);
+            of_box.or(annotation.area).map(f64::sqrt)
+        })
+    }
+
     /// Whether objects have masks here, and not their boxes for masks.
     pub fn has_masks(&self) -> bool {
         self.masks

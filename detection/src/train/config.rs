@@ -57,10 +57,11 @@ settings! {
         val_images: Option<PathBuf>;
 
         /// Pretrained backbone: a run of `pretrain`, or a weight file of any format, also
-        /// hf:owner/name[@revision][/file]
+        /// hf:owner/name[@revision][/file] and s3://bucket/key
         #[arg(value_name = "PATH", help_heading = "Model")]
         backbone_weights: Option<PathBuf>;
-        /// Whole detector to start from, also hf:owner/name; the run still begins at step 0
+        /// Whole detector to start from, also hf:owner/name and s3://bucket/key; the run still
+        /// begins at step 0
         #[arg(value_name = "PATH", conflicts_with = "backbone_weights", help_heading = "Model")]
         weights: Option<PathBuf>;
         /// Learn new classes when starting from a detector for others
@@ -119,6 +120,10 @@ settings! {
 impl TrainSettings for TrainConfig {
     fn run(&self) -> &RunSettings {
         &self.run
+    }
+
+    fn execution(&self) -> &ExecutionSettings {
+        &self.execution
     }
 
     fn resolve(mut self) -> Result<Self> {

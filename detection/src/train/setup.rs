@@ -15,6 +15,7 @@ use engine::optim::{
     LambConfig, LayerGrouping, LayerPosition, OptimizerKind, ParamGroup, has_weight_decay,
     layered_param_groups,
 };
+use engine::progress::during;
 use engine::run_dir::display_path;
 use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::{Device, Tensor};
@@ -38,17 +39,22 @@ pub fn prepare(
 ) -> Result<Setup<DetectorTraining>> {
     let (device, threads) = open_device(&config.execution, world)?;
     let model = match config.detector.backbone_plugin {
-        None => Some(model_of_run(config.detector.backbone(), &config.run.output, start, world)?),
+        None => {
+            let folder = config.run.folder()?;
+            Some(model_of_run(config.detector.backbone(), &folder, start, world)?)
+        }
         Some(_) => None,
     };
 
-    let (training, held_out, classes_of) = world.all_ok(datasets(&config, world))?;
+    let read = during(world.is_main(), "reading the annotations", || datasets(&config));
+    let Datasets { training, held_out, classes_of, notes } = world.all_ok(read)?;
     let batches = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
     let loader = Arc::clone(batches.loader());
     let images = world.all_ok(validation_loader(&config, held_out, world))?;
     let validation = Validation { training: batches, images, classes: classes_of };
     let classes: Vec<Class> = training.categories().iter().map(Class::from).collect();
-    let detector = world.all_ok(build(&config, model.as_ref(), classes.len(), device))?;
+    let build = || build(&config, model.as_ref(), classes.len(), device);
+    let detector = world.all_ok(during(world.is_main(), "building the detector", build))?;
     let groups = param_groups(&config, &detector);
     let optimizer = OptimizerKind::build(&config.optim, groups, LambConfig::default());
     let optimizer = world.all_ok(optimizer)?;
@@ -59,7 +65,7 @@ pub fn prepare(
     }
     // A plugin's batch norms know nothing of other processes.
     trainer.sync_bn &= !detector.plugin;
-    let task = DetectorTraining { config, detector, validation, classes, report: None };
+    let task = DetectorTraining { config, detector, validation, classes, notes, report: None };
     world.all_ok(check_batch_norms(&task, &trainer, &training))?;
 
     let state = DetectorState { classes: task.classes.clone() };
@@ -67,29 +73,34 @@ pub fn prepare(
     Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
-/// What is learned and what it is scored on, with the place of each class in the second.
-fn datasets(
-    config: &TrainConfig,
-    world: &ProcessGroup,
-) -> Result<(Arc<CocoDataset>, Arc<CocoDataset>, Vec<usize>)> {
+/// What is learned and what it is scored on.
+struct Datasets {
+    training: Arc<CocoDataset>,
+    held_out: Arc<CocoDataset>,
+    /// The place of each class in the second.
+    classes_of: Vec<usize>,
+    /// What is worth a look in both.
+    notes: Vec<String>,
+}
+
+fn datasets(config: &TrainConfig) -> Result<Datasets> {
     let [training, validation] = config.files()?;
-    let open = |(file, images): (PathBuf, Option<&Path>),
-                warnings: fn(&CocoDataset) -> Vec<String>| {
+    let mut notes = Vec::new();
+    let mut open = |(file, images): (PathBuf, Option<&Path>),
+                    warnings: fn(&CocoDataset) -> Vec<String>| {
         let dataset = CocoDataset::open_with(&file, images, config.detector.masks)?;
-        for warning in warnings(&dataset).iter().filter(|_| world.is_main()) {
-            eprintln!("note: {}: {warning}", file.display());
-        }
+        let told = |warning: String| format!("{}: {warning}", file.display());
+        notes.extend(warnings(&dataset).into_iter().map(told));
         anyhow::Ok(Arc::new(dataset))
     };
     let training = open(training, CocoDataset::warnings)?;
-    let validation = open(validation, CocoDataset::scoring_warnings)?;
-    let classes = training.require_same_classes(&validation)?;
+    let held_out = open(validation, CocoDataset::scoring_warnings)?;
+    let classes_of = training.require_same_classes(&held_out)?;
     // Before hours of training rather than after them.
-    let evaluator = validate::evaluator(config.detector.masks, validation.coco())?;
-    for note in evaluator.notes().iter().filter(|_| world.is_main()) {
-        eprintln!("note: {}: {note}", validation.annotations().display());
-    }
-    Ok((training, validation, classes))
+    let evaluator = validate::evaluator(config.detector.masks, held_out.coco())?;
+    let file = held_out.annotations().display();
+    notes.extend(evaluator.notes().iter().map(|note| format!("{file}: {note}")));
+    Ok(Datasets { training, held_out, classes_of, notes })
 }
 
 fn training_loader(
@@ -189,7 +200,8 @@ fn is_bias_of_layer(name: &str, variables: &BTreeMap<String, Tensor>) -> bool {
 /// Says what is about to run.
 fn announce(run: &Run<DetectorTraining>, _: &Loader<CocoSource>, threads: usize) {
     let Run { task, trainer, .. } = run;
-    let DetectorTraining { config, detector, .. } = task;
+    let DetectorTraining { config, detector, notes, .. } = task;
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
     let count = |prefix: &str| -> f64 {
         let variables = trainer.variables.iter();
         let learned = variables.filter(|(name, t)| name.starts_with(prefix) && t.requires_grad());

@@ -7,13 +7,16 @@ use backbone::weights::LoadOptions;
 use backbone::{DropPathDraws, Mode};
 use data::names::first_names;
 use data::rng::Rng;
+use engine::remote;
 use engine::run_dir::{RunDir, resolve_checkpoint};
+use engine::training::auto::{Choices, Machine, Measure};
 use engine::training::{
-    BatchOf, Criterion, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
+    BatchOf, Criterion, FORWARD_SHARE, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::auto;
 use super::config::TrainConfig;
 use super::validate::{Validation, validate};
 use super::{TrainState, outputs};
@@ -28,6 +31,10 @@ use crate::saved;
 const SAMPLING_STREAM: u64 = 0x726f_6973;
 const PLUGIN_STREAM: u64 = 0x706c_7567;
 
+/// What an image takes in evaluation, of what it takes in training: inference is half of a step
+/// (docs/detection.md has both), scored one by one.
+const INFERENCE_SHARE: f64 = 0.5;
+
 /// Training of a detector.
 pub struct DetectorTraining {
     pub config: TrainConfig,
@@ -35,6 +42,8 @@ pub struct DetectorTraining {
     pub validation: Validation,
     /// What the detector tells apart, by number.
     pub classes: Vec<Class>,
+    /// What is worth a look in the annotations.
+    pub notes: Vec<String>,
     /// The last evaluation's, on rank 0.
     pub report: Option<Report>,
 }
@@ -124,7 +133,18 @@ impl Task for DetectorTraining {
     const COMMAND: &'static str = "detect train";
     const ADVICE: &'static str =
         "A lower --base-lr, a longer --warmup-iterations, --clip-grad or --precision float32";
+    const SHORTER: &'static str = "without --preset, --iterations and --epochs, settings for this \
+         machine are chosen; --backbone resnet18, smaller --short-sides and fewer --epochs are \
+         quicker";
     const CRITERION: Criterion = Criterion::Score;
+
+    fn choose(
+        choices: &mut Choices<TrainConfig>,
+        machine: &Machine,
+        measure: &Measure<TrainConfig>,
+    ) -> Result<()> {
+        auto::choose(choices, machine, measure)
+    }
 
     fn settings(&self) -> &TrainConfig {
         &self.config
@@ -140,6 +160,7 @@ impl Task for DetectorTraining {
             eprintln!("backbone from {}:\n{report}", path.display());
         }
         let Some(path) = &config.weights else { return Ok(()) };
+        let path = &*remote::local(path)?;
         if let Some(own) = saved::own_checkpoint(path)? {
             own.load(detector, config.reset_head)?;
             eprintln!("initial weights from {}", path.display());
@@ -197,6 +218,16 @@ impl Task for DetectorTraining {
 
     fn evaluation_due(&self, at: &Position) -> bool {
         at.is_due(self.config.eval_epochs, self.config.eval_steps)
+    }
+
+    fn evaluation_images(&self, plan: &RunPlan, done: u64) -> f64 {
+        let (every, steps) = (self.config.eval_steps, plan.total_steps);
+        let by_epochs = plan.epochs_after(done).filter(|at| at.is_due(self.config.eval_epochs, 0));
+        let by_steps = if every == 0 { 0 } else { steps / every - done / every };
+        let due = by_epochs.count() as u64 + by_steps;
+        let images = self.validation.images.image_count() as u64;
+        let precise = self.config.precise_bn * self.config.optim.batch_size as u64;
+        INFERENCE_SHARE * (due * images) as f64 + FORWARD_SHARE * (due * precise) as f64
     }
 
     fn evaluate(

@@ -1,5 +1,6 @@
 //! The detector and what `detect` does, as a user sees it.
 
+mod auto;
 mod commands;
 mod common;
 mod data_files;
@@ -15,4 +16,5 @@ mod pictures;
 mod playground;
 mod refusals;
 mod resume;
+mod storage;
 mod training;

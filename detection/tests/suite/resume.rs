@@ -8,7 +8,7 @@ use detection::train::TrainState;
 
 /// Everything that randomness or state touches is on: accumulation, averages,
 /// renewed statistics, checkpoints within an epoch.
-const SETTINGS: &str = "--accum-steps 2 --checkpoint-steps 2 --seed 5 --ema 0.9 --epochs 3 \
+pub const SETTINGS: &str = "--accum-steps 2 --checkpoint-steps 2 --seed 5 --ema 0.9 --epochs 3 \
                         --eval-epochs 2 --drop-path 0.3";
 
 /// What a run exports.

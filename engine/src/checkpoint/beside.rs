@@ -13,6 +13,12 @@ struct Steps {
     step: u64,
 }
 
+/// The number of steps after which the checkpoint at `path` was saved; none if it is no whole one.
+pub fn step_of(path: &Path) -> Option<u64> {
+    let Steps { step } = CheckpointFile::open(path).ok()?.state().ok()?;
+    Some(step)
+}
+
 /// The whole checkpoints in the folder of `lost`, less `lost` itself, with the steps they were
 /// saved after; the newest first.
 fn whole(lost: &Path) -> Vec<(u64, PathBuf)> {
@@ -20,13 +26,8 @@ fn whole(lost: &Path) -> Vec<(u64, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path()).filter(|path| path != lost);
     let is_named = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "safetensors");
-    let mut found: Vec<(u64, PathBuf)> = paths
-        .filter(is_named)
-        .filter_map(|path| {
-            let Steps { step } = CheckpointFile::open(&path).ok()?.state().ok()?;
-            Some((step, path))
-        })
-        .collect();
+    let mut found: Vec<(u64, PathBuf)> =
+        paths.filter(is_named).filter_map(|path| Some((step_of(&path)?, path))).collect();
     found.sort_by(|(step, path), (other_step, other)| other_step.cmp(step).then(path.cmp(other)));
     found
 }

@@ -32,6 +32,11 @@ pub struct CheckpointTags {
     pub best_ema: bool,
 }
 
+/// The number of finished epochs that a checkpoint's file is named after; none if it is not.
+pub fn epoch_of(name: &str) -> Option<u64> {
+    name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?.parse().ok()
+}
+
 /// A folder of checkpoints that this process alone writes to.
 #[derive(Debug)]
 pub struct CheckpointDir {
@@ -68,8 +73,7 @@ impl CheckpointDir {
             .names()?
             .iter()
             .filter_map(|name| {
-                let number = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?;
-                Some(EpochCheckpoint { epoch: number.parse().ok()?, path: self.folder.join(name) })
+                Some(EpochCheckpoint { epoch: epoch_of(name)?, path: self.folder.join(name) })
             })
             .collect();
         epochs.sort();

@@ -20,7 +20,7 @@ impl ProcessGroup {
     pub fn from_env(timeout: Duration) -> Result<Self> {
         match Launch::from_env()? {
             Some(launch) => Self::join(launch, timeout),
-            None => Ok(Self::alone()),
+            None => Ok(Self::new(0, 1, None, None, timeout)),
         }
     }
 

@@ -32,6 +32,9 @@ use crate::bridge::{Abandoned, borrow, ffi, take};
 use crate::{Error, Result};
 use data::cores;
 
+/// How long processes wait for each other where nothing else is said, in seconds.
+pub(crate) const USUAL_WAIT: f64 = 600.0;
+
 /// The processes that train together, or one process alone. Clones are the same.
 #[derive(Clone)]
 pub struct ProcessGroup(Rc<Inner>);
@@ -57,7 +60,7 @@ impl std::fmt::Debug for ProcessGroup {
 impl ProcessGroup {
     /// This process alone: nothing is sent, and every operation gives its input.
     pub fn alone() -> Self {
-        Self::new(0, 1, None, None, Duration::ZERO)
+        Self::new(0, 1, None, None, Duration::from_secs_f64(USUAL_WAIT))
     }
 
     fn new(
@@ -89,6 +92,11 @@ impl ProcessGroup {
     /// Whether there is nobody else, and nothing is sent.
     pub fn is_alone(&self) -> bool {
         self.0.group.is_none()
+    }
+
+    /// How long processes wait for each other.
+    pub fn timeout(&self) -> Duration {
+        self.0.timeout
     }
 
     /// How this process was started; none if by itself.

@@ -9,6 +9,7 @@ use data::write_file;
 
 use super::card::Card;
 use crate::picture::{loss_curve, png};
+use crate::remote::Output;
 use crate::run_dir::display_path;
 
 /// The card of a folder for the hub.
@@ -70,17 +71,19 @@ impl HubFlags {
 }
 
 /// Writes a folder for the hub: what `fill` writes into it (weights and configuration), `card`, and
-/// from the run's folder the loss curve and the newest reconstructions. It is made beside `output`
-/// and then takes its place, so that it is whole or absent.
+/// from the run's folder the loss curve and the newest reconstructions. It is made beside its place
+/// and then put there, so that it is whole or absent.
 ///
 /// # Errors
-/// `output` is there and not empty; what `fill` returns; files that cannot be written.
+/// The folder is there and not empty; what `fill` returns; files that cannot be written.
 pub fn write_hub_folder(
-    output: &Path,
+    to: &Output,
     flags: &HubFlags,
     card: &Card,
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
+    to.check_is_new()?;
+    let output = to.path();
     let there = || format!("cannot look into {}", output.display());
     match fs::read_dir(output) {
         Ok(mut entries) => ensure!(
@@ -114,7 +117,9 @@ pub fn write_hub_folder(
         .with_context(|| format!("cannot put the folder in its place, {}", output.display()))?;
     // What was in it has moved.
     let _ = temporary.close();
-    println!("upload it with: hf upload {} {}", flags.repo(), output.display());
+    if to.is_here() {
+        println!("upload it with: hf upload {} {}", flags.repo(), output.display());
+    }
     if let Some(picture) = pictures.iter().find(|&&picture| picture != CURVE) {
         println!("{picture} in it shows images of the data: look whether these may be published");
     }

@@ -78,6 +78,12 @@ pub trait LogSink {
     /// Takes a line of text for whoever watches the run.
     fn log_note(&mut self, _text: &str) {}
 
+    /// A step waits for its data; called now and then as long as it does.
+    fn log_waiting(&mut self, _text: &str) {}
+
+    /// Called before the first step, which may take long: `what` is being done.
+    fn log_doing(&mut self, _what: &str) {}
+
     /// Work between two steps (a checkpoint, an evaluation) has ended; rates leave it out.
     fn skip_time(&mut self) {}
 

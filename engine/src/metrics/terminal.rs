@@ -27,6 +27,14 @@ impl LogSink for TerminalSink {
         self.progress.note(text);
     }
 
+    fn log_waiting(&mut self, text: &str) {
+        self.progress.waiting(text);
+    }
+
+    fn log_doing(&mut self, what: &str) {
+        self.progress.doing(what);
+    }
+
     fn skip_time(&mut self) {
         self.progress.skip_time();
     }

@@ -4,25 +4,32 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use data::LoaderOptions;
+use data::{ByteSize, LoaderOptions, StorageOptions, StorageSettings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Settings, Span, ascending_to, at_least, decay_rate, divides, not_negative, share};
+use super::{
+    ByteSize, Settings, Span, ascending_to, at_least, decay_rate, divides, not_negative, share,
+};
 use tch::Tensor;
 
 use crate::distributed::ProcessGroup;
 use crate::optim::{ClipMode, Ema, OptimizerKind};
 use crate::precision::Precision;
+use crate::remote::{is_url, working_folder};
 use crate::settings;
 
 settings! {
     /// Where a run writes to, and how often.
     #[command(next_help_heading = "Output")]
     pub struct RunSettings {
-        /// Folder that the run writes to
+        /// Folder that the run writes to, here or in object storage: s3://bucket/runs/first
         #[arg(short, value_name = "DIR", alias = "exp_dir", alias = "exp-dir")]
         output: PathBuf;
+        /// With --output in object storage, a folder of this machine for what is not there yet;
+        /// spark-backbone/runs in the user's cache folder if not given
+        #[arg(value_name = "DIR")]
+        work_dir: PathBuf;
         /// Name of the run in logs; the folder's if not given
         #[arg(alias = "exp_name", alias = "exp-name")]
         name: String;
@@ -117,6 +124,13 @@ settings! {
         /// taken again while the times of the folders stay the same
         #[arg(alias = "relist")]
         refresh_index: bool = false;
+        /// Folder that keeps what is read of images in object storage, shared by all processes of a
+        /// machine; if not given, nothing is kept
+        #[arg(value_name = "DIR")]
+        cache: Option<PathBuf>;
+        /// Most that this folder holds: a number with MB, GB or TB
+        #[arg(value_name = "SIZE")]
+        cache_size: ByteSize = ByteSize(100_000_000_000);
     }
 }
 
@@ -144,6 +158,9 @@ settings! {
 pub trait TrainSettings: Settings + Clone + Serialize + DeserializeOwned {
     /// Where and how often the run writes.
     fn run(&self) -> &RunSettings;
+
+    /// How the run is computed.
+    fn execution(&self) -> &ExecutionSettings;
 
     /// The weights that a new run starts from, which tell the model where no setting does; none
     /// where there are none, or the model is not a setting called `model`.
@@ -173,7 +190,35 @@ impl RunSettings {
     /// It has none.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.output.as_os_str().is_empty(), "no run folder: name one with --output");
+        let is_here = self.work_dir.as_os_str().is_empty() || is_url(&self.output);
+        ensure!(
+            is_here,
+            "work-dir is {}, but the run is written to {}, on this machine: only one in object \
+             storage has a folder to work in",
+            self.work_dir.display(),
+            self.output.display()
+        );
+        self.folder()?;
         Ok(())
+    }
+
+    /// The folder on this machine that the run works in: `output`, unless that is in object storage.
+    ///
+    /// # Errors
+    /// Those of [`working_folder`].
+    pub fn folder(&self) -> crate::Result<PathBuf> {
+        working_folder(&self.output, &self.work_dir)
+    }
+}
+
+impl CropSettings {
+    /// How images in object storage are read by a process of `world`: no request takes longer than
+    /// the processes wait for each other.
+    pub fn storage(&self, world: &ProcessGroup) -> StorageOptions {
+        let cache = self.cache.clone().map(|folder| (folder, self.cache_size.0));
+        // Whoever waits must hear of it before it gives up itself.
+        let settings = StorageSettings::within(world.timeout().mul_f64(0.75));
+        StorageOptions { cache, settings }
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 use toml::Table;
 
-use crate::{Error, Result};
+use crate::{Error, Result, remote};
 
 pub use define::Settings;
 #[doc(hidden)]
@@ -32,6 +32,20 @@ pub use span::Span;
 /// # Errors
 /// [`Error::Input`]: a layer has a key that is no setting, or a value of another type.
 pub fn from_layers<S: Settings>(layers: impl IntoIterator<Item = Table>) -> Result<S> {
+    let mut merged = merged::<S>(layers);
+    let settings = S::default().take(&mut merged)?;
+    let Some((key, value)) = merged.into_iter().next() else { return Ok(settings) };
+    let names = define::names::<S>();
+    let nearest = names.keys().max_by(|a, b| {
+        let likeness = |name: &str| strsim::jaro_winkler(&key, name);
+        likeness(a).total_cmp(&likeness(b))
+    });
+    let nearest = nearest.map(|name| format!("; the nearest is {name}")).unwrap_or_default();
+    Err(Error::invalid(&key, value, format!("there is no such setting{nearest}")))
+}
+
+/// `layers` laid over each other, later ones on top, with the names that settings of `S` have now.
+pub fn merged<S: Settings>(layers: impl IntoIterator<Item = Table>) -> Table {
     let names = define::names::<S>();
     let mut merged = Table::new();
     for layer in layers {
@@ -40,14 +54,7 @@ pub fn from_layers<S: Settings>(layers: impl IntoIterator<Item = Table>) -> Resu
         S::rename(&mut layer);
         merge(&mut merged, layer);
     }
-    let settings = S::default().take(&mut merged)?;
-    let Some((key, value)) = merged.into_iter().next() else { return Ok(settings) };
-    let nearest = names.keys().max_by(|a, b| {
-        let likeness = |name: &str| strsim::jaro_winkler(&key, name);
-        likeness(a).total_cmp(&likeness(b))
-    });
-    let nearest = nearest.map(|name| format!("; the nearest is {name}")).unwrap_or_default();
-    Err(Error::invalid(&key, value, format!("there is no such setting{nearest}")))
+    merged
 }
 
 /// `upper` over `lower`, key by key and table by table.
@@ -62,13 +69,17 @@ pub fn merge(lower: &mut Table, upper: Table) {
     }
 }
 
-/// The settings in the TOML file at `path`.
+/// The settings in the TOML file at `path`, fetched if that is in object storage.
 ///
 /// # Errors
-/// [`Error::Input`] when it cannot be read or is no TOML.
+/// [`Error::Input`] when it cannot be read or is no TOML; [`Error::Storage`].
 pub fn read_table(path: &Path) -> Result<Table> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
+    let local = match remote::is_url(path) {
+        true => remote::local(path)?,
+        false => path.into(),
+    };
+    let text = std::fs::read_to_string(&local)
         .map_err(|e| Error::data(format!("cannot read settings from {shown}: {e}")))?;
     text.parse().map_err(|e| Error::data(format!("{shown} is not valid TOML: {e}")))
 }

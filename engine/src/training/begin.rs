@@ -1,6 +1,7 @@
 //! Where a run begins, and what it takes over from an earlier one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,8 @@ use crate::distributed::ProcessGroup;
 use crate::run_dir::{
     LAST_CHECKPOINT, RunDir, display_path, has_lost_checkpoint, resolve_checkpoint,
 };
-use crate::settings::{TrainSettings as _, differences};
+use crate::run_storage::{Mirror, StoredRun};
+use crate::settings::{RunSettings, TrainSettings as _, differences};
 use crate::{Error, Result};
 
 /// Where a run begins.
@@ -36,6 +38,11 @@ pub enum ResumeMode {
 }
 
 impl ResumeMode {
+    /// Whether a run that the folder holds is to be deleted.
+    pub fn overwrites(&self) -> bool {
+        matches!(self, Self::New { overwrite: true } | Self::From { overwrite: true, .. })
+    }
+
     /// The checkpoint that the run in `output` goes on from, if there is one; says so
     /// when a run to be continued has saved none yet.
     ///
@@ -91,46 +98,68 @@ fn ways_on(lost: &Path) -> String {
     })
 }
 
-/// Makes or takes over the run's folder and writes its settings there, on rank 0 of `world`.
+/// Makes or takes over the folder of the run that `settings` name and writes its settings there, on
+/// rank 0 of `world`; of a run in object storage the folder that it works in.
 ///
 /// # Errors
 /// Those of [`RunDir::create`] and [`CheckpointDir::open`]; [`Error::Input`] for settings that
-/// TOML cannot hold.
+/// TOML cannot hold; [`Error::Storage`].
 pub fn open_run<C: Serialize>(
     world: &ProcessGroup,
-    output: &Path,
+    settings: &RunSettings,
     start: &ResumeMode,
     config: &C,
 ) -> Result<RunWriter> {
     let opened = world.is_main().then(|| -> Result<_> {
-        let (run, checkpoints) = open_folder(output, start, config)?;
+        let folder = settings.folder()?;
+        let is_new = *start != ResumeMode::Resume;
+        let stored = StoredRun::new(&settings.output, &folder)?;
+        if let Some(stored) = stored.as_ref().filter(|_| is_new) {
+            stored.make_room(start.overwrites())?;
+        }
+        let (run, checkpoints) = open_folder(&folder, start, config)?;
         if let Some(launch) = world.launch() {
             launch.job.as_deref().map_or(Ok(()), |job| run.set_owner(job))?;
         }
-        Ok((run, checkpoints))
+        let mirror = stored.map(|stored| stored.claim(&run, is_new)).transpose()?;
+        Ok(Main { run, checkpoints, mirror: mirror.map(Arc::new) })
     });
-    Ok(RunWriter { world: world.clone(), main: world.all_ok(opened.transpose())? })
+    let main = world.all_ok(opened.transpose())?;
+    Ok(RunWriter { world: world.clone(), main })
 }
 
 /// The files of a run: rank 0 has them and writes; all processes call.
 pub struct RunWriter {
     world: ProcessGroup,
-    main: Option<(RunDir, CheckpointDir)>,
+    main: Option<Main>,
+}
+
+/// What rank 0 has of a run's files.
+struct Main {
+    run: RunDir,
+    checkpoints: CheckpointDir,
+    /// Of a run in object storage.
+    mirror: Option<Arc<Mirror>>,
 }
 
 impl RunWriter {
     /// The run's folder, on rank 0.
     pub fn folder(&self) -> Option<&RunDir> {
-        self.main.as_ref().map(|(run, _)| run)
+        self.main.as_ref().map(|main| &main.run)
     }
 
     /// The run's checkpoints, on rank 0.
     pub fn checkpoints(&self) -> Option<&CheckpointDir> {
-        self.main.as_ref().map(|(_, checkpoints)| checkpoints)
+        self.main.as_ref().map(|main| &main.checkpoints)
+    }
+
+    /// What keeps a run's copy in object storage, on rank 0 of such a run.
+    pub(super) fn mirror(&self) -> Option<&Arc<Mirror>> {
+        self.main.as_ref()?.mirror.as_ref()
     }
 
     /// Writes a checkpoint, as [`CheckpointDir::save`], and keeps the `keep` newest of finished
-    /// epochs. All processes wait until it is on disk.
+    /// epochs. All processes wait until it is on disk; to object storage it is uploaded meanwhile.
     ///
     /// # Errors
     /// [`Error::Input`], or a model or averages that are not finite: the checkpoints before are then
@@ -144,14 +173,15 @@ impl RunWriter {
     ) -> Result<()> {
         let saved = match &self.main {
             None => Ok(()),
-            Some((run, checkpoints)) => sections
+            Some(Main { run, checkpoints, .. }) => sections
                 .check_finite()
                 .and_then(|()| checkpoints.save(names, &sections.named(), state))
                 .and_then(|_| run.note_saved())
                 .and_then(|()| checkpoints.prune(keep))
                 .map_err(|error| Error::data(format!("cannot save a checkpoint: {error}"))),
         };
-        self.world.all_ok(saved)
+        let uploading = || self.mirror().map_or(Ok(()), |mirror| mirror.save(keep));
+        self.world.all_ok(saved.and_then(|()| uploading()))
     }
 }
 
@@ -160,11 +190,7 @@ fn open_folder<C: Serialize>(
     start: &ResumeMode,
     config: &C,
 ) -> Result<(RunDir, CheckpointDir)> {
-    let overwrite = matches!(
-        start,
-        ResumeMode::New { overwrite: true } | ResumeMode::From { overwrite: true, .. }
-    );
-    let run = RunDir::create(output, overwrite, *start == ResumeMode::Resume)?;
+    let run = RunDir::create(output, start.overwrites(), *start == ResumeMode::Resume)?;
     let checkpoints = CheckpointDir::open(&run.checkpoints())?;
     let text = toml::to_string_pretty(config)
         .map_err(|error| Error::data(format!("these settings cannot be saved: {error}")))?;
@@ -215,7 +241,7 @@ impl<T: Task> Run<T> {
             *scaler = state.scaler.clone().unwrap_or_default();
         }
         let settings = task.settings().run();
-        let files = open_run(&world, &settings.output, start, &state.config)?;
+        let files = open_run(&world, settings, start, &state.config)?;
         let plan = RunPlan {
             steps_per_epoch,
             total_steps,
@@ -241,7 +267,7 @@ fn load_initial_state<T: Task>(
     start: &ResumeMode,
     state: &mut StateOf<T>,
 ) -> anyhow::Result<()> {
-    let Some(file) = start.open(&task.settings().run().output)? else {
+    let Some(file) = start.open(&task.settings().run().folder()?)? else {
         task.load_initial_weights(state)?;
         trainer.restart_averages();
         return Ok(());
@@ -290,7 +316,8 @@ fn restore<C: Serialize>(
         checkpoint::restore(file.path(), &file.section("ema")?, ema.averages())?;
     }
     let mut changed = differences(saved, current);
-    changed.retain(|line| !line.starts_with("output:") && !line.starts_with("name:"));
+    let places = ["output:", "name:", "work-dir:"];
+    changed.retain(|line| !places.iter().any(|place| line.starts_with(place)));
     if !changed.is_empty() {
         eprintln!("continuing with changed settings:\n  {}", changed.join("\n  "));
     }

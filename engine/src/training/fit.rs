@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use data::{Batch, Loader, Source};
+use data::{Batch, Batches, Loader, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
+use super::auto::{Choices, Machine, Measure};
+use super::estimate::{self, Estimate};
 use super::log::RunLog;
 use super::{
     Criterion, Losses, Rates, Run, RunPlan, RunState, RunWriter, StepInfo, Trainer, check_finite,
@@ -18,6 +21,9 @@ use crate::interrupt::watch_for_interrupts;
 use crate::metrics::drop_evaluation;
 use crate::run_dir::RunDir;
 use crate::settings::TrainSettings;
+
+/// After how long it is said that a step waits for its data.
+const LONG_WAIT: Duration = Duration::from_secs(2);
 
 /// A batch as a source loads it.
 pub type BatchOf<S> = Batch<<S as Source>::Images>;
@@ -40,8 +46,23 @@ pub trait Task {
     const COMMAND: &'static str;
     /// What may help against a loss that is not finite.
     const ADVICE: &'static str;
+    /// What makes a run that is too long for a processor shorter.
+    const SHORTER: &'static str;
     /// What the best checkpoint is chosen by.
     const CRITERION: Criterion;
+
+    /// Chooses the settings that the preset `auto` leaves to the data and the machine, as far as
+    /// they are not given; `measure` tells what steps with settings take here.
+    ///
+    /// # Errors
+    /// Data that cannot be read, settings that cannot work: what to give.
+    fn choose(
+        choices: &mut Choices<Self::Settings>,
+        machine: &Machine,
+        measure: &Measure<Self::Settings>,
+    ) -> Result<()>
+    where
+        Self: Sized;
 
     /// The run's settings.
     fn settings(&self) -> &Self::Settings;
@@ -106,6 +127,11 @@ pub trait Task {
 
     /// Whether the run is evaluated here, after the checkpoint is saved.
     fn evaluation_due(&self, at: &Position) -> bool;
+
+    /// What all evaluations after `done` steps take, by the images of training that take as long.
+    fn evaluation_images(&self, _plan: &RunPlan, _done: u64) -> f64 {
+        0.0
+    }
 
     /// Evaluates, and draws what is to be seen.
     ///
@@ -175,7 +201,19 @@ impl RunPlan {
         let ended_epoch = ended.then_some(epoch);
         Position { step, total_steps: self.total_steps, ended_epoch, epoch }
     }
+
+    /// Where the run stands at each end of an epoch after `done` steps, and at its own.
+    pub fn epochs_after(&self, done: u64) -> impl Iterator<Item = Position> {
+        let epochs = done / self.steps_per_epoch + 1..=self.total_steps / self.steps_per_epoch;
+        let rest = !self.total_steps.is_multiple_of(self.steps_per_epoch);
+        let last = (rest && self.total_steps > done).then_some(self.total_steps);
+        epochs.map(|epoch| epoch * self.steps_per_epoch).chain(last).map(|step| self.position(step))
+    }
 }
+
+/// What an image takes in evaluation, of what it takes in training: a pass forward of the two or
+/// three that this is.
+pub const FORWARD_SHARE: f64 = 1.0 / 3.0;
 
 /// Where a run writes: its files and its log.
 pub struct RunOutput {
@@ -219,13 +257,23 @@ impl<T: Task> Run<T> {
             let at = plan.position(state.step);
             evaluate(task, trainer, &mut state, &mut run, &at)?;
         }
+        run.log.doing("first step");
+        let foreseen = estimate::foresee(task, trainer, loader, &plan, state.step);
+        if let Some(step) = world.all_ok(foreseen)? {
+            run.log.note(&estimate::told(task, trainer, &plan, step, state.step));
+        }
+        let mut estimate = Estimate::new();
         run.log.skip_time();
+        let mut begun = Instant::now();
 
         let (epoch, step_in_epoch) =
             (state.step / plan.steps_per_epoch, state.step % plan.steps_per_epoch);
         let epochs = epoch..plan.total_steps.div_ceil(plan.steps_per_epoch).max(epoch);
         let steps_left = plan.total_steps.saturating_sub(state.step) as usize;
-        for batch in loader.batches(epochs, step_in_epoch).take(steps_left) {
+        let mut batches = loader.batches(epochs, step_in_epoch);
+        for _ in 0..steps_left {
+            wait_for_data(&mut batches, &mut run.log);
+            let Some(batch) = batches.next() else { break };
             let mut batch = batch?;
             let rates = task.rates(&plan, state.step);
             let indices = std::mem::take(&mut batch.indices);
@@ -261,6 +309,11 @@ impl<T: Task> Run<T> {
                 state.count_loss(metrics.loss());
             }
             run.log.step(state.step, &info, &collected)?;
+            let notes = run.files.mirror().map(|mirror| mirror.notes()).unwrap_or_default();
+            notes.iter().for_each(|note| run.log.note(note));
+            if let Some(step) = estimate.step(begun.elapsed()) {
+                run.log.note(&estimate::told(task, trainer, &plan, step, state.step));
+            }
 
             let mut tags = CheckpointTags::default();
             if let Some((epoch, loss)) =
@@ -299,10 +352,20 @@ impl<T: Task> Run<T> {
                 );
             }
             run.log.skip_time();
+            begun = Instant::now();
         }
         run.log.finish();
         let finished = run.files.folder().map_or(Ok(()), |run| task.finish(trainer, &state, run));
         world.all_ok(finished)
+    }
+}
+
+/// Waits for the next batch, and says so where that takes long.
+fn wait_for_data<S: Source>(batches: &mut Batches<S>, log: &mut RunLog) {
+    let begun = Instant::now();
+    while !batches.is_ready_within(LONG_WAIT) {
+        let what = batches.waits_for().unwrap_or_else(|| "the first images".to_owned());
+        log.waiting(begun.elapsed(), &what);
     }
 }
 

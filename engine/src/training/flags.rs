@@ -7,18 +7,25 @@ use backbone::weights;
 use clap::Args;
 use toml::Table;
 
+use super::auto::{self, Prepare};
 use super::state::is_first_version;
-use super::{Preset, ResumeMode, Setup, Task, open_checkpoint, saved_settings};
+use super::{Preset, ResumeMode, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
-use crate::distributed::ProcessGroup;
+use crate::distributed::{ProcessGroup, USUAL_WAIT};
+use crate::remote::working_folder;
 use crate::run_dir::{
     CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
 };
-use crate::settings::{Given, Settings, TrainSettings, from_layers, read_table};
+use crate::run_storage::StoredRun;
+use crate::settings::{
+    Given, RunSettings, Settings, TrainSettings, from_layers, merged, read_table,
+};
 use crate::{Error, Result};
 
 /// The setting that names the model.
 const MODEL: &str = "model";
+/// How long processes wait for rank 0, which lists the data and tries steps: hours, on a slow disk.
+const CHOOSING: Duration = Duration::from_secs(6 * 3600);
 
 /// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
 /// come from and the run begins.
@@ -27,7 +34,8 @@ pub struct TrainFlags<C: Settings, P: Preset> {
     /// The settings given.
     #[command(flatten)]
     pub settings: Given<C>,
-    /// Settings that suit a situation; other flags override them
+    /// Settings that suit a situation; other flags override them. auto chooses by the data and the
+    /// machine, and says what and why
     #[arg(long, value_enum, default_value_t = P::default())]
     preset: P,
     #[command(flatten)]
@@ -39,11 +47,8 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
     ///
     /// # Errors
     /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
-    pub fn run<T: Task<Settings = C>>(
-        &self,
-        prepare: fn(C, &ResumeMode, &ProcessGroup) -> anyhow::Result<Setup<T>>,
-    ) -> anyhow::Result<()> {
-        let (config, start, world) = self.begin()?;
+    pub fn run<T: Task<Settings = C>>(&self, prepare: Prepare<T>) -> anyhow::Result<()> {
+        let (config, start, world) = self.begin(prepare)?;
         if !self.run.dump_config {
             return prepare(config, &start, &world)?.train(&start);
         }
@@ -56,23 +61,48 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
         Ok(())
     }
 
-    /// Meets the other processes and gives all of them the settings, which rank 0 resolves (it
-    /// alone sees files of an earlier run), and where the run begins in the settings' `output`.
-    fn begin(&self) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
+    /// Meets the other processes and gives all of them the settings, which rank 0 chooses and
+    /// resolves (it alone sees files of an earlier run), and where the run begins in the settings'
+    /// `output`.
+    fn begin<T: Task<Settings = C>>(
+        &self,
+        prepare: Prepare<T>,
+    ) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
         let world = ProcessGroup::from_env(Duration::from_secs_f64(self.run.dist_timeout))?;
-        let (config, start) = world.broadcast_from_rank0(|| {
-            let config = self.run.settings(&self.preset, &self.settings)?.resolve()?;
-            let start = self.run.start(&config.run().output, &world);
+        let settings = || {
+            let config = self.choose(&world, prepare)?.resolve()?;
+            let start = match self.run.dump_config {
+                true => ResumeMode::New { overwrite: false },
+                false => self.run.start(config.run(), &world)?,
+            };
             anyhow::Ok((config, start))
-        })?;
+        };
+        let patience = if self.preset.is_automatic() { CHOOSING } else { Duration::ZERO };
+        let (config, start) =
+            world.with_timeout(patience, || world.broadcast_from_rank0(settings))?;
         Ok((config, start, world))
+    }
+
+    /// The settings, of which a new run of the preset `auto` chooses what is not given. One that
+    /// goes on has its own.
+    fn choose<T: Task<Settings = C>>(
+        &self,
+        world: &ProcessGroup,
+        prepare: Prepare<T>,
+    ) -> anyhow::Result<C> {
+        let layers = self.run.layers::<C>(&self.preset, &self.settings, world)?;
+        if !self.preset.is_automatic() || layers.continues {
+            return Ok(from_layers(layers.all())?);
+        }
+        let choices = auto::choose(merged::<C>(layers.all()), world, prepare)?;
+        Ok(choices.settings()?)
     }
 }
 
 /// Where settings come from besides flags of their own, and where the run begins.
 #[derive(Debug, Args)]
 struct RunFlags {
-    /// TOML file with settings, keys named like the flags; flags override it.
+    /// TOML file with settings, keys named like the flags, also s3://bucket/key; flags override it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the resulting settings as TOML and stop.
@@ -85,8 +115,9 @@ struct RunFlags {
     /// Delete the run that --output holds and begin anew.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// Seconds that several processes wait for one of them before they all stop.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, value_parser = seconds)]
+    /// Seconds that several processes wait for one of them before they all stop; of images in
+    /// object storage none is waited for longer.
+    #[arg(long, value_name = "SECONDS", default_value_t = USUAL_WAIT, value_parser = seconds)]
     dist_timeout: f64,
 }
 
@@ -101,23 +132,33 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 impl RunFlags {
     /// Where the run in `output` begins. A launch that was restarted goes on with its own run,
     /// whatever its flags were at first; one that had no checkpoint yet begins again.
-    fn start(&self, output: &Path, world: &ProcessGroup) -> ResumeMode {
-        let owner = run_owner(output);
-        let restarted = world.launch().is_some_and(|launch| launch.owns(owner.as_deref()));
+    ///
+    /// # Errors
+    /// Those of the run's place in object storage.
+    fn start(&self, run: &RunSettings, world: &ProcessGroup) -> Result<ResumeMode> {
+        let folder = run.folder()?;
+        let stored = StoredRun::new(&run.output, &folder)?;
+        let restarted = is_restarted(&folder, stored.as_ref(), world)?;
         if restarted {
-            eprintln!("restarted: going on with {}", display_path(output));
+            eprintln!("restarted: going on with {}", display_path(&run.output));
+            stored.as_ref().map_or(Ok(()), StoredRun::pull)?;
             // Of one that is lost nothing is deleted either: that is refused later.
-            if output.join(LAST_CHECKPOINT).exists() || has_lost_checkpoint(output) {
-                return ResumeMode::Resume;
+            if folder.join(LAST_CHECKPOINT).exists() || has_lost_checkpoint(&folder) {
+                return Ok(ResumeMode::Resume);
             }
         }
         let overwrite = self.overwrite || restarted;
-        match &self.resume {
+        let start = match &self.resume {
             None => ResumeMode::New { overwrite },
+            // Its settings were asked for before: it is here.
             Some(None) => ResumeMode::Resume,
             Some(Some(checkpoint)) => {
                 ResumeMode::From { checkpoint: checkpoint.clone(), overwrite: restarted }
             }
+        };
+        match stored.filter(|_| start != ResumeMode::Resume) {
+            Some(stored) => stored.check_new(start.overwrites()).map(|()| start),
+            None => Ok(start),
         }
     }
 
@@ -127,31 +168,92 @@ impl RunFlags {
     ///
     /// # Errors
     /// A file or checkpoint that cannot be read, a key that is no setting.
-    fn settings<C: TrainSettings>(&self, preset: &impl Preset, flags: &Given<C>) -> Result<C> {
+    fn layers<C: TrainSettings>(
+        &self,
+        preset: &impl Preset,
+        flags: &Given<C>,
+        world: &ProcessGroup,
+    ) -> Result<Layers> {
+        let automatic = preset.is_automatic();
         let preset = preset.table()?;
         let flags = flags.table.clone();
         let file = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
-        let output = flags.get("output").or(file.get("output")).and_then(toml::Value::as_str);
-        let saved = match (&self.resume, output) {
+        let given = |name: &str| flags.get(name).or(file.get(name)).and_then(toml::Value::as_str);
+        // The folder that the run works in, and its place in object storage.
+        let place = |output: &Path| -> Result<_> {
+            let work = Path::new(given("work-dir").unwrap_or_default());
+            let folder = working_folder(output, work)?;
+            let stored = StoredRun::new(output, &folder)?;
+            Ok((folder, stored))
+        };
+        let mut saved = match (&self.resume, given("output").map(Path::new)) {
             (Some(Some(checkpoint)), _) => {
                 let mut settings = saved_settings::<C>(&open_checkpoint(checkpoint)?)?;
                 settings.remove("output");
                 settings.remove("name");
                 settings
             }
-            (Some(None), Some(output)) => own_settings::<C>(Path::new(output))?,
+            (Some(None), Some(output)) => {
+                let (folder, stored) = place(output)?;
+                stored.map_or(Ok(()), |stored| stored.pull())?;
+                own_settings::<C>(&folder)?
+            }
+            // A launch that was restarted has chosen already.
+            (None, Some(output)) if automatic && world.launch().is_some() => {
+                let (folder, stored) = place(output)?;
+                match is_restarted(&folder, stored.as_ref(), world)? {
+                    true => {
+                        stored.map_or(Ok(()), |stored| stored.pull())?;
+                        own_settings::<C>(&folder)?
+                    }
+                    false => Table::new(),
+                }
+            }
             _ => Table::new(),
         };
-        let layers = [preset, saved, file, flags];
-        if self.resume.is_some() || layers.iter().any(|layer| layer.contains_key(MODEL)) {
-            return from_layers(layers);
+        // Another machine may have no such folder.
+        saved.remove("work-dir");
+        let continues = !saved.is_empty();
+        let layers = Layers { told: Table::new(), preset, saved, file, flags, continues };
+        let named = layers.all().iter().any(|layer| layer.contains_key(MODEL));
+        if self.resume.is_some() || named {
+            return Ok(layers);
         }
-        let settings: C = from_layers(layers.clone())?;
-        match settings.starting_weights().map(model_of).transpose()?.flatten() {
-            Some(told) => from_layers([told].into_iter().chain(layers)),
-            None => Ok(settings),
-        }
+        let settings: C = from_layers(layers.all())?;
+        let told = settings.starting_weights().map(model_of).transpose()?.flatten();
+        Ok(Layers { told: told.unwrap_or_default(), ..layers })
     }
+}
+
+/// Settings from several places.
+struct Layers {
+    /// The model, as the weights tell it that a run starts from.
+    told: Table,
+    preset: Table,
+    /// Those of the run that goes on.
+    saved: Table,
+    file: Table,
+    flags: Table,
+    /// Whether there is a run that goes on.
+    continues: bool,
+}
+
+impl Layers {
+    /// The lowest first.
+    fn all(&self) -> [Table; 5] {
+        [&self.told, &self.preset, &self.saved, &self.file, &self.flags].map(Table::clone)
+    }
+}
+
+/// Whether the run in `folder`, or the one `stored` for it, is this launch's own, which was
+/// restarted.
+fn is_restarted(folder: &Path, stored: Option<&StoredRun>, world: &ProcessGroup) -> Result<bool> {
+    let Some(launch) = world.launch() else { return Ok(false) };
+    let owner = match stored {
+        None => run_owner(folder),
+        Some(stored) => stored.owner()?,
+    };
+    Ok(launch.owns(owner.as_deref()))
 }
 
 /// The model that the weights at `path` are of, as a setting; none if it is no registered one.
@@ -162,7 +264,7 @@ fn model_of(path: &Path) -> Result<Option<Table>> {
     Ok(Some(Table::from_iter([(MODEL.to_owned(), model.name.into_owned().into())])))
 }
 
-/// The settings of the run in `output`, as it was last started; of a checkpoint of the first
+/// The settings of the run in the folder `output`, as it was last started; of a checkpoint of the first
 /// version its own, which are brought to the meaning that settings have now.
 fn own_settings<C: Settings>(output: &Path) -> Result<Table> {
     let [config, last] = [CONFIG_FILE, LAST_CHECKPOINT].map(|name| output.join(name));

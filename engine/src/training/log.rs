@@ -4,7 +4,7 @@ mod unusable;
 mod window;
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::to_raw_value;
@@ -63,7 +63,12 @@ pub struct RunLog {
     /// On rank 0.
     unusable: Option<UnusableFiles>,
     reported_slow: HashSet<usize>,
+    /// When another process than rank 0 last said that it waits.
+    said_waiting: Option<Instant>,
 }
+
+/// How often another process than rank 0 says that it waits for data.
+const SAY_WAITING: Duration = Duration::from_secs(10);
 
 /// The sinks of every run: `metrics.jsonl`, TensorBoard and the terminal.
 fn open_sinks(run: &RunDir, plan: &RunPlan) -> Result<Vec<Box<dyn LogSink>>> {
@@ -98,6 +103,7 @@ impl RunLog {
             window,
             unusable: files.folder().map(|run| UnusableFiles::new(run.path().join("corrupt.txt"))),
             reported_slow: HashSet::new(),
+            said_waiting: None,
         })
     }
 
@@ -221,9 +227,28 @@ impl RunLog {
         self.sinks.iter_mut().try_for_each(|sink| sink.log_image(self.step, tag, png))
     }
 
+    /// Says that this process has waited so long for data, and for which; every process may call.
+    pub fn waiting(&mut self, time: Duration, what: &str) {
+        if self.world.is_main() {
+            let text = format!("waits {} s for data: {what}", time.as_secs());
+            self.sinks.iter_mut().for_each(|sink| sink.log_waiting(&text));
+        } else if time >= SAY_WAITING
+            && self.said_waiting.is_none_or(|said| said.elapsed() >= SAY_WAITING)
+        {
+            self.said_waiting = Some(Instant::now());
+            let (rank, host) = (self.world.rank(), host_name());
+            eprintln!("rank {rank} on {host} waits {} s for data: {what}", time.as_secs());
+        }
+    }
+
     /// Says something to whoever watches.
     pub fn note(&mut self, text: &str) {
         self.sinks.iter_mut().for_each(|sink| sink.log_note(text));
+    }
+
+    /// Says that `what` is being done, until the next step is.
+    pub fn doing(&mut self, what: &str) {
+        self.sinks.iter_mut().for_each(|sink| sink.log_doing(what));
     }
 
     /// Names training files that newly proved unreadable on any process, and lists all in the run.

@@ -5,10 +5,18 @@ use toml::Table;
 
 use crate::{Error, Result};
 
+/// The preset whose settings are chosen: see [`auto`](super::auto).
+const AUTO: &str = "auto";
+
 /// A program's settings that suit a situation.
 pub trait Preset: ValueEnum + Default + Send + Sync + 'static {
     /// Those that differ from the defaults, as TOML.
     fn toml(&self) -> &'static str;
+
+    /// Whether what is not given is chosen by the data and the machine.
+    fn is_automatic(&self) -> bool {
+        self.to_possible_value().is_some_and(|value| value.get_name() == AUTO)
+    }
 
     /// The same as a layer.
     ///

@@ -62,6 +62,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{CheckpointFile, CheckpointTags};
     use crate::distributed::ProcessGroup;
+    use crate::settings::RunSettings;
     use crate::training::{ResumeMode, open_run};
 
     fn sections(variance: f64, averages: Option<f64>) -> CheckpointTensors {
@@ -80,7 +81,8 @@ mod tests {
         let output = folder.path().join("run");
         let settings = BTreeMap::from([("seed", 1)]);
         let start = ResumeMode::New { overwrite: false };
-        let files = open_run(&ProcessGroup::alone(), &output, &start, &settings).unwrap();
+        let run = RunSettings { output: output.clone(), ..RunSettings::default() };
+        let files = open_run(&ProcessGroup::alone(), &run, &start, &settings).unwrap();
         files.save(CheckpointTags::default(), &sections(1.0, Some(2.0)), &0, 0).unwrap();
         let best = || CheckpointTags { best: true, ..CheckpointTags::default() };
         for (sections, part) in [

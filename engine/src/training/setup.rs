@@ -5,7 +5,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use data::Loader;
 
+use crate::run_dir::display_path;
+
 use super::{ResumeMode, Run, RunPlan, Task, Trainer};
+use crate::settings::TrainSettings as _;
 
 /// What a program makes of its settings before a run begins.
 pub struct Setup<T: Task> {
@@ -31,17 +34,29 @@ impl<T: Task> Setup<T> {
     ///
     /// # Errors
     /// Anything that keeps the run from starting, unreadable images beyond the configured share, a
-    /// loss or gradient that is not finite, a full disk.
+    /// loss or gradient that is not finite, a full disk; a run in object storage that isn't there
+    /// whole in the end.
     pub fn train(self, start: &ResumeMode) -> Result<()> {
         let Self { task, trainer, state, loader, total_steps, threads, announce } = self;
         let run = Run::begin(task, trainer, start, state, (loader.steps(), total_steps))?;
         if run.trainer.world.is_main() {
             announce(&run, &loader, threads);
+            if run.files.mirror().is_some()
+                && let Some(folder) = run.files.folder()
+            {
+                eprintln!("working folder  {}", display_path(folder.path()));
+            }
             let RunPlan { done, total_steps, .. } = run.plan;
             if done > 0 {
                 eprintln!("resuming after step {done} of {total_steps}");
             }
         }
-        run.fit(&loader)
+        let keep = run.task.settings().run().keep_checkpoints;
+        let mirror = run.files.mirror().cloned();
+        let outcome = run.fit(&loader);
+        match mirror {
+            Some(mirror) => mirror.finish(outcome, keep),
+            None => outcome,
+        }
     }
 }

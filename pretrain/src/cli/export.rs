@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use backbone::hub;
+use anyhow::{Result, ensure};
 use backbone::models::Model;
 use backbone::weights::TimmConfig;
 use clap::Args;
@@ -11,6 +10,7 @@ pub use engine::export::ExportFormat;
 use engine::export::{Card, CardTask, HubFlags, decimals, named_for_timm, write_hub_folder};
 use engine::metrics::series;
 use engine::outputs::Inputs;
+use engine::remote::{Output, is_name};
 use engine::run_dir::{display_path, run_of};
 use engine::settings::Settings as _;
 
@@ -32,6 +32,9 @@ Examples:
   pretrain export --weights runs/own --format official --output own.pth
   pretrain export --weights runs/own --format timm --timm-name efficientnet_b0 --output own-timm
 
+  # To a bucket, from a run that lies there
+  pretrain export --weights s3://bucket/runs/first --format official --output s3://bucket/r50.pth
+
   # mmdet: init_cfg=dict(type='Pretrained', checkpoint='r50.pth', prefix='backbone.')
   pretrain export --weights runs/first --format mmdet --output r50.pth";
 
@@ -39,13 +42,14 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArgs {
-    /// A run folder, a checkpoint, or a weight file of any format; also hf:owner/name[@revision][/file].
+    /// A run folder, a checkpoint, or a weight file of any format; also
+    /// hf:owner/name[@revision][/file] and s3://bucket/key.
     #[arg(long, alias = "checkpoint", value_name = "PATH")]
     weights: PathBuf,
     /// Whose names and file form to write.
     #[arg(long, value_enum)]
     format: ExportFormat,
-    /// File (for timm and hub: folder) to write; .pth, .pkl or .safetensors decide the
+    /// File (for timm and hub: folder) to write, here or in object storage (s3://bucket/w.pth); .pth, .pkl or .safetensors decide the
     /// form; beside the weights if not given
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -97,8 +101,8 @@ fn card(model: &Model, saved: &LoadedWeights, images: TimmConfig) -> Result<Card
 pub fn run(args: ExportArgs) -> Result<()> {
     args.hub.check(args.format == ExportFormat::Hub)?;
     ensure!(
-        args.output.is_some() || !hub::is_name(&args.weights),
-        "--output is not given, but {} lies on a hub, and nothing is written beside it",
+        args.output.is_some() || !is_name(&args.weights),
+        "--output is not given, but {} is not on this machine, and nothing is written beside it",
         args.weights.display()
     );
     let saved = LoadedWeights::open(&args.weights)?;
@@ -111,12 +115,9 @@ pub fn run(args: ExportArgs) -> Result<()> {
         folder.join(format!("{}{}", model.name, args.format.suffix(&model)))
     });
     let inputs = Inputs::new([&saved.file.path]);
-    inputs.spare(&output)?;
-    inputs.spare(&output.join("model.safetensors"))?;
-    if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
-    }
+    let output = Output::new(&output)?;
+    inputs.spare(output.path())?;
+    inputs.spare(&output.path().join("model.safetensors"))?;
     let config = saved.config.as_ref().map(|config| timm_config(&model, config));
     let config = named_for_timm(&model, config, args.timm_name)?;
     let write = |path: &Path, config| args.format.write(path, &model, &encoder, config);
@@ -125,14 +126,14 @@ pub fn run(args: ExportArgs) -> Result<()> {
         let card = card(&model, &saved, images)?;
         write_hub_folder(&output, &args.hub, &card, |folder| Ok(write(folder, config)?))?;
     } else {
-        write(&output, config)?;
+        write(output.path(), config)?;
     }
     println!(
         "{} ({} tensors of {}) → {}",
         display_path(&args.weights),
         encoder.len(),
         model.name,
-        display_path(&output)
+        output.finish()?
     );
     Ok(())
 }

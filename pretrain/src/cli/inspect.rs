@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use backbone::hub;
 use backbone::models::{self, Model};
 use backbone::weights;
 use clap::Args;
+use engine::remote;
 
 use crate::saved::LoadedWeights;
 
@@ -17,6 +17,9 @@ Examples:
   # What lies on the hub, and whether it fits
   pretrain inspect hf:timm/resnet50.a1_in1k
 
+  # The run that is kept in a bucket, or any file there
+  pretrain inspect s3://bucket/runs/first
+
   # A network that torch.export has written: its stages, and whether it can be pretrained
   pretrain inspect my.pt2";
 
@@ -25,7 +28,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
     /// A weight file of any format, a timm folder, a checkpoint, a run folder, or a network in a
-    /// .pt2 file; any of these on the Hugging Face hub as hf:owner/name[@revision][/file].
+    /// .pt2 file; any of these on the Hugging Face hub as hf:owner/name[@revision][/file], or in
+    /// object storage as s3://bucket/key.
     file: PathBuf,
     /// Modules whose outputs are the stages of a .pt2 file, finest first; found if not given
     #[arg(long, value_name = "A,B,C,D")]
@@ -37,7 +41,7 @@ pub struct InspectArgs {
 /// # Errors
 /// It cannot be read or is no weight file.
 pub fn run(mut args: InspectArgs) -> Result<()> {
-    args.file = hub::local(&args.file)?.into_owned();
+    args.file = remote::local(&args.file)?.into_owned();
     if let Some(name) = args.file.to_str().filter(|name| models::is_file(name)) {
         let stages = args.stages.map(|stages| models::with_stages(name, &stages)).transpose()?;
         return describe(&models::find(stages.as_deref().unwrap_or(name))?);

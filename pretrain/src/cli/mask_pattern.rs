@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use backbone::models::{self, BuildOptions};
+use backbone::models::BuildOptions;
 use clap::Args;
 use data::rng::Rng;
 use data::write_file;
+use engine::remote::{check_is_here, find_model};
 use engine::run_dir::display_path;
 use tch::Device;
 
@@ -50,7 +51,8 @@ pub struct MaskPatternArgs {
 /// An unknown model, a size or ratio that does not fit, a file that cannot be
 /// written.
 pub fn run(args: MaskPatternArgs) -> Result<()> {
-    let model = models::find(&args.model)?;
+    check_is_here(&args.output)?;
+    let model = find_model(&args.model)?;
     check_pretrainable(&model)?;
     let stride = model.total_stride();
     let InputSize { height, width } = args.input_size;

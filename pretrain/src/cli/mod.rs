@@ -11,6 +11,7 @@ mod mask_pattern;
 mod models;
 mod playground;
 mod reconstruct;
+mod shards;
 
 pub use export::{ExportFormat, timm_config};
 
@@ -23,20 +24,21 @@ use crate::train;
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  # Photos in any folder structure, settings for small data sets
-  pretrain train --data photos --output runs/first --preset small-data
+  # Photos in any folder structure; settings are chosen by them and the machine
+  pretrain train --data photos --output runs/first
 
   # Continue after an interruption
   pretrain train --output runs/first --resume
 
   # The paper's ResNet-50 recipe from tar shards, 512 images at a time
-  pretrain train --data 'shards-{000..146}.tar' --output runs/r50 --accum-steps 8 --precision bfloat16
+  pretrain train --preset paper --data 'shards-{000..146}.tar' --output runs/r50 \
+      --accum-steps 8 --precision bfloat16
 
   # Eight GPUs of one machine; the batch is still that of the whole
   torchrun --standalone --no-python --nproc-per-node 8 \
-      pretrain train --data photos --output runs/r50
+      pretrain train --preset paper --data photos --output runs/r50
 
-  # See what a set of flags means, and keep it in a file
+  # See what would be chosen or what flags mean, and keep it in a file
   pretrain train --data photos --output runs/a --model convnext_small --dump-config > a.toml
   pretrain train --config a.toml";
 
@@ -63,6 +65,8 @@ pub enum Cli {
     Export(export::ExportArgs),
     /// Say what a weight file is: format, model, naming, and what matches.
     Inspect(inspect::InspectArgs),
+    /// Pack images into tar shards, or check such.
+    Shards(shards::ShardsArgs),
     /// List the models that can be pretrained.
     Models(models::ModelsArgs),
     /// List the presets, or print one.
@@ -88,6 +92,7 @@ impl Cli {
             Self::MaskPattern(args) => mask_pattern::run(args),
             Self::Export(args) => export::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Shards(args) => shards::run(args),
             Self::Models(args) => models::run(args),
             Self::Presets(args) => {
                 args.run();

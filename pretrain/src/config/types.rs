@@ -110,8 +110,10 @@ impl ExecutionChoice {
 }
 
 presets! {
-    /// The paper's recipe (the defaults): batch 4096, 1600 epochs, LAMB.
+    /// Chosen by the images and the machine: model, crop size, batch, arithmetic, length.
     #[default]
+    Auto = "auto",
+    /// The paper's recipe (the flags' defaults): batch 4096, 1600 epochs, LAMB.
     Paper = "paper",
     /// The paper's ConvNeXt-L at 384 px.
     Paper384 = "paper-384",

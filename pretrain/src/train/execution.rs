@@ -6,13 +6,13 @@
 
 mod told;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use engine::allocator::peak_on;
 use engine::device::synchronize;
 use engine::training::Trainer;
+use engine::training::trial::{caught, reason};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -44,14 +44,12 @@ pub struct Trials {
 /// # Errors
 /// [`engine::Error::Distributed`].
 pub fn try_both(task: &Pretraining, trainer: &Trainer) -> Result<Trials> {
-    let buffers = trainer.variables.values().filter(|variable| !variable.requires_grad());
-    let kept: Vec<(Tensor, Tensor)> =
-        buffers.map(|buffer| (buffer.shallow_clone(), buffer.copy())).collect();
+    let kept = trainer.buffers();
     let images = made_up_images(task, trainer);
     let own = Trials::of(|execution, number| {
         caught(|| take_step(task, trainer, &images, execution, number))
     });
-    tch::no_grad(|| kept.into_iter().for_each(|(mut buffer, before)| buffer.copy_(&before)));
+    kept.put_back();
     // Each process has tried alone, so that one whose memory runs out keeps none waiting.
     Ok(Trials::of_all(&trainer.world.gather(&own)?))
 }
@@ -93,21 +91,6 @@ fn take_step(
     Ok(Cost { seconds, bytes: peak_on(trainer.device) })
 }
 
-/// What `body` gives. A panic, by which layers tell that memory has run out, becomes an error.
-fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    // One in a part without gradients would leave them switched off: this switches them on again.
-    let _restored = tch::no_grad_guard();
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
-    let result = catch_unwind(AssertUnwindSafe(|| tch::with_grad(body)));
-    std::panic::set_hook(report);
-    result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        Err(anyhow!(text.unwrap_or_else(|| "a layer panicked".into())))
-    })
-}
-
 impl Trials {
     /// What `step` takes in the execution, and with the number of the round, that it is given. The
     /// executions take turns, so that a device that becomes slower does so for both; of a few
@@ -123,7 +106,7 @@ impl Trials {
                 match step(execution, round) {
                     Ok(cost) if round > 0 => taken.push(cost),
                     Ok(_) => {}
-                    Err(error) => *costs = Err(told::reason(&format!("{error:#}"))),
+                    Err(error) => *costs = Err(reason(&format!("{error:#}"))),
                 }
             }
         }

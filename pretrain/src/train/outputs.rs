@@ -57,7 +57,7 @@ impl Outputs {
             ),
             false => Tensor::stack(&samples, 0),
         };
-        Ok(Self { folder: config.run.output.clone(), samples })
+        Ok(Self { folder: config.run.folder()?, samples })
     }
 
     /// Draws how the model reconstructs the sample images now.

@@ -38,6 +38,11 @@ impl Probe {
         Ok(Some(Self { data, figure: config.probe_figure }))
     }
 
+    /// Images that a probe looks at.
+    pub fn image_count(&self) -> usize {
+        self.data.image_counts().iter().sum()
+    }
+
     /// Scores the encoder and writes the figures (0–1) down: the one that was chosen, and the nearest
     /// neighbours', which cost nothing more.
     pub fn run(

@@ -15,6 +15,7 @@ use engine::distributed::ProcessGroup;
 use engine::graph::model_of_run;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
+use engine::progress::during;
 use engine::run_dir::display_path;
 use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::{Device, nn};
@@ -41,14 +42,15 @@ pub fn prepare(
     let (device, threads) = open_device(&config.compute, world)?;
     enable_cudnn_benchmark(device);
 
-    let model = model_of_run(&config.model, &config.run.output, start, world)?;
+    let model = model_of_run(&config.model, &config.run.folder()?, start, world)?;
     config.check_model(&model)?;
     // A run that goes on was checked when it began.
     let from_file = model.graph().filter(|graph| graph.has_weights());
     world.all_ok(from_file.map_or(Ok(()), |graph| graph.verify().map_err(anyhow::Error::from)))?;
     let loader = loader(&config, &model, world)?;
     let probe = world.all_ok(Probe::open(&config, world))?;
-    let built = world.all_ok(build(&config, &model, device))?;
+    let built = during(world.is_main(), "building the model", || build(&config, &model, device));
+    let built = world.all_ok(built)?;
     let (store, spark, optimizer) = built;
     let settings = (&config.optim, &config.compute);
     let trainer = Trainer::new(&store, optimizer, settings, world)?;
@@ -71,21 +73,31 @@ pub fn prepare(
     Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
+/// How the images are listed, each process those of its own shards or all.
+pub fn dataset_options(
+    config: &TrainConfig,
+    world: &ProcessGroup,
+    own_shards: bool,
+) -> DatasetOptions {
+    DatasetOptions {
+        relist: config.crops.refresh_index,
+        own_shards,
+        reduced_decode: config.crops.reduced_decode,
+        deep: true,
+        storage: config.crops.storage(world),
+        ..DatasetOptions::with_channels(config.in_chans as usize)
+    }
+}
+
 fn loader(config: &TrainConfig, model: &Model, world: &ProcessGroup) -> Result<Loader> {
     let part = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     if world.is_alone() || !config.compute.sync_bn {
         config.check_statistics(part, model)?;
     }
-    let options = DatasetOptions {
-        relist: config.crops.refresh_index,
-        own_shards: config.shard_by_rank,
-        reduced_decode: config.crops.reduced_decode,
-        deep: true,
-        ..DatasetOptions::with_channels(config.in_chans as usize)
-    };
+    let options = dataset_options(config, world, config.shard_by_rank);
     let open = || Ok::<_, engine::Error>(Dataset::open_among(&config.data, &options, world)?);
-    let dataset = world
-        .with_timeout(LISTING, open)
+    let list = || world.with_timeout(LISTING, open);
+    let dataset = during(world.is_main(), "listing the images", list)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
     let transform = PretrainTransform {

@@ -10,12 +10,15 @@ use data::rng::Rng;
 use engine::device::to_device;
 use engine::run_dir::RunDir;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
+use engine::training::FORWARD_SHARE;
+use engine::training::auto::{Choices, Machine, Measure};
 use engine::training::{
     BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, StateOf, Task, Trainer,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
+use super::auto;
 use super::execution::try_both;
 use super::outputs::Outputs;
 use super::probe::Probe;
@@ -109,7 +112,17 @@ impl Task for Pretraining {
     const COMMAND: &'static str = "pretrain train";
     const ADVICE: &'static str =
         "A lower --base-lr, a longer --warmup-epochs or --precision float32";
+    const SHORTER: &'static str = "without --preset, and without --epochs, settings for this \
+         machine are chosen; --model resnet18, a smaller --input-size and fewer --epochs are quicker";
     const CRITERION: Criterion = Criterion::EpochLoss;
+
+    fn choose(
+        choices: &mut Choices<TrainConfig>,
+        machine: &Machine,
+        measure: &Measure<TrainConfig>,
+    ) -> Result<()> {
+        auto::choose(choices, machine, measure)
+    }
 
     fn settings(&self) -> &TrainConfig {
         &self.config
@@ -195,6 +208,12 @@ impl Task for Pretraining {
 
     fn evaluation_due(&self, at: &Position) -> bool {
         self.pictures_due(at) || self.probe_due(at)
+    }
+
+    fn evaluation_images(&self, plan: &RunPlan, done: u64) -> f64 {
+        let Some(probe) = &self.probe else { return 0.0 };
+        let due = plan.epochs_after(done).filter(|at| self.probe_due(at)).count();
+        FORWARD_SHARE * (due * probe.image_count()) as f64
     }
 
     fn evaluate(

@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Finished, Together, Workplace, assert_same_bits, assert_says, python, read, wait_for_step,
-    with_images,
+    Finished, Together, Workplace, assert_same_bits, assert_says, blobs, python, read,
+    wait_for_step, with_images, words,
 };
 
 /// What a run exports.
@@ -13,7 +13,10 @@ const EXPORT: &str = "export/resnet18_spark.safetensors";
 
 /// A training by torchrun on two processes, with as many as two restarts.
 fn torchrun(work: &Workplace, more: &[&str]) -> Command {
-    let program = work.command(&work.train_arguments("run", more));
+    torchrun_of(&work.command(&work.train_arguments("run", more)))
+}
+
+fn torchrun_of(program: &Command) -> Command {
     let mut torchrun = Command::new(python());
     torchrun.args(["-I", "-m", "torch.distributed.run", "--standalone", "--no-python"]);
     torchrun.args(["--nproc-per-node", "2", "--max-restarts", "2"]);
@@ -55,6 +58,25 @@ fn torchrun_brings_all_back_and_the_run_goes_on_exactly() {
     let finished = Finished::from(torchrun(&work, &more).output().unwrap());
     finished.refused(&["a run already"]);
     assert!(read(work.path("run/checkpoints/last.safetensors")) == before);
+}
+
+/// Images that came since would make it another run.
+#[test]
+fn a_restarted_launch_does_not_choose_its_settings_again() {
+    let work = with_images(6);
+    let train = "train --data images --output run --model tiny.pt2 --epochs 60 --log-steps 1 \
+                 --checkpoint-epochs 1 --picture-epochs 0 --device cpu --threads 1 --workers 1";
+    let child = torchrun_of(&work.command(&words(train))).spawn().unwrap();
+    wait_for_step(&work.path("run"), 3);
+    for number in 100..140 {
+        blobs(number).save(work.path(&format!("images/class0/{number}.png"))).unwrap();
+    }
+    kill_main(&work);
+    let finished = Finished::from(child.wait_with_output().unwrap()).succeeded();
+    assert_says(&finished.err, &["restarted: going on with", "resuming after step"]);
+    assert_eq!(finished.err.matches("what you give stays").count(), 1, "{}", finished.err);
+    let config = String::from_utf8(read(work.path("run/config.toml"))).unwrap();
+    assert_says(&config, &["batch-size = 16"]);
 }
 
 /// Two network namespaces on one cable, removed at the end.

@@ -80,6 +80,8 @@ fn a_run_is_published_and_begun_from() {
     std::fs::remove_dir_all(work.path("cache")).unwrap();
     let begun = [
         "train",
+        "--preset",
+        "paper",
         "--output",
         "next",
         "--data",

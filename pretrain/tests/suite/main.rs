@@ -1,5 +1,6 @@
 //! What `pretrain` does, as a user sees it.
 
+mod auto;
 mod commands;
 mod common;
 mod distributed;
@@ -17,4 +18,6 @@ mod kinds_of_run;
 mod playground;
 mod refusals;
 mod resume;
+mod shards;
+mod storage;
 mod training;

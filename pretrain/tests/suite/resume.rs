@@ -4,7 +4,7 @@
 use crate::common::with_images;
 
 /// Everything that randomness touches is on: drop-path, accumulation, crops.
-const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --checkpoint-steps 2 --seed 5";
+pub const SETTINGS: &str = "--drop-path 0.3 --accum-steps 2 --checkpoint-steps 2 --seed 5";
 
 /// What a run exports.
 const EXPORT: &str = "export/tiny_spark.safetensors";

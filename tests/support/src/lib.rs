@@ -10,6 +10,7 @@ mod processes;
 mod program;
 mod promises;
 mod python;
+mod stored;
 
 pub use board::*;
 pub use browser::*;
@@ -19,3 +20,4 @@ pub use processes::*;
 pub use program::*;
 pub use promises::*;
 pub use python::*;
+pub use stored::*;

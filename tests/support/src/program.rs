@@ -310,7 +310,7 @@ pub fn wait_for_step(run: &Path, step: u64) {
 
 /// Waits at most five minutes until `there` says so.
 #[track_caller]
-fn wait_until(there: impl Fn() -> bool) {
+pub fn wait_until(there: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(300);
     while !there() {
         assert!(Instant::now() < deadline, "it never came to it");

@@ -45,7 +45,8 @@ fn a_plugins_backbone_is_trained_saved_and_used() {
     let plugin = ["--backbone-plugin", library.to_str().unwrap()];
     let train = |output: &str, more: &[&str]| {
         let begin = ["train", "--data", &data, "--output", output, "--config", &short];
-        detect(&[begin.as_slice(), &plugin, more].concat())
+        let preset = ["--preset", "mask_rcnn_resnet50_1x"];
+        detect(&[&begin[..], &preset, &plugin, more].concat())
     };
     let message = |result: anyhow::Result<()>| format!("{:#}", result.unwrap_err());
     let refused = message(train(&path("b"), &["--precision", "bfloat16"]));

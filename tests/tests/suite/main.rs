@@ -23,6 +23,7 @@ mod own_cnn;
 #[cfg(torch_writes_pt2)]
 mod pt2_archive;
 mod python_package;
+mod shards;
 mod tensorboard;
 mod timm_parity;
 mod torch_range;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::inputs::Inputs;
+use crate::inputs::shards::Server;
 use crate::protocol::{Ready, Round, Worker};
 use crate::stats::Spread;
 
@@ -231,10 +232,14 @@ impl Comparison {
     fn measure(&self, settings: &Settings, watcher: &mut dyn Observer) -> Result<RoundResult> {
         watcher.at("making what both work on", 0.0);
         self.inputs.make(settings)?;
-        let (theirs, tried) = self.fastest(settings, watcher)?;
+        let server = self.inputs.serve(settings)?;
+        let server = server.as_ref();
+        let (theirs, tried) = self.fastest(settings, server, watcher)?;
         watcher.at("starting both", 0.1);
-        let mut workers =
-            [self.start("ours", &self.ours, settings)?, self.start("theirs", theirs, settings)?];
+        let mut workers = [
+            self.start("ours", &self.ours, settings, server)?,
+            self.start("theirs", theirs, settings, server)?,
+        ];
         let [ours, theirs_ready] = [workers[0].ready()?, workers[1].ready()?];
         let checks = self.check(&ours, &theirs_ready)?;
         let mut rounds = [Vec::new(), Vec::new()];
@@ -261,6 +266,7 @@ impl Comparison {
     fn fastest(
         &self,
         settings: &Settings,
+        server: Option<&Server>,
         watcher: &mut dyn Observer,
     ) -> Result<(&Contender, BTreeMap<String, f64>)> {
         let mut tried = BTreeMap::new();
@@ -270,7 +276,7 @@ impl Comparison {
         let mut best: Option<(f64, &Contender)> = None;
         for side in &self.theirs {
             watcher.at(&format!("trying {} {}", self.opponent, side.label), 0.05);
-            let mut worker = self.start("theirs", side, settings)?;
+            let mut worker = self.start("theirs", side, settings, server)?;
             worker.ready()?;
             worker.round()?;
             let rounds = [worker.round()?, worker.round()?].map(|round| round.seconds_per_work());
@@ -284,7 +290,13 @@ impl Comparison {
         Ok((side, tried))
     }
 
-    fn start(&self, who: &str, side: &Contender, settings: &Settings) -> Result<Worker> {
+    fn start(
+        &self,
+        who: &str,
+        side: &Contender,
+        settings: &Settings,
+        server: Option<&Server>,
+    ) -> Result<Worker> {
         let threads = settings.threads.to_string();
         let mut command = match side.program {
             Program::Own | Program::Around(_) => {
@@ -294,7 +306,11 @@ impl Comparison {
             }
             Program::Script(name) => settings.script(name),
         };
-        command.arg("--inputs").arg(self.inputs.path(&settings.folder));
+        command.arg("--inputs").arg(match server {
+            Some(server) => server.location.clone(),
+            None => self.inputs.path(&settings.folder),
+        });
+        command.envs(server.into_iter().flat_map(|server| server.env.iter().cloned()));
         command.args(["--threads", &threads]);
         // libtorch's, and those of evaluations.
         command.env("OMP_NUM_THREADS", &threads).env("RAYON_NUM_THREADS", &threads);

@@ -45,14 +45,14 @@ impl Program {
     fn training(self) -> &'static str {
         match self {
             Self::Pretrain => {
-                "--data images --model resnet18 --input-size 64 --decoder-width 32 --batch-size 4 \
-                 --warmup-epochs 0 --base-lr 0.05 --optimizer adamw --picture-epochs 0"
+                "--data images --preset paper --model resnet18 --input-size 64 --decoder-width 32 \
+                 --batch-size 4 --warmup-epochs 0 --base-lr 0.05 --optimizer adamw --picture-epochs 0"
             }
             Self::Classify => {
                 "--data labelled --preset demo --input-size 64 --batch-size 4 --warmup-epochs 0 \
                  --eval-epochs 0"
             }
-            Self::Detect => "--data shapes --config detector.toml",
+            Self::Detect => "--data shapes --preset mask_rcnn_resnet50_1x --config detector.toml",
         }
     }
 }

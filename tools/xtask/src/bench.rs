@@ -21,7 +21,9 @@ pub fn run(torch: &Torch, arguments: &[String]) -> Result<ExitCode> {
     let mut cargo = checkout.cargo();
     // All programs, as README's build line has it: a part of them would be built with other
     // features of the dependencies, and those then a second time.
-    process::run(cargo.args(["build", "--release", "--workspace", "--bins"]))?;
+    // The store of `loading-s3` is no program of a user's.
+    let what = ["--workspace", "--bins", "--example", "serve_objects"];
+    process::run(cargo.args(["build", "--release"]).args(what))?;
 
     let mut bench = Command::new(checkout.target.join("release").join("bench"));
     bench.args(command_line(arguments));

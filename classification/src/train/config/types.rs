@@ -47,8 +47,10 @@ pub enum AugmentPolicy {
 }
 
 presets! {
-    /// SparK's ResNet-50 on ImageNet (the defaults): LAMB, 300 epochs.
+    /// Chosen by the images and the machine: model, image size, batch, arithmetic, length.
     #[default]
+    Auto = "auto",
+    /// SparK's ResNet-50 on ImageNet (the flags' defaults): LAMB, 300 epochs.
     Resnet50 = "resnet50",
     /// SparK's ResNet-101.
     Resnet101 = "resnet101",

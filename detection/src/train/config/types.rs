@@ -15,8 +15,10 @@ pub enum Schedule {
 }
 
 presets! {
-    /// SparK's ResNet-50 recipe in detectron2 (the defaults): 90,000 iterations.
+    /// Chosen by the data and the machine: detector, image and anchor sizes, batch, length.
     #[default]
+    Auto = "auto",
+    /// SparK's ResNet-50 recipe in detectron2 (the flags' defaults): 90,000 iterations.
     MaskRcnnResnet50_1x = "mask_rcnn_resnet50_1x",
     /// SparK's ConvNeXt-B recipe in mmdet: 36 epochs.
     MaskRcnnConvnextBase3x = "mask_rcnn_convnext_base_3x",

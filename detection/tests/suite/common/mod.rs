@@ -27,7 +27,8 @@ pub fn with_resnet(train: u32) -> Workplace {
 
 /// Photographs and `short.toml` alone.
 pub fn empty() -> Workplace {
-    let work = Workplace::of(env!("CARGO_BIN_EXE_detect"), "--data demo --config short.toml");
+    let training = "--data demo --preset mask_rcnn_resnet50_1x --config short.toml";
+    let work = Workplace::of(env!("CARGO_BIN_EXE_detect"), training);
     std::fs::create_dir(work.path("photos")).unwrap();
     for number in 0..2 {
         blobs(number).save(work.path(&format!("photos/{number}.png"))).unwrap();

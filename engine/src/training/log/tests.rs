@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tch::Tensor;
 
 use super::*;
+use crate::settings::RunSettings;
 use crate::training::{ResumeMode, open_run};
 
 /// Writes down what it is told.
@@ -59,7 +60,8 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x03\0\0\0\x02\x08\0\0
 
 fn log(output: &std::path::Path, start: &ResumeMode, done: u64) -> RunLog {
     let world = ProcessGroup::alone();
-    let files = open_run(&world, output, start, &json!({ "a": 1 })).unwrap();
+    let settings = RunSettings { output: output.to_owned(), ..RunSettings::default() };
+    let files = open_run(&world, &settings, start, &json!({ "a": 1 })).unwrap();
     let continued = *start == ResumeMode::Resume;
     let plan = RunPlan { steps_per_epoch: 2, total_steps: 4, done, continued, log_steps: 2 };
     RunLog::new(&world, &files, plan).unwrap()

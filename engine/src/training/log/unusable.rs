@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::Result;
+use data::names::one_line;
 use data::write_file;
 
 /// Which data set a file is of.
@@ -46,15 +47,6 @@ impl UnusableFiles {
         write_file(&self.list, lines.as_bytes())?;
         Ok(new)
     }
-}
-
-/// A name without tabs and ends of lines, which file names may have.
-fn one_line(name: &str) -> String {
-    let shown = |letter: char| match letter.is_control() {
-        true => letter.escape_default().to_string(),
-        false => letter.to_string(),
-    };
-    name.chars().map(shown).collect()
 }
 
 #[cfg(test)]

@@ -98,16 +98,6 @@ fn several_processes_wait_for_the_slowest_and_need_all() {
     assert_eq!(serde_json::from_str::<Trials>(&text).unwrap(), of_all);
 }
 
-#[test]
-fn a_panic_is_an_error_and_leaves_gradients_on() {
-    let wrong = || Tensor::from(1.0).view([2, 3]);
-    let error = caught(|| Ok(tch::no_grad(wrong))).unwrap_err();
-    assert_eq!(told::reason(&error.to_string()), "shape '[2, 3]' is invalid for input of size 1");
-    let x = Tensor::from(2.0).set_requires_grad(true);
-    assert!((&x * 3.0).requires_grad(), "gradients are recorded again");
-    assert!(caught(|| Ok((&x * 3.0).requires_grad())).unwrap());
-}
-
 /// Everything that a step changes, and no gradient, is as it was.
 #[test]
 fn a_trial_changes_nothing() {

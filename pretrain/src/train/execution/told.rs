@@ -57,10 +57,3 @@ impl fmt::Display for Trials {
         }
     }
 }
-
-/// The first line of what libtorch or a layer says, without what Rust puts around it.
-pub(super) fn reason(text: &str) -> String {
-    let said = text.split_once("Torch(\"").map_or(text, |(_, said)| said);
-    let end = ["\n", "\\n"].iter().filter_map(|mark| said.find(mark)).min();
-    said[..end.unwrap_or(said.len())].trim_end_matches("\")").trim().to_owned()
-}

@@ -6,8 +6,8 @@ use image::{Rgb, RgbImage};
 pub use test_support::*;
 
 /// Of seconds: 64 px, a narrow decoder.
-const SHORT: &str = "--data images --model tiny.pt2 --input-size 64 --decoder-width 32 \
-                     --batch-size 4 --epochs 4 --warmup-epochs 1 --base-lr 0.05 --optimizer adamw \
+const SHORT: &str = "--data images --preset paper --model tiny.pt2 --input-size 64 \
+                     --decoder-width 32 --batch-size 4 --epochs 4 --warmup-epochs 1 --base-lr 0.05 --optimizer adamw \
                      --threads 1 --workers 2 --device cpu --log-steps 1 --picture-epochs 0";
 
 /// `count` pictures of blobs, 80×72 pixels, in two class folders.

@@ -19,10 +19,44 @@ const DECODERS: [Decoder; 2] = [
     ("tensors", "torchvision's decode_jpeg and v2, DataLoader", &[("", "tensors")]),
 ];
 
-/// Small photographs and large ones, against each decoder.
+/// Photographs in shards, of a round, of a batch.
+const SHARDED: usize = 1280;
+const SHARDED_BATCH: usize = 64;
+/// Milliseconds of an answer of a store.
+const DELAY: u64 = 50;
+/// Name, where the shards are, how long the store takes, and our flags.
+const PLACES: [(&str, &str, Option<u64>, &str); 3] = [
+    ("loading-shards", "on a disk", None, ""),
+    ("loading-s3", "in S3 with 50 ms latency", Some(DELAY), ""),
+    ("loading-s3-cache", "in S3 with 50 ms latency, cached by us alone", Some(DELAY), "--cache"),
+];
+
+/// Small photographs and large ones, against each decoder; and shards.
 pub fn duels() -> Vec<Comparison> {
     let pairs = SETS.into_iter().flat_map(|set| DECODERS.map(|decoder| (set, decoder)));
-    pairs.map(|(set, decoder)| duel(set, decoder)).collect()
+    let photographs = pairs.map(|(set, decoder)| duel(set, decoder));
+    photographs.chain(PLACES.map(shards)).collect()
+}
+
+fn shards((name, place, delay, flags): (&str, &str, Option<u64>, &str)) -> Comparison {
+    let batches = SHARDED / SHARDED_BATCH;
+    let arguments = format!("--batch {SHARDED_BATCH} --batches {batches} --size {CROP}");
+    let theirs = |way: &'static str| {
+        let script = Program::Script("loading_shards.py");
+        Contender::new(way, script, &format!("{arguments} --way {way}"))
+    };
+    Comparison {
+        name: name.to_owned(),
+        work: format!("loading shards {place}, 500 × 375 px JPEG, crops of {CROP} px"),
+        opponent: "WebDataset with torchvision on Pillow".to_owned(),
+        unit: Unit::Images,
+        expected: 15.0,
+        inputs: Inputs::Shards { files: SHARDED, delay },
+        // As of photographs.
+        checks: vec![Check { name: "statistics", tolerance: 0.05 }],
+        ours: Contender::new("", Program::Own, &format!("loading {arguments} {flags}")),
+        theirs: vec![theirs("v1"), theirs("v2")],
+    }
 }
 
 fn duel(

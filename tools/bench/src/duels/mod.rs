@@ -1,6 +1,8 @@
 //! Every comparison there is.
 
+mod classification;
 mod coco;
+mod detection;
 mod inference;
 mod loading;
 pub mod spark;
@@ -12,7 +14,16 @@ use crate::duel::Comparison;
 
 /// All of them, in the order of the table.
 pub fn all() -> Vec<Comparison> {
-    [spark::duels(), inference::duels(), loading::duels(), coco::duels(), start::duels()].concat()
+    [
+        spark::duels(),
+        inference::duels(),
+        classification::duels(),
+        detection::duels(),
+        loading::duels(),
+        coco::duels(),
+        start::duels(),
+    ]
+    .concat()
 }
 
 /// Those whose name is one of `words` or contains one that is no whole name; all

@@ -1,6 +1,7 @@
 //! What both sides of a duel work on: files that are made once and kept.
 
 pub mod folder;
+pub mod shards;
 pub mod spark;
 
 use std::path::{Path, PathBuf};
@@ -42,8 +43,25 @@ pub enum Inputs {
         /// How many.
         files: usize,
     },
+    /// Tar shards of so many small JPEG files.
+    Shards {
+        /// How many.
+        files: usize,
+        /// Milliseconds that each answer of the store takes that they lie in; none: they lie on
+        /// the disk.
+        delay: Option<u64>,
+    },
     /// A ground truth and detections, as large as COCO's validation set.
     Coco,
+    /// Weights of torchvision's Mask R-CNN, and photographs with objects on them.
+    Detector {
+        /// Photographs.
+        images: usize,
+        /// Height and width in pixels.
+        size: (usize, usize),
+        /// Objects of each.
+        objects: usize,
+    },
 }
 
 impl Inputs {
@@ -58,7 +76,11 @@ impl Inputs {
                 folder.join(format!("photographs-{count}x{width}x{height}"))
             }
             Self::Folder { files } => folder.join(format!("folder-{files}")),
+            Self::Shards { files, .. } => folder.join(format!("shards-{files}")),
             Self::Coco => folder.join("coco"),
+            Self::Detector { images, size: (height, width), objects } => {
+                folder.join(format!("detector-{images}x{height}x{width}-{objects}"))
+            }
         }
     }
 
@@ -88,10 +110,32 @@ impl Inputs {
                 make_with_python(settings, &["photographs", &count, &width, &height], &path)
             }
             Self::Folder { files } => folder::make(settings, *files, &path),
+            Self::Detector { images, size: (height, width), objects } => {
+                let numbers = [images, height, width, objects].map(ToString::to_string);
+                let mut arguments = vec!["detector"];
+                arguments.extend(numbers.iter().map(String::as_str));
+                make_with_python(settings, &arguments, &path)
+            }
+            Self::Shards { files, .. } => shards::make(settings, *files, &path),
             Self::Coco => whole(&path, |part| Ok(spark_tests::coco_set::write(part)?)),
         }?;
         write_back();
         Ok(())
+    }
+}
+
+impl Inputs {
+    /// The store that they lie in, if it is one.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn serve(&self, settings: &Settings) -> Result<Option<shards::Server>> {
+        match self {
+            Self::Shards { delay: Some(delay), .. } => {
+                shards::Server::start(settings, &self.path(&settings.folder), *delay).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use data::{
     Dataset, DatasetOptions, EpochSampler, Interpolation, Loader, LoaderOptions, Normalize,
-    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop,
+    PretrainTransform, RandomHorizontalFlip, RandomResizedCrop, StorageOptions,
 };
 use engine::device::to_device;
 use tch::{Device, Kind, Tensor};
@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Side of the crops in pixels
     #[arg(long)]
     size: usize,
+    /// Keep what is read of a store in a folder
+    #[arg(long)]
+    cache: bool,
 }
 
 /// Serves batches until the input ends.
@@ -35,9 +38,12 @@ pub struct Arguments {
 /// # Errors
 /// The photographs cannot be read.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { common, batch, batches, size } = arguments;
+    let Arguments { common, batch, batches, size, cache } = arguments;
     let memory = Baseline::now()?;
-    let options = DatasetOptions { listings: None, ..DatasetOptions::default() };
+    let kept = cache.then(tempfile::tempdir).transpose()?;
+    let folder = kept.as_ref().map(|kept| (kept.path().to_owned(), 10_000_000_000));
+    let storage = StorageOptions { cache: folder, ..StorageOptions::default() };
+    let options = DatasetOptions { listings: None, storage, ..DatasetOptions::default() };
     let dataset = Arc::new(Dataset::open(&common.inputs, &options)?);
     let sampler = EpochSampler::new(dataset.len(), *batch, 0)?;
     // Whole epochs, so that nothing is loaded that no round takes.

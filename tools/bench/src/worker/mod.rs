@@ -1,6 +1,8 @@
 //! Our side of each duel: a process that does rounds when told to.
 
+pub mod classification;
 pub mod coco;
+pub mod detection;
 pub mod inference;
 pub mod loading;
 pub mod spark;
@@ -22,6 +24,10 @@ pub enum Worker {
     Spark(spark::Arguments),
     /// Forward passes of a backbone
     Inference(inference::Arguments),
+    /// Training steps of a classifier
+    Classification(classification::Arguments),
+    /// Training steps or inference of a detector
+    Detection(detection::Arguments),
     /// Evaluations of detections
     Coco(coco::Arguments),
     /// Batches of photographs
@@ -39,6 +45,8 @@ impl Worker {
         match self {
             Self::Spark(arguments) => spark::run(&arguments),
             Self::Inference(arguments) => inference::run(&arguments),
+            Self::Classification(arguments) => classification::run(&arguments),
+            Self::Detection(arguments) => detection::run(&arguments),
             Self::Coco(arguments) => coco::run(&arguments),
             Self::Loading(arguments) => loading::run(&arguments),
             Self::Start(arguments) => start::run(&arguments),

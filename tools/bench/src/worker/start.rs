@@ -72,7 +72,7 @@ fn ours(arguments: &Arguments, folder: &Path) -> Result<Round> {
     let threads = common.threads.to_string();
     let mut command = Command::new(program);
     command.arg("train").arg("--data").arg(&common.inputs).arg("--output").arg(&run);
-    command.args(["--model", model, "--batch-size", &batch.to_string()]);
+    command.args(["--preset", "paper", "--model", model, "--batch-size", &batch.to_string()]);
     command.args(["--input-size", &size.to_string(), "--threads", &threads]);
     command.args(["--workers", &threads, "--device", "cpu"]);
     command.args(["--epochs", "1", "--warmup-epochs", "0", "--log-steps", "1"]);

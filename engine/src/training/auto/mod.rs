@@ -1,0 +1,59 @@
+//! The preset `auto`: settings that suit the data and the machine, each chosen for a reason that
+//! is told.
+//!
+//! Each program has a rule of its own ([`Task::choose`]): first what follows from the data and the
+//! machine, then, with what a few steps took, how much is computed at a time and how long the run
+//! is. Here is what the rules share.
+
+mod choices;
+mod length;
+mod machine;
+mod parts;
+mod sizes;
+
+use anyhow::Result;
+use toml::Table;
+
+use super::trial::StepCost;
+use super::{ResumeMode, Setup, Task};
+use crate::distributed::ProcessGroup;
+use crate::progress::during;
+use crate::settings::{Settings as _, TrainSettings as _, from_layers};
+
+pub use choices::Choices;
+pub use length::{LengthRule, PROCESSOR_HOURS, checkpoint_epochs, count};
+pub use machine::{Machine, gigabytes};
+pub use parts::{choose_parts, choose_precision};
+pub use sizes::{crop_side, short_side};
+
+/// What a program makes of its settings.
+pub type Prepare<T> = fn(<T as Task>::Settings, &ResumeMode, &ProcessGroup) -> Result<Setup<T>>;
+
+/// What steps with given settings take on this machine.
+pub type Measure<'a, C> = dyn Fn(C) -> Result<StepCost> + 'a;
+
+/// Chooses what `given` (settings by their own names) leaves open, for the processes of `world`
+/// and by what this one sees. Nothing is written.
+///
+/// # Errors
+/// Data that cannot be read, settings that cannot work: what to give.
+pub fn choose<T: Task>(
+    given: Table,
+    world: &ProcessGroup,
+    prepare: Prepare<T>,
+) -> Result<Choices<T::Settings>> {
+    let settings: T::Settings = from_layers([given.clone()])?;
+    settings.check_each()?;
+    let machine = Machine::of(settings.execution(), world)?;
+    let mut choices = Choices::new(given);
+    let new = ResumeMode::New { overwrite: false };
+    let measure = |settings: T::Settings| {
+        let setup = prepare(settings, &new, &ProcessGroup::alone())?;
+        during(true, "timing a few steps", || setup.measure())
+    };
+    T::choose(&mut choices, &machine, &measure)?;
+    if !choices.is_empty() {
+        eprintln!("chosen for this data on {machine}; what you give stays:\n{choices}");
+    }
+    Ok(choices)
+}

@@ -1,0 +1,127 @@
+"""torchvision's Mask R-CNN: training steps, or an image to pasted masks."""
+
+import argparse
+import contextlib
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
+
+import protocol
+
+CLASSES = 91
+SCORES = 20
+LR = 1e-4
+WEIGHT_DECAY = 1e-4
+# Ours are detectron2's.
+NAMES = {
+    "loss_objectness": "loss_rpn_cls",
+    "loss_rpn_box_reg": "loss_rpn_loc",
+    "loss_classifier": "loss_cls",
+    "loss_box_reg": "loss_box_reg",
+    "loss_mask": "loss_mask",
+}
+
+
+def detector(norm):
+    """As `maskrcnn_resnet50_fpn` makes it for weights that were pretrained."""
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=norm, trainable_layers=3
+    )
+    return MaskRCNN(backbone, num_classes=CLASSES)
+
+
+def losses(model, images, targets):
+    return {NAMES[name]: loss for name, loss in model(images, targets).items()}
+
+
+def checked_losses(model, images, targets):
+    """With everything sampled, so that nothing is left to chance, and few proposals."""
+    samplers = model.rpn.fg_bg_sampler, model.roi_heads.fg_bg_sampler
+    most = model.rpn._post_nms_top_n["training"]
+    everything = BalancedPositiveNegativeSampler(10**7, 1.0)
+    model.rpn.fg_bg_sampler = model.roi_heads.fg_bg_sampler = everything
+    model.rpn._post_nms_top_n["training"] = 200
+    with torch.no_grad():
+        found = losses(model, images, targets)
+    model.rpn.fg_bg_sampler, model.roi_heads.fg_bg_sampler = samplers
+    model.rpn._post_nms_top_n["training"] = most
+    return {name: [loss.item()] for name, loss in found.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mode", choices=["train", "infer"], required=True)
+    parser.add_argument("--inputs", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--autocast", action="store_true", help="to bfloat16")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(arguments.threads)
+    memory = protocol.Memory()
+    model = detector(FrozenBatchNorm2d)
+    weights = safetensors.torch.load_file(arguments.inputs / "weights.safetensors")
+    model.load_state_dict(weights)
+    del weights
+    model = model.to(memory_format=torch.channels_last)
+    tensors = safetensors.torch.load_file(arguments.inputs / "inputs.safetensors")
+    count = sum(name.startswith("image") for name in tensors)
+    images = [tensors[f"image{i}"].float() / 255 for i in range(count)]
+    if arguments.compile:
+        # What of it is of fixed shapes; the rest breaks the graph at every second line.
+        model.backbone = torch.compile(model.backbone)
+    autocast = contextlib.nullcontext()
+    if arguments.autocast:
+        autocast = torch.autocast("cpu", torch.bfloat16)
+
+    if arguments.mode == "infer":
+        model.eval()
+
+        def round():
+            with torch.inference_mode(), autocast:
+                (found,) = model(images[:1])
+                # As they are told: a pixel is in the mask or not.
+                found["masks"] = found["masks"] > 0.5
+            return found
+
+        checks = {"scores": round()["scores"][:SCORES].tolist()}
+        memory.forget_peak()
+        protocol.serve(checks, memory, 1, round)
+        return
+
+    model.train()
+    # The size that is fed is the file's.
+    model.transform.min_size = (min(images[0].shape[1:]),)
+    targets = [
+        {
+            "boxes": tensors[f"boxes{i}"],
+            "labels": tensors[f"classes{i}"] + 1,
+            "masks": tensors[f"masks{i}"],
+        }
+        for i in range(count)
+    ]
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=LR, momentum=0.9, weight_decay=WEIGHT_DECAY)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with autocast:
+            total = sum(losses(model, images, targets).values())
+        total.backward()
+        optimizer.step()
+        total.item()
+
+    with autocast:
+        checks = checked_losses(model, images, targets)
+    step()
+    memory.forget_peak()
+    protocol.serve(checks, memory, 1, step)
+
+
+if __name__ == "__main__":
+    main()
