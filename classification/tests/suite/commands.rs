@@ -184,6 +184,18 @@ fn probes(work: &Workplace) {
     assert_eq!(trained["features"], 320);
     assert!(trained["knn_top1"].as_f64().unwrap() > 0.9, "{trained}");
     assert!(trained["linear_top1"].as_f64().unwrap() > 0.9, "{trained}");
+    let every = probe(&["--weights", "run", "--every"]);
+    let figures = every["every"].as_array().unwrap();
+    // Four stages, pooled in three ways, of four figures.
+    assert_eq!(figures.len(), 48);
+    let of_last = |name: &str| {
+        let wanted = |one: &&Value| {
+            (one["stage"].as_u64(), one["pool"].as_str(), one["figure"].as_str())
+                == (Some(4), Some("mean"), Some(name))
+        };
+        figures.iter().find(wanted).unwrap()["top1"].as_f64()
+    };
+    assert_eq!(of_last("linear"), trained["linear_top1"].as_f64());
     let random = probe(&["--model", "resnet18", "--input-size", "32", "--knn-only"]);
     assert!(random["linear_top1"].is_null() && random["weights"].is_null(), "{random}");
     assert_eq!(probe(&["--weights", "run"]), trained, "deterministic");

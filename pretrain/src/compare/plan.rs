@@ -274,7 +274,8 @@ impl Measured<'_> {
             .map(|length| self.pretraining(self.pretraining_steps(length)));
         let least_steps = self.finetuning_steps(choice, Length::Least);
         let f_least = self.finetuning(least_steps, 1);
-        let f_most = self.finetuning(self.finetuning_steps(choice, Length::Most), EVALUATIONS);
+        let most_steps = self.finetuning_steps(choice, Length::Most);
+        let f_most = self.finetuning(most_steps, EVALUATIONS);
         let (runs, pretrainings) = (choice.runs(), choice.pretrainings());
         let finetuning = between(budget * (1.0 - PRETRAINING_PART) / runs, f_least, f_most);
         let pretraining = between((budget - runs * finetuning) / pretrainings, p_least, p_most);
@@ -284,7 +285,8 @@ impl Measured<'_> {
         let evaluations = evaluations.clamp(1, EVALUATIONS);
         let Cost { start, step, end } = self.finetuning;
         let steps = (finetuning - start - evaluations as f64 * end) / step;
-        let steps = (steps as u64).max(least_steps);
+        // Fewer evaluations than were allowed for leave time for more than the most.
+        let steps = (steps as u64).clamp(least_steps, most_steps);
         let epoch = self.epochs.pretraining;
         let epochs = (pretraining - self.pretraining.start - self.pretraining.end)
             / self.pretraining.step

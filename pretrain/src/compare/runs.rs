@@ -22,6 +22,9 @@ const OF_DETECTOR: [&str; 4] = ["--layer-decay", "1", "--pictures", "0"];
 const WARM_UP: u64 = 10;
 /// Checkpoints of pretraining, for when it is killed.
 const CHECKPOINTS: u64 = 20;
+/// Records of a run at least, by which its progress is seen, and steps between them at most.
+const RECORDS: u64 = 100;
+const RECORD_STEPS: u64 = 10;
 
 /// The weights that a fine-tuning begins with, and how long it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +136,7 @@ impl Flags<'_> {
         let (warm_up, every) = (epochs / WARM_UP, steps.div_ceil(CHECKPOINTS));
         let mut flags = self.common("--model");
         flags.extend(words(OF_PRETRAINING));
+        flags.extend(words(["--log-steps", &record_steps(steps)]));
         flags.extend(self.own[0].iter().map(OsString::from));
         flags.extend(["--data".into(), self.settings.data.clone().into()]);
         flags.extend(words(["--epochs", &epochs.to_string()]));
@@ -143,12 +147,13 @@ impl Flags<'_> {
     }
 
     /// Of fine-tuning, but for its data, seed, length and weights.
-    pub fn tuning(&self) -> Vec<OsString> {
+    fn tuning(&self, steps: u64) -> Vec<OsString> {
         let mut flags = self.common(if self.detects() { "--backbone" } else { "--model" });
         match self.detects() {
             true => flags.extend(words(OF_DETECTOR)),
             false => flags.extend(words(OF_CLASSIFIER)),
         }
+        flags.extend(words(["--log-steps", &record_steps(steps)]));
         flags.extend(self.own[1].iter().map(OsString::from));
         flags
     }
@@ -162,7 +167,7 @@ impl Flags<'_> {
         evaluations: u64,
         seed: u64,
     ) -> Vec<OsString> {
-        let mut flags = self.tuning();
+        let mut flags = self.tuning(steps);
         flags.extend(self.labelled.flags(part));
         flags.extend(words(["--seed", &seed.to_string(), "--checkpoint-epochs", "0"]));
         if self.detects() {
@@ -188,6 +193,10 @@ impl Flags<'_> {
     pub fn weights(run: &Path) -> [OsString; 2] {
         ["--backbone-weights".into(), PathBuf::from(run).into()]
     }
+}
+
+fn record_steps(steps: u64) -> String {
+    (steps / RECORDS).clamp(1, RECORD_STEPS).to_string()
 }
 
 /// Whole epochs of about so many steps.

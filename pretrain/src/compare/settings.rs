@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use engine::device::parse_device;
 use engine::outputs::lies_in;
+use engine::remote::is_name;
 use engine::run_dir::display_path;
 use engine::settings;
 use engine::settings::{Settings as _, at_least, within};
@@ -128,7 +129,15 @@ impl CompareSettings {
         for (name, flags) in [("pretrain", &self.pretrain), ("finetune", &self.finetune)] {
             check_flags(name, &split(name, flags)?)?;
         }
-        for path in [&mut self.data, &mut self.labelled, &mut self.output] {
+        for (flag, path) in [("labelled", &self.labelled), ("output", &self.output)] {
+            ensure!(
+                !is_name(path),
+                "{flag} is {}, but it must be a folder of this machine",
+                path.display()
+            );
+        }
+        let here = [&mut self.data, &mut self.labelled, &mut self.output];
+        for path in here.into_iter().filter(|path| !is_name(path)) {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("cannot find {}", path.display()))?;
         }
@@ -235,7 +244,8 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         let told = |change: fn(&mut CompareSettings)| settings(change).unwrap_err().to_string();
         type Change = fn(&mut CompareSettings);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 11] = [
+            (|s| s.output = "s3://bucket/run".into(), "output is s3://bucket/run, but it must be"),
             (|s| s.data = PathBuf::new(), "no images to pretrain on: name one with --data"),
             (|s| s.minutes = 0.0, "minutes is 0, but it must be in (0"),
             (|s| s.minutes = f64::NAN, "minutes is NaN, but it must be in (0"),
@@ -264,6 +274,9 @@ mod tests {
         .unwrap();
         assert_eq!(settings.shares, [0.1, 1.0]);
         assert!(settings.data.is_absolute());
+        let stored = "s3://bucket/photos/";
+        let remote = self::settings(|s| s.data = stored.into()).unwrap();
+        assert_eq!(remote.data, PathBuf::from(stored));
         assert_eq!(settings.preset().unwrap(), "demo");
         let [_, finetune] = settings.flags().unwrap();
         assert_eq!(finetune, ["--config", "my file.toml", "--base-lr", "1e-3"]);

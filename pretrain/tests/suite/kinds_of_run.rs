@@ -191,9 +191,9 @@ fn the_encoder_is_probed_now_and_then() {
     let whitened = [&probing[..], &["--probe-figure", "knn-whitened"]].concat();
     let said = work.train("whitened", &whitened).succeeded().err;
     assert!(said.contains("% by nearest neighbours, whitened, "), "{said}");
-    let record = records(&work.path("whitened")).into_iter().rfind(|record| {
-        record["knn_whitened_top1"].is_number() && record["knn_top1"].is_number()
-    });
+    let record = records(&work.path("whitened"))
+        .into_iter()
+        .rfind(|record| record["knn_whitened_top1"].is_number() && record["knn_top1"].is_number());
     assert!(record.is_some_and(|record| record["linear_top1"].is_null()));
 
     let elsewhere = [&more[..], &["--probe", "images"]].concat();
