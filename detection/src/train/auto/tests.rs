@@ -74,7 +74,8 @@ fn anchors_are_of_the_objects_sizes() {
     };
     let finest = |model: &ModelConfig| (model.anchors.sizes[0][0], model.roi.canonical_size);
     let none = Start::default();
-    let nuclei = model(&NUCLEI, &machine(Device::Cpu, 2), "", &none);
+    let small = machine(Device::Cpu, 2);
+    let nuclei = model(&NUCLEI, &small, "", &none);
     assert_eq!(finest(&nuclei), (8.0, 56.0));
     assert_eq!(nuclei.anchors.sizes.concat(), [8.0, 16.0, 32.0, 64.0, 128.0]);
     // As detectron2 has it.
