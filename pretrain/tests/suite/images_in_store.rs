@@ -90,7 +90,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
 fn processes_with_shards_of_their_own_are_those_of_local_shards() {
     let (work, objects) = with_shards();
     let model = work.path(TINY);
-    let mut run = |output: &str, data: &str| {
+    let run = |output: &str, data: &str| {
         let own = words("--workers 1 --shard-by-rank --precision float64");
         let more = [&["--data", data, "--model", model.to_str().unwrap()], &own[..]].concat();
         let start = |_| training(&work, &objects, output, &more);

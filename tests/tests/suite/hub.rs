@@ -9,6 +9,7 @@ use backbone::models::{self, BuildOptions};
 use backbone::weights::{self, StateDict, TimmConfig, write_safetensors};
 use backbone::{FeatureMap, Mode};
 use engine::export::{Card, CardTask, ExportFormat, HubFlags, write_hub_folder};
+use engine::remote::Output;
 use spark_tests::{python, rule};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -115,7 +116,7 @@ fn export(folder: &Path, images: &Tensor) -> Vec<Tensor> {
     let tensors: StateDict = store.variables().into_iter().collect();
     rule::fill(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
     let card = Card::new(&model, CardTask::Features, TimmConfig::imagenet("resnet18"));
-    write_hub_folder(folder, &HubFlags::default(), &card, |folder| {
+    write_hub_folder(&Output::new(folder).unwrap(), &HubFlags::default(), &card, |folder| {
         Ok(ExportFormat::Hub.write(folder, &model, &tensors, None)?)
     })
     .unwrap();

@@ -97,7 +97,7 @@ fn train(arguments: &Arguments) -> Result<()> {
     let group = ParamGroup { params: learned.collect(), lr_scale: 1.0, weight_decay_scale: 1.0 };
     let rule = SgdConfig { nesterov: false, clip: None, ..SgdConfig::default() };
     let mut optimizer = Sgd::new(vec![group], rule)?;
-    let mut gradients = Gradients::alone();
+    let gradients = Gradients::alone();
     let mut step = || {
         optimizer.zero_grad();
         gradients.begin()?;
