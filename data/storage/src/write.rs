@@ -122,6 +122,7 @@ impl Core {
         done: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<()> {
         let parts = &parts;
+        let before = self.content_at(at).await?;
         let begin = |_: Store| async move { Ok(parts.create_multipart(at.path()).await?) };
         let id = &self.tried(at, "beginning to write it", begin).await?;
         let size = content.size();
@@ -142,7 +143,7 @@ impl Core {
         let written: Result<Vec<PartId>> =
             stream::iter(pieces).buffered(AT_A_TIME).try_collect().await;
         let ended = match written {
-            Ok(ids) => self.complete(at, size, parts, id, ids).await,
+            Ok(ids) => self.complete(at, (size, before), parts, id, ids).await,
             Err(error) => Err(error),
         };
         if ended.is_err() {
@@ -155,30 +156,43 @@ impl Core {
         ended
     }
 
-    /// Has the store put the parts together.
+    /// The size and ETag of what lies at `at` now, if anything does.
+    async fn content_at(&self, at: &Location) -> Result<Option<(u64, Option<String>)>> {
+        let look = |store: Store| async move {
+            let meta = store.objects.head(at.path()).await?;
+            Ok((meta.size, meta.e_tag))
+        };
+        match self.tried(at, "looking at what is there", look).await {
+            Ok(content) => Ok(Some(content)),
+            // Who may write may not be allowed to read.
+            Err(Error::NotFound { .. } | Error::Denied { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the store put the parts together, `size` bytes in place of what was there `before`.
     async fn complete(
         &self,
         at: &Location,
-        size: u64,
+        (size, before): (u64, Option<(u64, Option<String>)>),
         parts: &Arc<dyn MultipartStore>,
         id: &String,
         ids: Vec<PartId>,
     ) -> Result<()> {
         let ids = &ids;
-        let once = |store: Store| async move {
-            match parts.complete_multipart(at.path(), id, ids.clone()).await {
-                Ok(_) => Ok(()),
-                // A try whose answer was lost may have done it.
-                Err(error @ object_store::Error::NotFound { .. }) => {
-                    match store.objects.head(at.path()).await {
-                        Ok(meta) if meta.size == size => Ok(()),
-                        _ => Err(Failure::Store(error)),
-                    }
-                }
-                Err(error) => Err(Failure::Store(error)),
-            }
+        let once = |_: Store| async move {
+            let completed = parts.complete_multipart(at.path(), id, ids.clone()).await;
+            completed.map(drop).map_err(Failure::Store)
         };
-        self.tried(at, "putting its parts together", once).await
+        match self.tried(at, "putting its parts together", once).await {
+            Ok(()) => Ok(()),
+            // A try whose answer was lost may have done it; stores then say that there are no such
+            // parts, each in its way.
+            Err(error) => match self.content_at(at).await {
+                Ok(now @ Some((length, _))) if length == size && now != before => Ok(()),
+                _ => Err(error),
+            },
+        }
     }
 }
 

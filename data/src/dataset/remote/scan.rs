@@ -86,6 +86,13 @@ pub(in super::super) fn failed(shown: &str, error: io::Error) -> Error {
     Error::Data(format!("{shown}: not a readable tar archive: {error}"))
 }
 
+/// Whether a header can be that of the member `name`; a longer name than it has room for stands
+/// before it.
+fn may_be_called(header: &[u8; HEADER as usize], name: &[u8]) -> bool {
+    const ROOM: usize = 100;
+    name.len() >= ROOM || tar::Header::from_byte_slice(header).path_bytes().as_ref() == name
+}
+
 /// What the index beside `shard` says; none if there is none that can be used.
 fn of_index(remote: &Remote, shard: &Object) -> Result<Option<Scanned>> {
     let storage = remote.reader.storage();
@@ -108,7 +115,9 @@ fn of_index(remote: &Remote, shard: &Object) -> Result<Option<Scanned>> {
     };
     if let Some(last) = index.members.last() {
         let header = remote.reader.read(shard, last.offset - HEADER..last.offset)?;
-        let is_there = header.first_chunk().is_some_and(|header| is_header_of(header, last.size));
+        let is_there = header.first_chunk().is_some_and(|header| {
+            is_header_of(header, last.size) && may_be_called(header, last.name.as_bytes())
+        });
         if !is_there {
             tracing::warn!(
                 "{at}: its last member, {}, does not lie where it says; the shard is read instead: \
