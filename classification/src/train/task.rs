@@ -120,8 +120,8 @@ impl Task for FineTuning {
     const COMMAND: &'static str = "classify train";
     const ADVICE: &'static str =
         "A lower --base-lr, a longer --warmup-epochs, --clip-grad or --precision float32";
-    const SHORTER: &'static str = "without --preset, and without --epochs, settings for this \
-         machine are chosen; --model resnet18, a smaller --input-size and fewer --epochs are quicker";
+    const SHORTER: &'static str = "--model resnet18, a smaller --input-size or fewer --epochs are \
+         quicker; without --preset and these, settings are chosen to take a night at most";
     const CRITERION: Criterion = Criterion::Score;
 
     fn choose(

@@ -133,9 +133,8 @@ impl Task for DetectorTraining {
     const COMMAND: &'static str = "detect train";
     const ADVICE: &'static str =
         "A lower --base-lr, a longer --warmup-iterations, --clip-grad or --precision float32";
-    const SHORTER: &'static str = "without --preset, --iterations and --epochs, settings for this \
-         machine are chosen; --backbone resnet18, smaller --short-sides and fewer --epochs are \
-         quicker";
+    const SHORTER: &'static str = "--backbone resnet18, smaller --short-sides or fewer --epochs \
+         are quicker; without --preset and these, settings are chosen to take a night at most";
     const CRITERION: Criterion = Criterion::Score;
 
     fn choose(

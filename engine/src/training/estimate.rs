@@ -150,13 +150,15 @@ pub(super) fn foresee<T: Task>(
     let part = trainer.micro_batch_size;
     let tried = TRIED.min(part);
     let (epoch, step) = (done / plan.steps_per_epoch, done % plan.steps_per_epoch);
-    let few = loader.first_of(epoch, step, tried)?;
     trainer.micro_batch_size = tried;
-    let passed =
-        task.micro_batches(trainer, few, done).and_then(|parts| match parts.into_iter().next() {
-            Some(part) => try_pass(task, trainer, part).map(Some),
-            None => Ok(None),
-        });
+    let pass = || -> Result<Option<(f64, Option<usize>)>> {
+        let few = loader.first_of(epoch, step, tried)?;
+        let first = task.micro_batches(trainer, few, done)?.into_iter().next();
+        first.map(|part| try_pass(task, trainer, part)).transpose()
+    };
+    // The first chooses algorithms and takes memory, as the first step does. All processes make
+    // both: they may share statistics.
+    let passed = pass().and_then(|_| pass());
     trainer.micro_batch_size = part;
     let Some((seconds, bytes)) = passed? else { return Ok(None) };
     let memory = Machine::of(task.settings().execution(), &trainer.world)?.memory;

@@ -112,8 +112,8 @@ impl Task for Pretraining {
     const COMMAND: &'static str = "pretrain train";
     const ADVICE: &'static str =
         "A lower --base-lr, a longer --warmup-epochs or --precision float32";
-    const SHORTER: &'static str = "without --preset, and without --epochs, settings for this \
-         machine are chosen; --model resnet18, a smaller --input-size and fewer --epochs are quicker";
+    const SHORTER: &'static str = "--model resnet18, a smaller --input-size or fewer --epochs are \
+         quicker; without --preset and these, settings are chosen to take a night at most";
     const CRITERION: Criterion = Criterion::EpochLoss;
 
     fn choose(
