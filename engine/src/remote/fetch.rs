@@ -74,23 +74,30 @@ struct Source<'a> {
 impl Source<'_> {
     /// A file, a run's folder or timm's.
     fn any(&self, at: &Location, wanted: Wanted) -> Result<PathBuf> {
+        let folder = at.as_folder();
+        let has_folders = at.scheme() != Scheme::Http;
+        // A name without ending is more likely a folder's; some stores fail when asked for the
+        // object of that name.
+        let folder_first = at.is_folder() || !at.file_name().contains('.');
+        if has_folders
+            && folder_first
+            && let Some(found) = self.folder(&folder, wanted)?
+        {
+            return Ok(found);
+        }
         let mut missing = None;
         if !at.is_folder() {
             match self.storage.head(at) {
                 Ok(object) => return self.file(at, &object),
-                Err(error) if error.is_not_found() => missing = Some(error),
+                Err(error) if error.is_not_found() && has_folders => missing = Some(error),
                 Err(error) => return Err(error.into()),
             }
         }
-        if let (Scheme::Http, Some(error)) = (at.scheme(), missing.clone()) {
-            return Err(error.into());
-        }
-        let folder = at.as_folder();
-        if find(self.storage, &folder.join(MARKER)?)?.is_some() {
-            return self.run(&folder, wanted);
-        }
-        if let Some(config) = find(self.storage, &folder.join(CONFIG)?)? {
-            return self.timm_folder(&folder, &config);
+        if has_folders
+            && !folder_first
+            && let Some(found) = self.folder(&folder, wanted)?
+        {
+            return Ok(found);
         }
         let no_object = missing.map_or_else(|| at.to_string(), |error| error.to_string());
         Err(Error::data(format!(
@@ -98,6 +105,15 @@ impl Source<'_> {
              and {})",
             WEIGHTS[0]
         )))
+    }
+
+    /// A run's folder or timm's, if it is one.
+    fn folder(&self, folder: &Location, wanted: Wanted) -> Result<Option<PathBuf>> {
+        if find(self.storage, &folder.join(MARKER)?)?.is_some() {
+            return self.run(folder, wanted).map(Some);
+        }
+        let config = find(self.storage, &folder.join(CONFIG)?)?;
+        config.map(|config| self.timm_folder(folder, &config)).transpose()
     }
 
     /// A file; with its parts if it is the list of these.
