@@ -64,7 +64,7 @@ impl fmt::Display for ByteSize {
                 let unit = 1000u64.checked_pow(n)?;
                 (bytes >= unit).then_some((name, unit))
             }) {
-            Some((name, unit)) if bytes % unit == 0 => write!(f, "{}{name}", bytes / unit),
+            Some((name, unit)) if bytes.is_multiple_of(unit) => write!(f, "{}{name}", bytes / unit),
             Some((name, unit)) => write!(f, "{:.1}{name}", bytes as f64 / unit as f64),
             None => write!(f, "{bytes}B"),
         }

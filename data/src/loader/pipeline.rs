@@ -235,7 +235,7 @@ impl<S: Source> Shared<S> {
             }
             if queue.open.len() < self.prefetch {
                 queue.plan(&self.maker.source, 1);
-                let Some(plan) = queue.planned.pop_front() else { return None };
+                let plan = queue.planned.pop_front()?;
                 queue.open.push_back(Arc::new(BatchBuilder::new(&self.maker.source, plan)));
                 queue.next_sample = 0;
                 queue.plan(&self.maker.source, self.maker.source.ahead());

@@ -15,8 +15,7 @@ const OBJECTS: usize = 8;
 const LOSS: [f64; 2] = [1e-3, 5e-2];
 /// Likewise, of a softmax over large logits.
 const SCORE: [f64; 2] = [1e-3, 0.1];
-const LOSSES: [&str; 5] =
-    ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"];
+const LOSSES: [&str; 5] = ["loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"];
 
 /// In float32 and in bfloat16.
 pub fn duels() -> Vec<Comparison> {

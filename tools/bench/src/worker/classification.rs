@@ -47,9 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Baseline::forget_peak();
     // The second shows whether gradients and optimizer agree, too.
     let losses = vec![step.take()?, step.take()?];
-    serve(Ready::default().with("loss", losses), || {
-        timed(1.0, &memory, || step.take().map(drop))
-    })
+    serve(Ready::default().with("loss", losses), || timed(1.0, &memory, || step.take().map(drop)))
 }
 
 /// The model, what updates it, and the one batch it sees.
