@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -180,19 +182,25 @@ impl Core {
         ids: Vec<PartId>,
     ) -> Result<()> {
         let ids = &ids;
+        let tries = &AtomicU32::new(0);
         let once = |_: Store| async move {
+            tries.fetch_add(1, Ordering::Relaxed);
             let completed = parts.complete_multipart(at.path(), id, ids.clone()).await;
             completed.map(drop).map_err(Failure::Store)
         };
-        match self.tried(at, "putting its parts together", once).await {
-            Ok(()) => Ok(()),
-            // A try whose answer was lost may have done it; stores then say that there are no such
-            // parts, each in its way.
-            Err(error) => match self.content_at(at).await {
-                Ok(now @ Some((length, _))) if length == size && now != before => Ok(()),
-                _ => Err(error),
-            },
+        let Err(error) = self.tried(at, "putting its parts together", once).await else {
+            return Ok(());
+        };
+        // A try whose answer was lost may have done it, or be at it still; stores then say that
+        // there are no such parts, each in its way.
+        let end = Instant::now() + self.settings.limit;
+        while tries.load(Ordering::Relaxed) > 1 && Instant::now() < end {
+            match self.content_at(at).await {
+                Ok(now @ Some((length, _))) if length == size && now != before => return Ok(()),
+                _ => tokio::time::sleep(Duration::from_secs(1).min(self.settings.limit / 4)).await,
+            }
         }
+        Err(error)
     }
 }
 

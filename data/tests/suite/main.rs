@@ -21,7 +21,7 @@ fn options(objects: &Objects) -> DatasetOptions {
     let settings = StorageSettings {
         tries: 3,
         first_pause: Duration::from_millis(5),
-        limit: Duration::from_secs(20),
+        limit: Duration::from_secs(240),
         variables: variables.collect(),
         ..StorageSettings::default()
     };

@@ -38,14 +38,14 @@ fn what_goes_away_by_itself_is_tried_again() {
 fn a_server_that_stalls_is_left_after_a_while() {
     let objects = Objects::start();
     objects.put("bucket", "a.bin", numbered(100_000));
-    let settings = Settings { timeout: Duration::from_millis(300), ..settings(&objects) };
+    let settings = Settings { timeout: Duration::from_secs(2), ..settings(&objects) };
     let storage = Storage::new(settings).unwrap();
     let object = storage.head(&at("s3://bucket/a.bin")).unwrap();
     objects.fail(Rule::get("a.bin"), Fault::Stall(10, Duration::from_secs(60)));
     objects.fail(Rule::get("a.bin"), Fault::Silence(Duration::from_secs(60)));
     let begun = Instant::now();
     assert_eq!(storage.read(&object, 0..10).unwrap().len(), 10);
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(begun.elapsed() < Duration::from_secs(50));
 }
 
 #[test]

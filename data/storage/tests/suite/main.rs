@@ -15,8 +15,9 @@ fn settings(objects: &Objects) -> Settings {
     Settings {
         tries: 4,
         first_pause: Duration::from_millis(5),
-        limit: Duration::from_secs(20),
-        timeout: Duration::from_secs(10),
+        // Much, where many tests share few cores.
+        limit: Duration::from_secs(240),
+        timeout: Duration::from_secs(100),
         variables: variables.collect(),
         ..Settings::default()
     }
