@@ -226,7 +226,7 @@ fn the_list_of_models() {
 #[test]
 fn help_has_examples() {
     let work = with_images(0);
-    work.explains_its_commands("pretrain", 11);
+    work.explains_its_commands("pretrain", 12);
 }
 
 #[test]
