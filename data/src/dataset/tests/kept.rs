@@ -254,6 +254,9 @@ fn made_up() -> Listing {
     (0..3).for_each(|_| to.count(0));
     to.count(5);
     to.count(0);
+    // No objects: neither times and sizes nor ETags.
+    to.count(0);
+    to.count(0);
     Listing::read(&mut Reader::new(&to.bytes)).unwrap()
 }
 
