@@ -19,6 +19,9 @@ use crate::{Error, Result};
 const CHECKPOINTS: [&str; 3] =
     [LAST_CHECKPOINT, "checkpoints/best.safetensors", "checkpoints/best-ema.safetensors"];
 
+/// Times that a run is looked at which another process goes on writing.
+const ATTEMPTS: usize = 20;
+
 impl StoredRun {
     /// Makes the working folder a copy of what the run needs to go on. One that this machine wrote
     /// last is that already, or further.
@@ -27,6 +30,17 @@ impl StoredRun {
     /// No run there, or one that has lost its last checkpoint; a folder with steps that never got
     /// there, or with a stranger's files; [`Error::Storage`].
     pub fn pull(&self) -> Result<()> {
+        for attempt in 1.. {
+            match self.pull_once(attempt == 1) {
+                // Whoever writes to it has saved a checkpoint meanwhile: that one is wanted.
+                Err(Error::Storage(storage::Error::Changed { .. })) if attempt < ATTEMPTS => {}
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
+    fn pull_once(&self, told: bool) -> Result<()> {
         let listing = self.listing()?;
         let Some(marker) = &listing.marker else { return Err(self.absent(&listing)) };
         let folder = &self.folder;
@@ -53,7 +67,9 @@ impl StoredRun {
         ledger.run = self.name();
         (ledger.writer, ledger.claiming) = (None, None);
         ledger.write(folder)?;
-        eprintln!("fetching {} into {}", self.at, folder.display());
+        if told {
+            eprintln!("fetching {} into {}", self.at, folder.display());
+        }
         ledger.objects = self.copy_of(&listing, &ledger)?;
         ledger.write(folder)
     }

@@ -223,7 +223,7 @@ fn a_short_failure_is_not_noticed() {
 fn a_process_whose_run_is_taken_over_stops() {
     let work = with_images(8);
     let stored = Stored::new(&work);
-    let child = stored.start("one", &["--epochs", "3000", "--checkpoint-steps", "1"]);
+    let child = stored.start("one", &["--epochs", "3000", "--checkpoint-steps", "20"]);
     stored.wait_for(LAST, None);
     let mut other = stored.on("two", work.command(&["train", "--output", RUN, "--resume"]));
     let mut other = other.stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -305,7 +305,7 @@ fn weights_networks_and_settings_are_read_from_a_bucket() {
         "out/timm/config.json",
         "out/timm/model.safetensors",
         "out/hub/README.md",
-        "out/hub/loss.png",
+        "out/hub/reconstruction.png",
     ] {
         assert!(keys.iter().any(|found| found == key), "no {key} in {keys:?}");
     }

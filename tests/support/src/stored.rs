@@ -78,10 +78,14 @@ impl<'a> Stored<'a> {
         names.filter(|name| !name.starts_with("tensorboard/")).collect()
     }
 
-    /// The content of the run's checkpoints and exports in storage.
+    /// The content of the run's checkpoints and exports in storage. A network that was read from its
+    /// file is exported with what else lies in that file (sample inputs), one from a checkpoint
+    /// without.
     pub fn bits(&self) -> BTreeMap<String, Vec<u8>> {
-        let is_learned =
-            |name: &String| name.starts_with("checkpoints/") || name.starts_with("export/");
+        let is_learned = |name: &String| {
+            name.starts_with("checkpoints/")
+                || name.starts_with("export/") && !name.ends_with(".pt2")
+        };
         let names = self.names().into_iter().filter(is_learned);
         names.map(|name| (name.clone(), self.get(&name).unwrap())).collect()
     }
