@@ -222,7 +222,8 @@ impl Task for DetectorTraining {
     fn evaluation_images(&self, plan: &RunPlan, done: u64) -> f64 {
         let (every, steps) = (self.config.eval_steps, plan.total_steps);
         let by_epochs = plan.epochs_after(done).filter(|at| at.is_due(self.config.eval_epochs, 0));
-        let by_steps = if every == 0 { 0 } else { steps / every - done / every };
+        let until = |step: u64| step.checked_div(every).unwrap_or(0);
+        let by_steps = until(steps) - until(done);
         let due = by_epochs.count() as u64 + by_steps;
         let images = self.validation.images.image_count() as u64;
         let precise = self.config.precise_bn * self.config.optim.batch_size as u64;

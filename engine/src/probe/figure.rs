@@ -91,7 +91,7 @@ pub fn pooled_stages(
     let places = [2i64, 3];
     let pooled: Vec<Tensor> = maps
         .iter()
-        .flat_map(|map| [map.mean_dim(places.as_slice(), false, None), map.amax(&places, false)])
+        .flat_map(|map| [map.mean_dim(places.as_slice(), false, None), map.amax(places, false)])
         .collect();
     let widths = maps.iter().map(|map| map.size()[1]).collect();
     Ok((Tensor::cat(&pooled, 1), StageColumns { widths }))

@@ -195,7 +195,7 @@ impl Memory {
         }
         let own = self.own;
         let fitting = (1..=own)
-            .filter(|parts| own % parts == 0)
+            .filter(|parts| own.is_multiple_of(*parts))
             .find(|parts| self.needed(own / parts) <= self.free / 10 * 6);
         let begin = format!(
             "a step computes {} images at a time, which takes about {} of memory, and {} are free",

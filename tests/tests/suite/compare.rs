@@ -181,7 +181,7 @@ fn check_classes(place: &Place, done: &Finished) {
     let own = metrics
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["ema_top1"].as_f64());
-    let own = 100.0 * own.last().unwrap();
+    let own = 100.0 * own.next_back().unwrap();
     assert!((rows[0]["pretrained"]["values"][1].as_f64().unwrap() - own).abs() < 1e-9);
     let settings = |run: &str| {
         let text =

@@ -33,9 +33,9 @@ pub fn choose_parts<C: Settings>(
     let given = choices.is_given("accum-steps");
     let parts: Vec<usize> = match given {
         true => Vec::new(),
-        false => {
-            (1..=own).filter(|parts| own % parts == 0 && own / parts >= least.min(own)).collect()
-        }
+        false => (1..=own)
+            .filter(|parts| own.is_multiple_of(*parts) && own / parts >= least.min(own))
+            .collect(),
     };
     if machine.has_gpu() {
         // A part that was halved, not one of 7/9: few are tried.
