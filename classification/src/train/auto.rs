@@ -1,6 +1,6 @@
 //! The preset `auto`: what a run is, by its images and the machine.
 //!
-//! On a GPU and from [`VERY_MANY`] images on it is the official recipe for ImageNet, with the
+//! On a GPU and from two hundred thousand images on it is the official recipe for ImageNet, with the
 //! preset of the model's name where there is one; else the recipe of the preset `small-data`.
 
 use anyhow::{Context, Result};

@@ -1,6 +1,6 @@
 //! The preset `auto`: what a run is, by its images, its objects and the machine.
 //!
-//! On a GPU and from [`MANY`] images on it is the recipe for COCO, at its length or, for fewer
+//! On a GPU and from ten thousand images on it is the recipe for COCO, at its length or, for fewer
 //! images than COCO has, more epochs of it; else that of the preset `small-data`, with image and
 //! anchor sizes that fit the data. A detector that the run starts from stays what it is.
 

@@ -178,7 +178,7 @@ fn check_classes(place: &Place, done: &Finished) {
     // What the report says is what the run itself has written.
     let metrics = read(place.path("compared/runs/50-percent-seed1-pretrained/metrics.jsonl"));
     let metrics = String::from_utf8(metrics).unwrap();
-    let own = metrics
+    let mut own = metrics
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["ema_top1"].as_f64());
     let own = 100.0 * own.next_back().unwrap();
