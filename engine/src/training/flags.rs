@@ -46,7 +46,7 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
     /// Trains what `prepare` makes of the settings, unless these were only to be printed.
     ///
     /// # Errors
-    /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`Setup::train`].
+    /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`super::Setup::train`].
     pub fn run<T: Task<Settings = C>>(&self, prepare: Prepare<T>) -> anyhow::Result<()> {
         let (config, start, world) = self.begin(prepare)?;
         if !self.run.dump_config {
