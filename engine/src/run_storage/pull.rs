@@ -30,14 +30,14 @@ impl StoredRun {
     /// No run there, or one that has lost its last checkpoint; a folder with steps that never got
     /// there, or with a stranger's files; [`Error::Storage`].
     pub fn pull(&self) -> Result<()> {
-        for attempt in 1.. {
+        for attempt in 1..ATTEMPTS {
             match self.pull_once(attempt == 1) {
                 // Whoever writes to it has saved a checkpoint meanwhile: that one is wanted.
-                Err(Error::Storage(storage::Error::Changed { .. })) if attempt < ATTEMPTS => {}
+                Err(Error::Storage(storage::Error::Changed { .. })) => {}
                 result => return result,
             }
         }
-        Ok(())
+        self.pull_once(false)
     }
 
     fn pull_once(&self, told: bool) -> Result<()> {
