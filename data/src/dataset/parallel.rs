@@ -1,11 +1,20 @@
-//! Waiting for a disk on several threads at a time.
+//! Waiting for a disk or a store on several threads at a time.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What `work` makes of each item, in their order. For work that is mostly waiting.
+/// What `work` makes of each item, in their order. For work that is mostly waiting for a disk.
 pub(super) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).max(4);
+    on_threads(threads, items, work)
+}
+
+/// As [`in_parallel`], on so many threads.
+pub(super) fn on_threads<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || {
         let mut done = Vec::new();

@@ -1,5 +1,6 @@
 //! Images in object storage: the same run as on images of this machine's disk.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -86,21 +87,55 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     assert_eq!(work.bits("killed", EXPORT)["export"], work.bits("whole", EXPORT)["export"]);
 }
 
+/// Starts `count` processes, each with shards of its own.
+fn together(work: &Workplace, objects: &Objects, count: usize, arguments: &str) -> Together {
+    let model = work.path(TINY);
+    let own = words("--workers 1 --shard-by-rank --precision float64 --checkpoint-steps 2 --model");
+    let (output, more) = arguments.split_once(' ').unwrap();
+    let more = [&own[..], &[model.to_str().unwrap()], &words(more)].concat();
+    Together::start(count, &[], |_| training(work, objects, output, &more))
+}
+
+fn all_end_well(processes: Together) {
+    for (rank, end) in processes.end().into_iter().enumerate() {
+        assert!(end.ok, "rank {rank}: {}", end.err);
+    }
+}
+
 #[test]
 fn processes_with_shards_of_their_own_are_those_of_local_shards() {
     let (work, objects) = with_shards();
-    let model = work.path(TINY);
-    let run = |output: &str, data: &str| {
-        let own = words("--workers 1 --shard-by-rank --precision float64");
-        let more = [&["--data", data, "--model", model.to_str().unwrap()], &own[..]].concat();
-        let start = |_| training(&work, &objects, output, &more);
-        for (rank, end) in Together::start(2, &[], start).end().into_iter().enumerate() {
-            assert!(end.ok, "rank {rank}: {}", end.err);
-        }
+    let size = |path: &str| {
+        let shard = path.rsplit('/').next().unwrap();
+        std::fs::metadata(work.path("set").join(shard)).unwrap().len()
     };
-    run("here", HERE);
-    run("there", THERE);
-    assert_eq!(work.curve("there"), work.curve("here"));
+    for count in [2, 4] {
+        let run = |place: &str| format!("{place}{count}");
+        let [here, there, killed] = ["here", "there", "killed"].map(run);
+        all_end_well(together(&work, &objects, count, &format!("{here} --data {HERE}")));
+        objects.requests();
+        all_end_well(together(&work, &objects, count, &format!("{there} --data {THERE}")));
+        assert_eq!(work.curve(&there), work.curve(&here));
+        // Every image once an epoch; what goes to a shard's end finds out what is in it.
+        let mut times = HashMap::new();
+        for request in objects.requests() {
+            let Some(range) = request.range().filter(|range| range.1 + 1 < size(&request.target))
+            else {
+                continue;
+            };
+            *times.entry((request.target, range)).or_insert(0) += 1;
+        }
+        assert_eq!((times.len(), times.values().all(|times| *times == 4)), (16, true), "{times:?}");
+
+        let processes = together(&work, &objects, count, &format!("{killed} --data {THERE}"));
+        wait_for_step(&work.path(&killed), 5);
+        (0..count).for_each(|rank| processes.signal(rank, "KILL"));
+        processes.end();
+        let again = format!("{killed} --data {THERE} --resume");
+        all_end_well(together(&work, &objects, count, &again));
+        assert_eq!(work.curve(&killed), work.curve(&there));
+        assert_eq!(work.bits(&killed, EXPORT)["export"], work.bits(&there, EXPORT)["export"]);
+    }
 }
 
 #[test]

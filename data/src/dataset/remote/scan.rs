@@ -9,21 +9,20 @@ use storage::{Object, ShardIndex};
 
 use super::super::archive::{Archive, Format};
 use super::super::kind::is_hidden;
-use super::super::parallel::in_parallel;
+use super::super::parallel::on_threads;
 use super::super::shard::{Content, Member, Scanned, Wanted, scan};
 use super::super::stamp::Stamp;
 use super::{HEADER, ObjectArchive, Remote, is_header_of};
 use crate::{Error, Result};
 
+/// Shards at a time: each is some answers of the store, one after another.
+const AT_A_TIME: usize = 32;
 /// How often it is told how far it is: where there are no indexes, it takes its time.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Longest index that is read, in bytes.
 const MOST_INDEX: u64 = 1 << 30;
 
 /// What each of `shards` holds.
-///
-/// # Errors
-/// Of the first that can't be read or is no tar archive.
 pub(in super::super) fn scan_all(
     remote: &Remote,
     shards: &[Object],
@@ -41,7 +40,7 @@ pub(in super::super) fn scan_all(
         }
         scanned
     };
-    in_parallel(shards, one).into_iter().collect()
+    on_threads(AT_A_TIME, shards, one).into_iter().collect()
 }
 
 /// By the index beside the shard, or by its headers: then all of it is read.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use storage::{Error, Storage};
+use storage::{Error, Reader, Storage};
 use test_objects::Objects;
 
 use crate::{at, count, numbered, settings, storage};
@@ -46,6 +47,25 @@ fn objects_are_looked_at_read_and_listed() {
     assert!(storage.exists(&whole).unwrap() && !storage.exists(&at("s3://bucket/no")).unwrap());
     objects.put("bucket", "empty", "");
     assert!(storage.read_all(&at("s3://bucket/empty")).unwrap().1.is_empty());
+}
+
+#[test]
+fn a_slow_store_is_asked_for_many_small_pieces_at_a_time() {
+    let objects = Objects::start();
+    let bytes = numbered(256 * 10);
+    objects.put("bucket", "a.bin", bytes.clone());
+    let storage = storage(&objects);
+    let object = storage.head(&at("s3://bucket/a.bin")).unwrap();
+    let reader = Reader::new(storage, None).unwrap();
+    let delay = Duration::from_secs(2);
+    objects.delay(delay);
+    let begun = Instant::now();
+    let pieces: Vec<_> =
+        (0..256).map(|n| reader.start_read(&object, n * 10..(n + 1) * 10)).collect();
+    let read: Vec<_> = pieces.into_iter().map(|piece| piece.wait().unwrap()).collect();
+    assert!(read.concat() == bytes);
+    // In two turns it would take two delays.
+    assert!(begun.elapsed() < delay * 2, "{:?}", begun.elapsed());
 }
 
 #[test]
