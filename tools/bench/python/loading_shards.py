@@ -47,7 +47,7 @@ def main():
         .decode("pilrgb")
         .to_tuple("jpg")
         .map(lambda sample: transform(sample[0]))
-        .batched(arguments.batch, collation_fn=torch.stack)
+        .batched(arguments.batch, collation_fn=torch.stack, partial=False)
     )
     loader = iter(wds.WebLoader(
         dataset, batch_size=None, num_workers=arguments.threads, persistent_workers=True))
