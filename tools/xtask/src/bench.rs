@@ -13,9 +13,6 @@ const COMMANDS: [&str; 2] = ["run", "scaling"];
 
 /// Sets up, builds in release, and measures; `arguments` are passed on to
 /// `bench run`, or to the command of `bench` that they begin with.
-///
-/// # Errors
-/// When the set-up or the build fails.
 pub fn run(torch: &Torch, arguments: &[String]) -> Result<ExitCode> {
     let checkout = setup::run(Purpose::Bench, torch)?;
     let mut cargo = checkout.cargo();

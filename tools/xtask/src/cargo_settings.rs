@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use spark_build::version;
 use toml::{Table, Value};
 
+use crate::files;
+
 /// The file in the checkout.
 pub const SETTINGS: &str = ".cargo/torch.toml";
 
@@ -45,9 +47,6 @@ pub fn variables(root: &Path, folder: &Path) -> Vec<(&'static str, OsString)> {
 }
 
 /// The libtorch that an earlier set-up wrote down.
-///
-/// # Errors
-/// When the file cannot be read.
 pub fn libtorch(root: &Path) -> Result<Option<PathBuf>> {
     let file = root.join(SETTINGS);
     let text = match fs::read_to_string(&file) {
@@ -62,9 +61,6 @@ pub fn libtorch(root: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Has plain cargo build against the libtorch `release` in `folder`, into `target`.
-///
-/// # Errors
-/// When a path is no UTF-8, which cargo's settings are, or the file cannot be written.
 pub fn write(root: &Path, folder: &Path, release: &str, target: &Path) -> Result<()> {
     let text = |path: &Path| {
         let text = path.to_str().map(str::to_owned);
@@ -86,11 +82,7 @@ pub fn write(root: &Path, folder: &Path, release: &str, target: &Path) -> Result
     if fs::read_to_string(&file).is_ok_and(|there| there == text) {
         return Ok(());
     }
-    // Renaming replaces the old file in one step, whatever happens meanwhile.
-    let new = file.with_added_extension(std::process::id().to_string());
-    fs::write(&new, text)
-        .and_then(|()| fs::rename(&new, &file))
-        .with_context(|| format!("cannot write {}", file.display()))
+    files::replace(&file, text)
 }
 
 #[cfg(test)]
@@ -99,20 +91,20 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_other_releases_build_elsewhere() {
-        let root = std::env::temp_dir().join(format!("xtask settings-{}", std::process::id()));
-        fs::create_dir_all(root.join(".cargo")).unwrap();
-        assert_eq!(libtorch(&root).unwrap(), None);
+        // The checkout's path has a space.
+        let root = tempfile::Builder::new().prefix("xtask settings").tempdir().unwrap();
+        let root = root.path();
+        fs::create_dir(root.join(".cargo")).unwrap();
+        assert_eq!(libtorch(root).unwrap(), None);
         let read = || fs::read_to_string(root.join(SETTINGS)).unwrap();
         for (release, elsewhere) in [("2.15.0", true), (version::DEFAULT, false)] {
-            write(&root, Path::new("/opt/a \"torch\""), release, Path::new("/t/x")).unwrap();
-            assert_eq!(libtorch(&root).unwrap(), Some("/opt/a \"torch\"".into()));
+            write(root, Path::new("/opt/a \"torch\""), release, Path::new("/t/x")).unwrap();
+            assert_eq!(libtorch(root).unwrap(), Some("/opt/a \"torch\"".into()));
             assert_eq!(read().contains("target-dir = \"/t/x\""), elsewhere, "{}", read());
         }
-        // The checkout's path has a space.
         assert!(read().contains("-include '/") && read().contains("CC_SHELL_ESCAPED_FLAGS"));
         fs::write(root.join(SETTINGS), "[env").unwrap();
-        let error = libtorch(&root).unwrap_err().to_string();
-        fs::remove_dir_all(&root).unwrap();
+        let error = libtorch(root).unwrap_err().to_string();
         assert!(error.contains("is damaged: remove it"), "{error}");
     }
 

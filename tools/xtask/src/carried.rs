@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::process;
+use crate::{files, process};
 
 /// Where what lies in a wheel looks for libtorch, besides in the process it is loaded into: beside
 /// the package in site-packages. `spark_build::libtorch` writes it, with the builder's own libtorch
@@ -15,9 +15,6 @@ const BESIDE: &[u8] = spark_build::libtorch::BESIDE.as_bytes();
 
 /// Takes the builder's own folders out of the places where a library or program looks for
 /// libtorch.
-///
-/// # Errors
-/// When the file cannot be read or written.
 pub fn forget_builder(file: &Path) -> Result<()> {
     let mut bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let places: Vec<usize> = bytes
@@ -30,7 +27,7 @@ pub fn forget_builder(file: &Path) -> Result<()> {
         // The string ends at a NUL: what follows it is nobody's.
         bytes[start..].iter_mut().take_while(|byte| **byte != 0).for_each(|byte| *byte = 0);
     }
-    fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
+    files::write(file, bytes)
 }
 
 /// Leaves out the symbols that only a debugger needs: two thirds of the file.
@@ -42,9 +39,6 @@ pub fn strip(file: &Path) {
 
 /// The oldest glibc that a library or program runs with, by the versions of its symbols: 36 of
 /// 2.36; none if it asks for none.
-///
-/// # Errors
-/// When the file cannot be read.
 pub fn glibc(file: &Path) -> Result<Option<u32>> {
     const VERSION: &[u8] = b"\0GLIBC_2.";
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -61,28 +55,25 @@ pub fn glibc(file: &Path) -> Result<Option<u32>> {
 mod tests {
     use super::*;
 
-    fn scratch(name: &str) -> std::path::PathBuf {
-        std::env::temp_dir().join(format!("xtask-carried-{name}-{}", std::process::id()))
-    }
-
     #[test]
     fn the_newest_version_of_a_symbol_says_which_glibc_is_needed() {
-        let file = scratch("glibc");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let file = file.path();
         for (text, minor) in [
             ("\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.4\0GLIBCXX_3.4.30\0", Some(34)),
             ("\0GLIBC_PRIVATE\0", None),
         ] {
-            fs::write(&file, text).unwrap();
-            assert_eq!(glibc(&file).unwrap(), minor);
+            fs::write(file, text).unwrap();
+            assert_eq!(glibc(file).unwrap(), minor);
         }
-        fs::remove_file(&file).unwrap();
         // This program runs here.
         assert!(glibc(&std::env::current_exe().unwrap()).unwrap().is_some());
     }
 
     #[test]
     fn the_builders_folders_go_and_nothing_else() {
-        let library = scratch("places");
+        let library = tempfile::NamedTempFile::new().unwrap();
+        let library = library.path();
         for (built, strings) in [
             (
                 "\0$ORIGIN/../../torch/lib:/home/me/torch/lib\0name\0",
@@ -92,13 +83,12 @@ mod tests {
             ("$ORIGIN/../../torch/lib:/x", "$ORIGIN/../../torch/lib"),
             ("no\0places", "no places"),
         ] {
-            fs::write(&library, built).unwrap();
-            forget_builder(&library).unwrap();
-            let carried = fs::read_to_string(&library).unwrap();
+            fs::write(library, built).unwrap();
+            forget_builder(library).unwrap();
+            let carried = fs::read_to_string(library).unwrap();
             assert_eq!(carried.len(), built.len());
             let found: Vec<_> = carried.split('\0').filter(|text| !text.is_empty()).collect();
             assert_eq!(found.join(" "), strings);
         }
-        fs::remove_file(&library).unwrap();
     }
 }

@@ -17,9 +17,6 @@ const DETECT: [&str; 5] = ["--preset", "demo", "--epochs", "3", "--overwrite"];
 /// Sets up, builds in release, pretrains, and fine-tunes Mask R-CNN on a data
 /// set made of the same photographs; the programs end by saying where the
 /// results lie. `arguments` are passed on to `pretrain train`.
-///
-/// # Errors
-/// When a step fails.
 pub fn run(torch: &Torch, arguments: &[String]) -> Result<()> {
     let checkout = setup::run(Purpose::Build, torch)?;
     let photographs = photos::run(&checkout)?;

@@ -33,9 +33,6 @@ impl Finding {
 
 /// Looks at everything, prints a line a finding, and returns the number of
 /// troubles. Changes nothing.
-///
-/// # Errors
-/// When it cannot even find out where to look.
 pub fn run() -> Result<usize> {
     let root = places::root()?;
     let choice = libtorch::choose(&root, None);

@@ -7,7 +7,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -18,13 +17,10 @@ use crate::library::{Profile, Source};
 use crate::pins::{Pin, Use};
 use crate::python::Environment;
 use crate::setup::{self, Checkout, Purpose, Torch};
-use crate::{install, overlay, process, wheel};
+use crate::{files, install, overlay, process, wheel};
 
 /// Sets up, installs the frameworks if they are missing, and our wheel, and runs
 /// `tests/python/frameworks_check.py`.
-///
-/// # Errors
-/// When a step or a check fails.
 pub fn run(torch: &Torch) -> Result<()> {
     let checkout = setup::run(Purpose::Test, torch)?;
     let environment = environment(checkout.release())?;
@@ -107,8 +103,7 @@ const EXTENSION_FLAGS: [&str; 4] =
 /// use what was compiled takes the header as it is.
 fn precompiled_header(libtorch: &Path, folder: &Path) -> Result<PathBuf> {
     let header = folder.join("torch_types.h");
-    fs::write(&header, "#include <torch/types.h>\n")
-        .with_context(|| format!("cannot write {}", header.display()))?;
+    files::write(&header, "#include <torch/types.h>\n")?;
     let include = libtorch.join("include");
     let mut compiler = Command::new(env::var_os("CXX").unwrap_or_else(|| "c++".into()));
     compiler.args(COMPILER_FLAGS.split(' ')).args(EXTENSION_FLAGS).arg("-w");

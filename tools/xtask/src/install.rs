@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::pins::{Pin, Use};
 use crate::python::{self, Environment, Look};
-use crate::{places, process};
+use crate::{files, places, process};
 
 /// What torch's wheel and those it needs take, unpacked and while being
 /// unpacked, in bytes.
@@ -20,9 +20,6 @@ pub const TORCH_NEEDS: u64 = 7_000_000_000;
 /// Sees to it that `environment` holds each of `pins`; does nothing if it
 /// does. An environment made by other means is taken over as it is, and only
 /// what it lacks is installed.
-///
-/// # Errors
-/// When the environment cannot be made or pip fails.
 pub fn ensure(environment: &Environment, pins: &[Pin]) -> Result<()> {
     if is_complete(environment, pins)? {
         return Ok(());
@@ -100,14 +97,9 @@ fn warn_if_disk_is_small(environment: &Environment) {
 }
 
 /// Waits until no other process is installing; the lock ends with its file.
-///
-/// # Errors
-/// When the lock's file cannot be written.
 pub fn lock(environment: &Environment) -> Result<File> {
     let path = environment.root().with_added_extension("lock");
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
+    path.parent().map_or(Ok(()), files::make_folder)?;
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
@@ -146,12 +138,8 @@ fn remove_marker(environment: &Environment) -> Result<()> {
 }
 
 fn write_marker(environment: &Environment, finished: &BTreeSet<String>) -> Result<()> {
-    let path = marker(environment);
-    let part = path.with_added_extension("part");
     let text: String = finished.iter().map(|line| format!("{line}\n")).collect();
-    fs::write(&part, text)
-        .and_then(|()| fs::rename(&part, &path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    files::replace(&marker(environment), text)
 }
 
 #[cfg(test)]
@@ -160,9 +148,8 @@ mod tests {
 
     #[test]
     fn the_marker_is_read_as_written_and_gone_when_removed() {
-        let root = std::env::temp_dir().join(format!("xtask-marker-{}", std::process::id()));
-        fs::create_dir_all(&root).unwrap();
-        let environment = Environment::at(root.clone());
+        let root = tempfile::tempdir().unwrap();
+        let environment = Environment::at(root.path().to_owned());
         let lines = BTreeSet::from(["timm==1.0.31".to_owned(), "torch==2.13.0".to_owned()]);
 
         assert!(finished(&environment).unwrap().is_empty());
@@ -171,31 +158,26 @@ mod tests {
         remove_marker(&environment).unwrap();
         remove_marker(&environment).unwrap();
         assert!(finished(&environment).unwrap().is_empty());
-        fs::remove_dir(&root).unwrap();
     }
 
     #[test]
     fn a_marker_without_its_packages_is_not_believed() {
-        let root = std::env::temp_dir().join(format!("xtask-belief-{}", std::process::id()));
-        fs::create_dir_all(&root).unwrap();
-        let environment = Environment::at(root.clone());
+        let root = tempfile::tempdir().unwrap();
+        let environment = Environment::at(root.path().to_owned());
         let pins = crate::pins::all().unwrap();
         write_marker(&environment, &pins.iter().map(Pin::to_string).collect()).unwrap();
-        let complete = is_complete(&environment, &pins).unwrap();
-        fs::remove_dir_all(&root).unwrap();
-        assert!(!complete);
+        assert!(!is_complete(&environment, &pins).unwrap());
     }
 
     #[test]
     fn two_processes_do_not_install_at_once() {
-        let root = std::env::temp_dir().join(format!("xtask-lock-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("environment");
         let environment = Environment::at(root.clone());
         let held = lock(&environment).unwrap();
-        let path = root.with_added_extension("lock");
-        let other = File::open(&path).unwrap();
+        let other = File::open(root.with_added_extension("lock")).unwrap();
         assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
         drop(held);
         other.try_lock().unwrap();
-        fs::remove_file(path).unwrap();
     }
 }

@@ -65,9 +65,6 @@ fn positive(text: &str) -> Result<usize, String> {
 /// As xtask is replaced by torchrun, and before was put in cargo's place in the
 /// same way, signals go to the one that watches over the processes, and its exit
 /// status is the command's.
-///
-/// # Errors
-/// When the command line names no program, or a step fails.
 pub fn run(launch: &Launch, after_dashes: &[String]) -> Result<Infallible> {
     let (program, arguments) = what(&launch.misplaced, after_dashes)?;
     let checkout = setup::run(Purpose::Launch, &launch.torch)?;

@@ -51,9 +51,6 @@ pub struct Source {
 
 impl Source {
     /// The library, built in `checkout` unless one is given; where it lies.
-    ///
-    /// # Errors
-    /// When the build fails or the file given is not there.
     pub fn provide(&self, checkout: &Checkout) -> Result<PathBuf> {
         if let Some(library) = &self.library {
             if !library.is_file() {

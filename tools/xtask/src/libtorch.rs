@@ -122,9 +122,6 @@ pub fn choose(root: &Path, asked: Option<&str>) -> Result<Choice> {
 
 /// The folder with `lib` and `include` that `choice` leads to, without links
 /// in its path.
-///
-/// # Errors
-/// When there is none, or it holds no libtorch.
 pub fn locate(choice: &Choice) -> Result<PathBuf> {
     let folder = match choice {
         Choice::Exported(folder) | Choice::Kept(folder) => folder.clone(),
@@ -146,9 +143,6 @@ pub fn locate(choice: &Choice) -> Result<PathBuf> {
 }
 
 /// The version of the libtorch in `folder`.
-///
-/// # Errors
-/// When the workspace does not build against it.
 pub fn check_version(folder: &Path) -> Result<String> {
     version::check(folder).map_err(anyhow::Error::msg)
 }

@@ -15,6 +15,7 @@ mod cargo_settings;
 mod carried;
 mod demo;
 mod doctor;
+mod files;
 mod frameworks;
 mod gpu_check;
 mod install;

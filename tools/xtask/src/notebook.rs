@@ -11,7 +11,7 @@ use crate::library::{Profile, Source};
 use crate::pins::Use;
 use crate::python::Environment;
 use crate::setup::{self, Checkout, Purpose, Torch};
-use crate::{install, overlay, process, wheel};
+use crate::{files, install, overlay, process, wheel};
 
 /// The notebook, in the repository.
 const NOTEBOOK: &str = "docs/playground.ipynb";
@@ -21,9 +21,6 @@ const LIMIT: Duration = Duration::from_mins(10);
 
 /// Sets up, installs Jupyter if it is missing, builds our wheel, and executes the notebook in a
 /// folder of its own, which holds nothing but that wheel.
-///
-/// # Errors
-/// When a step or a cell fails, or it takes too long.
 pub fn run(torch: &Torch) -> Result<()> {
     let checkout = setup::run(Purpose::Test, torch)?;
     let environment = overlay::environment("notebook", checkout.release())?;
@@ -60,7 +57,7 @@ fn ensure_jupyter(checkout: &Checkout, environment: &Environment) -> Result<()> 
 /// Executes `notebook` in `folder`, where the result lies under the same name.
 fn execute(notebook: &Path, environment: &Environment, folder: &Path) -> Result<PathBuf> {
     let place = folder.join(notebook.file_name().context("a notebook without a name")?);
-    fs::copy(notebook, &place).with_context(|| format!("cannot copy {}", notebook.display()))?;
+    files::copy(notebook, &place)?;
     let nbconvert = |arguments: &[&str]| {
         let mut jupyter = Command::new(environment.python());
         jupyter.args(["-m", "nbconvert", "--to", "notebook", "--inplace"]).args(arguments);

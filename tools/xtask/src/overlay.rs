@@ -1,29 +1,22 @@
 //! Python environments in the cache folder that see the packages of the shared one, so that torch
 //! is there once, and hold what one command needs besides.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::pins::{self, Pin, Use};
 use crate::python::{ENVIRONMENT, Environment, Look};
 use crate::setup::Checkout;
-use crate::{places, process};
+use crate::{files, places, process};
 
 /// The one called `name`, for torch `release`.
-///
-/// # Errors
-/// When there is no cache folder.
 pub fn environment(name: &str, release: &str) -> Result<Environment> {
     Ok(Environment::at(places::cache()?.join(format!("{name}-{ENVIRONMENT}{release}"))))
 }
 
 /// What `environment`, which is made if it is not there, lacks of the packages pinned for `purpose`.
-///
-/// # Errors
-/// When it cannot be made or asked.
 pub fn missing(checkout: &Checkout, environment: &Environment, purpose: Use) -> Result<Vec<Pin>> {
     if !environment.has_pip() {
         create(&checkout.environment, environment)?;
@@ -40,8 +33,7 @@ fn create(shared: &Environment, environment: &Environment) -> Result<()> {
     process::run(Command::new(shared.python()).args(venv).arg(environment.root()))?;
     let theirs = site_packages(shared)?;
     let link = site_packages(environment)?.join("shared.pth");
-    fs::write(&link, format!("{}\n", theirs.display()))
-        .with_context(|| format!("cannot write {}", link.display()))?;
+    files::write(&link, format!("{}\n", theirs.display()))?;
     if !environment.has_pip() {
         bail!("{} has no pip that {} could use", theirs.display(), environment.root().display());
     }
@@ -71,9 +63,6 @@ pub fn pip_pinned(environment: &Environment, pins: &[Pin]) -> Command {
 }
 
 /// Installs our wheel, whichever of the same version was there before.
-///
-/// # Errors
-/// When pip fails.
 pub fn install_wheel(environment: &Environment, wheel: &Path) -> Result<()> {
     let mut pip = pip(environment);
     process::run(pip.args(["--quiet", "--no-deps", "--force-reinstall"]).arg(wheel))

@@ -1,13 +1,12 @@
 //! `cargo xtask photos`: the demo's photographs, out of the Python packages
 //! that carry them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::python;
 use crate::setup::Checkout;
+use crate::{files, python};
 
 /// The photographs: package and path in it. The packages also carry drawings,
 /// charts, logos, microscopy and the second of a stereo pair; those are left
@@ -31,12 +30,9 @@ const PHOTOGRAPHS: [(&str, &str); 15] = [
 ];
 
 /// Copies the photographs into the target folder, and returns where they lie.
-///
-/// # Errors
-/// When one is not where its package used to have it.
 pub fn run(checkout: &Checkout) -> Result<PathBuf> {
     let folder = checkout.target.join("demo").join("photos");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    files::make_folder(&folder)?;
     for package in ["skimage", "sklearn"] {
         let source = python::package_folder(&checkout.environment.python(), package)?;
         for (_, path) in PHOTOGRAPHS.iter().filter(|(carrier, _)| *carrier == package) {
@@ -54,9 +50,8 @@ fn copy(source: &Path, folder: &Path) -> Result<()> {
     // A name without an image's extension: a file left over by a copy that was
     // cut short is no training image.
     let part = target.with_added_extension("part");
-    fs::copy(source, &part)
-        .and_then(|_| fs::rename(&part, &target))
-        .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))
+    files::copy(source, &part)?;
+    files::rename(&part, &target)
 }
 
 #[cfg(test)]

@@ -50,18 +50,12 @@ impl fmt::Display for Pin {
 }
 
 /// Every pinned package.
-///
-/// # Errors
-/// When `requirements.txt` has a line of another form.
 pub fn all() -> Result<Vec<Pin>> {
     parse(REQUIREMENTS).context("xtask/requirements.txt")
 }
 
 /// The pinned packages needed for one of `uses` beside torch `release`, which may be another patch
 /// than the pinned one.
-///
-/// # Errors
-/// As [`all`].
 pub fn needed_for(uses: &[Use], release: &str) -> Result<Vec<Pin>> {
     let series = version::series(release);
     let fits = |pin: &Pin| pin.torch.as_deref().is_none_or(|torch| torch == series);

@@ -57,18 +57,12 @@ pub fn active() -> PathBuf {
 }
 
 /// The folder of an installed package.
-///
-/// # Errors
-/// When `python` does not run or lacks the package.
 pub fn package_folder(python: &Path, package: &str) -> Result<PathBuf> {
     let folder = process::read(Command::new(python).args(["-c", FIND_PACKAGE, package]))?;
     Ok(PathBuf::from(folder.trim_end()))
 }
 
 /// A Python new enough to make the environment with, and its version.
-///
-/// # Errors
-/// When there is none; the message says which were found.
 pub fn new_enough() -> Result<(&'static str, String)> {
     let mut found = Vec::new();
     for candidate in CANDIDATES {
@@ -127,9 +121,6 @@ pub struct Environment {
 
 impl Environment {
     /// The one with torch `release`, which all checkouts of this user share.
-    ///
-    /// # Errors
-    /// When there is no cache folder.
     pub fn of_release(release: &str) -> Result<Self> {
         Ok(Self::at(places::cache()?.join(format!("{ENVIRONMENT}{release}"))))
     }
@@ -158,9 +149,6 @@ impl Environment {
 
     /// What is installed of each of `pins`; nothing, if the environment has
     /// not been made.
-    ///
-    /// # Errors
-    /// When its interpreter does not run.
     pub fn packages(&self, pins: &[Pin], look: Look) -> Result<Vec<Package>> {
         let listing = if self.python().exists() {
             let mut python = Command::new(self.python());
@@ -192,9 +180,6 @@ fn parse_listing(listing: &str, pin: &Pin) -> Result<Package> {
 }
 
 /// Makes `environment` anew with `python -m venv`, deleting what is there.
-///
-/// # Errors
-/// When no Python is new enough, or it lacks the module.
 pub fn create(environment: &Environment) -> Result<()> {
     let (python, version) = new_enough()?;
     println!("Making a Python {version} environment in {}", environment.root.display());

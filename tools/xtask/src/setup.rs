@@ -90,9 +90,6 @@ impl fmt::Display for Checkout {
 
 /// Fetches what is missing and says which libtorch it is. One that is `asked` for is built against
 /// by the command that asks; any other by plain cargo, too.
-///
-/// # Errors
-/// When something cannot be fetched, or the libtorch asked for is of a release that is not taken.
 pub fn run(purpose: Purpose, asked: &Torch) -> Result<Checkout> {
     let checkout = fetch(purpose, asked.torch.as_deref())?;
     if asked.torch.is_none() {
@@ -102,9 +99,6 @@ pub fn run(purpose: Purpose, asked: &Torch) -> Result<Checkout> {
 }
 
 /// As [`run`]; plain cargo builds against one that is asked for, too.
-///
-/// # Errors
-/// As [`run`].
 pub fn choose(asked: &Torch) -> Result<Checkout> {
     let checkout = fetch(Purpose::Build, asked.torch.as_deref())?;
     keep(&checkout)?;
@@ -135,9 +129,6 @@ fn fetch(purpose: Purpose, asked: Option<&str>) -> Result<Checkout> {
 
 /// Fetches the headers that building with the feature `nccl` needs, unless
 /// there are headers of the user's own, and says where they lie.
-///
-/// # Errors
-/// When libtorch has no NCCL, or headers are missing that cannot be fetched.
 pub fn nccl(checkout: &Checkout) -> Result<()> {
     let folder = &checkout.libtorch;
     if !libtorch::has_cuda(folder) {

@@ -10,9 +10,6 @@ use crate::setup::{self, Purpose, Torch};
 
 /// Sets up and runs `cargo test` with `arguments`, on the whole workspace
 /// unless they name packages; `programs` go to the test programs.
-///
-/// # Errors
-/// When the set-up or a test fails.
 pub fn run(torch: &Torch, arguments: &[String], programs: &[String]) -> Result<()> {
     let checkout = setup::run(Purpose::Test, torch)?;
     let mut cargo = checkout.cargo();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::files;
 use crate::library::{LIBRARY, Source};
 use crate::setup::{self, Checkout, Purpose, Torch};
 
@@ -93,8 +94,7 @@ fn stage(root: &Path, library: &Path, libtorch: &Libtorch, staged: &Path) -> Res
     }
     for (source, place) in FILLED {
         let template = root.join(source);
-        let text = fs::read_to_string(&template)
-            .with_context(|| format!("cannot read {}", template.display()))?;
+        let text = files::read(&template)?;
         write(&staged.join(place), &fill(&text, libtorch)?)?;
         files.push(place.into());
     }
@@ -131,24 +131,21 @@ fn quoted_for_cmake(path: &str) -> String {
 
 fn copy(source: &Path, target: &Path) -> Result<()> {
     make_parent(target)?;
-    fs::copy(source, target)
-        .map(|_| ())
-        .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))
+    files::copy(source, target)
 }
 
 fn write(target: &Path, text: &str) -> Result<()> {
     make_parent(target)?;
-    fs::write(target, text).with_context(|| format!("cannot write {}", target.display()))
+    files::write(target, text)
 }
 
 fn move_file(source: &Path, target: &Path) -> Result<()> {
     make_parent(target)?;
-    fs::rename(source, target).with_context(|| format!("cannot write {}", target.display()))
+    files::rename(source, target)
 }
 
 fn make_parent(file: &Path) -> Result<()> {
-    let Some(folder) = file.parent() else { return Ok(()) };
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+    file.parent().map_or(Ok(()), files::make_folder)
 }
 
 #[cfg(test)]
@@ -160,16 +157,8 @@ mod tests {
         Libtorch { folder: folder.into(), release: "2.15.0".into() }
     }
 
-    /// A folder of the test called `name`, empty.
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("xtask-tree-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
-
     /// Every file under `root`, relative to it.
-    fn files(root: &Path) -> Vec<PathBuf> {
+    fn files_in(root: &Path) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![root.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -188,18 +177,17 @@ mod tests {
 
     #[test]
     fn the_tree_holds_what_hosts_look_for_and_nothing_else() {
-        let scratch = folder("whole");
-        let (library, prefix) = (scratch.join("built.so"), scratch.join("prefix"));
+        let scratch = tempfile::tempdir().unwrap();
+        let [library, prefix] = ["built.so", "prefix"].map(|name| scratch.path().join(name));
         fs::write(&library, "library").unwrap();
         let root = places::root().unwrap();
         // Twice: a tree that is there gets replaced.
         for _ in 0..2 {
             install(&root, &library, &libtorch("/opt/torch"), &prefix).unwrap();
         }
-        let found = files(&prefix);
+        let found = files_in(&prefix);
         let config = "lib/cmake/SparkBackbone/SparkBackboneConfig.cmake";
         let config = fs::read_to_string(prefix.join(config)).unwrap();
-        fs::remove_dir_all(&scratch).unwrap();
         let expected = [
             "include/spark/backbone.hpp",
             "include/spark_backbone.h",
@@ -215,13 +203,13 @@ mod tests {
 
     #[test]
     fn a_library_that_was_not_built_leaves_the_old_tree() {
-        let prefix = folder("old");
+        let scratch = tempfile::tempdir().unwrap();
+        let prefix = scratch.path();
         fs::create_dir(prefix.join("lib")).unwrap();
         fs::write(prefix.join("lib").join(LIBRARY), "old").unwrap();
         let root = places::root().unwrap();
-        let error = install(&root, Path::new("/nowhere/l.so"), &libtorch("/opt/torch"), &prefix);
-        let (found, error) = (files(&prefix), error.unwrap_err().to_string());
-        fs::remove_dir_all(&prefix).unwrap();
+        let error = install(&root, Path::new("/nowhere/l.so"), &libtorch("/opt/torch"), prefix);
+        let (found, error) = (files_in(prefix), error.unwrap_err().to_string());
         assert_eq!(found, [Path::new("lib").join(LIBRARY)]);
         assert!(error.contains("/nowhere/l.so"), "{error}");
     }
@@ -229,10 +217,8 @@ mod tests {
     #[test]
     fn a_prefix_that_cannot_be_a_folder_is_refused() {
         assert!(check_prefix(Path::new("")).unwrap_err().to_string().contains("--prefix is empty"));
-        let file = folder("file").join("taken");
-        fs::write(&file, "").unwrap();
-        let error = check_prefix(&file).unwrap_err().to_string();
-        fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        let file = tempfile::Builder::new().suffix("taken").tempfile().unwrap();
+        let error = check_prefix(file.path()).unwrap_err().to_string();
         assert!(error.contains("taken, but that is a file"), "{error}");
     }
 

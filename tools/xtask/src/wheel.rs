@@ -15,7 +15,7 @@ use crate::library::{Profile, Source};
 use crate::setup::{self, Checkout, Purpose, Torch};
 use spark_build::version;
 
-use crate::{carried, places, process};
+use crate::{carried, files, places, process};
 
 /// The programs that come with the library.
 const PROGRAMS: [&str; 3] = ["pretrain", "detect", "classify"];
@@ -32,9 +32,6 @@ pub struct Built {
 /// Builds the library and the programs for each of `releases`, and the wheel that carries them;
 /// where the wheel lies. It goes into `output`, by default `target/wheels`, and replaces an older
 /// one only when it is whole.
-///
-/// # Errors
-/// When a step fails.
 pub fn run(
     releases: &[String],
     programs: bool,
@@ -57,9 +54,6 @@ pub fn run(
 }
 
 /// The releases that the command line means, each once, oldest first.
-///
-/// # Errors
-/// One is not taken.
 pub fn asked(releases: &[String]) -> Result<Vec<Torch>> {
     if releases.is_empty() {
         return Ok(vec![Torch::default()]);
@@ -84,9 +78,6 @@ fn place(release: &str) -> Option<usize> {
 
 /// The library, and the programs unless they are left out, built in `checkout`, or the library that
 /// is given with the programs beside it.
-///
-/// # Errors
-/// When the build fails or the file given is not there.
 pub fn build(checkout: &Checkout, programs: bool, source: &Source) -> Result<Built> {
     let library = source.provide(checkout)?;
     let mut files = vec![library.clone()];
@@ -101,9 +92,6 @@ pub fn build(checkout: &Checkout, programs: bool, source: &Source) -> Result<Bui
 }
 
 /// The wheel that carries `built`, packed by the Python of `checkout`.
-///
-/// # Errors
-/// When a step fails.
 pub fn pack(
     checkout: &Checkout,
     built: &[Built],
@@ -117,7 +105,7 @@ pub fn pack(
     };
     // On the disk of the output, so that the wheel can be renamed into it.
     let staging = output.join(format!(".staging-{}", std::process::id()));
-    make_folder(&staging)?;
+    files::make_folder(&staging)?;
     let wheel = stage_and_pack(checkout, built, profile, &staging)
         .and_then(|wheel| move_into(&wheel, &output));
     // What is left there is of no use, and no reason to fail.
@@ -138,19 +126,19 @@ fn stage_and_pack(
     let package = staging.join("package");
     // A copy: setuptools leaves its work beside the sources.
     copy_folder(&checkout.root.join("ffi").join("python"), &package)?;
-    copy(&checkout.root.join("LICENSE"), &package.join("LICENSE"))?;
+    files::copy(&checkout.root.join("LICENSE"), &package.join("LICENSE"))?;
     let module = package.join("spark_backbone");
     let releases: Vec<&str> = built.iter().map(|built| built.release.as_str()).collect();
     let version = workspace_version(&checkout.root)?;
-    write(&module.join("_release.py"), &release_module(&version, &releases))?;
+    files::write(&module.join("_release.py"), release_module(&version, &releases))?;
     require(&package.join("pyproject.toml"), &releases)?;
     let mut glibc = None;
     for Built { release, files } in built {
         let folder = module.join(format!("torch-{}", version::series(release)));
-        make_folder(&folder)?;
+        files::make_folder(&folder)?;
         for file in files {
             let carried = folder.join(file.file_name().context("a file without a name")?);
-            copy(file, &carried)?;
+            files::copy(file, &carried)?;
             carried::forget_builder(&carried)?;
             // Unstripped, a program of the dev profile takes a hundred megabytes.
             if profile == Profile::Release || file.extension().is_none() {
@@ -177,8 +165,7 @@ fn stage_and_pack(
 /// Has the package require a torch of the releases it carries, from the oldest to the newest.
 fn require(project: &Path, releases: &[&str]) -> Result<()> {
     const ANY: &str = "\"torch\"";
-    let text = fs::read_to_string(project)
-        .with_context(|| format!("cannot read {}", project.display()))?;
+    let text = files::read(project)?;
     let (Some(oldest), Some(newest)) = (releases.first(), releases.last()) else {
         bail!("a wheel for no release");
     };
@@ -186,7 +173,7 @@ fn require(project: &Path, releases: &[&str]) -> Result<()> {
         bail!("{} requires no {ANY}", project.display());
     }
     let needed = format!("\"torch>={},<{}\"", version::series(oldest), version::after(newest));
-    write(project, &text.replacen(ANY, &needed, 1))
+    files::write(project, text.replacen(ANY, &needed, 1))
 }
 
 /// `_release.py`, what the package knows of its build.
@@ -207,8 +194,8 @@ fn release_module(version: &str, releases: &[&str]) -> String {
 /// The version that all packages of the workspace share.
 fn workspace_version(root: &Path) -> Result<String> {
     let path = root.join("Cargo.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
-    parse_version(&text?).with_context(|| format!("no workspace version in {}", path.display()))
+    parse_version(&files::read(&path)?)
+        .with_context(|| format!("no workspace version in {}", path.display()))
 }
 
 /// The `version` of the table `[workspace.package]`.
@@ -235,13 +222,13 @@ fn the_wheel_in(folder: &Path) -> Result<PathBuf> {
 fn move_into(file: &Path, folder: &Path) -> Result<PathBuf> {
     let name = file.file_name().context("a wheel without a name")?;
     let place = folder.join(name);
-    fs::rename(file, &place).with_context(|| format!("cannot write {}", place.display()))?;
+    files::rename(file, &place)?;
     Ok(place)
 }
 
 /// Copies a folder of sources without what Python leaves in it.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    make_folder(to)?;
+    files::make_folder(to)?;
     for path in entries(from)? {
         let Some(name) = path.file_name() else { continue };
         if name == "__pycache__" {
@@ -251,7 +238,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         if path.is_dir() {
             copy_folder(&path, &place)?;
         } else {
-            copy(&path, &place)?;
+            files::copy(&path, &place)?;
         }
     }
     Ok(())
@@ -264,29 +251,9 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     read().with_context(|| format!("cannot read {}", folder.display()))
 }
 
-fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to)
-        .map(drop)
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn folder(name: &str) -> PathBuf {
-        let folder = env::temp_dir().join(format!("xtask-wheel-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
 
     #[test]
     fn the_version_is_the_workspaces() {
@@ -319,20 +286,21 @@ mod tests {
 
     #[test]
     fn the_package_requires_the_torch_it_carries() {
-        let folder = folder("requires");
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path();
         let project = folder.join("pyproject.toml");
         fs::write(&project, "dependencies = [\"torch\"]\n").unwrap();
         require(&project, &["2.8.0", "2.15.0"]).unwrap();
         let text = fs::read_to_string(&project).unwrap();
         let again = require(&project, &["2.8.0"]).unwrap_err().to_string();
-        fs::remove_dir_all(&folder).unwrap();
         assert_eq!(text, "dependencies = [\"torch>=2.8,<2.16\"]\n");
         assert!(again.contains("requires no"), "{again}");
     }
 
     #[test]
     fn sources_are_copied_without_pythons_leftovers() {
-        let folder = folder("copy");
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path();
         let from = folder.join("from");
         fs::create_dir_all(from.join("package").join("__pycache__")).unwrap();
         fs::write(from.join("package").join("module.py"), "x = 1\n").unwrap();
@@ -340,13 +308,13 @@ mod tests {
         let to = folder.join("to");
         copy_folder(&from, &to).unwrap();
         let copied = entries(&to.join("package")).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
         assert_eq!(copied, [to.join("package").join("module.py")]);
     }
 
     #[test]
     fn a_wheel_replaces_the_old_one_and_no_wheel_does_not() {
-        let folder = folder("move");
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path();
         let packed = folder.join("packed");
         fs::create_dir(&packed).unwrap();
         fs::write(folder.join("a.whl"), "old").unwrap();
@@ -354,9 +322,8 @@ mod tests {
         assert!(error.contains("0 wheels"), "{error}");
 
         fs::write(packed.join("a.whl"), "new").unwrap();
-        let place = move_into(&the_wheel_in(&packed).unwrap(), &folder).unwrap();
+        let place = move_into(&the_wheel_in(&packed).unwrap(), folder).unwrap();
         let text = fs::read_to_string(place).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
         assert_eq!(text, "new");
     }
 }

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::files;
+
 /// Writes `files`, each a place in the archive and the file that goes there, below the folder
 /// `root` into a gzipped tar archive `output`; its size. It is there whole or not at all.
 ///
@@ -27,7 +29,7 @@ pub fn write(output: &Path, root: &str, files: &[(PathBuf, PathBuf)], most: u64)
         if bytes > most {
             bail!("{}", too_large(bytes, most, sizes));
         }
-        fs::rename(&part, output).with_context(|| format!("cannot write {}", output.display()))?;
+        files::rename(&part, output)?;
         Ok(bytes)
     });
     if done.is_err() {

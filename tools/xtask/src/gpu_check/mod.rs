@@ -12,7 +12,7 @@ use spark_build::version;
 
 use crate::library::Profile;
 use crate::setup::{self, Checkout, Purpose};
-use crate::{carried, places, process, wheel};
+use crate::{carried, files, places, process, wheel};
 
 /// The programs of each release.
 const PROGRAMS: [&str; 4] = ["gpu-check", "pretrain", "classify", "detect"];
@@ -35,9 +35,6 @@ const MOST_BYTES: u64 = 60 << 20;
 
 /// Builds the programs for each of `releases`, and the archive that carries them; where it lies. It
 /// replaces an older one only when it is whole.
-///
-/// # Errors
-/// When a step fails, or the archive would be too large.
 pub fn run(releases: &[String], profile: Profile, output: Option<&Path>) -> Result<PathBuf> {
     let output = match output {
         // Relative to where the user typed the command.
@@ -85,7 +82,7 @@ fn check_output(output: &Path) -> Result<()> {
 /// What is carried once: what runs it, the opponent's scripts, and the licence.
 fn common(root: &Path, staging: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let run = staging.join("run.sh");
-    fs::write(&run, RUN).with_context(|| format!("cannot write {}", run.display()))?;
+    files::write(&run, RUN)?;
     make_executable(&run)?;
     let scripts = SCRIPTS.map(|script| {
         let name = Path::new(script).file_name().unwrap_or_default();
@@ -129,10 +126,8 @@ fn programs(checkout: &Checkout, profile: Profile) -> Result<Vec<PathBuf>> {
 
 /// A copy of `file` that knows nothing of this machine and has no symbols for debuggers.
 fn carry(file: &Path, copy: &Path) -> Result<()> {
-    let folder = copy.parent().context("a program without a folder")?;
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    fs::copy(file, copy)
-        .with_context(|| format!("cannot copy {} to {}", file.display(), copy.display()))?;
+    files::make_folder(copy.parent().context("a program without a folder")?)?;
+    files::copy(file, copy)?;
     carried::forget_builder(copy)?;
     carried::strip(copy);
     Ok(())
