@@ -5,6 +5,7 @@ mod cost;
 mod file;
 mod regnet;
 mod resnet;
+mod small;
 mod staged;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ pub use cost::Cost;
 pub use file::{is_file, local, parts as file_parts, short_name, with_stages};
 pub use regnet::{Config as RegNetConfig, RegNet};
 pub use resnet::{BlockKind, Config as ResNetConfig, ResNet};
+pub use small::{Build, SMALL};
 
 use crate::graph::GraphModel;
 use crate::{Backbone, Error, Init, Result};

@@ -1,9 +1,6 @@
 //! Whole networks: packed against masked-dense execution.
 
-use backbone::models::{
-    self, BlockKind, BuildOptions, ConvNeXt, ConvNeXtConfig, RegNet, RegNetConfig, ResNet,
-    ResNetConfig,
-};
+use backbone::models::{self, Build, BuildOptions, SMALL};
 use backbone::weights;
 use backbone::{Backbone, DropPathDraws, FeatureMap, Mode, Size};
 use tch::nn::{Path, VarStore};
@@ -19,38 +16,9 @@ const FLOAT64: f64 = 1e-10;
 /// compared on its scale.
 const VANISHING: f64 = 1e-9;
 
-type Build = fn(&Path, &BuildOptions) -> Box<dyn Backbone>;
-
 fn registered(name: &str, path: &Path, options: &BuildOptions) -> Box<dyn Backbone> {
     models::find(name).unwrap().build(path, options).unwrap()
 }
-
-fn resnet(config: ResNetConfig, path: &Path, options: &BuildOptions) -> Box<dyn Backbone> {
-    Box::new(ResNet::new(path, &config, options))
-}
-
-/// Networks of few blocks, for the many combinations: basic, bottleneck,
-/// grouped, wide, ConvNeXt, RegNet.
-const SMALL: [(&str, Build); 6] = [
-    ("basic", |path, options| resnet(ResNetConfig::plain(BlockKind::Basic, [1; 4]), path, options)),
-    ("bottleneck", |path, options| {
-        resnet(ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]), path, options)
-    }),
-    ("resnext", |path, options| {
-        resnet(ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]).grouped(8, 4), path, options)
-    }),
-    ("wide", |path, options| {
-        resnet(ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]).grouped(1, 96), path, options)
-    }),
-    ("convnext", |path, options| {
-        Box::new(ConvNeXt::new(path, &ConvNeXtConfig::doubling([1, 1, 2, 1], 12), options))
-    }),
-    ("regnet", |path, options| {
-        let config =
-            RegNetConfig { depths: [1, 2, 1, 1], widths: [16, 24, 32, 48], group_width: 8 };
-        Box::new(RegNet::new(path, &config, options))
-    }),
-];
 
 struct Setting<'a> {
     options: BuildOptions,

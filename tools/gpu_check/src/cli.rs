@@ -1,11 +1,11 @@
 //! The command line.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, ExitCode};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
 use crate::facts::{self, DeviceKind, Facts};
 use crate::measured;
@@ -18,13 +18,7 @@ use crate::sections::{SECTIONS, Section, Setting, chosen};
 /// Checks of everything on a CUDA device against the processor.
 #[derive(Debug, Parser)]
 #[command(name = "gpu-check")]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
+pub enum Cli {
     /// Run the checks and write a report
     #[command(after_help = "\
 Prints a line for each check, and writes report.json and report.md. All sections together take less
@@ -49,7 +43,7 @@ Examples:
 
 /// What to run, and where.
 #[derive(Debug, Args)]
-struct RunArgs {
+pub struct RunArgs {
     /// cuda, or cpu to compare the processor with itself
     #[arg(long, value_enum, default_value = "cuda")]
     device: DeviceKind,
@@ -82,7 +76,7 @@ pub struct Places {
 
 /// A section in its process.
 #[derive(Debug, Args)]
-struct SectionArgs {
+pub struct SectionArgs {
     name: String,
     #[arg(long, value_enum)]
     device: DeviceKind,
@@ -95,16 +89,12 @@ struct SectionArgs {
 
 impl Cli {
     /// Does what the command line says.
-    ///
-    /// # Errors
-    /// What is asked for cannot be, or nothing could be written. A check that failed is a failed
-    /// exit.
     pub fn run(self) -> Result<ExitCode> {
-        match self.command {
-            Command::Run(run) => run.run(),
-            Command::Section(section) => section.run().map(|()| ExitCode::SUCCESS),
-            Command::Rank(rank) => distributed::rank(&rank).map(|()| ExitCode::SUCCESS),
-            Command::Steps(steps) => measured::run(&steps).map(|()| ExitCode::SUCCESS),
+        match self {
+            Self::Run(run) => run.run(),
+            Self::Section(section) => section.run().map(|()| ExitCode::SUCCESS),
+            Self::Rank(rank) => distributed::rank(&rank).map(|()| ExitCode::SUCCESS),
+            Self::Steps(steps) => measured::run(&steps).map(|()| ExitCode::SUCCESS),
         }
     }
 }
@@ -149,7 +139,7 @@ impl RunArgs {
         let folder = work.join(section.name);
         std::fs::create_dir(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut command = Process::new(own_path()?);
+        let mut command = Command::new(own_path()?);
         command.args(["section", section.name, "--device", self.device.name(), "--work"]);
         command.arg(&folder);
         self.places.pass_on(&mut command);
@@ -180,7 +170,7 @@ impl SectionArgs {
 }
 
 impl Places {
-    fn pass_on(&self, command: &mut Process) {
+    fn pass_on(&self, command: &mut Command) {
         let named = [
             ("--programs", &self.programs),
             ("--scripts", &self.scripts),
@@ -194,9 +184,6 @@ impl Places {
     }
 
     /// The folder of pretrain, detect and classify.
-    ///
-    /// # Errors
-    /// This program's own folder cannot be found out.
     pub fn programs(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.programs {
             return std::path::absolute(folder).context("--programs is no path");
@@ -205,9 +192,6 @@ impl Places {
     }
 
     /// The folder of the opponent's scripts: in a bundle `python` beside the programs' folder.
-    ///
-    /// # Errors
-    /// This program's own folder cannot be found out.
     pub fn scripts(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.scripts {
             return std::path::absolute(folder).context("--scripts is no path");
@@ -227,9 +211,6 @@ impl Places {
 }
 
 /// Where this program lies.
-///
-/// # Errors
-/// The system does not say.
 pub fn own_path() -> Result<PathBuf> {
     std::env::current_exe().context("where does this program lie?")
 }

@@ -33,9 +33,6 @@ const VANISHING: f64 = 1e-9;
 
 /// The largest difference of any value, in proportion to the largest of its tensor, or to 1 where
 /// that is smaller.
-///
-/// # Errors
-/// The two have other tensors.
 pub fn of_values(got: &Outcome, expected: &Outcome) -> Result<Apart> {
     check_names(got, expected)?;
     let largest_gradient = largest_of(expected, |name| name.starts_with("gradient"));
@@ -60,9 +57,6 @@ pub fn of_values(got: &Outcome, expected: &Outcome) -> Result<Apart> {
 /// The length of the difference in proportion to that of what is expected, of all outputs together
 /// and of all gradients together: the larger of the two. For networks so deep that single values
 /// say nothing in few bits.
-///
-/// # Errors
-/// The two have other tensors.
 pub fn of_lengths(got: &Outcome, expected: &Outcome) -> Result<Apart> {
     check_names(got, expected)?;
     let of = |what: &str| {
@@ -78,9 +72,6 @@ pub fn of_lengths(got: &Outcome, expected: &Outcome) -> Result<Apart> {
 }
 
 /// The differences' largest, of tensors by themselves.
-///
-/// # Errors
-/// They are of other shapes.
 pub fn of_tensors(got: &Tensor, expected: &Tensor, name: &str) -> Result<Apart> {
     let outcome = |tensor: &Tensor| Outcome::from([(name.to_owned(), tensor.detach())]);
     of_values(&outcome(got), &outcome(expected))

@@ -68,9 +68,6 @@ impl fmt::Display for Facts {
 }
 
 /// The device of this name, `cuda` or `cpu`.
-///
-/// # Errors
-/// There is no CUDA device; the sentence says what is missing.
 pub fn device(name: DeviceKind) -> Result<Device> {
     match name {
         DeviceKind::Cpu => Ok(Device::Cpu),

@@ -101,9 +101,6 @@ impl Case {
     }
 
     /// Its mask.
-    ///
-    /// # Errors
-    /// What libtorch refuses.
     pub fn mask(&self, device: Device) -> Result<Rc<PatchMask>> {
         let visible = (0..).zip(&self.visible).filter(|(_, on)| **on).map(|(index, _)| index);
         let visible: Vec<i64> = visible.collect();

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use engine::outputs::make_folder;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -66,9 +67,6 @@ pub struct Workplace {
 
 impl Workplace {
     /// With data for all programs in the section's folder.
-    ///
-    /// # Errors
-    /// The data cannot be written.
     pub fn new(setting: &Setting) -> Result<Self> {
         let folder = setting.work.clone();
         let programs = setting.places.programs()?;
@@ -76,13 +74,12 @@ impl Workplace {
             let class = format!("class{}", number % 2);
             for part in ["images", "labelled/train", "labelled/val"] {
                 let place = folder.join(part).join(&class);
-                fs::create_dir_all(&place)
-                    .with_context(|| format!("cannot make {}", place.display()))?;
+                make_folder(&place)?;
                 picture(number, (96, 80)).save(place.join(format!("{number}.png")))?;
             }
         }
         let photos = folder.join("photos");
-        fs::create_dir_all(&photos).with_context(|| format!("cannot make {}", photos.display()))?;
+        make_folder(&photos)?;
         for number in 0..2 {
             picture(number, (320, 240)).save(photos.join(format!("{number}.png")))?;
         }
@@ -103,9 +100,6 @@ impl Workplace {
     }
 
     /// Makes what `program` needs besides images.
-    ///
-    /// # Errors
-    /// What the program says.
     pub fn prepare(&self, program: Program) -> Result<()> {
         if program != Program::Detect || self.folder.join("shapes").exists() {
             return Ok(());
@@ -130,9 +124,6 @@ impl Workplace {
     }
 
     /// Runs `command` to its end.
-    ///
-    /// # Errors
-    /// It ends badly; the message is the end of what it said.
     pub fn run(&self, command: &mut Command) -> Result<()> {
         let output = command
             .output()
@@ -142,9 +133,6 @@ impl Workplace {
     }
 
     /// Starts `command`, and kills it once the run `output` has recorded `step`.
-    ///
-    /// # Errors
-    /// It ends before, or takes longer than a minute.
     pub fn kill_after(&self, command: &mut Command, output: &str, step: u64) -> Result<()> {
         let log = self.folder.join(format!("{output}.log"));
         let file =
@@ -180,9 +168,6 @@ impl Workplace {
     }
 
     /// What the run `output` recorded of each step.
-    ///
-    /// # Errors
-    /// It has left no records.
     pub fn curve(&self, output: &str) -> Result<Vec<Point>> {
         let file = self.folder.join(output).join("metrics.jsonl");
         let text =

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use anyhow::Result;
+use data::names::abbreviated;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{Item, Status, Tolerance};
@@ -121,10 +122,7 @@ pub fn said(panic: &(dyn Any + Send)) -> String {
 fn first_lines(text: &str) -> String {
     const MOST: usize = 400;
     let text = text.split("\nException raised from").next().unwrap_or(text).trim();
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{} …", &text[..end]),
-        None => text.to_owned(),
-    }
+    abbreviated(text, MOST).into_owned()
 }
 
 #[cfg(test)]
@@ -145,7 +143,7 @@ mod tests {
     #[test]
     fn messages_are_told_without_backtraces() {
         assert_eq!(first_lines("no memory\nException raised from malloc at …"), "no memory");
-        assert_eq!(first_lines(&"ä".repeat(500)), "ä".repeat(400) + " …");
+        assert_eq!(first_lines(&"ä".repeat(500)), "ä".repeat(400) + "…");
         assert_eq!(said(&"boom"), "boom");
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use engine::outputs::make_folder;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
@@ -186,8 +187,7 @@ impl Report {
     /// # Errors
     /// The folder or the files cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        make_folder(folder)?;
         let json = serde_json::to_string_pretty(self).context("the report is no JSON")? + "\n";
         data::write_file(&folder.join("report.json"), json.as_bytes())?;
         data::write_file(&folder.join("report.md"), self.markdown().as_bytes())?;

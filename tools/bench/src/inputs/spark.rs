@@ -15,6 +15,10 @@ use tch::{Device, Kind, Tensor, nn};
 
 use super::{IMAGES, take};
 
+mod step;
+
+pub use step::Step;
+
 /// Stands before the weights' names in a file of inputs.
 pub const WEIGHTS: &str = "model.";
 /// Name of the mask, bool `[N, 1, rows, columns]`, true where visible.

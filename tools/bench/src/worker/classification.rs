@@ -1,21 +1,17 @@
 //! Fine-tuning steps of a classifier, as `classify train` takes them.
 
 use anyhow::Result;
+use backbone::Mode;
 use backbone::models;
 use backbone::weights;
-use backbone::{DropPathDraws, Mode};
 use classification::classifier::{Classifier, ClassifierOptions};
 use classification::losses::Loss;
-use engine::device::use_threads;
 use engine::distributed::Gradients;
 use engine::optim::{AdamW, AdamWConfig, Optimizer as _};
-use engine::precision::Precision;
 use tch::{Device, Kind, Tensor};
 
-use super::{Subject, timed};
+use super::{Subject, Updates, serve_steps};
 use crate::inputs::{self, IMAGES};
-use crate::memory::Baseline;
-use crate::protocol::{Ready, serve};
 
 /// Classes of timm's networks as they are made.
 const CLASSES: i64 = 1000;
@@ -25,15 +21,8 @@ const CLASSES: i64 = 1000;
 pub struct Arguments {
     #[command(flatten)]
     subject: Subject,
-    /// Arithmetic of convolutions and linear layers
-    #[arg(long, value_enum, default_value = "float32")]
-    precision: Precision,
-    /// Learning rate
-    #[arg(long)]
-    lr: f64,
-    /// Weight decay
-    #[arg(long)]
-    weight_decay: f64,
+    #[command(flatten)]
+    updates: Updates,
 }
 
 /// Serves steps until the input ends.
@@ -41,13 +30,10 @@ pub struct Arguments {
 /// # Errors
 /// The weights are missing or do not fit the model.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    use_threads(arguments.subject.common.threads);
-    let memory = Baseline::now()?;
-    let mut step = Step::new(arguments)?;
-    Baseline::forget_peak();
-    // The second shows whether gradients and optimizer agree, too.
-    let losses = vec![step.take()?, step.take()?];
-    serve(Ready::default().with("loss", losses), || timed(1.0, &memory, || step.take().map(drop)))
+    serve_steps(arguments.subject.common.threads, 1, || {
+        let mut step = Step::new(arguments)?;
+        Ok(move || step.take())
+    })
 }
 
 /// The model, what updates it, and the one batch it sees.
@@ -56,16 +42,14 @@ struct Step {
     gradients: Gradients,
     optimizer: AdamW,
     mode: Mode,
-    lr: f64,
-    weight_decay: f64,
+    updates: Updates,
     images: Tensor,
     targets: Tensor,
 }
 
 impl Step {
     fn new(arguments: &Arguments) -> Result<Self> {
-        let Arguments { subject: Subject { common, model }, precision, lr, weight_decay } =
-            arguments;
+        let Arguments { subject: Subject { common, model }, updates } = arguments;
         let options = ClassifierOptions { uninitialised: true, ..ClassifierOptions::new(CLASSES) };
         let classifier = Classifier::build(&models::find(model)?, &options, Device::Cpu)?;
         classifier.load(&weights::read(common.inputs.join("weights.safetensors"))?)?;
@@ -78,12 +62,8 @@ impl Step {
             classifier,
             gradients: Gradients::alone(),
             optimizer: AdamW::new(groups, AdamWConfig { clip: None, ..AdamWConfig::default() })?,
-            mode: Mode::train()
-                .with_compute(precision.compute())
-                .with_bf16_weight_grads(true)
-                .with_drop_path(DropPathDraws::Off),
-            lr: *lr,
-            weight_decay: *weight_decay,
+            mode: updates.mode(),
+            updates: *updates,
             images,
             targets: labels.one_hot(CLASSES),
         })
@@ -96,7 +76,7 @@ impl Step {
         let logits = self.classifier.forward(&self.images, &self.mode)?;
         let loss = Loss::CrossEntropy.of(&logits, &self.targets);
         self.gradients.backward(&loss, true)?;
-        self.optimizer.step(self.lr, self.weight_decay);
+        self.optimizer.step(self.updates.lr, self.updates.weight_decay);
         Ok(loss.double_value(&[]))
     }
 }

@@ -12,10 +12,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use backbone::{DropPathDraws, Mode};
 use clap::Subcommand;
+use engine::device::use_threads;
+use engine::precision::Precision;
 
 use crate::memory::Baseline;
-use crate::protocol::Round;
+use crate::protocol::{Ready, Round, serve};
 
 /// What to do rounds of.
 #[derive(Debug, Clone, Subcommand)]
@@ -73,6 +76,47 @@ pub struct Subject {
     /// A registered model, or one of timm's
     #[arg(long)]
     model: String,
+}
+
+/// How weights are updated in a training step.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Updates {
+    /// Arithmetic of convolutions and linear layers
+    #[arg(long, value_enum, default_value = "float32")]
+    pub precision: Precision,
+    /// Learning rate
+    #[arg(long)]
+    pub lr: f64,
+    /// Weight decay
+    #[arg(long)]
+    pub weight_decay: f64,
+}
+
+impl Updates {
+    /// Training without drop-path.
+    pub fn mode(&self) -> Mode {
+        Mode::train()
+            .with_compute(self.precision.compute())
+            .with_bf16_weight_grads(true)
+            .with_drop_path(DropPathDraws::Off)
+    }
+}
+
+/// Serves rounds of so many steps until the input ends; `new` makes the step, which tells its loss.
+fn serve_steps<S: FnMut() -> Result<f64>>(
+    threads: usize,
+    steps: usize,
+    new: impl FnOnce() -> Result<S>,
+) -> Result<()> {
+    use_threads(threads);
+    let memory = Baseline::now()?;
+    let mut step = new()?;
+    Baseline::forget_peak();
+    // The second shows whether gradients and optimizer agree, too.
+    let losses = vec![step()?, step()?];
+    serve(Ready::default().with("loss", losses), || {
+        timed(steps as f64, &memory, || (0..steps).try_for_each(|_| step().map(drop)))
+    })
 }
 
 /// Times `work`, which does this many units.

@@ -76,9 +76,6 @@ fn tolerance(types: Types) -> Tolerance {
 }
 
 /// The measurements.
-///
-/// # Errors
-/// None: what fails is a failed check.
 pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
     let opponent = opponent(setting);
     if let Err(why) = &opponent {
@@ -126,9 +123,6 @@ fn ours() -> Result<Command> {
 }
 
 /// What starts the other side.
-///
-/// # Errors
-/// There is no script, or no Python with torch.
 fn opponent(setting: &Setting) -> Result<impl Fn() -> Result<Command> + use<>> {
     let script = setting.places.scripts()?.join(OPPONENT);
     ensure!(script.is_file(), "there is no {}: name its folder with --scripts", script.display());

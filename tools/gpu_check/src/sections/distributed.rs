@@ -43,9 +43,6 @@ fn tolerance(check: &str) -> Tolerance {
 }
 
 /// The checks.
-///
-/// # Errors
-/// None: what fails is a failed check.
 pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
     let counts = match setting.device {
         Device::Cuda(_) if !cfg!(feature = "nccl") => {
@@ -120,9 +117,6 @@ fn processes(kind: DeviceKind, count: usize) -> Result<Vec<Told>> {
 }
 
 /// One of the processes: prints its figures.
-///
-/// # Errors
-/// What an operation fails with.
 pub fn rank(arguments: &RankArgs) -> Result<()> {
     let &RankArgs { rank, size, port, device } = arguments;
     engine::device::use_threads(1);

@@ -100,9 +100,6 @@ pub const SECTIONS: [Section; 7] = [
 ];
 
 /// Those of these names, in their own order; all if there are none.
-///
-/// # Errors
-/// A name that no section has.
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Section>> {
     for name in names {
         let all = SECTIONS.each_ref().map(|section| section.name);

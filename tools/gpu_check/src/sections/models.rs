@@ -3,10 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use backbone::models::{
-    self, BlockKind, BuildOptions, ConvNeXt, ConvNeXtConfig, RegNet, RegNetConfig, ResNet,
-    ResNetConfig,
-};
+use backbone::models::{self, BuildOptions, SMALL};
 use backbone::{Backbone, DropPathDraws, FeatureMap, Mode};
 use pretrain::spark::{self, Spark};
 use tch::Device;
@@ -75,34 +72,6 @@ fn few_bits_deep(types: Types) -> Tolerance {
     )
 }
 
-type Build = fn(&Path, &BuildOptions) -> Box<dyn Backbone>;
-
-/// Networks of few blocks, one of each kind.
-const SMALL: [(&str, Build); 6] = [
-    ("basic blocks", |path, options| {
-        Box::new(ResNet::new(path, &ResNetConfig::plain(BlockKind::Basic, [1; 4]), options))
-    }),
-    ("bottlenecks", |path, options| {
-        Box::new(ResNet::new(path, &ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]), options))
-    }),
-    ("grouped bottlenecks", |path, options| {
-        let config = ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]).grouped(8, 4);
-        Box::new(ResNet::new(path, &config, options))
-    }),
-    ("wide bottlenecks", |path, options| {
-        let config = ResNetConfig::plain(BlockKind::Bottleneck, [1; 4]).grouped(1, 96);
-        Box::new(ResNet::new(path, &config, options))
-    }),
-    ("ConvNeXt blocks", |path, options| {
-        Box::new(ConvNeXt::new(path, &ConvNeXtConfig::doubling([1, 1, 2, 1], 12), options))
-    }),
-    ("RegNet blocks", |path, options| {
-        let config =
-            RegNetConfig { depths: [1, 2, 1, 1], widths: [16, 24, 32, 48], group_width: 8 };
-        Box::new(RegNet::new(path, &config, options))
-    }),
-];
-
 /// Models that are pretrained as a whole, decoder and loss included.
 const PRETRAINED: [&str; 2] = ["resnet18", "convnext_atto"];
 
@@ -110,9 +79,6 @@ const PRETRAINED: [&str; 2] = ["resnet18", "convnext_atto"];
 const PATIENCE: Duration = Duration::from_secs(85);
 
 /// The checks.
-///
-/// # Errors
-/// None: what fails is a failed check.
 pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
     engine::device::use_threads(0);
     let begun = Instant::now();

@@ -48,9 +48,6 @@ fn tolerance(program: Program, types: Types) -> Tolerance {
 }
 
 /// The checks.
-///
-/// # Errors
-/// No data can be made.
 pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
     let work = Workplace::new(setting)?;
     for program in Program::ALL {

@@ -21,9 +21,6 @@ const SAME: Tolerance = Tolerance::new(
 );
 
 /// The checks.
-///
-/// # Errors
-/// No data can be made.
 pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
     let work = Workplace::new(setting)?;
     for program in Program::ALL {

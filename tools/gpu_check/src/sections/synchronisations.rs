@@ -28,9 +28,6 @@ const NONE: Tolerance = Tolerance::new(
 );
 
 /// The checks.
-///
-/// # Errors
-/// None: what fails is a failed check.
 pub fn run(setting: &Setting, recorder: &mut Recorder) -> Result<()> {
     engine::device::use_threads(0);
     recorder.check("a value that is read back counts", || {
