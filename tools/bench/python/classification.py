@@ -10,6 +10,7 @@ import timm.optim
 import torch
 
 import protocol
+from operations import count
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
@@ -32,6 +33,8 @@ images = safetensors.torch.load_file(arguments.inputs / "images.safetensors")["i
 images = images.to(memory_format=torch.channels_last)
 # One class an image, the same on the other side.
 labels = torch.arange(len(images))
+# Of one image: all take as many.
+operations = len(images) * count(lambda: model(images[:1]).sum().backward())
 groups = timm.optim.param_groups_weight_decay(model, arguments.weight_decay)
 optimizer = torch.optim.AdamW(groups, lr=arguments.lr, fused=True)
 forward = torch.compile(model) if arguments.compile else model
@@ -53,4 +56,4 @@ def step():
 # The second shows whether gradients and optimizer agree, too.
 losses = [step(), step()]
 memory.forget_peak()
-protocol.serve({"loss": losses}, memory, 1, step)
+protocol.serve({"loss": losses}, memory, 1, step, operations)

@@ -11,6 +11,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
+import operations
 import protocol
 
 CLASSES = 91
@@ -53,6 +54,56 @@ def checked_losses(model, images, targets):
     return {name: [loss.item()] for name, loss in found.items()}
 
 
+def infer(model, images, prepared, autocast, memory):
+    model.eval()
+    with torch.no_grad():
+        needed = operations.count(lambda: model(images[:1]))
+    prepared(model)
+
+    def round():
+        with torch.inference_mode(), autocast:
+            (found,) = model(images[:1])
+            # As they are told: a pixel is in the mask or not.
+            found["masks"] = found["masks"] > 0.5
+        return found
+
+    checks = {"scores": round()["scores"][:SCORES].tolist()}
+    memory.forget_peak()
+    protocol.serve(checks, memory, 1, round, needed)
+
+
+def train(model, images, targets, prepared, autocast, memory):
+    model.train()
+    # The size that is fed is the file's.
+    model.transform.min_size = (min(images[0].shape[1:]),)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=LR, momentum=0.9, weight_decay=WEIGHT_DECAY)
+
+    def total():
+        return sum(losses(model, images, targets).values())
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with autocast:
+            loss = total()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    needed = operations.count(lambda: total().backward())
+    prepared(model)
+    with autocast:
+        checks = checked_losses(model, images, targets)
+    step()
+    memory.forget_peak()
+    protocol.serve(checks, memory, 1, step, needed)
+
+
+def compiled(model):
+    # What of it is of fixed shapes; the rest breaks the graph at every second line.
+    model.backbone = torch.compile(model.backbone)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mode", choices=["train", "infer"], required=True)
@@ -72,31 +123,6 @@ def main():
     tensors = safetensors.torch.load_file(arguments.inputs / "inputs.safetensors")
     count = sum(name.startswith("image") for name in tensors)
     images = [tensors[f"image{i}"].float() / 255 for i in range(count)]
-    if arguments.compile:
-        # What of it is of fixed shapes; the rest breaks the graph at every second line.
-        model.backbone = torch.compile(model.backbone)
-    autocast = contextlib.nullcontext()
-    if arguments.autocast:
-        autocast = torch.autocast("cpu", torch.bfloat16)
-
-    if arguments.mode == "infer":
-        model.eval()
-
-        def round():
-            with torch.inference_mode(), autocast:
-                (found,) = model(images[:1])
-                # As they are told: a pixel is in the mask or not.
-                found["masks"] = found["masks"] > 0.5
-            return found
-
-        checks = {"scores": round()["scores"][:SCORES].tolist()}
-        memory.forget_peak()
-        protocol.serve(checks, memory, 1, round)
-        return
-
-    model.train()
-    # The size that is fed is the file's.
-    model.transform.min_size = (min(images[0].shape[1:]),)
     targets = [
         {
             "boxes": tensors[f"boxes{i}"],
@@ -105,22 +131,15 @@ def main():
         }
         for i in range(count)
     ]
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learned, lr=LR, momentum=0.9, weight_decay=WEIGHT_DECAY)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        with autocast:
-            total = sum(losses(model, images, targets).values())
-        total.backward()
-        optimizer.step()
-        total.item()
-
-    with autocast:
-        checks = checked_losses(model, images, targets)
-    step()
-    memory.forget_peak()
-    protocol.serve(checks, memory, 1, step)
+    # Once the operations are counted, which happens in eager mode.
+    prepared = compiled if arguments.compile else lambda model: None
+    autocast = contextlib.nullcontext()
+    if arguments.autocast:
+        autocast = torch.autocast("cpu", torch.bfloat16)
+    if arguments.mode == "infer":
+        infer(model, images, prepared, autocast, memory)
+    else:
+        train(model, images, targets, prepared, autocast, memory)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import timm
 import torch
 
 import protocol
+from operations import count
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
@@ -27,6 +28,8 @@ del weights
 model = model.eval().to(memory_format=torch.channels_last)
 images = safetensors.torch.load_file(arguments.inputs / "images.safetensors")["images"]
 images = images[: arguments.batch].to(memory_format=torch.channels_last).clone()
+with torch.no_grad():
+    operations = count(lambda: model.forward_features(images))
 memory.forget_peak()
 
 
@@ -45,4 +48,4 @@ with torch.inference_mode():
         for _ in range(arguments.passes):
             model.forward_features(images)
 
-    protocol.serve(checks, memory, arguments.passes, round)
+    protocol.serve(checks, memory, arguments.passes, round, operations)

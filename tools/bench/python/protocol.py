@@ -1,6 +1,6 @@
 """A worker's side of the protocol: lines of JSON on the standard streams.
 
-The worker sets up and tells {"ready": {"checks": {...}}}; for every line `go`
+The worker sets up and tells {"ready": {"checks": {...}, "operations": n}}; for every line `go`
 it does a round and tells its seconds, its work and its peak memory; at the end
 of its input it exits.
 """
@@ -54,9 +54,10 @@ class Memory:
         return (grown + sum(forked)) * 1024 / 1e6
 
 
-def serve(checks, memory, work, round):
-    """Tells `checks`, then runs `round` whenever told to; it does `work` units."""
-    _tell({"ready": {"checks": checks}})
+def serve(checks, memory, work, round, operations=None):
+    """Tells `checks` and the operations of a unit of work, if they were counted, then runs `round`
+    whenever told to; it does `work` units."""
+    _tell({"ready": {"checks": checks, "operations": operations}})
     for line in sys.stdin:
         if line.strip() != "go":
             raise SystemExit(f"a worker is told {line!r}, but it only knows 'go'")

@@ -137,6 +137,20 @@ class Step:
         return value.item()
 
 
+def operations(model, images, active):
+    """Those that a step needs: of the encoder the share of the patches that are visible, of the
+    decoder all."""
+    from operations import count
+
+    # Of one image: all take as many, and as many of their patches are visible.
+    image, mask = images[:1], active[:1]
+    whole = count(lambda: model(image, mask).backward())
+    encoder = model.sparse_encoder.sp_cnn
+    dense = count(lambda: sum(level.sum() for level in encoder(image)).backward())
+    model.zero_grad(set_to_none=True)
+    return len(images) * (whole - (1 - mask.float().mean().item()) * dense)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
@@ -163,6 +177,7 @@ def main():
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
+    needed = operations(model, images, active)
     memory.forget_peak()
     step = Step(model, images, active, arguments.lr, arguments.weight_decay)
     # The second shows whether gradients and optimizer agree, too.
@@ -172,7 +187,7 @@ def main():
         for _ in range(arguments.steps):
             step()
 
-    protocol.serve({"loss": losses}, memory, arguments.steps, round)
+    protocol.serve({"loss": losses}, memory, arguments.steps, round, needed)
 
 
 if __name__ == "__main__":

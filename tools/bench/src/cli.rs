@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::duel::{Comparison, Settings};
 use crate::duels;
 use crate::machine::Machine;
+use crate::peak::Peak;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::scaling::{self, Scaling};
@@ -111,7 +112,8 @@ impl Common {
             .with_context(|| format!("cannot make {}", folder.display()))?;
         let python = self.python.clone().unwrap_or_else(spark_tests::python);
         let program = std::env::current_exe().context("where does this program lie?")?;
-        Ok((Settings { threads: self.threads, rounds, folder, python, program }, output))
+        let threads = self.threads;
+        Ok((Settings { threads, rounds, folder, python, program, peak: None }, output))
     }
 }
 
@@ -146,10 +148,16 @@ impl Run {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let (settings, output) = self.common.settings(if self.quick { 1 } else { ROUNDS })?;
-        let machine = Machine::this(&settings.python)?;
+        let (mut settings, output) = self.common.settings(if self.quick { 1 } else { ROUNDS })?;
+        let mut machine = Machine::this(&settings.python)?;
         eprintln!("{}\n{}", machine.hardware(), machine.software());
         let (threads, rounds) = (settings.threads, settings.rounds);
+        if chosen.iter().any(|duel| duel.products.is_some()) {
+            let peak = Peak::measure(&settings)?;
+            eprintln!("The processor reaches {}", peak.tell());
+            settings.peak = Some(peak.clone());
+            machine.peak = Some(peak);
+        }
         let mut report = Report { machine, threads, rounds, duels: Vec::new() };
         let mut progress = Progress::new(chosen.iter().map(|duel| duel.expected).sum());
         for duel in chosen {

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use engine::precision::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::inputs::Inputs;
 use crate::inputs::shards::Server;
+use crate::peak::{Peak, Roofline};
 use crate::protocol::{Ready, Round, Worker};
 use crate::stats::Spread;
 
@@ -113,6 +115,8 @@ pub struct Comparison {
     /// About how long a round of both takes on two cores, in seconds: weighs
     /// the progress bar.
     pub expected: f64,
+    /// What we compute products in; none of work that does not consist of them.
+    pub products: Option<Precision>,
     /// What both work on.
     pub inputs: Inputs,
     /// What must agree.
@@ -136,6 +140,8 @@ pub struct Settings {
     pub python: PathBuf,
     /// `bench`, which our workers run.
     pub program: PathBuf,
+    /// What the processor reaches with these threads, if it was measured.
+    pub peak: Option<Peak>,
 }
 
 impl Settings {
@@ -186,6 +192,9 @@ pub struct RoundResult {
     pub theirs: SideTimes,
     /// Their time by ours, of rounds side by side: above 1 where we are faster.
     pub ratio: Spread,
+    /// What the work takes at least, where its operations are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roofline: Option<Roofline>,
 }
 
 /// How a duel ended.
@@ -258,7 +267,11 @@ impl Comparison {
         let [ours, other] = [SideTimes::of(&rounds[0])?, SideTimes::of(&rounds[1])?];
         let ratio = Spread::of_ratios(&other.rounds, &ours.rounds).context("no round was timed")?;
         let variant = theirs.label.to_owned();
-        Ok(RoundResult { variant, tried, checks, ours, theirs: other, ratio })
+        let speed = settings.peak.as_ref().zip(self.products).map(|(peak, kind)| peak.speed(kind));
+        let roofline = theirs_ready.operations.zip(speed).map(|(operations, speed)| {
+            Roofline::new(operations, speed, ours.seconds.median, other.seconds.median)
+        });
+        Ok(RoundResult { variant, tried, checks, ours, theirs: other, ratio, roofline })
     }
 
     /// Their fastest way, by the better of two rounds after one that warms up,

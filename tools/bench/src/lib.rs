@@ -11,6 +11,7 @@ pub mod duels;
 pub mod inputs;
 pub mod machine;
 pub mod memory;
+pub mod peak;
 pub mod picture;
 mod progress;
 pub mod protocol;

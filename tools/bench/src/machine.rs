@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::peak::Peak;
+
 /// Packages whose versions are told, where they are installed.
 const PACKAGES: [&str; 8] = [
     "torch",
@@ -55,6 +57,9 @@ pub struct Machine {
     pub packages: Vec<(String, String)>,
     /// The checkout's commit, with `+` if files were changed since.
     pub commit: Option<String>,
+    /// What the processor reaches at most, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Peak>,
 }
 
 impl Machine {
@@ -76,6 +81,7 @@ impl Machine {
             libtorch: env!("SPARK_LIBTORCH_VERSION").to_owned(),
             packages: packages(python)?,
             commit: commit(),
+            peak: None,
         })
     }
 

@@ -8,7 +8,7 @@ use engine::picture::canvas::{BODY, Canvas, HEADING, INK, SMALL};
 use engine::picture::png;
 
 use crate::duel::{Outcome, RoundResult, three_digits};
-use crate::report::Report;
+use crate::report::{Report, percent};
 
 /// Pixels of the whole.
 const WIDTH: u32 = 1200;
@@ -19,7 +19,7 @@ const ROW: i32 = 44;
 /// Thickness of a bar.
 const BAR: i32 = 20;
 /// Width of a column of figures at the right.
-const FIGURE: i32 = 90;
+const FIGURE: i32 = 72;
 /// From the top to the first bar: title, subtitle, and the axis.
 const HEAD: i32 = 96;
 
@@ -46,7 +46,7 @@ pub fn ratios(report: &Report) -> Result<Option<Vec<u8>>> {
     let mut canvas = Canvas::new(WIDTH, height as u32);
     let labels = rows.iter().map(|(outcome, _)| label_width(outcome)).max().unwrap_or(0);
     let left = MARGIN + labels as i32 + 24;
-    let scale = Scale::new(&rows, left, WIDTH as i32 - MARGIN - 2 * FIGURE - 12);
+    let scale = Scale::new(&rows, left, WIDTH as i32 - MARGIN - 3 * FIGURE - 12);
     head(&mut canvas, report);
     axis(&mut canvas, &scale, height);
     for (index, (outcome, measured)) in rows.iter().enumerate() {
@@ -91,7 +91,8 @@ impl Scale {
 }
 
 fn head(canvas: &mut Canvas, report: &Report) {
-    let title = "Their time by ours, and their peak memory by ours: above 1× we need less";
+    let title = "Their time by ours, and their peak memory by ours: above 1× we need less; of CPU: \
+                 our share of its peak";
     canvas.text(title, (MARGIN, 16), HEADING, Alignment::Left, INK);
     let machine = &report.machine;
     let commit = machine.commit.as_deref().map(|commit| format!(", commit {commit}"));
@@ -119,7 +120,7 @@ fn axis(canvas: &mut Canvas, scale: &Scale, height: i32) {
         canvas.fill((x, HEAD - 6), (1, (height - MARGIN - HEAD + 6) as u32), GRID);
         canvas.text(&label(power), (x, HEAD - 22), BODY, Alignment::Center, QUIET);
     }
-    for (name, right) in ["time", "memory"].into_iter().zip(columns()) {
+    for (name, right) in ["time", "memory", "of CPU"].into_iter().zip(columns()) {
         canvas.text(name, (right, HEAD - 22), BODY, Alignment::Right, QUIET);
     }
 }
@@ -136,16 +137,19 @@ fn bar(canvas: &mut Canvas, scale: &Scale, top: i32, outcome: &Outcome, measured
     canvas.fill((one.min(end), y), ((end - one).unsigned_abs().max(1), BAR as u32), color);
     whisker(canvas, (scale.x(ratio.min), scale.x(ratio.max)), y + BAR / 2, color);
     let figure = format!("{}×", three_digits(ratio.median));
-    let [time, memory] = columns();
+    let [time, memory, peak] = columns();
     canvas.text(&figure, (time, y + 1), HEADING, Alignment::Right, color);
     let ratio = measured.theirs.peak_mb / measured.ours.peak_mb.max(1e-3);
     let figure = format!("{}×", three_digits(ratio));
     canvas.text(&figure, (memory, y + 4), BODY, Alignment::Right, QUIET);
+    if let Some(roofline) = &measured.roofline {
+        canvas.text(&percent(roofline.ours), (peak, y + 4), BODY, Alignment::Right, QUIET);
+    }
 }
 
-/// Right edges of the figures: time, memory.
-fn columns() -> [i32; 2] {
-    [WIDTH as i32 - MARGIN - FIGURE, WIDTH as i32 - MARGIN]
+/// Right edges of the figures: time, memory, our share of the processor's peak.
+fn columns() -> [i32; 3] {
+    [2, 1, 0].map(|from_right| WIDTH as i32 - MARGIN - from_right * FIGURE)
 }
 
 /// A line from end to end, darker than its bar.

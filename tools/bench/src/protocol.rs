@@ -1,7 +1,7 @@
 //! How the orchestrator and a worker process talk: lines of JSON on the
 //! worker's standard streams.
 //!
-//! The worker sets up and prints `{"ready": {"checks": {…}}}`; for every line
+//! The worker sets up and prints `{"ready": {"checks": {…}, "operations": n}}`; for every line
 //! `go` that it reads it does a round and prints
 //! `{"seconds": s, "work": n, "peak_mb": m}`; at the end of its input it exits.
 
@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 pub struct Ready {
     /// Results by name, which the other side must have too.
     pub checks: BTreeMap<String, Vec<f64>>,
+    /// Operations that a unit of work needs, if it is arithmetic and this worker counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<f64>,
 }
 
 impl Ready {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duel::{Outcome, RoundResult, SideTimes, Unit, three_digits};
 use crate::machine::Machine;
+use crate::peak::Roofline;
 use crate::picture;
 
 /// Everything a run of the comparisons found.
@@ -25,8 +26,8 @@ pub struct Report {
 }
 
 const HEAD: &str = "\
-| work | opponent | ours | theirs | ratio | peak memory ours / theirs |
-|---|---|---|---|---|---|
+| work | opponent | ours | theirs | ratio | peak memory ours / theirs | operations, time at the peak | share of the peak ours / theirs |
+|---|---|---|---|---|---|---|---|
 ";
 
 impl Report {
@@ -38,9 +39,12 @@ impl Report {
     /// Machine, table, and what failed.
     pub fn markdown(&self) -> String {
         let Self { machine, threads, rounds, .. } = self;
+        let peak = machine.peak.as_ref().map_or_else(String::new, |peak| {
+            format!("  \nthe processor's peak, measured on as many threads: {}", peak.tell())
+        });
         let mut text = format!(
             "{}  \n{}  \n{threads} thread(s) on each side, {rounds} alternating round(s): median \
-             (smallest–largest); ratio: their time by ours, of rounds side by side\n\n{HEAD}",
+             (smallest–largest); ratio: their time by ours, of rounds side by side{peak}\n\n{HEAD}",
             machine.hardware(),
             machine.software(),
         );
@@ -75,12 +79,12 @@ impl Report {
 
 fn row(outcome: &Outcome) -> String {
     let Outcome { work, opponent, unit, measured, .. } = outcome;
-    let Some(RoundResult { variant, ours, theirs, ratio, .. }) = measured else {
-        return format!("| {work} | {opponent} | failed | | | |");
+    let Some(RoundResult { variant, ours, theirs, ratio, roofline, .. }) = measured else {
+        return format!("| {work} | {opponent} | failed | | | | | |");
     };
     let variant = if variant.is_empty() { String::new() } else { format!(" ({variant})") };
     format!(
-        "| {work} | {opponent}{variant} | {} | {} | **{}×** ({}–{}) | {} / {} MB, {}× |",
+        "| {work} | {opponent}{variant} | {} | {} | **{}×** ({}–{}) | {} / {} MB, {}× |{}",
         times(ours, *unit),
         times(theirs, *unit),
         three_digits(ratio.median),
@@ -89,7 +93,25 @@ fn row(outcome: &Outcome) -> String {
         ours.peak_mb.round(),
         theirs.peak_mb.round(),
         three_digits(theirs.peak_mb / ours.peak_mb.max(1e-3)),
+        roofline.map_or_else(|| " | |".to_owned(), |roofline| at_peak(&roofline, *unit)),
     )
+}
+
+/// The last two columns.
+fn at_peak(roofline: &Roofline, unit: Unit) -> String {
+    let Roofline { operations, seconds, ours, theirs } = *roofline;
+    format!(
+        " {} GFLOP, {} | {} / {} |",
+        three_digits(operations / 1e9),
+        unit.tell(seconds),
+        percent(ours),
+        percent(theirs)
+    )
+}
+
+/// A share as people are told.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
 }
 
 /// Median and spread; a rate's smallest is where the time is largest.
@@ -112,6 +134,7 @@ fn times(side: &SideTimes, unit: Unit) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::peak::{Peak, Reached};
     use crate::stats::Spread;
 
     pub(crate) fn side(rounds: &[f64], peak_mb: f64) -> SideTimes {
@@ -126,6 +149,7 @@ pub(crate) mod tests {
             ours: side(ours, 500.0),
             theirs: side(theirs, 1250.4),
             ratio: Spread::of_ratios(theirs, ours).unwrap(),
+            roofline: None,
         };
         Outcome {
             name: name.into(),
@@ -146,6 +170,7 @@ pub(crate) mod tests {
             libtorch: "2.13.0".into(),
             packages: vec![("torch".into(), "2.13.0".into())],
             commit: Some("abc".into()),
+            peak: None,
         };
         Report { machine, threads: 2, rounds: 3, duels }
     }
@@ -156,10 +181,29 @@ pub(crate) mod tests {
         assert_eq!(
             row(&step),
             "| step's work | PyTorch (contiguous) | 1.00 s (900 ms–1.10 s) | 4.00 s (3.00–4.40 s) | \
-             **4.00×** (3.33–4.00) | 500 / 1250 MB, 2.50× |"
+             **4.00×** (3.33–4.00) | 500 / 1250 MB, 2.50× | | |"
         );
         let rate = outcome("rate", Unit::Images, &[0.01, 0.02], &[0.02, 0.04]);
         assert!(row(&rate).contains("| 66.7 images/s (50.0–100 images/s) |"), "{}", row(&rate));
+    }
+
+    #[test]
+    fn a_row_with_counted_operations_has_its_time_at_the_peak() {
+        let mut step = outcome("step", Unit::Step, &[1.0], &[5.0]);
+        let measured = step.measured.as_mut().unwrap();
+        measured.roofline = Some(Roofline::new(2e11, 4e11, 1.0, 5.0));
+        let text = row(&step);
+        assert!(text.ends_with("MB, 2.50× | 200 GFLOP, 500 ms | 50 % / 10 % |"), "{text}");
+        let columns = |line: &str| line.matches('|').count();
+        let without = row(&outcome("rate", Unit::Images, &[1.0], &[1.0]));
+        assert!(HEAD.lines().chain([&*text, &*without]).all(|line| columns(line) == 9));
+        let mut report = report(vec![step]);
+        let reached = |speed| Reached { speed, by: "a matrix product".into() };
+        report.machine.peak = Some(Peak { float32: reached(4e11), bfloat16: reached(8e11) });
+        let text = report.markdown();
+        assert!(text.contains("threads: 400 GFLOP/s in float32, 800 in bfloat16\n"), "{text}");
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 
     #[test]
@@ -169,7 +213,7 @@ pub(crate) mod tests {
         let report = report(vec![failed]);
         assert!(!report.is_complete());
         let text = report.markdown();
-        assert!(text.contains("| step's work | PyTorch | failed | | | |\n"), "{text}");
+        assert!(text.contains("| step's work | PyTorch | failed | | | | | |\n"), "{text}");
         assert!(text.ends_with("\nstep: loss differs\n"), "{text}");
     }
 

@@ -3,11 +3,14 @@
 
 use std::path::Path;
 
+use backbone::models;
 use backbone::weights::{read, write_safetensors};
 use bench::duel::{Comparison, Observer, Outcome, Settings};
 use bench::duels::spark::step;
 use bench::inputs::SparkInputs;
+use bench::inputs::spark::DECODER_WIDTH as WIDTH;
 use bench::machine::Machine;
+use bench::peak::{Peak, Reached};
 use bench::report::Report;
 use engine::precision::Precision;
 
@@ -17,6 +20,12 @@ impl Observer for Silent {
     fn at(&mut self, _what: &str, _share: f64) {}
 }
 
+/// A processor's that does as many operations a second as are easily reckoned with.
+fn peak() -> Peak {
+    let reached = || Reached { speed: 1e12, by: String::new() };
+    Peak { float32: reached(), bfloat16: reached() }
+}
+
 fn settings(folder: &Path) -> Settings {
     Settings {
         threads: 1,
@@ -24,6 +33,7 @@ fn settings(folder: &Path) -> Settings {
         folder: folder.to_owned(),
         python: spark_tests::python(),
         program: env!("CARGO_BIN_EXE_bench").into(),
+        peak: Some(peak()),
     }
 }
 
@@ -50,6 +60,28 @@ fn error(more: &[&str], folder: &Path) -> String {
     outcome.error.unwrap()
 }
 
+/// Those of a step on [`inputs`], layer by layer.
+fn operations() -> f64 {
+    let SparkInputs { model, batch, size, mask_ratio, .. } = inputs();
+    let forward = models::find(&model).unwrap().cost(3, 0, size, size).flops;
+    // The gradients of values and of weights take as much as the way forward, but nobody wants
+    // that of the images.
+    let stem = 64 * 3 * 49 * (size / 2).pow(2);
+    let encoder = (1.0 - mask_ratio) * (3 * forward - stem) as f64;
+    let mut decoder = 0;
+    for (level, channels) in (0..).zip([512, 256, 128, 64]) {
+        let kernel = if level == 0 { 1 } else { 9 };
+        decoder += channels * (WIDTH >> level) * kernel * ((size / 32) << level).pow(2);
+    }
+    for level in 0..5 {
+        let (channels, side) = (WIDTH >> level, (size / 32) << level);
+        decoder += channels * channels * 16 * side.pow(2);
+        decoder += channels * (channels + channels / 2) * 9 * (2 * side).pow(2);
+    }
+    decoder += (WIDTH >> 5) * 3 * size.pow(2);
+    2.0 * batch as f64 * (encoder + (3 * decoder) as f64)
+}
+
 #[test]
 fn a_duel_checks_times_and_reports() {
     let folder = tempfile::tempdir().unwrap();
@@ -58,6 +90,10 @@ fn a_duel_checks_times_and_reports() {
     let checked = &measured.checks["loss"];
     assert!(checked.difference <= checked.tolerance, "{checked:?}");
     assert!(measured.ratio.median > 0.0);
+    let roofline = measured.roofline.unwrap();
+    assert_eq!(roofline.operations, operations());
+    assert_eq!(roofline.seconds, operations() / 1e12);
+    assert_eq!(roofline.ours, roofline.seconds / measured.ours.seconds.median);
     // Parameters, gradients and the optimizer's averages are four times as much
     // as the weights, whose file has the images too.
     let file = inputs().path(folder.path()).metadata().unwrap().len() as f64 / 1e6;

@@ -43,6 +43,7 @@ fn duel(model: &'static str, title: &str, precision: Precision) -> Comparison {
         opponent: "timm".to_owned(),
         unit: Unit::Step,
         expected: 8.0,
+        products: Some(precision),
         inputs: Inputs::Timm { model, images: BATCH, size: SIZE },
         checks: vec![Check { name: "loss", tolerance }],
         ours: Contender::new(

@@ -20,6 +20,7 @@ fn duel(kind: &str, package: &str, expected: f64) -> Comparison {
         opponent: package.to_owned(),
         unit: Unit::Evaluation,
         expected,
+        products: None,
         inputs: Inputs::Coco,
         // The figures are sums of 10⁶ numbers up to 1.
         checks: vec![Check { name: "figures", tolerance: 1e-6 }],

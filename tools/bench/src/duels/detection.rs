@@ -53,6 +53,7 @@ fn duel(mode: &str, precision: Precision) -> Comparison {
         opponent: "torchvision".to_owned(),
         unit,
         expected: if trains { 12.0 } else { 5.0 },
+        products: Some(precision),
         inputs: Inputs::Detector { images, size: (height, width), objects: OBJECTS },
         checks,
         ours: Contender::new(

@@ -1,5 +1,7 @@
 //! A backbone's features against timm's eager ones.
 
+use engine::precision::Precision;
+
 use crate::duel::{Check, Comparison, Contender, Program, Unit};
 use crate::inputs::Inputs;
 
@@ -30,6 +32,7 @@ fn duel(model: &'static str, title: &str, batch: usize, passes: usize) -> Compar
         opponent: "timm, eager, inference mode".to_owned(),
         unit: Unit::Pass,
         expected: 3.0,
+        products: Some(Precision::Float32),
         inputs: Inputs::Timm { model, images: BATCHES[1].0, size: SIZE },
         checks: LEVELS.map(|name| Check { name, tolerance: TOLERANCE }).into(),
         ours: Contender::new("", Program::Own, &format!("inference {arguments}")),

@@ -51,6 +51,7 @@ fn shards((name, place, delay, flags): (&str, &str, Option<u64>, &str)) -> Compa
         opponent: "WebDataset with torchvision on Pillow".to_owned(),
         unit: Unit::Images,
         expected: 15.0,
+        products: None,
         inputs: Inputs::Shards { files: SHARDED, delay },
         // As of photographs.
         checks: vec![Check { name: "statistics", tolerance: 0.05 }],
@@ -78,6 +79,7 @@ fn duel(
         opponent: opponent.to_owned(),
         unit: Unit::Images,
         expected: 15.0,
+        products: None,
         inputs: Inputs::Photographs { count, size },
         // Other crops on either side: a means to notice another scale or
         // normalisation.

@@ -106,6 +106,7 @@ pub fn step(inputs: SparkInputs, precision: Precision, steps: usize) -> Comparis
         opponent: "eager PyTorch, masked-dense, float32".to_owned(),
         unit: Unit::Step,
         expected: 5.0,
+        products: Some(precision),
         checks: vec![Check { name: "loss", tolerance }],
         ours: Contender::new("", Program::Own, &format!("spark --precision {name} {arguments}")),
         theirs: vec![theirs("contiguous", ""), theirs("channels last", "--channels-last")],

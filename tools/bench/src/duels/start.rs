@@ -23,6 +23,7 @@ fn duel(name: &str, what: &str, more: &str) -> Comparison {
         opponent: "PyTorch, torchvision's ImageFolder".to_owned(),
         unit: Unit::Start,
         expected: 15.0,
+        products: None,
         inputs: Inputs::Folder { files: FILES },
         // Both see other crops and masks.
         checks: Vec::new(),
