@@ -1,5 +1,6 @@
 //! Names of files and folders as text: on Linux they are bytes, and not all of them are UTF-8.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -54,6 +55,14 @@ pub(crate) fn python_order(name: impl AsRef<OsStr>) -> Vec<u32> {
 /// `name` in quotes, so that spaces at its ends are seen, on one line.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", one_line(name))
+}
+
+/// The first `letters` of `text`, with an ellipsis if there are more.
+pub fn abbreviated(text: &str, letters: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(letters) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 /// `name` without tabs and ends of lines, which file names may have: for lists of such.

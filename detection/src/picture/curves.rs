@@ -2,7 +2,7 @@
 
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::text::Alignment;
-use engine::picture::canvas::{BODY, INK};
+use engine::picture::canvas::{BODY, INK, shorten};
 use engine::picture::{Canvas, LineChart, pale};
 use image::RgbImage;
 
@@ -65,7 +65,7 @@ pub fn pr_curves(title: &str, curves: &PrecisionRecall, names: &[String]) -> Res
         let shown = (rank.min(ranked.len() - 1 - rank), rank >= middle.end);
         let color = if many { extreme_color(shown) } else { on_paper(class_color(class)) };
         chart = chart.line(&points(curves, class), color, if many { 1 } else { 2 });
-        legend.push(Entry { name: shorten(&names[class]), ap, color, width: 2 });
+        legend.push(Entry { name: shorten(&names[class], LETTERS), ap, color, width: 2 });
     }
     let ap = mean.iter().sum::<f64>() / mean.len() as f64;
     let all = Entry { name: "mean of all".into(), ap, color: INK, width: 4 };
@@ -94,13 +94,6 @@ fn points(curves: &PrecisionRecall, class: usize) -> Vec<(f64, f64)> {
 fn curve_points(curve: &[f64]) -> Vec<(f64, f64)> {
     let recall = |at: usize| at as f64 / (RECALLS - 1) as f64;
     curve.iter().enumerate().map(|(at, precision)| (recall(at), *precision)).collect()
-}
-
-fn shorten(name: &str) -> String {
-    if name.chars().count() <= LETTERS {
-        return name.to_owned();
-    }
-    name.chars().take(LETTERS - 2).chain("..".chars()).collect()
 }
 
 /// The chart with names and areas to its right.

@@ -30,6 +30,14 @@ pub const WHITE: Rgb888 = Rgb888::WHITE;
 /// Text and axes: dark, but not harsh.
 pub const INK: Rgb888 = Rgb888::new(40, 40, 40);
 
+/// A name of at most so many letters.
+pub fn shorten(name: &str, letters: usize) -> String {
+    if name.chars().count() <= letters {
+        return name.to_owned();
+    }
+    name.chars().take(letters - 2).chain("..".chars()).collect()
+}
+
 /// A fixed-width bitmap font of Latin-1; other characters become `?`.
 #[derive(Debug, Clone, Copy)]
 pub struct Face(&'static MonoFont<'static>);

@@ -4,7 +4,7 @@ use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::text::Alignment;
 use image::RgbImage;
 
-use super::canvas::{BODY, Face, HEADING, INK, SMALL, TINY};
+use super::canvas::{BODY, Face, HEADING, INK, SMALL, TINY, shorten};
 use super::{Canvas, Result, pale, text_color};
 
 /// White around everything, in pixels.
@@ -68,7 +68,7 @@ impl Layout {
         let room = numbers.width(&"0".repeat(largest)) + 4;
         let cell = (room.max(least.0), least.1.max(numbers.height() + 4));
         let labels = matrix.rows.iter().chain(matrix.columns);
-        let indent = labels.map(|name| names.width(&shorten(name))).max().unwrap_or(0);
+        let indent = labels.map(|name| names.width(&shorten(name, LETTERS))).max().unwrap_or(0);
         // Title, a line about the axes, then the columns' names, rising.
         Self { faces: Some((names, numbers)), cell, indent, top: head + indent + GAP }
     }
@@ -118,13 +118,13 @@ impl CountMatrix<'_> {
             let (_, y) = layout.corner(at, 0);
             let inner = (layout.cell.1 as i32 - face.height() as i32) / 2;
             let end = ((MARGIN + layout.indent) as i32, y + inner);
-            canvas.text(&shorten(name), end, face, Alignment::Right, INK);
+            canvas.text(&shorten(name, LETTERS), end, face, Alignment::Right, INK);
         }
         for (at, name) in self.columns.iter().enumerate() {
             let (x, _) = layout.corner(0, at);
             let inner = (layout.cell.0 as i32 - face.height() as i32) / 2;
             let start = (x + inner, (layout.top - GAP) as i32);
-            canvas.rising_text(&shorten(name), start, face, INK);
+            canvas.rising_text(&shorten(name, LETTERS), start, face, INK);
         }
     }
 
@@ -149,13 +149,6 @@ impl CountMatrix<'_> {
             canvas.text(&count.to_string(), (middle, top), face, Alignment::Center, ink);
         }
     }
-}
-
-fn shorten(name: &str) -> String {
-    if name.chars().count() <= LETTERS {
-        return name.to_owned();
-    }
-    name.chars().take(LETTERS - 2).chain("..".chars()).collect()
 }
 
 #[cfg(test)]

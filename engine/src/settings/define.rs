@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use clap::{Arg, Command};
+use data::names::abbreviated;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -224,12 +225,7 @@ pub fn take<T: DeserializeOwned>(table: &mut Table, name: &str, default: T) -> R
 
 /// A value as messages show it: of a long one the beginning.
 fn shown(value: &Value) -> String {
-    const LETTERS: usize = 60;
-    let whole = value.to_string();
-    match whole.char_indices().nth(LETTERS) {
-        Some((end, _)) => format!("{}…", &whole[..end]),
-        None => whole,
-    }
+    abbreviated(&value.to_string(), 60).into_owned()
 }
 
 /// A setting's value, of which an empty `Option` has none.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use data::names;
+
 /// What Python's `json` writes for numbers that JSON has no form for.
 const NON_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
@@ -88,10 +90,7 @@ pub(crate) fn abbreviated(json: &str) -> String {
     for token in NON_FINITE {
         text = text.replace(&format!("\"{token}\""), token).into();
     }
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
-    }
+    names::abbreviated(&text, LONGEST).into_owned()
 }
 
 #[cfg(test)]
