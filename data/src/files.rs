@@ -88,6 +88,28 @@ pub fn image_files(arguments: &[PathBuf]) -> Result<Vec<NamedImage>> {
     Ok(files)
 }
 
+/// The files of a data set in COCO's layout that have the objects of `split`, in its folder
+/// `annotations`: `instances_{split}.json`, or where that is not there all `instances_{split}*.json`.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn coco_annotations(annotations: &Path, split: &str) -> std::io::Result<Vec<PathBuf>> {
+    let exact = annotations.join(format!("instances_{split}.json"));
+    if exact.exists() {
+        return Ok(vec![exact]);
+    }
+    let entries = std::fs::read_dir(annotations)?;
+    let start = format!("instances_{split}");
+    let is_named = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(&start) && name.ends_with(".json")
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found: Vec<PathBuf> = paths.filter(is_named).collect();
+    found.sort();
+    Ok(found)
+}
+
 fn is_image(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     ENDINGS.contains(&ending.to_ascii_lowercase().as_str())

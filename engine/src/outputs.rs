@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+
 use crate::remote::check_is_here;
 use crate::run_dir::display_path;
 use crate::{Error, Result};
@@ -51,6 +53,14 @@ fn file_id(path: &Path) -> Option<FileId> {
 #[cfg(not(unix))]
 fn file_id(path: &Path) -> Option<FileId> {
     std::fs::canonicalize(path).ok()
+}
+
+/// Makes a folder and those that it lies in, as far as they are not there.
+///
+/// # Errors
+/// One cannot be made.
+pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 /// Says what was written, and where it lies.

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use data::write_file;
 use engine::export::ExportFormat;
 use engine::metrics::series;
-use engine::outputs::print_written;
+use engine::outputs::{make_folder, print_written};
 use engine::picture::{CURVE_SIZE, LineChart, loss_curve, png};
 use engine::run_dir::RunDir;
 use image::RgbImage;
@@ -42,7 +42,7 @@ pub fn finish(name: &str, run: &RunDir) -> Result<()> {
 
 /// Writes the classifier for timm, or by the names of the `.pt2` file that it came from.
 fn export(folder: &Path, loaded: &LoadedModel) -> Result<Vec<(&'static str, PathBuf)>> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    make_folder(folder)?;
     let (model, tensors) = (loaded.classifier.model(), loaded.classifier.variables());
     if model.graph().is_none() {
         let timm = folder.join("timm");

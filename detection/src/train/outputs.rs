@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use data::write_file;
-use engine::outputs::print_written;
+use engine::outputs::{make_folder, print_written};
 use engine::run_dir::RunDir;
 
 use crate::detector::Detector;
@@ -15,8 +15,7 @@ use crate::modeling::weights::write_detector;
 pub fn finish(detector: &Detector, report: Option<&Report>, run: &RunDir) -> Result<()> {
     let folder = run.path();
     let export = folder.join("export");
-    std::fs::create_dir_all(&export)
-        .with_context(|| format!("cannot make {}", export.display()))?;
+    make_folder(&export)?;
     let weights = export.join(format!("{}.pth", detector.model.config().name()));
     // A plugin's names are nobody else's; the checkpoint has them.
     if !detector.plugin {

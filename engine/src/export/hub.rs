@@ -8,6 +8,7 @@ use clap::Args;
 use data::write_file;
 
 use super::card::Card;
+use crate::outputs::make_folder;
 use crate::picture::{loss_curve, png};
 use crate::remote::Output;
 use crate::run_dir::display_path;
@@ -98,7 +99,7 @@ pub fn write_hub_folder(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    make_folder(parent)?;
     let temporary = tempfile::Builder::new().prefix(".hub-").tempdir_in(parent);
     let temporary =
         temporary.with_context(|| format!("cannot make a folder in {}", parent.display()))?;

@@ -11,6 +11,7 @@ use super::fetch::{bar, is_inside};
 use super::location;
 use super::store::open;
 use crate::Error;
+use crate::outputs::make_folder;
 use crate::run_dir::display_path;
 
 /// A file or folder to be written: in its place, or in a temporary folder from which it is uploaded
@@ -38,8 +39,7 @@ impl Output {
         let Some(at) = location(path)? else {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             if let Some(folder) = folder {
-                fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make {}", folder.display()))?;
+                make_folder(folder)?;
             }
             return Ok(Output { given, local: path.to_owned(), remote: None });
         };

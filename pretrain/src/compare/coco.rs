@@ -1,10 +1,10 @@
 //! Files in COCO's format: where they lie, and parts of them.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use data::files::coco_annotations;
 use engine::run_dir::display_path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,7 +16,10 @@ pub fn annotation_files(folder: &Path) -> Result<Option<[PathBuf; 2]>> {
     let found = match beside.iter().any(|path| path.exists()) {
         true => beside.map(|path| vec![path]),
         false if annotations.is_dir() => {
-            let found = |split| instances(&annotations, split);
+            let found = |split| {
+                coco_annotations(&annotations, split)
+                    .with_context(|| format!("cannot read {}", display_path(&annotations)))
+            };
             [found("train")?, found("val")?]
         }
         false => return Ok(None),
@@ -39,25 +42,6 @@ pub fn annotation_files(folder: &Path) -> Result<Option<[PathBuf; 2]>> {
     };
     let [training, held_out] = found;
     Ok(Some([only(training, "train")?, only(held_out, "val")?]))
-}
-
-/// `instances_{split}*.json`: the one without a suffix, or all.
-fn instances(annotations: &Path, split: &str) -> Result<Vec<PathBuf>> {
-    let exact = annotations.join(format!("instances_{split}.json"));
-    if exact.is_file() {
-        return Ok(vec![exact]);
-    }
-    let entries = fs::read_dir(annotations)
-        .with_context(|| format!("cannot read {}", display_path(annotations)))?;
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(&format!("instances_{split}")) && name.ends_with(".json")
-        })
-        .collect();
-    found.sort();
-    Ok(found)
 }
 
 /// A file in COCO's format, its records as they are written.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use data::files::NamedImage;
 use data::write_file;
-use engine::outputs::Inputs;
+use engine::outputs::{Inputs, make_folder};
 use serde::{Deserialize, Serialize};
 
 /// The file with what was found.
@@ -181,8 +181,7 @@ impl Output {
     /// Makes the folder and notes in it what will be written, so that it is known to be replaced
     /// even if this call is killed.
     pub(super) fn begin(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.folder)
-            .with_context(|| format!("cannot make {}", self.folder.display()))?;
+        make_folder(&self.folder)?;
         let mut files = self.written.clone();
         files.extend(self.files.iter().map(|file| text(file)));
         let marker = serde_json::to_string(&Marker { format: FORMAT.into(), files })?;

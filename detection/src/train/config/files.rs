@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use data::files::coco_annotations;
 
 use super::TrainConfig;
 
@@ -28,30 +29,19 @@ impl TrainConfig {
 /// without a suffix.
 fn annotation_file(folder: &Path, split: &str) -> Result<PathBuf> {
     let annotations = folder.join("annotations");
-    let exact = annotations.join(format!("instances_{split}.json"));
-    if exact.exists() {
-        return Ok(exact);
-    }
     let shown = annotations.display();
-    ensure!(
-        !folder.as_os_str().is_empty(),
-        "no {split} annotations: name a file with --{split}-annotations, or a folder with --data"
-    );
-    let entries = std::fs::read_dir(&annotations).with_context(|| {
-        format!(
-            "{} is not laid out as COCO is: cannot read {shown}; name files with \
-             --train-annotations and --val-annotations",
-            folder.display()
-        )
-    })?;
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(&format!("instances_{split}")) && name.ends_with(".json")
-        })
-        .collect();
-    found.sort();
+    let found = match coco_annotations(&annotations, split) {
+        Err(_) if folder.as_os_str().is_empty() => bail!(
+            "no {split} annotations: name a file with --{split}-annotations, or a folder with --data"
+        ),
+        found => found.with_context(|| {
+            format!(
+                "{} is not laid out as COCO is: cannot read {shown}; name files with \
+                 --train-annotations and --val-annotations",
+                folder.display()
+            )
+        })?,
+    };
     match found.as_slice() {
         [only] => Ok(only.clone()),
         [] => {
