@@ -9,12 +9,6 @@ use tch::Tensor;
 
 use super::{ParamGroup, no_decay};
 
-/// Index and layer of the first stage: behind the stem.
-const FIRST_STAGE: usize = 1;
-/// Index of the second stage, and its first layer.
-const SECOND_STAGE: usize = 2;
-/// Index of the third stage.
-const THIRD_STAGE: usize = 3;
 /// Layers at most, as many as a ConvNeXt-B has, of a network that tells its own: decays are made for
 /// about so many.
 const MOST_TOLD: usize = 13;
@@ -93,14 +87,16 @@ pub fn layer_ids(positions: &[LayerPosition], grouping: LayerGrouping) -> (Vec<u
         let blocks = positions.iter().filter(|position| position.stage_index == Some(stage));
         blocks.map(|position| position.block + 1).max().unwrap_or(1).div_ceil(group)
     };
-    let third = SECOND_STAGE + layers(SECOND_STAGE, grouping.second);
-    let last = third + layers(THIRD_STAGE, grouping.third);
+    // The first layers of the second and third stage, and that of the fourth.
+    let second = 2;
+    let third = second + layers(2, grouping.second);
+    let last = third + layers(3, grouping.third);
     let id = |position: &LayerPosition| match position.stage_index {
-        None => last + 1,
-        Some(stage) if stage <= FIRST_STAGE => stage,
-        Some(SECOND_STAGE) => SECOND_STAGE + position.block / grouping.second,
-        Some(THIRD_STAGE) => third + position.block / grouping.third,
+        Some(stage @ 0..=1) => stage,
+        Some(2) => second + position.block / grouping.second,
+        Some(3) => third + position.block / grouping.third,
         Some(_) => last,
+        None => last + 1,
     };
     (positions.iter().map(id).collect(), last)
 }

@@ -102,28 +102,35 @@ pub fn try_pass<T: Task>(
     micro_batch: T::MicroBatch,
 ) -> Result<(f64, Option<usize>)> {
     let kept = trainer.buffers();
-    let parameters: Vec<&Tensor> =
-        trainer.variables.values().filter(|variable| variable.requires_grad()).collect();
+    let made = caught(|| {
+        timed_pass(trainer, || {
+            let losses = task.losses(trainer, micro_batch)?;
+            let loss = losses.into_iter().map(|(_, loss)| loss).reduce(|sum, loss| sum + loss);
+            loss.context("the task has no losses")
+        })
+    });
+    kept.put_back();
+    made
+}
+
+/// What it takes to compute a loss and its gradients, which are dropped: as [`try_pass`].
+///
+/// # Errors
+/// Those of either.
+pub fn timed_pass(
+    trainer: &Trainer,
+    loss: impl FnOnce() -> Result<Tensor>,
+) -> Result<(f64, Option<usize>)> {
+    let variables = trainer.variables.values();
+    let parameters: Vec<&Tensor> = variables.filter(|tensor| tensor.requires_grad()).collect();
     synchronize(trainer.device);
     peak_on(trainer.device);
     let begun = Instant::now();
-    let made = caught(|| {
-        let losses = task.losses(trainer, micro_batch)?;
-        let loss = losses.into_iter().map(|(_, loss)| loss).reduce(|sum, loss| sum + loss);
-        let gradients = Tensor::f_run_backward(
-            &[loss.context("the task has no losses")?],
-            &parameters,
-            false,
-            false,
-        )?;
-        synchronize(trainer.device);
-        drop(gradients);
-        Ok(())
-    });
+    let gradients = Tensor::f_run_backward(&[loss()?], &parameters, false, false)?;
+    synchronize(trainer.device);
     let seconds = begun.elapsed().as_secs_f64();
-    let bytes = peak_on(trainer.device);
-    kept.put_back();
-    made.map(|()| (seconds, bytes))
+    drop(gradients);
+    Ok((seconds, peak_on(trainer.device)))
 }
 
 /// Running statistics as they were.

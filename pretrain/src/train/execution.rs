@@ -6,13 +6,9 @@
 
 mod told;
 
-use std::time::Instant;
-
 use anyhow::Result;
-use engine::allocator::peak_on;
-use engine::device::synchronize;
 use engine::training::Trainer;
-use engine::training::trial::{caught, reason};
+use engine::training::trial::{caught, reason, timed_pass};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -76,19 +72,10 @@ fn take_step(
     let positions = (0..trainer.micro_batch_size as u64).collect();
     // Another epoch has other masks, whose tables are part of a step.
     let micro_batch = MicroBatch { images: images.shallow_clone(), epoch: number, positions };
-    let parameters: Vec<&Tensor> =
-        trainer.variables.values().filter(|variable| variable.requires_grad()).collect();
-
-    synchronize(trainer.device);
-    peak_on(trainer.device);
-    let begun = Instant::now();
     let mode = trainer.train_mode().with_sync_batch_norm(None);
-    let loss = task.loss(trainer, &micro_batch, mode, execution)?;
-    let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
-    synchronize(trainer.device);
-    let seconds = begun.elapsed().as_secs_f64() * parts as f64;
-    drop(gradients);
-    Ok(Cost { seconds, bytes: peak_on(trainer.device) })
+    let (seconds, bytes) =
+        timed_pass(trainer, || task.loss(trainer, &micro_batch, mode, execution))?;
+    Ok(Cost { seconds: seconds * parts as f64, bytes })
 }
 
 impl Trials {
