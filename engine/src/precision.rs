@@ -4,6 +4,25 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+/// Type of weights and arithmetic of a pass that is compared with other implementations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+// What is said of the values would stand in the flag's help.
+#[allow(missing_docs)]
+pub enum Dtype {
+    Float32,
+    Float64,
+}
+
+impl Dtype {
+    /// As libtorch calls it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Float32 => Kind::Float,
+            Self::Float64 => Kind::Double,
+        }
+    }
+}
+
 /// Arithmetic of convolutions and linear layers; parameters stay float32, but for `Float64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -35,14 +35,6 @@ impl Pool {
     }
 }
 
-impl Images {
-    /// The array alone, which doesn't go back.
-    pub fn into_array(mut self) -> Array4<f32> {
-        self.home = Weak::new();
-        std::mem::take(&mut self.array)
-    }
-}
-
 impl From<Array4<f32>> for Images {
     fn from(array: Array4<f32>) -> Self {
         Images { array, home: Weak::new() }
@@ -119,6 +111,6 @@ mod tests {
         let pool = Arc::new(Pool::default());
         let images = pool.take([1, 1, 2, 2]);
         drop(pool);
-        assert_eq!(images.into_array(), Array4::<f32>::zeros((1, 1, 2, 2)));
+        assert_eq!(*images, Array4::<f32>::zeros((1, 1, 2, 2)));
     }
 }

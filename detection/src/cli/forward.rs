@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use backbone::weights::{self, StateDict};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use engine::outputs::Inputs;
+use engine::precision::Dtype;
 use engine::run_dir::display_path;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use toml::Table;
+use words::counted;
 
 use super::model_flags::ModelFlags;
 
@@ -39,21 +41,12 @@ pub struct ForwardArgs {
     precision: Dtype,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    Float32,
-    Float64,
-}
-
 /// Runs the pass and writes its results.
-///
-/// # Errors
-/// Files that cannot be read or do not fit together.
 pub fn run(args: ForwardArgs) -> Result<()> {
     Inputs::new([&args.batch, &args.model.weights]).spare(&args.output)?;
-    let kind = if args.precision == Dtype::Float64 { Kind::Double } else { Kind::Float };
     let images = images(&args.batch)?;
-    let loaded = args.model.options.load(&args.model.weights, kind, Table::new())?;
+    let loaded =
+        args.model.options.load(&args.model.weights, args.precision.kind(), Table::new())?;
     let detector = &loaded.detector;
     let dump = detector.model.dump(&images, &detector.eval_mode(None))?;
 
@@ -79,13 +72,13 @@ pub fn run(args: ForwardArgs) -> Result<()> {
             insert("detections.masks28", masks);
         }
         println!(
-            "image {index}: {} proposals, {} detections",
-            proposals.boxes.len(),
-            found.boxes.len()
+            "image {index}: {}, {}",
+            counted(proposals.boxes.len(), "proposal"),
+            counted(found.boxes.len(), "detection")
         );
     }
     weights::write_safetensors(&args.output, &results, &BTreeMap::new())?;
-    println!("wrote {} tensors to {}", results.len(), display_path(&args.output));
+    println!("wrote {} to {}", counted(results.len(), "tensor"), display_path(&args.output));
     Ok(())
 }
 

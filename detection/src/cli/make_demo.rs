@@ -7,6 +7,7 @@ use clap::Args;
 use engine::outputs::lies_in;
 use engine::remote::check_is_here;
 use engine::run_dir::display_path;
+use words::counted;
 
 use crate::demo::{self, DemoOptions};
 
@@ -32,33 +33,14 @@ pub struct MakeDemoArgs {
     /// Folder to make the data set in; new or empty.
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
-    /// Training images.
-    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().train)]
-    train: usize,
-    /// Validation images.
-    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().val)]
-    val: usize,
-    /// Long side of an image in pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = DemoOptions::default().size)]
-    size: usize,
-    /// Most objects in an image.
-    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().objects)]
-    objects: usize,
-    /// Classes, 1 to 6.
-    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().classes)]
-    classes: usize,
-    /// The same seed makes the same files.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    options: DemoOptions,
     /// Write into a folder that has files already.
     #[arg(long)]
     overwrite: bool,
 }
 
 /// Makes the data set.
-///
-/// # Errors
-/// Options out of range, photographs that cannot be read, a folder with files.
 pub fn run(args: MakeDemoArgs) -> Result<()> {
     check_is_here(&args.output)?;
     let empty = std::fs::read_dir(&args.output).map_or(true, |mut found| found.next().is_none());
@@ -76,19 +58,14 @@ pub fn run(args: MakeDemoArgs) -> Result<()> {
         args.output.display(),
         args.photos.display()
     );
-    let options = DemoOptions {
-        train: args.train,
-        val: args.val,
-        size: args.size,
-        objects: args.objects,
-        classes: args.classes,
-        seed: args.seed,
-    };
-    let made = demo::make(&args.photos, &args.output, &options)?;
-    for (name, count, split) in [("train", args.train, &made.train), ("val", args.val, &made.val)] {
+    let options = &args.options;
+    let made = demo::make(&args.photos, &args.output, options)?;
+    let parts = [("train", options.train, &made.train), ("val", options.val, &made.val)];
+    for (name, count, split) in parts {
         println!(
-            "{name:<6} {count} images, {} objects  {}",
-            split.objects,
+            "{name:<6} {}, {}  {}",
+            counted(count, "image"),
+            counted(split.objects, "object"),
             display_path(&split.annotations)
         );
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use data::Image;
 use hotcoco::{Annotation, COCO};
+use words::counted;
 
 use super::annotations::{AnnotationFile, GroundTruth, Id};
 use super::findings::{self, Finding};
@@ -53,20 +54,11 @@ impl CocoDataset {
         Self::open_with(annotations.as_ref(), images, true)
     }
 
-    /// [`CocoDataset::open`] for a detector of boxes: objects need no masks.
+    /// [`CocoDataset::open`], or without `masks` that of a detector of boxes: objects need none.
     ///
     /// # Errors
     /// Those of [`CocoDataset::open`].
-    pub fn open_boxes(annotations: impl AsRef<Path>, images: Option<&Path>) -> Result<Self> {
-        Self::open_with(annotations.as_ref(), images, false)
-    }
-
-    /// [`CocoDataset::open`] or, without `masks`, [`CocoDataset::open_boxes`].
-    pub(crate) fn open_with(
-        annotations: &Path,
-        images: Option<&Path>,
-        masks: bool,
-    ) -> Result<Self> {
+    pub fn open_with(annotations: &Path, images: Option<&Path>, masks: bool) -> Result<Self> {
         let mut file = AnnotationFile::read(annotations)?;
         findings::leave_out_images(&mut file);
         let AnnotationFile { truth, notes, .. } = file;
@@ -318,7 +310,8 @@ pub(crate) fn same_classes(
         problems.push(format!("it has {} besides", named(further)));
     }
     if problems.is_empty() && ours.len() != theirs.len() {
-        problems.push(format!("it has {} categories, not {}", theirs.len(), ours.len()));
+        let categories = counted(theirs.len(), "category");
+        problems.push(format!("it has {categories}, not {}", ours.len()));
     }
     let place = |name: &String| theirs.iter().position(|other| other == name);
     let places: Vec<usize> = ours.iter().filter_map(place).collect();

@@ -15,6 +15,7 @@ mod shapes;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use data::rng::Rng;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
@@ -34,20 +35,26 @@ const EMPTY_EVERY: usize = 20;
 /// One picture in so many has a crowd.
 const CROWD_EVERY: usize = 12;
 
-/// What [`make`] makes.
-#[derive(Debug, Clone)]
+/// What [`make`] makes: flags of `detect make-demo`.
+#[derive(Debug, Clone, Args)]
 pub struct DemoOptions {
-    /// Training pictures.
+    /// Training images.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().train)]
     pub train: usize,
-    /// Validation pictures.
+    /// Validation images.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().val)]
     pub val: usize,
-    /// The long side of a picture, in pixels; the short one is three quarters of it.
+    /// Long side of an image in pixels; the short one is three quarters of it.
+    #[arg(long, value_name = "PIXELS", default_value_t = DemoOptions::default().size)]
     pub size: usize,
-    /// The most objects in a picture.
+    /// Most objects in an image.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().objects)]
     pub objects: usize,
     /// Classes, 1 to 6.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().classes)]
     pub classes: usize,
-    /// The same seed, the same files.
+    /// The same seed makes the same files.
+    #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
 

@@ -37,12 +37,6 @@ impl Boxes {
         Boxes(Tensor::stack(&rows, 1))
     }
 
-    /// Which boxes have both sides longer than `threshold` pixels, `[N]`, bool.
-    pub fn nonempty(&self, threshold: f64) -> Tensor {
-        let (width, height) = self.sides();
-        width.gt(threshold).logical_and(&height.gt(threshold))
-    }
-
     /// Which boxes have both sides at least `shortest` pixels long, `[N]`, bool
     /// (torchvision's `remove_small_boxes`).
     pub fn at_least(&self, shortest: f64) -> Tensor {
@@ -56,13 +50,6 @@ impl Boxes {
         let shared = self.intersection(others);
         let iou = &shared / self.union(others, &shared);
         iou.where_self(&shared.gt(0.0), &shared.zeros_like())
-    }
-
-    /// [`Boxes::iou`] without exception: not a number for two boxes without area
-    /// (torchvision's `box_iou`).
-    pub fn iou_torchvision(&self, others: &Boxes) -> Tensor {
-        let shared = self.intersection(others);
-        &shared / self.union(others, &shared)
     }
 
     /// The rows of `indices` (int64) or of a mask (bool), `[N]`.
@@ -137,9 +124,6 @@ mod tests {
         let some = boxes(&[[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 5.0, 5.0]]);
         let others = boxes(&[[1.0, 0.0, 3.0, 2.0], [2.0, 0.0, 4.0, 2.0], [5.0, 5.0, 5.0, 5.0]]);
         assert_eq!(values(some.iou(&others)), [2.0 / 6.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-        let torchvision = values(some.iou_torchvision(&others));
-        assert_eq!(torchvision[..5], [2.0 / 6.0, 0.0, 0.0, 0.0, 0.0]);
-        assert!(torchvision[5].is_nan());
         let none = boxes(&[]);
         assert_eq!(none.iou(&others).size(), [0, 3]);
         assert_eq!(some.iou(&none).size(), [2, 0]);
@@ -149,12 +133,10 @@ mod tests {
     fn clipped_boxes_lie_inside() {
         let clipped = boxes(&[[-3.0, 2.0, 7.0, 9.0], [20.0, 20.0, 30.0, 30.0]]).clip((8, 6));
         assert_eq!(values(clipped.0.copy()), [0.0, 2.0, 6.0, 8.0, 6.0, 8.0, 6.0, 8.0]);
-        let nonempty = Vec::<bool>::try_from(clipped.nonempty(0.0)).unwrap();
-        assert_eq!(nonempty, [true, false]);
         assert_eq!(values(clipped.area()), [36.0, 0.0]);
-        assert_eq!(clipped.select(&clipped.nonempty(0.0)).len(), 1);
-        assert_eq!(Vec::<bool>::try_from(clipped.at_least(6.0)).unwrap(), [true, false]);
-        assert_eq!(Vec::<bool>::try_from(clipped.nonempty(6.0)).unwrap(), [false, false]);
+        let large = clipped.at_least(6.0);
+        assert_eq!(clipped.select(&large).len(), 1);
+        assert_eq!(Vec::<bool>::try_from(large).unwrap(), [true, false]);
     }
 
     #[test]

@@ -231,7 +231,7 @@ fn boxes_alone_do_for_a_detector_of_boxes() {
         let (_folder, path) = folder(&changed(|v| {
             v["annotations"].as_array_mut().unwrap().iter_mut().for_each(change);
         }));
-        let dataset = CocoDataset::open_boxes(&path, None).unwrap();
+        let dataset = CocoDataset::open_with(&path, None, false).unwrap();
         assert_eq!(dataset.warnings(), Vec::<String>::new());
         let objects = dataset.objects(0).unwrap();
         assert_eq!(objects.boxes, [[5.0, 5.0, 15.0, 15.0], [1.0, 0.0, 3.0, 30.0]]);

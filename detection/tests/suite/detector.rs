@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor};
 fn resnet18(preset: &str) -> ModelConfig {
     let config = ModelConfig::preset(preset).unwrap().small();
     let backbone = if config.output_norm { "convnext_tiny" } else { "resnet18" };
-    ModelConfig { drop_path: 0.0, ..config.with_backbone(backbone).with_classes(3) }
+    ModelConfig { backbone: backbone.to_owned(), drop_path: 0.0, ..config.with_classes(3) }
 }
 
 fn build(config: &ModelConfig) -> (MaskRcnn, VarStore) {
@@ -215,7 +215,7 @@ fn bad_input_is_named() {
     let error = refused(|targets| {
         let _ = targets.masks.pop();
     });
-    assert!(error.contains("2 boxes, 2 classes, 1 masks"), "{error}");
+    assert!(error.contains("2 boxes, 2 classes, 1 mask"), "{error}");
     let error = refused(|targets| targets.masks[1] = InstanceMask::Bitmap(Bitmap::empty(5, 7)));
     assert!(error.contains("5×7") && error.contains("64×96"), "{error}");
 

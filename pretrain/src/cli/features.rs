@@ -1,20 +1,20 @@
 //! `pretrain features`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use backbone::weights::{self, StateDict};
+use backbone::weights::StateDict;
 use backbone::{Backbone, FeatureMap, Mode, PatchMask, Size};
 use clap::Args;
 use data::write_file;
 use engine::run_dir::display_path;
 use image::{Rgb, RgbImage};
 use tch::{Device, Kind, Tensor};
+use words::counted;
 
-use super::image_flags::{ImageFlags, MaskFlags, Prepared, check_outputs};
+use super::image_flags::{ImageFlags, MaskFlags, Prepared};
 use crate::config::check_pretrainable;
 use crate::features::{NEUTRAL, similarity, stage_colours};
 use crate::picture::{Tile, hide, png, ramp, tile_sheet, to_rgb};
@@ -32,10 +32,14 @@ Examples:
   pretrain features --weights runs/first --sparse --mask mask.json --output sheet.png cat.jpg
   pretrain features --weights resnet50-timm --input-size 448 --output sheet.png cat.jpg";
 
+const TENSORS: &str =
+    "Also write images, features, colours and similarities as tensors, .safetensors";
+
 /// Flags of `pretrain features`.
 #[derive(Debug, Args)]
 #[command(
     after_help = EXAMPLES,
+    mut_arg("tensors", |flag| flag.help(TENSORS)),
     mut_arg("mask", |flag| flag.requires("sparse")),
     mut_arg("mask_ratio", |flag| flag.requires("sparse")),
     mut_arg("seed", |flag| flag.requires("sparse"))
@@ -43,12 +47,6 @@ Examples:
 pub struct FeaturesArgs {
     #[command(flatten)]
     images: ImageFlags,
-    /// PNG to write
-    #[arg(long, short, value_name = "FILE")]
-    output: PathBuf,
-    /// Also write images, features, colours and similarities as tensors, .safetensors
-    #[arg(long, value_name = "FILE")]
-    tensors: Option<PathBuf>,
     /// Also draw the cosine similarity of all positions to the one at this pixel: row and column of
     /// the resized and cropped picture
     #[arg(long, value_name = "Y,X")]
@@ -82,8 +80,7 @@ impl FromStr for Pixel {
 /// Files that cannot be read, sizes or masks that do not fit, a pixel outside of the picture or in
 /// a masked patch.
 pub fn run(args: FeaturesArgs) -> Result<()> {
-    check_outputs(&args.images, &args.mask, [Some(&args.output), args.tensors.as_ref()])?;
-    let paths = args.images.images.clone();
+    args.images.check_outputs(&args.mask)?;
     let shown = args.images.open()?;
     let (network, _store) = shown.saved.backbone(&shown.model, shown.device)?;
     let (mask, how) = if args.sparse {
@@ -93,18 +90,15 @@ pub fn run(args: FeaturesArgs) -> Result<()> {
         (None, "dense".to_owned())
     };
     if let Some(pixel) = args.similar {
-        check_pixel(pixel, &shown.images, mask.as_deref(), &paths)?;
+        check_pixel(pixel, &shown.images, mask.as_deref(), &args.images.images)?;
     }
     let seen = Seen::of(&shown.images, network.as_ref(), mask.as_ref(), args.similar)?;
     let sheet = draw(&shown, &seen, mask.as_deref(), args.similar, &how)?;
-    write_file(&args.output, &png(&sheet)?)?;
+    write_file(&args.images.output, &png(&sheet)?)?;
     let (stages, model) = (seen.features.len(), &shown.model.name);
-    println!("{stages} stages of {model}, {how}; sheet: {}", display_path(&args.output));
-    if let Some(path) = &args.tensors {
-        weights::write_safetensors(path, &seen.tensors(&shown.images), &BTreeMap::new())?;
-        println!("tensors: {}", display_path(path));
-    }
-    Ok(())
+    let stages = counted(stages, "stage");
+    println!("{stages} of {model}, {how}; sheet: {}", display_path(&args.images.output));
+    args.images.write_tensors(|| seen.tensors(&shown.images))
 }
 
 /// The mask of a sparse pass, and its words in the caption.

@@ -8,11 +8,13 @@ use backbone::weights::{self, StateDict};
 use backbone::{DropPathDraws, Mode, PatchMask};
 use clap::{Args, ValueEnum};
 use tch::{Kind, Tensor};
+use words::counted;
 
 use crate::saved::LoadedWeights;
 use crate::spark::{Execution, denormalise};
 use engine::device::parse_device;
 use engine::outputs::Inputs;
+use engine::precision::Dtype;
 use engine::run_dir::display_path;
 
 const EXAMPLES: &str = "\
@@ -60,20 +62,11 @@ enum PassMode {
     Train,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    Float32,
-    Float64,
-}
-
 /// Runs the pass and writes its results.
-///
-/// # Errors
-/// Files that cannot be read or do not fit together.
 pub fn run(args: ForwardArgs) -> Result<()> {
     Inputs::new([&args.batch, &args.weights]).spare(&args.output)?;
     let device = parse_device(&args.device)?;
-    let kind = if args.precision == Dtype::Float64 { Kind::Double } else { Kind::Float };
+    let kind = args.precision.kind();
     let batch = weights::read(&args.batch)?;
     let tensor = |name: &str| {
         batch.tensors.get(name).with_context(|| {
@@ -131,9 +124,9 @@ pub fn run(args: ForwardArgs) -> Result<()> {
         .collect();
     weights::write_safetensors(&args.output, &results, &BTreeMap::new())?;
     println!(
-        "loss {:.9}\nwrote {} tensors to {}",
+        "loss {:.9}\nwrote {} to {}",
         pass.loss.double_value(&[]),
-        results.len(),
+        counted(results.len(), "tensor"),
         display_path(&args.output)
     );
     Ok(())

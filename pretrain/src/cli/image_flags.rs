@@ -1,14 +1,17 @@
 //! What the commands that look at images share: which images and weights, how images are
 //! prepared, and which patches are masked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use backbone::Size;
 use backbone::models::Model;
+use backbone::weights::{self, StateDict};
 use clap::Args;
 use engine::device::DeviceFlags;
 use engine::outputs::Inputs;
+use engine::run_dir::display_path;
 use tch::{Device, Tensor};
 
 use crate::config::{InputSize, TrainConfig};
@@ -39,6 +42,12 @@ pub struct ImageFlags {
     model: Option<String>,
     #[command(flatten)]
     compute: DeviceFlags,
+    /// PNG to write
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Also write what is drawn as tensors, .safetensors
+    #[arg(long, value_name = "FILE")]
+    tensors: Option<PathBuf>,
 }
 
 /// Weights, and images prepared for them.
@@ -58,38 +67,37 @@ pub struct Prepared {
 
 impl ImageFlags {
     /// Reads the weights, then the images.
-    ///
-    /// # Errors
-    /// Files that cannot be read, a network that is not known, statistics that do not fit.
-    pub fn open(self) -> Result<Prepared> {
+    pub fn open(&self) -> Result<Prepared> {
         let device = self.compute.open()?;
         let saved = LoadedWeights::open(&self.weights)?;
         let model = saved.model(self.model.as_deref())?;
         let own = saved.image_config(&model);
-        let config = TrainConfig { mean: self.mean.or(own.mean), std: self.std.or(own.std), ..own }
-            .resolve_images()?;
+        let [mean, std] = [&self.mean, &self.std].map(Clone::clone);
+        let config = TrainConfig { mean: mean.or(own.mean), std: std.or(own.std), ..own };
+        let config = config.resolve_images()?;
         let size = self.input_size.unwrap_or(config.input_size);
         let images = self.images.iter().map(|path| sample(path, &config, size));
         let images = images.collect::<Result<Vec<Tensor>>>()?;
         let images = Tensor::stack(&images, 0).to_device(device);
         Ok(Prepared { saved, model, config, device, images })
     }
-}
 
-/// Refuses outputs that would be written over what is read.
-///
-/// # Errors
-/// One would.
-pub fn check_outputs(
-    images: &ImageFlags,
-    mask: &MaskFlags,
-    outputs: [Option<&PathBuf>; 2],
-) -> Result<()> {
-    let inputs = Inputs::new(images.images.iter().chain([&images.weights]).chain(&mask.mask));
-    for output in outputs.into_iter().flatten() {
-        inputs.spare(output)?;
+    /// Refuses outputs that would be written over what is read.
+    pub fn check_outputs(&self, mask: &MaskFlags) -> Result<()> {
+        let inputs = Inputs::new(self.images.iter().chain([&self.weights]).chain(&mask.mask));
+        for output in [&self.output].into_iter().chain(&self.tensors) {
+            inputs.spare(output)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes the tensors and says so, if they are asked for.
+    pub fn write_tensors(&self, tensors: impl FnOnce() -> StateDict) -> Result<()> {
+        let Some(path) = &self.tensors else { return Ok(()) };
+        weights::write_safetensors(path, &tensors(), &BTreeMap::new())?;
+        println!("tensors: {}", display_path(path));
+        Ok(())
+    }
 }
 
 /// Which patches are masked.
@@ -110,9 +118,6 @@ pub struct MaskFlags {
 
 impl MaskFlags {
     /// The masks of images of `grid` patches (rows, columns); `ratio` if none is given.
-    ///
-    /// # Errors
-    /// A file that is no mask for such images.
     pub fn masking(&self, ratio: f64, grid: Size) -> Result<Masking> {
         Ok(match &self.mask {
             Some(path) => Masking::Given(VisiblePatches::read(path, grid)?),

@@ -67,11 +67,6 @@ impl ModelConfig {
         Self { num_classes, ..self }
     }
 
-    /// The same on another registered backbone.
-    pub fn with_backbone(self, name: impl Into<String>) -> Self {
-        Self { backbone: name.into(), ..self }
-    }
-
     /// What the detector is called in the names of files: `mask_rcnn_resnet18`, or
     /// `faster_rcnn_resnet18` without mask branch; torchvision's say so.
     pub fn name(&self) -> String {

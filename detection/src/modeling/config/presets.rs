@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn files_are_called_by_what_they_hold() {
-        let small = ModelConfig::mask_rcnn_resnet50().with_backbone("resnet18");
+        let backbone = "resnet18".to_owned();
+        let small = ModelConfig { backbone, ..ModelConfig::mask_rcnn_resnet50() };
         assert_eq!(small.name(), "mask_rcnn_resnet18");
         let boxes = ModelConfig { mask_head: None, ..ModelConfig::mask_rcnn_torchvision() };
         assert_eq!(boxes.name(), "faster_rcnn_resnet50_torchvision");
