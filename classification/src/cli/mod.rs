@@ -59,9 +59,6 @@ pub enum Cli {
 
 impl Cli {
     /// Runs the chosen command.
-    ///
-    /// # Errors
-    /// Whatever went wrong, as a sentence for the user.
     pub fn run(self) -> Result<()> {
         match self {
             Self::Train(args) => args.run(train::prepare),

@@ -70,17 +70,11 @@ impl ImageFlags {
 
 impl ModelFlags {
     /// Loads a classifier of ours, to export.
-    ///
-    /// # Errors
-    /// Those of [`LoadSpec::load`], a device that is not there.
     pub fn load(&self) -> Result<LoadedModel> {
         Ok(self.over(self.spec()?.load()?))
     }
 
     /// Loads what gives logits.
-    ///
-    /// # Errors
-    /// Those of [`LoadSpec::load_any`], a device that is not there.
     pub fn load_any(&self) -> Result<LoadedModel<Box<dyn Logits>>> {
         Ok(self.over(self.spec()?.load_any()?))
     }

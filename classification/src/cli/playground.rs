@@ -37,9 +37,6 @@ pub struct PlaygroundArgs {
 }
 
 /// Serves the page until the program is ended.
-///
-/// # Errors
-/// Weights that do not fit, an address that cannot be listened on.
 pub fn run(args: PlaygroundArgs) -> Result<()> {
     let loaded = args.model.load_any()?;
     let name = args.model.weights.display().to_string();

@@ -127,9 +127,6 @@ struct StageFigure {
 }
 
 /// Probes and prints.
-///
-/// # Errors
-/// Files that cannot be read or do not fit together.
 pub fn run(mut args: ProbeArgs) -> Result<()> {
     let device = args.compute.open()?;
     let loading = args.loading.settings()?;

@@ -36,9 +36,6 @@ pub struct CheckDataArgs {
 }
 
 /// Prints the report.
-///
-/// # Errors
-/// The annotation file cannot be read.
 pub fn run(args: CheckDataArgs) -> Result<ExitCode> {
     if let Some(report) = &args.report {
         Inputs::new([&args.annotations]).spare(report)?;

@@ -52,9 +52,6 @@ enum Format {
 }
 
 /// Exports.
-///
-/// # Errors
-/// Weights that cannot be read, a file or folder that cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
     args.hub.check(args.format == Format::Hub)?;
     let weights = &args.model.weights;

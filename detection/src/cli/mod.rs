@@ -47,9 +47,6 @@ pub enum Cli {
 
 impl Cli {
     /// Runs the chosen command.
-    ///
-    /// # Errors
-    /// Whatever went wrong, as a sentence for the user.
     pub fn run(self) -> Result<ExitCode> {
         match self {
             Self::Train(args) => train::run(*args)?,

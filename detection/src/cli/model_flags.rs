@@ -68,9 +68,6 @@ impl FeedFlags {
 
 impl ModelOptions {
     /// Refuses what only a detector takes, where there is none.
-    ///
-    /// # Errors
-    /// One of them is given.
     pub fn refuse(&self) -> Result<()> {
         let given = [
             ("preset", self.preset.is_some()),
@@ -84,10 +81,6 @@ impl ModelOptions {
     }
 
     /// Loads the detector in `weights`, to compute in `kind`, with `more` settings on top.
-    ///
-    /// # Errors
-    /// Those of [`LoadSpec::load`], a device that is not there, a file that is no
-    /// TOML.
     pub fn load(&self, weights: &Path, kind: Kind, more: Table) -> Result<LoadedModel> {
         let device = self.compute.open()?;
         let mut settings = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();

@@ -54,9 +54,6 @@ pub struct PlaygroundArgs {
 }
 
 /// Serves the page until the program is ended.
-///
-/// # Errors
-/// Weights that do not fit, an address that cannot be listened on.
 pub fn run(args: PlaygroundArgs) -> Result<()> {
     let threshold = args.score_threshold;
     ensure!(

@@ -53,9 +53,6 @@ pub struct TrainArgs {
 }
 
 /// Resolves the flags and trains.
-///
-/// # Errors
-/// Settings that cannot be run, and whatever stops the run.
 pub fn run(mut args: TrainArgs) -> Result<()> {
     if let Some(sides) = &args.short_sides {
         let transform = TrainTransform::multi_scale(sides.clone(), args.max_side)?;

@@ -44,9 +44,6 @@ pub struct CompareArgs {
 }
 
 /// Compares.
-///
-/// # Errors
-/// Settings that cannot be run, and those of [`compare::run`].
 pub fn run(args: CompareArgs) -> Result<()> {
     let CompareArgs { settings: given, plan: plan_only, resume, overwrite } = args;
     let settings = match resume {

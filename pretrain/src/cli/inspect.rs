@@ -37,9 +37,6 @@ pub struct InspectArgs {
 }
 
 /// Prints what the file is.
-///
-/// # Errors
-/// It cannot be read or is no weight file.
 pub fn run(mut args: InspectArgs) -> Result<()> {
     args.file = remote::local(&args.file)?.into_owned();
     if let Some(name) = args.file.to_str().filter(|name| models::is_file(name)) {

@@ -46,10 +46,6 @@ pub struct MaskPatternArgs {
 }
 
 /// Draws and writes the figure, and prints the shares.
-///
-/// # Errors
-/// An unknown model, a size or ratio that does not fit, a file that cannot be
-/// written.
 pub fn run(args: MaskPatternArgs) -> Result<()> {
     check_is_here(&args.output)?;
     let model = find_model(&args.model)?;

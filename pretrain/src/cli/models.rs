@@ -21,9 +21,6 @@ pub struct ModelsArgs {
 }
 
 /// Lists the registered models.
-///
-/// # Errors
-/// None; the signature is that of every command.
 pub fn run(args: ModelsArgs) -> Result<()> {
     if !args.names {
         println!("Parameters with a 1000-class head; multiply-adds at 224 px, as published.\n");

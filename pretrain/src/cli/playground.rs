@@ -56,10 +56,6 @@ pub struct PlaygroundArgs {
 }
 
 /// Serves the page until the program is ended.
-///
-/// # Errors
-/// Weights without decoder, two that are masked by different patches, an address that cannot be
-/// listened on.
 pub fn run(args: PlaygroundArgs) -> Result<()> {
     let device = args.compute.open()?;
     let paths = [Some(&args.weights), args.compare.as_ref()];
