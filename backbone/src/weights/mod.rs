@@ -132,4 +132,4 @@ pub fn read(path: impl AsRef<Path>) -> Result<WeightFile> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use super::*;
 use crate::models::Family;
 
 mod converted;
-mod damage;
+pub(crate) mod damage;
 mod shards;
 
 /// One tensor of each type, an empty one, a scalar, and one with odd strides.

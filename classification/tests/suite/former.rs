@@ -42,9 +42,7 @@ fn a_checkpoint_of_the_first_form_is_used_like_any_other() {
         work.run(&predict).succeeded();
         work.run(&["export", "--weights", weights, "--output", "first.pth"]).succeeded();
     }
-    let other = ["--resume", "run/checkpoints/last.safetensors", "--epochs", "3"];
-    let told = work.train("other", &other).succeeded();
-    assert_says(&told.err, &["resuming after step 2 of 3"]);
+    FirstForm::is_continued_elsewhere(&work);
     let start = ["--weights", "run", "--epochs", "1", "--warmup-epochs", "0"];
     assert_says(&work.train("next", &start).succeeded().err, &["initial weights from run"]);
 }

@@ -58,9 +58,7 @@ fn a_checkpoint_of_the_first_form_is_used_like_any_other() {
     FIRST.rewrite(&work, "run");
     assert_eq!(evaluate("first"), before);
     work.run(&["predict", "--weights", "run", "--output", "found", "demo/val"]).succeeded();
-    let other = ["--resume", "run/checkpoints/last.safetensors", "--epochs", "3"];
-    let told = work.train("other", &other).succeeded();
-    assert_says(&told.err, &["resuming after step 2 of 3"]);
+    FirstForm::is_continued_elsewhere(&work);
     let start = ["--weights", "run", "--epochs", "1"];
     assert_says(&work.train("next", &start).succeeded().err, &["initial weights from run"]);
 }

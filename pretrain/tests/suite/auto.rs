@@ -1,18 +1,11 @@
 //! A run whose settings are chosen, as a newcomer begins one.
 
-use crate::common::{
-    Finished, Together, Workplace, assert_says, assert_settings_of_before, blobs, read,
-    with_images, words,
-};
+use crate::common::{Finished, Together, Workplace, assert_says, blobs, read, with_images, words};
 
 const PROCESSOR: &str = "--device cpu --threads 1 --workers 2";
 
 fn newcomer(work: &Workplace, more: &str) -> Finished {
     work.run(&words(&format!("train --data images --output run {PROCESSOR} {more}")))
-}
-
-fn settings(work: &Workplace) -> String {
-    String::from_utf8(read(work.path("run/config.toml"))).unwrap()
 }
 
 #[test]
@@ -24,7 +17,7 @@ fn a_few_photographs_are_trained_on_by_what_is_chosen_and_gone_on_with() {
         ("model", "resnet18", "a processor of few cores"),
         ("input-size", "64", "the images' short side is 72 px"),
         ("batch-size", "16", "6 images"),
-        ("accum-steps", "1", "16 images at a time fit into memory"),
+        ("accum-steps", "1", "memory is enough for 16 images at a time"),
     ] {
         let row = told.lines().find(|line| line.trim_start().starts_with(setting));
         let row = row.unwrap_or_else(|| panic!("no {setting} in {said}"));
@@ -32,7 +25,7 @@ fn a_few_photographs_are_trained_on_by_what_is_chosen_and_gone_on_with() {
         assert!(row.contains(why), "{row}");
     }
     assert!(!told.contains("  epochs"), "that is given:\n{told}");
-    let chosen = settings(&work);
+    let chosen = String::from_utf8(read(work.path("run/config.toml"))).unwrap();
     let lines = ["batch-size = 16", "epochs = 2", "warmup-epochs = 1", "optimizer = \"adamw\""];
     assert_says(&chosen, &lines);
 
@@ -40,11 +33,7 @@ fn a_few_photographs_are_trained_on_by_what_is_chosen_and_gone_on_with() {
     for number in 100..140 {
         blobs(number).save(work.path(&format!("images/class0/{number}.png"))).unwrap();
     }
-    let more = words("train --output run --resume --epochs 3");
-    let said = work.run(&more).succeeded().err;
-    assert!(!said.contains("what you give stays"), "{said}");
-    assert_says(&said, &["resuming after step 2"]);
-    assert_eq!(settings(&work), chosen.replace("epochs = 2\n", "epochs = 3\n"));
+    assert_says(&work.keeps_what_was_chosen([2, 3]), &["resuming after step 2"]);
 }
 
 #[test]
@@ -83,8 +72,7 @@ fn what_cannot_be_chosen_by_is_told() {
         let name = format!("images/class{number}/00{number}.png");
         std::fs::write(work.path(&name), "no picture").unwrap();
     }
-    newcomer(&work, "")
-        .refused(&["none of 2 images that were looked at tells its size", "000.png"]);
+    newcomer(&work, "").refused(&["of 2 images looked at none tells its size", "000.png"]);
     assert!(!work.path("run").exists());
 }
 
@@ -96,11 +84,7 @@ fn how_long_a_run_takes_is_told() {
     assert!(line.contains(" steps of ") && line.contains("), until "), "{line}");
 }
 
-/// The paper's recipe is what it was before settings were chosen.
 #[test]
 fn the_papers_recipe_stays() {
-    let work = with_images(1);
-    let dump = words("train --preset paper --data d --output o --dump-config");
-    let dumped = work.run(&dump).succeeded().out;
-    assert_settings_of_before(include_str!("paper.toml"), &dumped);
+    with_images(1).keeps_recipe("paper", include_str!("paper.toml"));
 }

@@ -46,9 +46,7 @@ fn a_checkpoint_of_the_first_form_is_used_like_any_other() {
     let inspected = work.run(&["inspect", "run"]).succeeded().out;
     assert_says(&inspected, &["a run of pretrain train with:", "keep-checkpoints = 5"]);
     crate::common::reconstruct(&work, "run", &[]);
-    let other = ["--resume", "run/checkpoints/last.safetensors", "--epochs", "3"];
-    let told = work.train("other", &other).succeeded();
-    assert_says(&told.err, &["resuming after step 2 of 3"]);
+    FirstForm::is_continued_elsewhere(&work);
     let last = tensors(&work, &format!("other/{EXPORT}"));
     assert!(!last["stem.0.weight"].equal(&first["stem.0.weight"]), "it went on");
 }

@@ -25,6 +25,15 @@ fn open(browser: &Browser, served: &Served) {
     browser.wait("document.getElementById('reconstruction-caption').dataset.losses");
 }
 
+/// A browser of this size, if there is one, the checkpoints, and the page on them.
+fn shown(width: u32, height: u32, more: &[&str]) -> Option<(Browser, Workplace, Served)> {
+    let browser = Browser::open(width, height)?;
+    let work = runs();
+    let served = serve(&work, more);
+    open(&browser, &served);
+    Some((browser, work, served))
+}
+
 fn losses(browser: &Browser) -> Vec<f64> {
     let losses =
         browser.run("return document.getElementById('reconstruction-caption').dataset.losses");
@@ -62,10 +71,9 @@ fn patch(row: u32, column: u32) -> (f64, f64) {
 
 #[test]
 fn masks_are_painted_and_reconstructed_as_the_command_does() {
-    let Some(browser) = Browser::open(1280, 1000) else { return };
-    let work = runs();
-    let served = serve(&work, &["--compare", "second"]);
-    open(&browser, &served);
+    let Some((browser, work, _served)) = shown(1280, 1000, &["--compare", "second"]) else {
+        return;
+    };
     assert_eq!(browser.text("#models").matches(" patches").count(), 1);
 
     // As drawn: ten of sixteen, the same as the command's.
@@ -141,10 +149,7 @@ fn masks_are_painted_and_reconstructed_as_the_command_does() {
 
 #[test]
 fn features_and_the_vanishing_mask_are_shown() {
-    let Some(browser) = Browser::open(500, 900) else { return };
-    let work = runs();
-    let served = serve(&work, &["--compare", "second"]);
-    open(&browser, &served);
+    let Some((browser, _work, _served)) = shown(500, 900, &["--compare", "second"]) else { return };
     // A phone shows it, too: nothing reaches beyond its sides.
     let overflow =
         "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
@@ -184,10 +189,9 @@ fn features_and_the_vanishing_mask_are_shown() {
 
 #[test]
 fn files_of_ones_own_are_taken_and_what_is_no_picture_is_refused() {
-    let Some(browser) = Browser::open(1280, 900) else { return };
-    let work = runs();
-    let served = serve(&work, &["--max-megapixels", "1"]);
-    open(&browser, &served);
+    let Some((browser, _work, _served)) = shown(1280, 900, &["--max-megapixels", "1"]) else {
+        return;
+    };
     let before = look(&browser, "original");
 
     let own = browser.path("café.png");
@@ -233,10 +237,7 @@ fn files_of_ones_own_are_taken_and_what_is_no_picture_is_refused() {
 
 #[test]
 fn two_tabs_are_answered_and_a_page_outlives_its_program() {
-    let Some(browser) = Browser::open(1280, 900) else { return };
-    let work = runs();
-    let served = serve(&work, &[]);
-    open(&browser, &served);
+    let Some((browser, work, served)) = shown(1280, 900, &[]) else { return };
     let first = browser.new_tab();
     open(&browser, &served);
     browser.slide("#ratio", "0.3");

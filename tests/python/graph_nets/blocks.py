@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterable
+
+from torch import Tensor, nn
 
 
 def conv_norm(
@@ -14,3 +16,23 @@ def conv_norm(
         nn.BatchNorm2d(outputs),
         act(),
     )
+
+
+def stem(width: int) -> nn.Sequential:
+    """To stride 4."""
+    return nn.Sequential(conv_norm(3, 16, stride=2), conv_norm(16, width, stride=2))
+
+
+class Pyramid(nn.Module):
+    """Layers one after the other; the maps of all but the first."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        return maps[1:]

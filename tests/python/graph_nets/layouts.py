@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv_norm
+from .blocks import conv_norm, stem
 
 
 class TiedNet(nn.Module):
@@ -14,7 +14,7 @@ class TiedNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv_norm(3, 16, stride=2), conv_norm(16, 16, stride=2))
+        self.stem = stem(16)
         self.first = nn.Conv2d(16, 16, 3, padding=1)
         self.again = self.first
         self.norms = nn.ModuleList(nn.BatchNorm2d(16) for _ in range(3))
@@ -37,7 +37,7 @@ class TwoOutputs(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv_norm(3, 16, stride=2), conv_norm(16, 24, stride=2))
+        self.stem = stem(24)
         self.high = nn.Sequential(conv_norm(24, 32, stride=2), conv_norm(32, 40, stride=2))
         self.head = nn.Linear(40, 5)
 

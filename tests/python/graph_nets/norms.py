@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv_norm
+from .blocks import Pyramid, conv_norm, stem
 
 
 class DilatedNet(nn.Module):
@@ -14,7 +14,7 @@ class DilatedNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv_norm(3, 16, stride=2), conv_norm(16, 24, stride=2))
+        self.stem = stem(24)
         self.eighth = conv_norm(24, 32, stride=2)
         self.sixteenth = conv_norm(32, 48, stride=2)
         self.dilated = nn.Sequential(
@@ -59,11 +59,10 @@ class BatchNormedConv2d(nn.Conv2d):
         return F.conv2d(x, flat.reshape_as(self.weight), self.bias, self.stride, self.padding)
 
 
-class WeightStandardNet(nn.Module):
+class WeightStandardNet(Pyramid):
     """Convolutions that compute their weight, with group norms; without running statistics."""
 
     def __init__(self) -> None:
-        super().__init__()
         layers, inputs = [], 3
         for outputs in (16, 24, 32, 40, 48):
             layers.append(
@@ -77,14 +76,7 @@ class WeightStandardNet(nn.Module):
                 )
             )
             inputs = outputs
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for layer in self.layers:
-            x = layer(x)
-            maps.append(x)
-        return maps[1:]
+        super().__init__(layers)
 
 
 class GlobalResponseNorm(nn.Module):

@@ -6,104 +6,96 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv_norm
+from .blocks import conv_norm, stem
 
 
 def trunk(channels: int = 32) -> nn.Sequential:
     """To stride 16."""
     return nn.Sequential(
-        conv_norm(3, 16, stride=2),
-        conv_norm(16, channels, stride=2),
+        *stem(channels),
         conv_norm(channels, channels, stride=2),
         conv_norm(channels, channels, stride=2),
     )
 
 
-class NonLocalNet(nn.Module):
-    """Attention among all positions: what a masked one says is not 0."""
+class TwoMaps(nn.Module):
+    """The maps of strides 16 and 32; `change` is what is done to the first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = trunk()
-        self.query, self.key, self.value = (nn.Conv2d(32, 16, 1) for _ in range(3))
-        self.out = nn.Conv2d(16, 32, 1)
         self.last = conv_norm(32, 32, stride=2)
 
+    def change(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.trunk(x)
+        x = self.change(self.trunk(x))
+        return [x, self.last(x)]
+
+
+class NonLocalNet(TwoMaps):
+    """Attention among all positions: what a masked one says is not 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(32, 16, 1) for _ in range(3))
+        self.out = nn.Conv2d(16, 32, 1)
+
+    def change(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         query, key, value = (
             layer(x).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
         weights = torch.softmax(query @ key.transpose(1, 2) / 4, dim=-1)
         mixed = (weights @ value).transpose(1, 2).reshape(batch, 16, height, width)
-        x = x + self.out(mixed)
-        return [x, self.last(x)]
+        return x + self.out(mixed)
 
 
-class CoordinateNet(nn.Module):
+class CoordinateNet(TwoMaps):
     """Coordinate attention pools along one axis: rows and columns of unequal visible counts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = trunk()
         self.by_row = nn.AdaptiveAvgPool2d((None, 1))
         self.by_column = nn.AdaptiveAvgPool2d((1, None))
         self.squeeze = conv_norm(32, 8, 1, act=nn.Hardswish)
         self.rows, self.columns = nn.Conv2d(8, 32, 1), nn.Conv2d(8, 32, 1)
-        self.last = conv_norm(32, 32, stride=2)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.trunk(x)
+    def change(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         strips = torch.cat([self.by_row(x), self.by_column(x).permute(0, 1, 3, 2)], dim=2)
         rows, columns = torch.split(self.squeeze(strips), [height, width], dim=2)
-        x = x * self.rows(rows).sigmoid() * self.columns(columns.permute(0, 1, 3, 2)).sigmoid()
-        return [x, self.last(x)]
+        return x * self.rows(rows).sigmoid() * self.columns(columns.permute(0, 1, 3, 2)).sigmoid()
 
 
-class PerPosition(nn.Module):
+class PerPosition(TwoMaps):
     """A parameter for each position of the size it was written for."""
 
     def __init__(self, height: int = 192, width: int = 256) -> None:
         super().__init__()
-        self.trunk = trunk()
         self.position = nn.Parameter(torch.zeros(1, 32, height // 16, width // 16))
-        self.last = conv_norm(32, 32, stride=2)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.trunk(x) + self.position
-        return [x, self.last(x)]
+    def change(self, x: Tensor) -> Tensor:
+        return x + self.position
 
 
-class InPlaceView(nn.Module):
+class InPlaceView(TwoMaps):
     """Writes to some channels through a view, and goes on with what was viewed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk = trunk()
-        self.last = conv_norm(32, 32, stride=2)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.trunk(x)
-        y = x * 2
-        y[:, :8] += 1
-        return [y, self.last(y)]
+    def change(self, x: Tensor) -> Tensor:
+        x = x * 2
+        x[:, :8] += 1
+        return x
 
 
-class ByContent(nn.Module):
+class ByContent(TwoMaps):
     """Which branch runs depends on the image: no graph has both."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk = trunk()
-        self.last = conv_norm(32, 32, stride=2)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.trunk(x)
+    def change(self, x: Tensor) -> Tensor:
         if x.mean() > 0.5:
             x = x * 2
-        return [x, self.last(x)]
+        return x
 
 
 class FlatMLP(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv_norm
+from .blocks import Pyramid, conv_norm, stem
 
 
 class TransposedNet(nn.Module):
@@ -14,7 +14,7 @@ class TransposedNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv_norm(3, 16, stride=2), conv_norm(16, 16, stride=2))
+        self.stem = stem(16)
         self.down1 = conv_norm(16, 24, stride=2)
         self.down2 = conv_norm(24, 32, stride=2)
         self.up2 = nn.ConvTranspose2d(32, 24, 2, 2)
@@ -50,7 +50,7 @@ class HourglassNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv_norm(3, 16, stride=2), conv_norm(16, 16, stride=2))
+        self.stem = stem(16)
         self.hourglass = Hourglass(16, 3)
         self.down = nn.ModuleList(conv_norm(16, 16, stride=2) for _ in range(3))
         self.smooth = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
@@ -77,23 +77,15 @@ class BlurPool(nn.Module):
         return F.conv2d(self.pad(x), self.filter, stride=2, groups=x.shape[1])
 
 
-class BlurPoolNet(nn.Module):
+class BlurPoolNet(Pyramid):
     """Pools by `BlurPool`, whose filter is no part of the state dict."""
 
     def __init__(self) -> None:
-        super().__init__()
         widths = (3, 16, 24, 32, 40, 48)
-        self.layers = nn.ModuleList(
+        super().__init__(
             nn.Sequential(conv_norm(inputs, outputs), BlurPool(outputs))
             for inputs, outputs in zip(widths, widths[1:], strict=False)
         )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for layer in self.layers:
-            x = layer(x)
-            maps.append(x)
-        return maps[1:]
 
 
 class CeilNet(nn.Module):

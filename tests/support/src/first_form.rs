@@ -71,6 +71,14 @@ impl FirstForm {
         assert_eq!(again.1, numbers);
     }
 
+    /// The last checkpoint of `run`, made one of the first form, is one that another run goes on
+    /// from.
+    pub fn is_continued_elsewhere(work: &Workplace) {
+        let other = ["--resume", "run/checkpoints/last.safetensors", "--epochs", "3"];
+        let told = work.train("other", &other).succeeded();
+        assert_says(&told.err, &["resuming after step 2 of 3"]);
+    }
+
     /// Step and figures of every record, but those of epochs if the form has no loss of them.
     fn figures(&self, work: &Workplace, names: &[&str]) -> Vec<Vec<Option<f64>>> {
         let mut records = records(&work.path("run"));

@@ -6,19 +6,40 @@ use engine::settings::{Settings, from_layers};
 use engine::training::Preset;
 use serde::Serialize;
 
+use super::program::{Workplace, read};
+use super::promises::words;
+
 /// The settings of a preset with paths, and `more` over them.
 pub fn of_preset<S: Settings>(preset: &impl Preset, more: &str) -> engine::Result<S> {
     let layers = [preset.toml(), "data = \"d\"\noutput = \"o\"", more];
     from_layers(layers.map(|layer| layer.parse().unwrap()))
 }
 
-/// Every setting that `before` has is the same in `dumped`; settings that came since may be
-/// besides.
-#[track_caller]
-pub fn assert_settings_of_before(before: &str, dumped: &str) {
-    let [before, dumped]: [toml::Table; 2] = [before, dumped].map(|text| text.parse().unwrap());
-    for (key, value) in &before {
-        assert_eq!(dumped.get(key), Some(value), "{key}");
+impl Workplace {
+    /// The recipe `preset` is what it was before settings were chosen: every setting that `before`
+    /// has; settings that came since may be besides.
+    #[track_caller]
+    pub fn keeps_recipe(&self, preset: &str, before: &str) {
+        let dump = format!("train --preset {preset} --data d --output o --dump-config");
+        let dumped = self.run(&words(&dump)).succeeded().out;
+        let [before, dumped] = [before, &dumped].map(|text| text.parse::<toml::Table>().unwrap());
+        for (key, value) in &before {
+            assert_eq!(dumped.get(key), Some(value), "{key}");
+        }
+    }
+
+    /// The run `run` was begun with settings that were chosen: it goes on with these for more
+    /// epochs. What it says.
+    #[track_caller]
+    pub fn keeps_what_was_chosen(&self, [from, to]: [u64; 2]) -> String {
+        let settings = || String::from_utf8(read(self.path("run/config.toml"))).unwrap();
+        let chosen = settings();
+        let resume = format!("train --output run --resume --epochs {to}");
+        let said = self.run(&words(&resume)).succeeded().err;
+        assert!(!said.contains("what you give stays"), "{said}");
+        let [from, to] = [from, to].map(|epochs| format!("\nepochs = {epochs}\n"));
+        assert_eq!(settings(), chosen.replace(&from, &to));
+        said
     }
 }
 

@@ -275,15 +275,10 @@ fn every_type() -> StateDict {
         ("c_scalar".into(), Tensor::from(1i64 << 40)),
     ]);
     let row = Tensor::from_slice(&[0f32, 1.0, 2.5]);
-    for (name, kind) in [
-        ("float32", Kind::Float),
-        ("float16", Kind::Half),
-        ("bfloat16", Kind::BFloat16),
-        ("int64", Kind::Int64),
-        ("int32", Kind::Int),
-        ("uint8", Kind::Uint8),
-        ("bool", Kind::Bool),
-    ] {
+    let names = ["float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool"];
+    let floats = [Kind::Float, Kind::Half, Kind::BFloat16];
+    let others = [Kind::Int64, Kind::Int, Kind::Uint8, Kind::Bool];
+    for (name, kind) in names.into_iter().zip(floats.into_iter().chain(others)) {
         tensors.insert(format!("d_{name}"), row.to_kind(kind));
     }
     tensors

@@ -36,11 +36,15 @@ impl Place {
 
     /// With `a/b`, whose weights are `bytes`.
     fn with_weights(bytes: &[u8]) -> Self {
+        let readme = ("README.md", File::small("read me"));
+        Self::with(&[readme, ("model.safetensors", File::large(bytes))])
+    }
+
+    /// With `a/b`, which has these files.
+    fn with(files: &[(&str, File)]) -> Self {
         let place = Self::new();
-        let files =
-            [("README.md", File::small("read me")), ("model.safetensors", File::large(bytes))];
         place.hub.change("a/b", |repo| {
-            repo.commit("main", &files);
+            repo.commit("main", files);
         });
         place
     }

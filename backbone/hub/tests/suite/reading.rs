@@ -140,11 +140,8 @@ fn a_configuration_and_all_shards_come_along() {
 
 #[test]
 fn a_network_is_asked_for_as_such() {
-    let place = Place::new();
-    place.hub.change("a/b", |repo| {
-        let files = [("net.pt2", File::large("net")), ("model.safetensors", File::large("w"))];
-        repo.commit("main", &files);
-    });
+    let files = [("net.pt2", File::large("net")), ("model.safetensors", File::large("w"))];
+    let place = Place::with(&files);
     let name = "hf:a/b".parse().unwrap();
     let path = hub::fetch(&name, Want::Network, &place.settings).unwrap();
     assert!(path.ends_with("net.pt2"));

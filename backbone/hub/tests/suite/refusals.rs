@@ -7,11 +7,7 @@ use crate::Place;
 
 #[test]
 fn what_is_not_there_is_named_with_what_is() {
-    let place = Place::new();
-    place.hub.change("a/b", |repo| {
-        let files = [("x/one.pth", File::large("1")), ("README.md", File::small("2"))];
-        repo.commit("main", &files);
-    });
+    let place = Place::with(&[("x/one.pth", File::large("1")), ("README.md", File::small("2"))]);
     let refused = place.refusal("hf:a/b/two.pth");
     assert_eq!(
         refused,

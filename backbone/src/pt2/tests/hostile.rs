@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::weights::tests::damage::Damage;
 use crate::weights::walk::budget;
 
 /// Reads `bytes` in every way; whatever comes of it, tensors are no larger than the file allows.
@@ -276,26 +277,13 @@ proptest! {
     #[test]
     fn any_change_of_a_valid_file_is_survived(
         small in any::<bool>(),
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        cut in any::<prop::sample::Index>(),
-        cuts in any::<bool>(),
-        doubled in any::<prop::sample::Index>(),
+        damage in Damage::any(),
     ) {
         let mut bytes = Parts::small().bytes();
         if small {
             bytes = from_bytes(&bytes).unwrap().to_bytes(&|name| name != "conv.weight").unwrap();
         }
-        for (at, byte) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if cuts {
-            bytes.truncate(cut.index(bytes.len()));
-        } else {
-            let at = doubled.index(bytes.len());
-            let again = bytes[at..(at + 40).min(bytes.len())].to_vec();
-            bytes.splice(at..at, again);
-        }
+        damage.apply(&mut bytes);
         survive(&bytes);
     }
 

@@ -3,8 +3,43 @@
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
+
+/// How a file is damaged: a few bytes are others, and it is cut off or has a piece twice.
+#[derive(Debug, Clone)]
+pub struct Damage {
+    changes: Vec<(Index, u8)>,
+    cut: Option<Index>,
+    doubled: Index,
+}
+
+impl Damage {
+    pub fn any() -> impl Strategy<Value = Self> {
+        let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 1..6);
+        (changes, any::<Option<Index>>(), any::<Index>()).prop_map(|(changes, cut, doubled)| Self {
+            changes,
+            cut,
+            doubled,
+        })
+    }
+
+    pub fn apply(self, bytes: &mut Vec<u8>) {
+        for (at, byte) in self.changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        match self.cut {
+            Some(cut) => bytes.truncate(cut.index(bytes.len())),
+            None => {
+                let at = self.doubled.index(bytes.len());
+                let again = bytes[at..(at + 40).min(bytes.len())].to_vec();
+                bytes.splice(at..at, again);
+            }
+        }
+    }
+}
 
 /// One small file of each kind.
 fn valid() -> &'static [(&'static str, Vec<u8>)] {
@@ -88,24 +123,11 @@ proptest! {
     #[test]
     fn any_change_of_a_valid_file_is_survived(
         which in 0..4usize,
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        cut in any::<prop::sample::Index>(),
-        cuts in any::<bool>(),
-        doubled in any::<prop::sample::Index>(),
+        damage in Damage::any(),
     ) {
         let (name, valid) = &valid()[which];
         let mut bytes = valid.clone();
-        for (at, byte) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if cuts {
-            bytes.truncate(cut.index(bytes.len()));
-        } else {
-            let at = doubled.index(bytes.len());
-            let again = bytes[at..(at + 40).min(bytes.len())].to_vec();
-            bytes.splice(at..at, again);
-        }
+        damage.apply(&mut bytes);
         survive(name, &bytes);
     }
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Barrier;
 
-use storage::Reader;
+use storage::{Object, Reader};
+use tempfile::TempDir;
 use test_objects::{Fault, Objects, Rule};
 
-use crate::{at, count, numbered, storage};
+use crate::{count, numbered, storage, with_object};
 
 const SIZE: u64 = 1 << 30;
 
@@ -14,14 +15,18 @@ fn reader(objects: &Objects, folder: &Path) -> Reader {
     Reader::new(storage(objects), Some((folder, SIZE))).unwrap()
 }
 
+/// A server with an object of this content, and a reader with a cache in an empty folder.
+fn cached(content: impl Into<Vec<u8>>) -> (Objects, Object, TempDir, Reader) {
+    let (objects, object) = with_object(content);
+    let folder = tempfile::tempdir().unwrap();
+    let reader = reader(&objects, folder.path());
+    (objects, object, folder, reader)
+}
+
 #[test]
 fn what_was_read_is_not_asked_for_again() {
-    let objects = Objects::start();
     let bytes = numbered(5 << 20);
-    objects.put("bucket", "a.bin", bytes.clone());
-    let folder = tempfile::tempdir().unwrap();
-    let first = reader(&objects, folder.path());
-    let object = first.storage().head(&at("s3://bucket/a.bin")).unwrap();
+    let (objects, object, folder, first) = cached(bytes.clone());
     // Across the border of two blocks, and the last one.
     let ranges = [2_000_000..2_200_000, 5_242_000..5_242_880, 10..20];
     for range in ranges.clone() {
@@ -41,14 +46,10 @@ fn what_was_read_is_not_asked_for_again() {
 
 #[test]
 fn a_changed_object_is_read_anew() {
-    let objects = Objects::start();
-    objects.put("bucket", "a.bin", "old content");
-    let folder = tempfile::tempdir().unwrap();
-    let reader = reader(&objects, folder.path());
-    let old = reader.storage().head(&at("s3://bucket/a.bin")).unwrap();
+    let (objects, old, _folder, reader) = cached("old content");
     assert_eq!(&reader.read(&old, 0..3).unwrap()[..], b"old");
     objects.put("bucket", "a.bin", "new content");
-    let new = reader.storage().head(&at("s3://bucket/a.bin")).unwrap();
+    let new = reader.storage().head(&old.location).unwrap();
     assert_eq!(&reader.read(&new, 0..3).unwrap()[..], b"new");
     // What was read as the old one is still that.
     assert_eq!(&reader.read(&old, 0..3).unwrap()[..], b"old");
@@ -56,12 +57,8 @@ fn a_changed_object_is_read_anew() {
 
 #[test]
 fn many_at_once_fetch_each_block_once_and_survive_a_failure() {
-    let objects = Objects::start();
     let bytes = numbered(6 << 20);
-    objects.put("bucket", "a.bin", bytes.clone());
-    let folder = tempfile::tempdir().unwrap();
-    let reader = reader(&objects, folder.path());
-    let object = reader.storage().head(&at("s3://bucket/a.bin")).unwrap();
+    let (objects, object, _folder, reader) = cached(bytes.clone());
     objects.fail(Rule::get("a.bin").times(2), Fault::Reset(1 << 20));
     objects.requests();
     let start = Barrier::new(8);
@@ -83,10 +80,8 @@ fn many_at_once_fetch_each_block_once_and_survive_a_failure() {
 
 #[test]
 fn without_a_cache_nothing_more_is_read_than_asked_for() {
-    let objects = Objects::start();
-    objects.put("bucket", "a.bin", numbered(3 << 20));
+    let (objects, object) = with_object(numbered(3 << 20));
     let reader = Reader::new(storage(&objects), None).unwrap();
-    let object = reader.storage().head(&at("s3://bucket/a.bin")).unwrap();
     assert_eq!(reader.read(&object, 100..200).unwrap().len(), 100);
     let tiny = tempfile::tempdir().unwrap();
     let error = Reader::new(storage(&objects), Some((tiny.path(), 1000))).unwrap_err().to_string();

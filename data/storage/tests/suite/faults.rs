@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use storage::{Error, Settings, Storage};
 use test_objects::{Fault, Objects, Rule};
 
-use crate::{at, count, numbered, settings, storage};
+use crate::{at, count, numbered, settings, storage, with_object};
 
 #[test]
 fn what_goes_away_by_itself_is_tried_again() {
-    let objects = Objects::start();
     let bytes = numbered(200_000);
-    objects.put("bucket", "a.bin", bytes.clone());
+    let (objects, object) = with_object(bytes.clone());
     let storage = storage(&objects);
-    let object = storage.head(&at("s3://bucket/a.bin")).unwrap();
     let faults = [
         Fault::slow_down(None),
         Fault::too_many(None),
@@ -36,11 +34,9 @@ fn what_goes_away_by_itself_is_tried_again() {
 
 #[test]
 fn a_server_that_stalls_is_left_after_a_while() {
-    let objects = Objects::start();
-    objects.put("bucket", "a.bin", numbered(100_000));
+    let (objects, object) = with_object(numbered(100_000));
     let settings = Settings { timeout: Duration::from_secs(2), ..settings(&objects) };
     let storage = Storage::new(settings).unwrap();
-    let object = storage.head(&at("s3://bucket/a.bin")).unwrap();
     objects.fail(Rule::get("a.bin"), Fault::Stall(10, Duration::from_secs(60)));
     objects.fail(Rule::get("a.bin"), Fault::Silence(Duration::from_secs(60)));
     let begun = Instant::now();
@@ -50,10 +46,8 @@ fn a_server_that_stalls_is_left_after_a_while() {
 
 #[test]
 fn nothing_is_tried_for_ever() {
-    let objects = Objects::start();
-    objects.put("bucket", "a.bin", "content");
+    let (objects, object) = with_object("content");
     let storage = storage(&objects);
-    let object = storage.head(&at("s3://bucket/a.bin")).unwrap();
     objects.fail(Rule::get("a.bin").always(), Fault::slow_down(None));
     objects.requests();
     let error = storage.read(&object, 0..7).unwrap_err();
@@ -74,10 +68,8 @@ fn nothing_is_tried_for_ever() {
 
 #[test]
 fn a_server_is_left_alone_as_long_as_it_asks_for() {
-    let objects = Objects::start();
-    objects.put("bucket", "a.bin", "content");
+    let (objects, object) = with_object("content");
     let storage = storage(&objects);
-    let object = storage.head(&at("s3://bucket/a.bin")).unwrap();
     objects.fail(Rule::get("a.bin"), Fault::slow_down(Some(1)));
     let begun = Instant::now();
     storage.read(&object, 0..7).unwrap();
@@ -92,11 +84,8 @@ fn a_server_is_left_alone_as_long_as_it_asks_for() {
 
 #[test]
 fn what_will_not_go_away_is_said_at_once() {
-    let objects = Objects::start();
-    objects.put("bucket", "a.bin", "content");
+    let (objects, object) = with_object("content");
     let storage = storage(&objects);
-    let there = at("s3://bucket/a.bin");
-    let object = storage.head(&there).unwrap();
     let read = |fault| {
         objects.fail(Rule::get("a.bin"), fault);
         objects.requests();
@@ -113,7 +102,7 @@ fn what_will_not_go_away_is_said_at_once() {
     assert!(expired.to_string().contains("credentials have expired"), "{expired}");
     // An answer to a look has no body that would say why: a read is asked, perhaps more than once.
     objects.fail(Rule::any("a.bin").always(), Fault::expired());
-    let expired = storage.head(&there).unwrap_err().to_string();
+    let expired = storage.head(&object.location).unwrap_err().to_string();
     assert!(expired.contains("looking at it") && expired.contains("have expired"), "{expired}");
     let none = storage.head(&at("s3://bucket/none")).unwrap_err();
     assert!(none.is_not_found() && none.to_string().contains("no such object"), "{none}");

@@ -6,7 +6,7 @@ mod objects;
 
 use std::time::Duration;
 
-use storage::{Location, Settings, Storage};
+use storage::{Location, Object, Settings, Storage};
 use test_objects::Objects;
 
 /// Patience for tests: a lost request costs no minutes.
@@ -26,6 +26,16 @@ fn settings(objects: &Objects) -> Settings {
 fn storage(objects: &Objects) -> Storage {
     Storage::new(settings(objects)).unwrap()
 }
+
+/// A server with an object of this content, at [`OBJECT`].
+fn with_object(content: impl Into<Vec<u8>>) -> (Objects, Object) {
+    let objects = Objects::start();
+    objects.put("bucket", "a.bin", content);
+    let object = storage(&objects).head(&at(OBJECT)).unwrap();
+    (objects, object)
+}
+
+const OBJECT: &str = "s3://bucket/a.bin";
 
 fn at(text: &str) -> Location {
     Location::parse(text).unwrap()
