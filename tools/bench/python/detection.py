@@ -1,8 +1,6 @@
 """torchvision's Mask R-CNN: training steps, or an image to pasted masks."""
 
 import argparse
-import contextlib
-from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -11,6 +9,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
+import networks
 import operations
 import protocol
 
@@ -107,19 +106,10 @@ def compiled(model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mode", choices=["train", "infer"], required=True)
-    parser.add_argument("--inputs", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--autocast", action="store_true", help="to bfloat16")
-    arguments = parser.parse_args()
+    arguments = networks.arguments(parser)
 
-    torch.set_num_threads(arguments.threads)
     memory = protocol.Memory()
-    model = detector(FrozenBatchNorm2d)
-    weights = safetensors.torch.load_file(arguments.inputs / "weights.safetensors")
-    model.load_state_dict(weights)
-    del weights
-    model = model.to(memory_format=torch.channels_last)
+    model = networks.loaded(detector(FrozenBatchNorm2d), arguments.inputs)
     tensors = safetensors.torch.load_file(arguments.inputs / "inputs.safetensors")
     count = sum(name.startswith("image") for name in tensors)
     images = [tensors[f"image{i}"].float() / 255 for i in range(count)]
@@ -133,9 +123,7 @@ def main():
     ]
     # Once the operations are counted, which happens in eager mode.
     prepared = compiled if arguments.compile else lambda model: None
-    autocast = contextlib.nullcontext()
-    if arguments.autocast:
-        autocast = torch.autocast("cpu", torch.bfloat16)
+    autocast = networks.autocast(arguments)
     if arguments.mode == "infer":
         infer(model, images, prepared, autocast, memory)
     else:

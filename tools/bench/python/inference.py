@@ -1,12 +1,12 @@
 """A worker of timm's forward passes in eager mode."""
 
 import argparse
-from pathlib import Path
 
 import safetensors.torch
 import timm
 import torch
 
+import networks
 import protocol
 from operations import count
 
@@ -15,17 +15,11 @@ parser.add_argument("--model", required=True)
 parser.add_argument("--batch", type=int, required=True)
 parser.add_argument("--passes", type=int, required=True, help="of a round")
 parser.add_argument("--samples", type=int, required=True, help="of a level to tell")
-parser.add_argument("--inputs", type=Path, required=True)
-parser.add_argument("--threads", type=int, required=True)
-arguments = parser.parse_args()
+arguments = networks.arguments(parser, ways=False)
 
-torch.set_num_threads(arguments.threads)
 memory = protocol.Memory()
 model = timm.create_model(arguments.model, pretrained=False)
-weights = safetensors.torch.load_file(arguments.inputs / "weights.safetensors")
-model.load_state_dict(weights)
-del weights
-model = model.eval().to(memory_format=torch.channels_last)
+model = networks.loaded(model, arguments.inputs).eval()
 images = safetensors.torch.load_file(arguments.inputs / "images.safetensors")["images"]
 images = images[: arguments.batch].to(memory_format=torch.channels_last).clone()
 with torch.no_grad():

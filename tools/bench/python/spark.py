@@ -86,19 +86,24 @@ def loss(images, prediction, active):
     return error.mul(hidden).sum() / (hidden.sum() + 1e-8)
 
 
-def optimizer(model, beta2, lr, weight_decay):
-    # Imported here: it takes a second, and who only wants the model does not need it.
-    from timm.optim import Lamb
-
+def parameter_groups(model, weight_decay):
+    """Those whose weights decay, and those whose do not."""
     decayed, still = [], []
     for name, parameter in model.named_parameters():
         alone = parameter.ndim <= 1 or name.endswith(".bias")
         alone = alone or "gamma" in name or "mask_token" in name
         (still if alone else decayed).append(parameter)
-    groups = [
+    return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": still, "weight_decay": 0.0},
     ]
+
+
+def optimizer(model, beta2, lr, weight_decay):
+    # Imported here: it takes a second, and who only wants the model does not need it.
+    from timm.optim import Lamb
+
+    groups = parameter_groups(model, weight_decay)
     return Lamb(groups, lr=lr, betas=(0.9, beta2), eps=1e-6, max_grad_norm=5.0)
 
 

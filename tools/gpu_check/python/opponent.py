@@ -94,15 +94,7 @@ def optimizer(model, beta2, arguments):
         pass
     else:
         return spark.optimizer(model, beta2, arguments.lr, arguments.weight_decay), "timm's LAMB"
-    decayed, still = [], []
-    for name, parameter in model.named_parameters():
-        alone = parameter.ndim <= 1 or name.endswith(".bias")
-        alone = alone or "gamma" in name or "mask_token" in name
-        (still if alone else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": arguments.weight_decay},
-        {"params": still, "weight_decay": 0.0},
-    ]
+    groups = spark.parameter_groups(model, arguments.weight_decay)
     return Lamb(groups, arguments.lr, (0.9, beta2), 1e-6, 5.0), "LAMB of foreach operators"
 
 

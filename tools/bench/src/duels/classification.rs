@@ -3,6 +3,7 @@
 use engine::precision::Precision;
 
 use crate::duel::{Check, Comparison, Contender, Program, Unit};
+use crate::duels::ways;
 use crate::inputs::Inputs;
 
 /// Model, and its name in the table.
@@ -29,14 +30,6 @@ fn duel(model: &'static str, title: &str, precision: Precision) -> Comparison {
         _ => ("bfloat16", 5e-2),
     };
     let arguments = format!("--model {model} {UPDATE}");
-    let theirs = |label, more: &str| {
-        Contender::new(label, Program::Script("classification.py"), &format!("{arguments} {more}"))
-    };
-    let mut ways = vec![theirs("eager, channels last", ""), theirs("torch.compile", "--compile")];
-    if precision == Precision::Bfloat16 {
-        ways.push(theirs("eager, autocast to bfloat16", "--autocast"));
-        ways.push(theirs("torch.compile, autocast to bfloat16", "--autocast --compile"));
-    }
     Comparison {
         name: format!("classification-{model}-{name}"),
         work: format!("fine-tuning step, {title}, {BATCH} × {SIZE} px, {name}"),
@@ -51,6 +44,6 @@ fn duel(model: &'static str, title: &str, precision: Precision) -> Comparison {
             Program::Own,
             &format!("classification --precision {name} {arguments}"),
         ),
-        theirs: ways,
+        theirs: ways("classification.py", &arguments, precision),
     }
 }

@@ -3,6 +3,7 @@
 use engine::precision::Precision;
 
 use crate::duel::{Check, Comparison, Contender, Program, Unit};
+use crate::duels::ways;
 use crate::inputs::Inputs;
 
 /// Height and width of the images of a training step in pixels, and how many there are.
@@ -38,15 +39,6 @@ fn duel(mode: &str, precision: Precision) -> Comparison {
     };
     let work = if trains { "training step" } else { "image to masks" };
     let unit = if trains { Unit::Step } else { Unit::Pass };
-    let theirs = |label, more: &str| {
-        let arguments = format!("--mode {mode} {more}");
-        Contender::new(label, Program::Script("detection.py"), &arguments)
-    };
-    let mut ways = vec![theirs("eager, channels last", ""), theirs("torch.compile", "--compile")];
-    if index == 1 {
-        ways.push(theirs("eager, autocast to bfloat16", "--autocast"));
-        ways.push(theirs("torch.compile, autocast to bfloat16", "--autocast --compile"));
-    }
     Comparison {
         name: format!("detection-{mode}-{name}"),
         work: format!("Mask R-CNN, ResNet-50, {work}, {images} × {width} × {height} px, {name}"),
@@ -61,6 +53,6 @@ fn duel(mode: &str, precision: Precision) -> Comparison {
             Program::Own,
             &format!("detection --mode {mode} --precision {name}"),
         ),
-        theirs: ways,
+        theirs: ways("detection.py", &format!("--mode {mode}"), precision),
     }
 }

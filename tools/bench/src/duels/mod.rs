@@ -9,8 +9,9 @@ pub mod spark;
 mod start;
 
 use anyhow::{Result, ensure};
+use engine::precision::Precision;
 
-use crate::duel::Comparison;
+use crate::duel::{Comparison, Contender, Program};
 
 /// All of them, in the order of the table.
 pub fn all() -> Vec<Comparison> {
@@ -24,6 +25,19 @@ pub fn all() -> Vec<Comparison> {
         start::duels(),
     ]
     .concat()
+}
+
+/// Their ways of doing what `script` does: eager and compiled, for bfloat16 also under autocast.
+fn ways(script: &'static str, arguments: &str, precision: Precision) -> Vec<Contender> {
+    let way = |label: &'static str, more: &str| {
+        Contender::new(label, Program::Script(script), &format!("{arguments} {more}"))
+    };
+    let mut ways = vec![way("eager, channels last", ""), way("torch.compile", "--compile")];
+    if precision == Precision::Bfloat16 {
+        ways.push(way("eager, autocast to bfloat16", "--autocast"));
+        ways.push(way("torch.compile, autocast to bfloat16", "--autocast --compile"));
+    }
+    ways
 }
 
 /// Those whose name is one of `words` or contains one that is no whole name; all
