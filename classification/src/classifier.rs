@@ -16,6 +16,7 @@ use engine::optim::{
     LayerGrouping, LayerPosition, ParamGroup, has_weight_decay, layered_param_groups, param_groups,
 };
 use tch::{Device, Kind, Tensor, nn};
+use words::counted;
 
 /// Epsilon of the norm before the head.
 const NORM_EPS: f64 = 1e-6;
@@ -235,8 +236,9 @@ impl Classifier {
         match found {
             Some(found) => ensure!(
                 found == wanted,
-                "{path} has {found} classes, expected {wanted}; with --reset-head its \
-                 backbone is taken and the head learned anew"
+                "{path} has {}, expected {wanted}; with --reset-head its backbone is taken and the \
+                 head learned anew",
+                counted(found, "class")
             ),
             None => ensure!(
                 false,

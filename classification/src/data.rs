@@ -135,8 +135,7 @@ pub fn training_loader(
     let (rank, size) = (world.rank(), world.size());
     let sampler = EpochSampler::distributed(dataset.len(), own, config.execution.seed, rank, size)?
         .with_repeats(config.aug_repeats)?;
-    let source = LabelledSource::new(dataset, transform, sampler)?;
-    Ok(Loader::of(source, config.loading.options(world))?)
+    Ok(Loader::new(dataset, transform, sampler, config.loading.options(world))?)
 }
 
 /// Each image of this process's part of them once, as for evaluation.

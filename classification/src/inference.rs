@@ -75,7 +75,7 @@ fn own_part(
     loader: &Loader<LabelledSource>,
     mut done: impl FnMut(u64),
 ) -> Result<Evaluator> {
-    let mut evaluator = Evaluator::new(loader.source().dataset().classes().to_vec());
+    let mut evaluator = Evaluator::new(loader.dataset().classes().to_vec());
     let kind = classifier.kind();
     for batch in loader.epoch(0, 0) {
         let Some((images, labels)) = batch?.images.present()? else { continue };

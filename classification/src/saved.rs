@@ -16,6 +16,7 @@ use engine::remote::{Wanted, find_model, local_with};
 use engine::run_dir::resolve_checkpoint;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
+use words::counted;
 
 use crate::classifier::{Classifier, ClassifierOptions, head_name};
 use crate::data::ImageSettings;
@@ -242,9 +243,10 @@ impl<'a> LoadSpec<'a> {
         if let Some(classes) = &classes {
             ensure!(
                 classes.len() as i64 == num_classes,
-                "there are {} class names, but {} has {num_classes} classes",
-                classes.len(),
-                self.path.display()
+                "there are {}, but {} has {}",
+                counted(classes.len(), "class name"),
+                self.path.display(),
+                counted(num_classes, "class")
             );
         }
         Ok(classes)

@@ -39,8 +39,8 @@ pub use error::{Error, Result};
 pub use image::{CropBox, Image, Interpolation, Pixels};
 pub use lazy_image::LazyImage;
 pub use loader::{
-    Batch, Batches, ImageSource, Images, LabelledImages, LabelledSource, Loader, LoaderOptions,
-    SampleIndex, Source,
+    Batch, Batches, ImageSet, ImageSource, Images, LabelledImages, LabelledSource, Loader,
+    LoaderOptions, SampleIndex, Source,
 };
 pub use mixup::{MixParams, Mixup, soft_targets};
 pub use peers::{Alone, Failure, Peers, gather_results, result_of_first};

@@ -14,6 +14,7 @@ use engine::settings::{LoadingSettings, Settings as _, from_layers};
 use engine::training::Preset as _;
 use tch::{Device, Kind, Tensor};
 use toml::Table;
+use words::counted;
 
 use crate::detector::Detector;
 use crate::modeling::weights::{ReadOptions, is_predictor, read_detector};
@@ -59,8 +60,9 @@ impl TrainCheckpoint {
         let (own, wanted) = (self.state.task.classes.len(), detector.model.config().num_classes);
         ensure!(
             reset_head || own as i64 == wanted,
-            "{} has {own} classes, but the data has {wanted}; --reset-head learns these anew",
-            self.path.display()
+            "{} has {}, but the data has {wanted}; --reset-head learns these anew",
+            self.path.display(),
+            counted(own, "class")
         );
         let mut target = detector.variables();
         target.retain(|name, _| !(reset_head && is_predictor(name)));
@@ -176,8 +178,9 @@ impl LoadSpec<'_> {
         let classes = published.and_then(|published| published.classes);
         ensure!(
             classes.as_ref().is_none_or(|classes| classes.len() as i64 == count),
-            "{} tells apart {count} classes, but its config.json names others",
-            self.path.display()
+            "{} tells apart {}, but its config.json names others",
+            self.path.display(),
+            counted(count, "class")
         );
         Ok(LoadedModel::of(detector, config, classes))
     }

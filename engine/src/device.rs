@@ -5,6 +5,7 @@ use clap::Args;
 use data::{cores, tensor_of};
 use ndarray::Array4;
 use tch::{Cuda, Device, Kind, Tensor};
+use words::counted;
 
 use crate::distributed::ProcessGroup;
 use crate::settings::ExecutionSettings;
@@ -139,7 +140,7 @@ pub fn synchronize(device: Device) {
 /// A device as a person is told of it.
 pub fn describe_device(device: Device, threads: usize) -> String {
     match device {
-        Device::Cpu => format!("cpu, {threads} threads"),
+        Device::Cpu => format!("cpu, {}", counted(threads, "thread")),
         other => format!("{other:?}"),
     }
 }

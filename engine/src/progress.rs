@@ -2,16 +2,15 @@
 //! every few seconds elsewhere.
 
 mod activity;
-mod overall;
+mod bar;
+mod counter;
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 pub use activity::{Activity, during};
-pub use overall::Overall;
+pub use bar::Bar;
+pub use counter::Counter;
 
 /// Steps that rates are averaged over: enough to smooth single slow steps,
 /// few enough to follow a change.
@@ -45,12 +44,7 @@ pub struct Progress {
     started: Instant,
     /// Before the first step.
     waiting: Option<Activity>,
-    output: Output,
-}
-
-enum Output {
-    Bar(ProgressBar),
-    Lines { to: Box<dyn Write + Send>, every: Duration, last: Instant },
+    bar: Bar,
 }
 
 impl Progress {
@@ -58,25 +52,12 @@ impl Progress {
     /// `done` of which an earlier process has made. A bar if standard error
     /// is a terminal.
     pub fn new(epochs: u64, steps: u64, done: u64) -> Self {
-        let output = if std::io::stderr().is_terminal() {
-            let target = ProgressDrawTarget::stderr();
-            let bar = ProgressBar::with_draw_target(Some(steps), target).with_position(done);
-            let style = ProgressStyle::with_template("{bar:24} {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            Output::Bar(bar.with_style(style))
-        } else {
-            Output::Lines {
-                to: Box::new(std::io::stderr()),
-                every: LINE_EVERY,
-                last: Instant::now(),
-            }
-        };
-        Self::with_output(epochs, steps, done, output)
+        Self::on(Bar::new().waiting(), epochs, steps, done)
     }
 
-    fn with_output(epochs: u64, steps: u64, done: u64, output: Output) -> Self {
+    fn on(bar: Bar, epochs: u64, steps: u64, done: u64) -> Self {
         let (meter, started) = (Meter::default(), Instant::now());
-        Progress { steps, epochs, done, loss: None, meter, started, waiting: None, output }
+        Progress { steps, epochs, done, loss: None, meter, started, waiting: None, bar }
     }
 
     /// Shows that `what` is being done until the next step is.
@@ -97,19 +78,13 @@ impl Progress {
         self.meter.record(took, step.wait, step.images);
         self.done += 1;
         self.loss = step.loss.or(self.loss);
-        let due = match &self.output {
-            Output::Bar(_) => true,
-            Output::Lines { every, last, .. } => last.elapsed() >= *every,
-        };
-        if due {
-            self.show(step);
-        }
+        self.bar.show(self.share(), &self.describe(step));
     }
 
     /// Marks the end of an epoch, after its last step: a line where there is
     /// no terminal, whenever the last one was.
     pub fn epoch_end(&mut self, step: &Step) {
-        self.show(step);
+        self.bar.show_now(self.share(), &self.describe(step));
     }
 
     /// Starts the clock of the next step now, after work between two epochs
@@ -120,47 +95,25 @@ impl Progress {
 
     /// Says something without tearing the bar.
     pub fn note(&mut self, text: &str) {
-        match (&mut self.output, &self.waiting) {
-            (Output::Bar(_), Some(activity)) => activity.note(text),
-            (Output::Bar(bar), None) => bar.suspend(|| eprintln!("{text}")),
-            (Output::Lines { to, .. }, _) => write_line(to, text),
+        match &self.waiting {
+            Some(activity) if self.bar.is_drawn() => activity.note(text),
+            _ => self.bar.note(text),
         }
     }
 
     /// Says what the next step waits for, behind what was shown last; where there is no terminal no
     /// more often than other lines.
     pub fn waiting(&mut self, text: &str) {
-        let at = format!("step {}/{}  {text}", self.done, self.steps);
-        match &mut self.output {
-            Output::Bar(bar) => bar.set_message(at),
-            Output::Lines { to, every, last } => {
-                if last.elapsed() >= *every {
-                    write_line(to, &at);
-                    *last = Instant::now();
-                }
-            }
-        }
+        self.bar.tell(&format!("step {}/{}  {text}", self.done, self.steps));
     }
 
     /// Leaves the bar as it is and the cursor below it.
     pub fn finish(self) {
-        if let Output::Bar(bar) = self.output {
-            bar.abandon();
-        }
+        self.bar.leave();
     }
 
-    fn show(&mut self, step: &Step) {
-        let text = self.describe(step);
-        match &mut self.output {
-            Output::Bar(bar) => {
-                bar.set_position(self.done);
-                bar.set_message(text);
-            }
-            Output::Lines { to, last, .. } => {
-                write_line(to, &text);
-                *last = Instant::now();
-            }
-        }
+    fn share(&self) -> f64 {
+        self.done as f64 / self.steps.max(1) as f64
     }
 
     fn describe(&self, step: &Step) -> String {
@@ -178,91 +131,6 @@ impl Progress {
         }
         parts.join("  ")
     }
-}
-
-/// Shows how many of a known number of things are done.
-pub struct Counter {
-    what: String,
-    total: u64,
-    /// By an earlier process.
-    before: u64,
-    done: u64,
-    started: Instant,
-    bar: Option<ProgressBar>,
-    last_line: Instant,
-}
-
-impl Counter {
-    /// None of `total` done; `what` names them ("images"). A bar if standard
-    /// error is a terminal, else lines of text every few seconds.
-    pub fn new(what: impl Into<String>, total: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:24} {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
-                .with_style(style)
-        });
-        let now = Instant::now();
-        Self { what: what.into(), total, before: 0, done: 0, started: now, bar, last_line: now }
-    }
-
-    /// `before` of them are done already, by an earlier process.
-    pub fn resumed(self, before: u64) -> Self {
-        Self { before, done: before, ..self }
-    }
-
-    /// Counts `more`.
-    pub fn add(&mut self, more: u64) {
-        self.done += more;
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(self.done);
-                bar.set_message(self.describe());
-            }
-            None if self.last_line.elapsed() >= LINE_EVERY => {
-                eprintln!("{}", self.describe());
-                self.last_line = Instant::now();
-            }
-            None => {}
-        }
-    }
-
-    /// Says something without tearing the bar.
-    pub fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
-        }
-    }
-
-    /// Leaves a line with the number and the rate.
-    pub fn finish(self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        eprintln!("{}", self.describe());
-    }
-
-    fn describe(&self) -> String {
-        let took = self.started.elapsed().as_secs_f64().max(1e-9);
-        let rate = (self.done - self.before) as f64 / took;
-        if self.total == 0 {
-            return format!("{} {}  {rate:.1}/s", self.done, self.what);
-        }
-        let text = format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what);
-        match self.total.checked_sub(self.done) {
-            Some(left) if left > 0 && rate > 0.0 => {
-                let left = Duration::try_from_secs_f64(left as f64 / rate).unwrap_or(Duration::MAX);
-                format!("{text}  left {}", clock(left))
-            }
-            _ => text,
-        }
-    }
-}
-
-/// Whoever closed standard error does not want to read it.
-fn write_line(to: &mut Box<dyn Write + Send>, text: &str) {
-    let _ = writeln!(to, "{text}");
 }
 
 /// Hours, minutes and seconds.
@@ -309,8 +177,10 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write;
     use std::sync::{Arc, Mutex};
+
+    use super::*;
 
     #[test]
     fn rates_are_those_of_the_last_steps() {
@@ -347,8 +217,7 @@ mod tests {
     fn lines(every: Duration) -> (Progress, Shared) {
         let shared = Shared::default();
         let to = Box::new(shared.clone());
-        let output = Output::Lines { to, every, last: Instant::now() };
-        (Progress::with_output(3, 30, 10, output), shared)
+        (Progress::on(Bar::of_lines(to, every).waiting(), 3, 30, 10), shared)
     }
 
     #[test]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import spark_backbone
 import torch
-from spark_backbone.export import ExportError, read_state
+from spark_backbone._sources import ExportError
+from spark_backbone._weights import read_state
 
 
 def check(name: str, holds: bool) -> None:

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use words::counted;
+
 use super::lower::StepKind;
 use super::model::GraphModel;
 use crate::models::Cost;
@@ -44,19 +46,19 @@ impl GraphModel {
         let (height, width) = (image[2], image[3]);
         let cost = self.cost(height, width);
         let mut text = format!(
-            "{}: exported by PyTorch {} for {} images of {}×{height}×{width}\n",
+            "{}: exported by PyTorch {} for {} of {}×{height}×{width}\n",
             self.name(),
             parts.program.torch_version,
-            image[0],
+            counted(image[0], "image"),
             image[1]
         );
         for (number, level) in self.levels.levels.iter().enumerate() {
             let module = if level.module.is_empty() { "the network" } else { &level.module };
             let _ = writeln!(
                 text,
-                "  stage {}: {module}, {} channels, stride {}",
+                "  stage {}: {module}, {}, stride {}",
                 number + 1,
-                level.channels,
+                counted(level.channels, "channel"),
                 level.stride
             );
         }
@@ -66,7 +68,7 @@ impl GraphModel {
             cost.params as f64 / 1e6,
             cost.flops as f64 / 1e9
         );
-        let counted = |wanted: &dyn Fn(&StepKind) -> bool| {
+        let kinds = |wanted: &dyn Fn(&StepKind) -> bool| {
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             for step in network.steps.iter().filter(|step| wanted(&step.kind)) {
                 *counts.entry(step.kind.name()).or_default() += 1;
@@ -82,10 +84,10 @@ impl GraphModel {
             StepKind::Convolution(conv) => conv.pad.is_some(),
             _ => false,
         };
-        let patches = counted(&|kind| !draws(kind) && !on_grid(kind));
+        let patches = kinds(&|kind| !draws(kind) && !on_grid(kind));
         let _ = writeln!(text, "  on visible patches: {patches}");
-        let _ = writeln!(text, "  through the grid: {}", counted(&on_grid));
-        let _ = writeln!(text, "  random draws: {}", counted(&draws));
+        let _ = writeln!(text, "  through the grid: {}", kinds(&on_grid));
+        let _ = writeln!(text, "  random draws: {}", kinds(&draws));
         match self.refusal() {
             None => text.push_str("  can be pretrained\n"),
             Some(refusal) => {

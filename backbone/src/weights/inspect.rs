@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use words::counted;
+
 use super::convert;
 use super::dtype::{element_count, kind_name};
 use super::finite::not_finite;
@@ -156,23 +158,19 @@ impl fmt::Display for Inspection {
             self.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
         writeln!(
             f,
-            "{}: {} tensors ({}), {} numbers",
+            "{}: {} ({}), {}",
             self.format,
-            self.tensors,
+            counted(self.tensors, "tensor"),
             dtypes.join(", "),
-            grouped(self.elements)
+            counted(self.elements, "number")
         )?;
         match (&self.model, &self.sketch) {
             (Some(found), None) => write!(f, "{found}")?,
             (nearest, sketch) => {
                 write!(f, "model: none that is known (`pretrain models` lists those that are)")?;
                 if let Some(nearest) = nearest {
-                    write!(
-                        f,
-                        "; {} tensors are like {}'s",
-                        nearest.load.matched.len(),
-                        nearest.name
-                    )?;
+                    let alike = counted(nearest.load.matched.len(), "tensor");
+                    write!(f, "; {alike} as in {}", nearest.name)?;
                 }
                 if let Some(sketch) = sketch {
                     write!(f, "\n{sketch}")?;
@@ -180,11 +178,12 @@ impl fmt::Display for Inspection {
             }
         }
         if !self.not_finite.is_empty() {
-            let count = self.not_finite.len();
-            write!(f, "\nnot finite: {count} tensors, {}", some_of(&self.not_finite))?;
+            let count = counted(self.not_finite.len(), "tensor");
+            write!(f, "\nnot finite: {count}, {}", some_of(&self.not_finite))?;
         }
         if !self.left_out.is_empty() {
-            write!(f, "\nleft out: {} tensors, {}", self.left_out.len(), some_of(&self.left_out))?;
+            let count = counted(self.left_out.len(), "tensor");
+            write!(f, "\nleft out: {count}, {}", some_of(&self.left_out))?;
         }
         if self.spark_decoder {
             write!(f, "\nSparK decoder: yes, pretraining can go on from it")?;
@@ -199,13 +198,14 @@ impl fmt::Display for Inspection {
 impl fmt::Display for ModelMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.is_complete() { "complete" } else { "incomplete" };
-        writeln!(f, "model: {}, {state}, {} parameters", self.name, grouped(self.parameters))?;
+        let parameters = counted(self.parameters, "parameter");
+        writeln!(f, "model: {}, {state}, {parameters}", self.name)?;
         let LoadReport { naming, prefix, matched, alternatives, converted, .. } = &self.load;
         write!(f, "naming: {naming}")?;
         if !prefix.is_empty() {
             write!(f, ", prefix {prefix:?}")?;
         }
-        write!(f, "\n{} tensors match", matched.len())?;
+        write!(f, "\n{} match", counted(matched.len(), "tensor"))?;
         for other in alternatives {
             write!(f, "\n  a set of weights under {other:?} fits as well")?;
         }
@@ -214,17 +214,4 @@ impl fmt::Display for ModelMatch {
         }
         self.load.write_misfits(f)
     }
-}
-
-/// Digits in groups of three.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }

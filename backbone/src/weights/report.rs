@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use words::counted;
+
 use super::Naming;
 use super::fit::Fit;
 
@@ -42,7 +44,8 @@ pub struct LoadReport {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tensors loaded ({} naming", self.matched.len(), self.naming)?;
+        let loaded = counted(self.matched.len(), "tensor");
+        write!(f, "{loaded} loaded ({} naming", self.naming)?;
         if !self.prefix.is_empty() {
             write!(f, ", prefix {:?}", self.prefix)?;
         }

@@ -9,11 +9,13 @@ use clap::Args;
 use data::write_file;
 use data::{LabelledDataset, LoaderOptions};
 use engine::distributed::ProcessGroup;
+use engine::outputs::make_folder;
 use engine::picture::png;
 use engine::progress::Counter;
 use engine::remote::check_is_here;
 use engine::run_dir::display_path;
 use engine::settings::{Given, LoadingSettings};
+use words::counted;
 
 use super::model_flags::ModelFlags;
 use crate::data::{evaluation_loader, reading};
@@ -59,14 +61,10 @@ pub struct EvaluateArgs {
 }
 
 /// Scores and reports.
-///
-/// # Errors
-/// Files that cannot be read or do not fit together.
 pub fn run(args: EvaluateArgs) -> Result<()> {
     if let Some(folder) = &args.output {
         check_is_here(folder)?;
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        make_folder(folder)?;
     }
     let loading = args.loading.settings()?;
     let loaded = args.model.load_any()?;
@@ -134,8 +132,10 @@ fn labelled(folder: &Path, loaded: &LoadedModel<Box<dyn Logits>>) -> Result<Labe
             let (found, known) = (dataset.classes().len() as i64, loaded.classifier.num_classes());
             ensure!(
                 found == known,
-                "{} has {found} class folders, but the classifier has {known} classes",
+                "{} has {}, but the classifier has {}",
                 folder.display(),
+                counted(found, "class folder"),
+                counted(known, "class"),
             );
             eprintln!(
                 "note: {}: the weights do not tell what their classes are called: the {found} class \

@@ -10,6 +10,7 @@ use engine::export::{Card, CardTask, ExportFormat, HubFlags, named_for_timm, wri
 use engine::remote::{Output, Wanted, local_with};
 use engine::run_dir::{display_path, run_of};
 use engine::settings::Settings as _;
+use words::counted;
 
 use super::model_flags::ModelFlags;
 use crate::classifier::Classifier;
@@ -47,10 +48,6 @@ pub struct ExportArgs {
 }
 
 /// Exports.
-///
-/// # Errors
-/// Weights that cannot be read, a framework without such a model, a file that
-/// cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
     args.hub.check(args.format == Some(ExportFormat::Hub))?;
     let loaded = args.model.load()?;
@@ -79,11 +76,11 @@ pub fn run(args: ExportArgs) -> Result<()> {
         write(output.path(), config)?;
     }
     println!(
-        "{} ({} tensors of {}, {} classes) → {}",
+        "{} ({} of {}, {}) → {}",
         display_path(&args.model.weights),
-        tensors.len(),
+        counted(tensors.len(), "tensor"),
         model.name,
-        classifier.num_classes(),
+        counted(classifier.num_classes(), "class"),
         output.finish()?
     );
     Ok(())

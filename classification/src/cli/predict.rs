@@ -14,6 +14,7 @@ use engine::progress::Counter;
 use engine::run_dir::display_path;
 use serde::Serialize;
 use tch::Tensor;
+use words::counted;
 
 use super::model_flags::ModelFlags;
 
@@ -108,7 +109,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
             predictions.push(prediction);
         }
     }
-    ensure!(!predictions.is_empty(), "none of the {} images can be read", files.len());
+    ensure!(!predictions.is_empty(), "none of {} can be read", counted(files.len(), "image"));
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&predictions)?)?;
         println!("{}", display_path(path));
@@ -130,9 +131,6 @@ fn read(path: &Path, transform: &impl Transform) -> Result<Tensor> {
 }
 
 /// The picture in a file's `bytes` as the classifier takes it, `[C, H, W]`; messages name `path`.
-///
-/// # Errors
-/// It is no picture.
 pub(super) fn prepare(path: &Path, bytes: &[u8], transform: &impl Transform) -> Result<Tensor> {
     let shape = transform.shape();
     let image = decode(path, bytes, shape[0])?;

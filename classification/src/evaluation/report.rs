@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use words::counted;
 
 /// Classes that a table for people lists from either end.
 const EXTREMES: usize = 5;
@@ -78,7 +79,7 @@ impl fmt::Display for Report {
         let hidden = ranked.len().saturating_sub(2 * EXTREMES);
         for (rank, (class, top1)) in ranked.iter().enumerate() {
             if hidden > 0 && rank == EXTREMES {
-                writeln!(f, "         … {hidden} classes between")?;
+                writeln!(f, "         … {} between", counted(hidden, "class"))?;
             }
             if hidden == 0 || rank < EXTREMES || rank >= EXTREMES + hidden {
                 writeln!(f, "       {}  of {:>5}  {}", percent(*top1), class.images, class.name)?;

@@ -2,14 +2,13 @@
 //! run left off.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use backbone::models::Model;
 use data::names::first_names;
-use data::{LabelledSource, Loader};
+use data::{LabelledDataset, LabelledSource, Loader};
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
-use engine::distributed::ProcessGroup;
+use engine::distributed::{LISTING, ProcessGroup};
 use engine::graph::model_of_run;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind};
 use engine::precision::Precision;
@@ -24,10 +23,7 @@ use super::task::FineTuning;
 use crate::classifier::{Classifier, ClassifierOptions};
 use crate::data::{ImageSettings, datasets, evaluation_loader, mixup, training_loader};
 
-/// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
-const LISTING: Duration = Duration::from_secs(6 * 3600);
-
-/// Builds everything; nothing of the run's folder is touched.
+/// Builds everything, of the images `listed` if they are; nothing of the run's folder is touched.
 ///
 /// # Errors
 /// Settings and files that nothing can be built of.
@@ -35,12 +31,12 @@ pub fn prepare(
     config: TrainConfig,
     start: &ResumeMode,
     world: &ProcessGroup,
+    listed: Option<[Arc<LabelledDataset>; 2]>,
 ) -> Result<Setup<FineTuning>> {
     let (device, threads) = open_device(&config.execution, world)?;
     enable_cudnn_benchmark(device);
     let model = model_of_run(&config.model, &config.run.folder()?, start, world)?;
-    let list = || world.with_timeout(LISTING, || datasets(&config, world));
-    let [training, held_out] = during(world.is_main(), "listing the images", list)?;
+    let [training, held_out] = listed.map_or_else(|| list(&config, world), Ok)?;
     let loader = training_loader(&config, Arc::clone(&training), world)?;
     let micro_batch = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
     let batch = config.eval_batch(micro_batch);
@@ -62,6 +58,15 @@ pub fn prepare(
     let state = ClassifierState { accuracy: None, classes: task.classes.clone() };
     let (total_steps, loader) = (loader.steps() * task.config.optim.epochs, Arc::new(loader));
     Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
+}
+
+/// Lists the images to train on and those for validation.
+///
+/// # Errors
+/// As [`datasets`].
+pub fn list(config: &TrainConfig, world: &ProcessGroup) -> Result<[Arc<LabelledDataset>; 2]> {
+    let list = || world.with_timeout(LISTING, || datasets(config, world));
+    during(world.is_main(), "listing the images", list)
 }
 
 fn build(
@@ -126,7 +131,7 @@ pub fn optimizer(config: &TrainConfig, classifier: &Classifier) -> Result<Box<dy
 fn announce(run: &Run<FineTuning>, loader: &Loader<LabelledSource>, threads: usize) {
     let Run { task, trainer, plan, .. } = run;
     let FineTuning { config, classes, validation, .. } = task;
-    let [training, validation] = [loader, validation].map(|loader| loader.source().dataset());
+    let [training, validation] = [loader, validation].map(Loader::dataset);
     for note in training.notes().iter().chain(validation.notes()) {
         eprintln!("note: {note}");
     }

@@ -10,7 +10,6 @@ use data::{LabelledSource, Loader, MixParams, Mixup};
 use engine::remote::{Wanted, local_with};
 use engine::run_dir::{RunDir, resolve_checkpoint};
 use engine::schedule::cosine_lr;
-use engine::training::auto::{Choices, Machine, Measure};
 use engine::training::{
     BatchOf, Criterion, FORWARD_SHARE, Losses, Position, Rates, RunOutput, RunPlan, Scores, Task,
     Trainer,
@@ -18,7 +17,7 @@ use engine::training::{
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::auto;
+use super::auto::Images;
 use super::config::TrainConfig;
 use super::validate::validate;
 use super::{TrainState, outputs};
@@ -115,6 +114,7 @@ impl Task for FineTuning {
     type Source = LabelledSource;
     type MicroBatch = MicroBatch;
     type Settings = TrainConfig;
+    type Rule = Images;
     type State = ClassifierState;
 
     const COMMAND: &'static str = "classify train";
@@ -123,14 +123,6 @@ impl Task for FineTuning {
     const SHORTER: &'static str = "--model resnet18, a smaller --input-size or fewer --epochs are \
          quicker; without --preset and these, settings are chosen to take a night at most";
     const CRITERION: Criterion = Criterion::Score;
-
-    fn choose(
-        choices: &mut Choices<TrainConfig>,
-        machine: &Machine,
-        measure: &Measure<TrainConfig>,
-    ) -> Result<()> {
-        auto::choose(choices, machine, measure)
-    }
 
     fn settings(&self) -> &TrainConfig {
         &self.config
@@ -207,7 +199,7 @@ impl Task for FineTuning {
     fn evaluation_images(&self, plan: &RunPlan, done: u64) -> f64 {
         let due = plan.epochs_after(done).filter(|at| self.evaluation_due(at)).count();
         let models = if self.config.optim.ema > 0.0 { 2 } else { 1 };
-        let images = self.validation.source().dataset().len();
+        let images = self.validation.dataset().len();
         FORWARD_SHARE * (due * models * images) as f64
     }
 

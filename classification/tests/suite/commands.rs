@@ -154,7 +154,7 @@ fn evaluates_by_name(work: &Workplace) {
     let evaluate = |weights: &str, more: &[&str]| {
         work.run(&[&["evaluate", "--weights", weights, "--data", "renamed"], more].concat())
     };
-    let problem = "1 class folders are none of the 3 known classes: \"zz\"; known classes that \
+    let problem = "1 class folder with the name of none of the 3 known classes: \"zz\"; known classes that \
                    have no folder there: \"green\"";
     evaluate("timm", &[]).refused(&[problem, "--classes FILE"]);
     evaluate("run", &[]).refused(&[problem]);

@@ -90,7 +90,8 @@ fn unreadable_images() {
     }
     work.train("other", &short).refused(&["--max-corrupt", "repair or remove"]);
     std::fs::write(work.path("broken.jpg"), b"\xff\xd8 no").unwrap();
-    work.run(&["predict", "--weights", "run", "broken.jpg"]).refused(&["none of the 1 images"]);
+    work.run(&["predict", "--weights", "run", "broken.jpg"])
+        .refused(&["none of 1 image can be read"]);
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn weights_that_do_not_fit() {
     work.train("again", &["--resume", "run/checkpoints/last.safetensors", "--data", "two"])
         .refused(&["trained on other classes (3: blue, green, red)", "--reset-head"]);
     work.run(&["evaluate", "--weights", "next", "--data", "images/val"])
-        .refused(&["1 class folders are none of the 2 known classes: \"green\""]);
+        .refused(&["1 class folder with the name of none of the 2 known classes: \"green\""]);
 
     std::fs::write(work.path("w.pth"), b"hello").unwrap();
     for command in [

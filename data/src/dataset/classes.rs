@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::Path;
 
+use words::counted;
+
 use crate::names::{composed, quoted, readable};
 use crate::{Error, Result};
 
@@ -125,9 +127,9 @@ fn foreign(folder: &Path, unknown: &[String], known: &[String], missing: &[&Stri
         format!("{}{}", spelt(name), hint.unwrap_or_default())
     };
     let names = listed(unknown.iter().map(meant));
-    let (unknowns, all) = (unknown.len(), known.len());
+    let (unknowns, all) = (counted(unknown.len(), "class folder"), known.len());
     let mut problem =
-        format!("{unknowns} class folders are none of the {all} known classes: {names}");
+        format!("{unknowns} with the name of none of the {all} known classes: {names}");
     if !missing.is_empty() {
         let missing = listed(missing.iter().map(|name| quoted(name)));
         problem += &format!("; known classes that have no folder there: {missing}");

@@ -2,21 +2,22 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
-use storage::{Location, Object};
+use storage::Location;
+use words::counted;
 
 use super::super::peers::{Peers, share, share_first};
-use super::archive::Scratch;
 use super::cache::{Cache, Key};
 use super::kind::Kind;
 use super::listing::{Form, Listing, Request};
 use super::names::Names;
-use super::remote::{self, Objects, Opened, Remote, ShardsInStore};
-use super::shard::{Content, Member, Scanned, Wanted, scan_all};
+use super::remote::{self, Objects, Remote};
+use super::shard::{Member, Scanned, Wanted};
+use super::shards::Shards;
 use super::wire::{Reader, Writer};
-use super::{ARRAY, Dataset, DatasetOptions, PICTURES, Place, Unpacked};
+use super::{ARRAY, Dataset, DatasetOptions, PICTURES, Place};
 use crate::{Error, Result};
 
 /// An opened data set.
@@ -52,28 +53,17 @@ pub(super) fn open(
     });
     let listed = Listed::read(&mut Reader::new(&share_first(peers, listed)?));
     let Listed { form, listing, known } = listed.ok_or_else(foreign)?;
-    let mut remote =
-        remote.map(|remote| remote.and_then(|remote| ShardsInStore::new(remote, &listing)));
+    let base = request.base(form);
+    let mut shards = Some(remote.transpose().and_then(|r| Shards::new(base, &listing, r)));
     if is_remote {
         // What fails on one machine, such as a cache's folder, must not leave the others waiting.
-        share(peers, take_error(&mut remote).map(|_| Vec::new()))?;
+        share(peers, take_error(&mut shards).map(|_| Vec::new()))?;
     }
-    let remote = remote.transpose()?;
-    let mut job = Job {
-        path: request.path(),
-        base: request.base(form),
-        shards: listing.shards(),
-        listing,
-        options,
-        cache,
-        peers,
-        scratch: Scratch::default(),
-        remote,
-        wanted,
-        texts: Vec::new(),
-    };
-    let dataset = if options.own_shards { job.own()? } else { job.whole(known)? };
-    Ok(Indexed { dataset, classes: job.listing.classes, texts: job.texts })
+    let Some(shards) = shards.transpose()? else { return Err(foreign()) };
+    let wanted = needed(wanted, &listing);
+    let path = request.path();
+    let job = Job { path, base, listing, shards, options, cache, peers, wanted, texts: Vec::new() };
+    if options.own_shards { job.own() } else { job.whole(known) }
 }
 
 /// What was made, if anything was to be; the error, if there is one, is taken out.
@@ -118,14 +108,13 @@ fn list(
     let mut to = Writer::default();
     form.write(&mut to);
     listing.write(&mut to);
-    let shards = if options.own_shards { Vec::new() } else { listing.shards() };
     let base = request.base(form);
-    let key = members_key(request.path(), base, None, wanted);
-    let known = match remote {
-        Some(remote) if !shards.is_empty() => {
-            ShardsInStore::new(remote.clone(), &listing)?.known(cache, key.as_ref(), &shards)
+    let known = match options.own_shards {
+        true => Vec::new(),
+        false => {
+            let key = members_key(request.path(), base, None, needed(wanted, &listing));
+            Shards::new(base, &listing, remote.cloned())?.known(cache, key.as_ref())
         }
-        _ => cache.members(key.as_ref(), base, &shards),
     };
     to.count(known.len());
     for known in &known {
@@ -144,6 +133,11 @@ impl Listed {
         })?;
         Some(Listed { form, listing, known })
     }
+}
+
+/// What is wanted of shards: those in class folders have the folders' classes.
+fn needed(wanted: Wanted, listing: &Listing) -> Wanted {
+    if listing.classes.is_empty() { wanted } else { Wanted::Places }
 }
 
 /// The name that members of shards are kept by: of all shards, or those of one of several
@@ -181,13 +175,10 @@ struct Job<'a> {
     path: &'a Path,
     base: &'a Path,
     listing: Listing,
-    shards: Vec<PathBuf>,
+    shards: Shards<'a>,
     options: &'a DatasetOptions,
     cache: &'a Cache,
     peers: &'a dyn Peers,
-    scratch: Scratch,
-    /// Where the shards and images lie, if that is a store.
-    remote: Option<ShardsInStore>,
     wanted: Wanted,
     /// Of each shard, samples with their labels.
     texts: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
@@ -195,15 +186,15 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// All images, for every process; `known` is what is known of each shard.
-    fn whole(&mut self, mut known: Vec<Option<Scanned>>) -> Result<Dataset> {
-        known.resize(self.shards.len(), None);
+    fn whole(mut self, mut known: Vec<Option<Scanned>>) -> Result<Indexed> {
+        known.resize(self.shards.names.len(), None);
         let missing: Vec<usize> =
             (0..known.len()).filter(|&shard| known[shard].is_none()).collect();
         if !missing.is_empty() {
             let begun = SystemTime::now();
             let (rank, size) = (self.peers.rank(), self.peers.size());
             let mine: Vec<usize> = missing.iter().copied().skip(rank).step_by(size).collect();
-            let scanned = self.scan(&mine).map(|scanned| {
+            let scanned = self.shards.scan(&mine, self.wanted).map(|scanned| {
                 let mut to = Writer::default();
                 to.count(scanned.len());
                 scanned.iter().for_each(|scanned| scanned.write(&mut to));
@@ -219,29 +210,31 @@ impl Job<'_> {
             }
             if rank == 0 {
                 let key = members_key(self.path, self.base, None, self.wanted);
-                self.cache.keep_members(key.as_ref(), &self.shards, &known, begun);
+                self.cache.keep_members(key.as_ref(), &self.shards.names, &known, begun);
             }
         }
         let known: Vec<Scanned> =
             known.into_iter().map(|known| known.ok_or_else(foreign)).collect::<Result<_>>()?;
         if known.iter().any(|scanned| scanned.compressed) {
             // Each process on its own machine's disk, which another's may be too small for.
-            share(self.peers, self.unpack(&known).map(|()| Vec::new()))?;
+            share(self.peers, self.shards.unpack(&known).map(|()| Vec::new()))?;
         }
         let scanned = self.without_texts(known);
         let [first, second] = Kind::choices(self.options.channels);
         let any = self.listing.kinds.iter().any(|kind| first.contains(kind))
             || scanned.iter().flatten().any(|member| first.contains(&Kind::of(&member.name)));
-        let mut dataset = self.take(if any { first } else { second }, scanned);
+        let (path, shards) = (self.path, self.shards.names.len());
+        let mut indexed = self.take(if any { first } else { second }, scanned);
+        let dataset = &mut indexed.dataset;
         if dataset.places.is_empty() {
-            return Err(self.no_images(self.shards.len(), dataset.others));
+            return Err(no_images(path, dataset.channels, shards, dataset.others));
         }
         (dataset.most, dataset.total) = (dataset.len(), dataset.len());
-        Ok(dataset)
+        Ok(indexed)
     }
 
     /// The images of this process's shards.
-    fn own(&mut self) -> Result<Dataset> {
+    fn own(mut self) -> Result<Indexed> {
         let (rank, size) = (self.peers.rank(), self.peers.size());
         if let Some((name, _)) = self.listing.entries().find(|(_, kind)| *kind != Kind::Shard) {
             return Err(Error::Data(format!(
@@ -251,21 +244,16 @@ impl Job<'_> {
                 name.display(),
             )));
         }
-        let all = self.shards.len();
+        let all = self.shards.names.len();
         if all < size {
             let rule = format!("each of the {size} processes needs one of its own");
             return Err(Error::invalid("number of .tar shards", all, rule));
         }
-        self.shards =
-            std::mem::take(&mut self.shards).into_iter().skip(rank).step_by(size).collect();
+        self.shards.keep_part(rank, size);
         let mut names = Names::default();
-        self.shards.iter().for_each(|shard| names.push(shard.as_os_str().as_bytes()));
+        self.shards.names.iter().for_each(|shard| names.push(shard.as_os_str().as_bytes()));
         self.listing.names = names;
-        self.listing.kinds.truncate(self.shards.len());
-        if let Some(remote) = &mut self.remote {
-            let shards = std::mem::take(&mut remote.shards);
-            remote.shards = shards.into_iter().skip(rank).step_by(size).collect();
-        }
+        self.listing.kinds.truncate(self.shards.names.len());
 
         let choices = Kind::choices(self.options.channels);
         let (sent, scanned) = match self.scan_own() {
@@ -292,7 +280,7 @@ impl Job<'_> {
         let (most, total) = (images().max().unwrap_or(0), images().sum());
         if total == 0 {
             let others = self.listing.others + counts.iter().map(|counts| counts[2]).sum::<usize>();
-            return Err(self.no_images(all, others));
+            return Err(no_images(self.path, self.options.channels, all, others));
         }
         if let Some(rank) = images().position(|count| count == 0) {
             return Err(Error::Data(format!(
@@ -301,7 +289,9 @@ impl Job<'_> {
                 self.path.display(),
             )));
         }
-        Ok(Dataset { most, total, ..self.take(choices[choice], scanned) })
+        let mut indexed = self.take(choices[choice], scanned);
+        (indexed.dataset.most, indexed.dataset.total) = (most, total);
+        Ok(indexed)
     }
 
     /// The members of this process's shards.
@@ -309,30 +299,18 @@ impl Job<'_> {
         let begun = SystemTime::now();
         let part = Some((self.peers.rank(), self.peers.size()));
         let key = members_key(self.path, self.base, part, self.wanted);
-        let mut known = match &self.remote {
-            Some(remote) => remote.known(self.cache, key.as_ref(), &self.shards),
-            None => self.cache.members(key.as_ref(), self.base, &self.shards),
-        };
+        let mut known = self.shards.known(self.cache, key.as_ref());
         let missing: Vec<usize> =
             (0..known.len()).filter(|&shard| known[shard].is_none()).collect();
-        for (&shard, scanned) in missing.iter().zip(self.scan(&missing)?) {
+        for (&shard, scanned) in missing.iter().zip(self.shards.scan(&missing, self.wanted)?) {
             known[shard] = Some(scanned);
         }
         if !missing.is_empty() {
-            self.cache.keep_members(key.as_ref(), &self.shards, &known, begun);
+            self.cache.keep_members(key.as_ref(), &self.shards.names, &known, begun);
         }
         let known: Vec<Scanned> = known.into_iter().flatten().collect();
-        self.unpack(&known)?;
+        self.shards.unpack(&known)?;
         Ok(self.without_texts(known))
-    }
-
-    /// What the shards of these numbers hold.
-    fn scan(&self, numbers: &[usize]) -> Result<Vec<Scanned>> {
-        if let Some(remote) = &self.remote {
-            return remote.scan(numbers, self.wanted);
-        }
-        let paths: Vec<&PathBuf> = numbers.iter().map(|&shard| &self.shards[shard]).collect();
-        scan_all(self.base, &paths, &self.scratch, self.wanted)
     }
 
     /// The members; the labels are put aside.
@@ -342,96 +320,65 @@ impl Job<'_> {
         members
     }
 
-    /// Unpacks the compressed ones of this process's shards, as far as that is not done yet.
-    fn unpack(&self, scanned: &[Scanned]) -> Result<()> {
-        let shards = self.shards.iter().zip(scanned).filter(|(_, scanned)| scanned.compressed);
-        shards
-            .into_iter()
-            .try_for_each(|(shard, _)| self.scratch.open(&self.base.join(shard)).map(|_| ()))
-    }
-
     /// The data set of all that is of the kinds `taken`.
-    fn take(&mut self, taken: &[Kind], scanned: Vec<Vec<Member>>) -> Dataset {
+    fn take(self, taken: &[Kind], scanned: Vec<Vec<Member>>) -> Indexed {
+        let Job { listing, shards, options, .. } = self;
         let (mut names, mut places, mut files) = (Names::default(), Vec::new(), Objects::default());
-        let mut others = self.listing.others;
+        let mut others = listing.others;
         let mut scanned = (0u32..).zip(scanned);
-        for (index, (name, kind)) in self.listing.entries().enumerate() {
+        for (index, (name, kind)) in listing.entries().enumerate() {
             if kind == Kind::Shard {
                 let (shard, members) = scanned.next().unwrap_or_default();
-                let start = self.scratch.start_of(&self.base.join(name));
+                let place = shards.places(shard);
                 for member in members {
-                    let is_taken = member.is_one_of(taken);
-                    let Member { name, content } = member;
-                    if is_taken {
-                        names.push(&name);
-                        places.push(match (content, start) {
-                            (Content::Missing(flaw), _) => Place::Missing { shard, flaw },
-                            (Content::At { offset, size }, None) => {
-                                Place::Member { shard, offset, size }
-                            }
-                            (Content::At { offset, size }, Some(start)) => {
-                                Place::Unpacked { shard, offset: start + offset, size }
-                            }
-                        });
+                    if member.is_one_of(taken) {
+                        names.push(&member.name);
+                        places.push(place(member.content));
                     } else {
                         others += 1;
                     }
                 }
             } else if taken.contains(&kind) {
                 names.push(name.as_os_str().as_bytes());
-                places.push(match &self.remote {
-                    Some(_) => {
-                        files.take(&self.listing.objects, index);
+                places.push(match shards.are_stored() {
+                    true => {
+                        files.take(&listing.objects, index);
                         Place::Object { number: files.len() as u32 - 1 }
                     }
-                    None => Place::File,
+                    false => Place::File,
                 });
             } else {
                 others += 1;
             }
         }
-        let (base, channels) = (self.base.to_owned(), self.options.channels);
-        let (shards, reduced_decode) = (self.shards.clone(), self.options.reduced_decode);
-        let (most, total) = (0, 0);
-        let unpacked = Unpacked(self.scratch.file());
-        let deep = self.options.deep;
-        let remote = self.remote.take().map(|ShardsInStore { remote, shards }| {
-            // One that is not there is never read.
-            let gone = || Object {
-                location: remote.base.clone(),
-                size: 0,
-                etag: None,
-                modified: SystemTime::UNIX_EPOCH,
-            };
-            let shards = shards.into_iter().map(|shard| shard.unwrap_or_else(gone)).collect();
-            Opened { remote, shards, files }
-        });
-        Dataset {
-            base,
-            channels,
-            deep,
-            reduced_decode,
+        let (shards, unpacked, remote) = shards.into_parts(files);
+        let dataset = Dataset {
+            base: self.base.to_owned(),
+            channels: options.channels,
+            deep: options.deep,
+            reduced_decode: options.reduced_decode,
             names,
             places,
             shards,
             unpacked,
             remote,
             others,
-            most,
-            total,
-        }
-    }
-
-    fn no_images(&self, shards: usize, others: usize) -> Error {
-        let channels = self.options.channels;
-        let extensions = match channels {
-            1 | 3 | 4 => format!(".{}, .{ARRAY}", PICTURES.join(", .")),
-            _ => format!(".{ARRAY}, .tif, .tiff for {channels} channels"),
+            most: 0,
+            total: 0,
         };
-        Error::Data(format!(
-            "{}: no images found; looked for {extensions} at any depth and inside {shards} \
-             .tar shards, where {others} other files are",
-            self.path.display(),
-        ))
+        Indexed { dataset, classes: listing.classes, texts: self.texts }
     }
+}
+
+fn no_images(path: &Path, channels: usize, shards: usize, others: usize) -> Error {
+    let extensions = match channels {
+        1 | 3 | 4 => format!(".{}, .{ARRAY}", PICTURES.join(", .")),
+        _ => format!(".{ARRAY}, .tif, .tiff for {channels} channels"),
+    };
+    Error::Data(format!(
+        "{}: no images found; looked for {extensions} at any depth and inside {}, beside {}",
+        path.display(),
+        counted(shards, ".tar shard"),
+        counted(others, "other file"),
+    ))
 }

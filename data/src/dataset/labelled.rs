@@ -23,8 +23,9 @@ use crate::{Error, Result, text};
 
 /// The images of a folder of class folders, torchvision's `ImageFolder`: what lies at any depth
 /// in `train/n01440764/` has that class. Or those of tar shards (`train-{000..127}.tar`, a list of
-/// such) whose samples have a member `.cls` or `.json` with the label; where a file `classes.txt`
-/// lies beside the shards, it names the classes, a line each.
+/// such, a folder of shards without folders in it) whose samples have a member `.cls` or `.json`
+/// with the label; where a file `classes.txt` lies beside the shards, it names the classes, a line
+/// each.
 ///
 /// Classes are numbered in the order of their names (by code point, as Python sorts), and called
 /// as [`readable`] writes these. Hidden folders are no classes, and images beside the class folders
@@ -101,12 +102,26 @@ impl LabelledDataset {
         peers: &dyn Peers,
     ) -> Result<Self> {
         let check = |found: &[OsString]| Classes::of(folder, found, known).map(|_| ());
-        if is_of_shards(folder) {
-            return Self::open_shards(folder, options, known, cache, peers);
+        let request = match is_of_shards(folder) {
+            true => Request::Any(folder),
+            false => Request::Classes(folder, &check),
+        };
+        let indexed = index::open(request, options, cache, peers, Wanted::Labels)?;
+        match indexed.classes.is_empty() {
+            true => {
+                let known = match known {
+                    Some(known) => Some(known.to_vec()),
+                    None => classes_beside(request, options, peers)?,
+                };
+                Self::of_shards(folder, indexed, known)
+            }
+            false => Self::of_folders(folder, indexed, known),
         }
-        let request = Request::Classes(folder, &check);
-        let Indexed { dataset: images, classes: found, .. } =
-            index::open(request, options, cache, peers, Wanted::Places)?;
+    }
+
+    /// Of images in class folders.
+    fn of_folders(folder: &Path, indexed: Indexed, known: Option<&[String]>) -> Result<Self> {
+        let Indexed { dataset: images, classes: found, .. } = indexed;
         let Classes { names: classes, numbers, notes } = Classes::of(folder, &found, known)?;
 
         let mut filled = HashSet::new();
@@ -129,22 +144,9 @@ impl LabelledDataset {
         Ok(LabelledDataset { images: Arc::new(images), labels, classes, notes })
     }
 
-    /// Indexes shards whose samples have their labels beside them.
-    fn open_shards(
-        path: &Path,
-        options: &DatasetOptions,
-        known: Option<&[String]>,
-        cache: &Cache,
-        peers: &dyn Peers,
-    ) -> Result<Self> {
-        let request = Request::Any(path);
-        let Indexed { dataset: images, texts, .. } =
-            index::open(request, options, cache, peers, Wanted::Labels)?;
-        let shown = path.display().to_string();
-        let beside = match known {
-            Some(known) => Some(known.to_vec()),
-            None => classes_beside(request, options, peers)?,
-        };
+    /// Of shards whose samples have their labels beside them; `known` are the classes, if they are.
+    fn of_shards(path: &Path, indexed: Indexed, known: Option<Vec<String>>) -> Result<Self> {
+        let Indexed { dataset: images, texts, .. } = indexed;
         let texts: Vec<HashMap<&[u8], &[u8]>> = texts
             .iter()
             .map(|texts| texts.iter().map(|(sample, label)| (&**sample, &**label)).collect())
@@ -162,14 +164,16 @@ impl LabelledDataset {
         let without = || (0..count).filter(|&image| label(image).is_none() && !is_missing(image));
         if let Some(first) = without().next() {
             let problem = format!(
-                "{} of {count} images have no label, such as {}; beside each must be a member of its                  name with .cls (the number of its class, or its name) or .json (with \"label\")",
+                "{} of {count} images have no label, such as {}; beside each must be a member of its \
+                 name with .cls (the number of its class, or its name) or .json (with \"label\")",
                 without().count(),
                 images.name(first),
             );
             return Err(problem_with(path, &problem));
         }
         let all: BTreeSet<&[u8]> = (0..count).filter_map(label).collect();
-        let Labelling { classes, numbers } = Labelling::of(&shown, &all, beside)?;
+        let shown = path.display().to_string();
+        let Labelling { classes, numbers } = Labelling::of(&shown, &all, known)?;
         let number = |image| label(image).and_then(|label| numbers.get(label)).copied();
         let labels = (0..count).map(|image| number(image).unwrap_or_default()).collect();
         Ok(LabelledDataset { images: Arc::new(images), labels, classes, notes: Vec::new() })
@@ -357,7 +361,8 @@ mod tests {
         assert_eq!((dataset.label(0), dataset.counts()), (2, vec![0, 0, 2]));
         let message = as_known(&["cow/1.png", "dog/1.png"]).unwrap_err().to_string();
         assert!(
-            message.contains("1 class folders are none of the 3 known classes: \"dog\""),
+            message
+                .contains("1 class folder with the name of none of the 3 known classes: \"dog\""),
             "{message}"
         );
     }

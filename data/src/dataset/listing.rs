@@ -28,7 +28,7 @@ pub(super) type Check<'a> = &'a dyn Fn(&[OsString]) -> Result<()>;
 pub(super) enum Request<'a> {
     /// What [`Dataset::open`](super::Dataset::open) takes.
     Any(&'a Path),
-    /// A folder of class folders: what lies in these.
+    /// A folder of class folders: what lies in these; or one of shards and no folders.
     Classes(&'a Path, Check<'a>),
 }
 
@@ -232,7 +232,7 @@ impl Listing {
         let key = Key::new(what, folder, Path::new(""));
         if let Some(listing) = cache.listing(key.as_ref(), folder) {
             if let Request::Classes(_, check) = request {
-                check(&listing.classes)?;
+                listing.check_classes(check)?;
             }
             return Ok(listing);
         }
@@ -241,26 +241,38 @@ impl Listing {
         let mut starts = vec![Start::at("", false)];
         if let Request::Classes(_, check) = request {
             let contents = read_folder(folder, &starts[0], &HashSet::new())?;
-            evidence.add(folder, Path::new(""), &contents);
-            let mut classes: Vec<(&OsString, Entry)> = contents
+            let is_folder = |entry: &Entry| matches!(entry, Entry::Folder { .. } | Entry::Loop);
+            let (mut classes, files): (Vec<_>, Vec<_>) = contents
                 .entries
                 .iter()
-                .filter(|(_, entry)| matches!(entry, Entry::Folder { .. } | Entry::Loop))
                 .map(|(name, entry)| (name, *entry))
-                .collect();
-            classes.sort_by_cached_key(|(name, _)| python_order(name));
-            listing.classes = classes.iter().map(|&(name, _)| name.clone()).collect();
-            // A link back up adds nothing, so that the class it would be has no images.
-            let start = |(name, entry): (&OsString, Entry)| match entry {
-                Entry::Folder { linked } => Some(Start::within(&contents, name, linked)),
-                _ => None,
-            };
-            starts = classes.into_iter().filter_map(start).collect();
-            check(&listing.classes)?;
+                .partition(|(_, entry)| is_folder(entry));
+            let is_shard = |name: &OsString| Kind::of(name.as_bytes()) == Kind::Shard;
+            if !classes.is_empty() || !files.iter().any(|(name, _)| is_shard(name)) {
+                evidence.add(folder, Path::new(""), &contents);
+                classes.sort_by_cached_key(|(name, _)| python_order(name));
+                listing.classes = classes.iter().map(|&(name, _)| name.clone()).collect();
+                // A link back up adds nothing, so that the class it would be has no images.
+                let start = |(name, entry): (&OsString, Entry)| match entry {
+                    Entry::Folder { linked } => Some(Start::within(&contents, name, linked)),
+                    _ => None,
+                };
+                starts = classes.into_iter().filter_map(start).collect();
+                check(&listing.classes)?;
+            }
         }
         listing.add_folders(folder, starts, &mut evidence)?;
         cache.keep_listing(key.as_ref(), &listing, &evidence, begun);
         Ok(listing)
+    }
+
+    /// Whether the class folders will do; none are needed where there are shards, which may have
+    /// labels of their own.
+    pub(super) fn check_classes(&self, check: Check) -> Result<()> {
+        if self.classes.is_empty() && self.kinds.contains(&Kind::Shard) {
+            return Ok(());
+        }
+        check(&self.classes)
     }
 
     /// The shards' names.

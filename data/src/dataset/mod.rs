@@ -22,6 +22,7 @@ mod names;
 mod parallel;
 mod remote;
 mod shard;
+mod shards;
 mod stamp;
 mod walk;
 mod wire;

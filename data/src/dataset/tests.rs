@@ -193,7 +193,7 @@ fn no_images_says_what_was_looked_for() {
     write(root.path(), "s.tar", &shard(&["x.json"]));
     let message = refusal(root.path());
     assert!(message.contains("no images found; looked for .jpg, .jpeg"), "{message}");
-    assert!(message.contains("1 .tar shards, where 3 other files are"), "{message}");
+    assert!(message.contains("1 .tar shard, beside 3 other files"), "{message}");
     assert!(refusal(root.path().join("missing")).contains("missing: No such file"));
 }
 

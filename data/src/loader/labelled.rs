@@ -1,17 +1,11 @@
 //! Images with their classes.
 
-use std::sync::Arc;
-
 use tch::Tensor;
 
-use super::super::dataset::{Fetch, LabelledDataset};
-use super::super::sampler::EpochSampler;
-use super::super::transforms::Transform;
+use super::super::dataset::{Dataset, LabelledDataset};
 use super::pool::Images;
-use super::source::{ImageSource, SampleIndex, Source};
-use crate::Result;
-use crate::rng::Rng;
-use crate::tensor_of;
+use super::source::{ImageSet, ImageSource};
+use crate::{Result, tensor_of};
 
 /// The images of a batch and their classes.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,116 +41,43 @@ impl LabelledImages {
     }
 }
 
-/// Images of one size with their classes: what classification loads.
-///
-/// A file that can't be used is replaced by another with that one's class, unless the sampler
-/// is [in order](EpochSampler::in_order): then its place is left
-/// [missing](LabelledImages::MISSING).
-pub struct LabelledSource {
-    dataset: Arc<LabelledDataset>,
-    images: ImageSource,
-}
+/// What classification loads.
+pub type LabelledSource = ImageSource<LabelledDataset>;
 
-impl LabelledSource {
-    /// The images of `dataset`, through `transform`, in the order of `sampler`.
-    ///
-    /// # Errors
-    /// Those of [`ImageSource::new`].
-    pub fn new(
-        dataset: Arc<LabelledDataset>,
-        transform: Arc<dyn Transform>,
-        sampler: EpochSampler,
-    ) -> Result<Self> {
-        let images = ImageSource::new(Arc::clone(dataset.images()), transform, sampler)?;
-        Ok(LabelledSource { dataset, images })
+impl ImageSet for LabelledDataset {
+    type Batch = LabelledImages;
+
+    const TELLS_MISSING: bool = true;
+
+    fn dataset(&self) -> &Dataset {
+        self.images()
     }
 
-    /// The data set that is read.
-    pub fn dataset(&self) -> &Arc<LabelledDataset> {
-        &self.dataset
-    }
-}
-
-impl Source for LabelledSource {
-    type Sample = Vec<f32>;
-    type Images = LabelledImages;
-
-    fn image_count(&self) -> usize {
-        self.images.image_count()
+    fn batch(images: Images) -> LabelledImages {
+        let labels = vec![LabelledImages::MISSING; images.shape()[0]];
+        LabelledImages { images, labels }
     }
 
-    fn name(&self, index: usize) -> String {
-        self.images.name(index)
+    fn images(batch: &mut LabelledImages) -> &mut Images {
+        &mut batch.images
     }
 
-    fn seed(&self) -> u64 {
-        self.images.seed()
-    }
-
-    fn steps(&self) -> u64 {
-        self.images.steps()
-    }
-
-    fn plan(&self, epoch: u64, step: u64) -> Vec<SampleIndex> {
-        self.images.plan(epoch, step)
-    }
-
-    fn substitute(&self, rng: &mut Rng) -> Option<usize> {
-        if self.images.sampler.is_in_order() { None } else { self.images.substitute(rng) }
-    }
-
-    fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
-        self.images.make(index, rng, sample)
-    }
-
-    fn ahead(&self) -> usize {
-        self.images.ahead()
-    }
-
-    fn begin(&self, index: usize) -> Option<Fetch> {
-        self.images.begin(index)
-    }
-
-    fn make_of(
-        &self,
-        index: usize,
-        begun: Fetch,
-        rng: &mut Rng,
-        sample: &mut Vec<f32>,
-    ) -> Result<()> {
-        self.images.make_of(index, begun, rng, sample)
-    }
-
-    fn trouble(&self) -> Option<String> {
-        self.images.trouble()
-    }
-
-    fn open(&self, samples: usize) -> LabelledImages {
-        let images = self.images.open(samples);
-        LabelledImages { images, labels: vec![LabelledImages::MISSING; samples] }
-    }
-
-    fn put(
-        &self,
-        batch: &mut LabelledImages,
-        place: usize,
-        slot: SampleIndex,
-        sample: &mut Vec<f32>,
-    ) {
-        self.images.put(&mut batch.images, place, slot, sample);
-        batch.labels[place] = self.dataset.label(slot.index) as i64;
+    fn label(&self, index: usize, batch: &mut LabelledImages, place: usize) {
+        batch.labels[place] = self.label(index) as i64;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tempfile::TempDir;
 
     use super::*;
     use crate::{
-        Batch, DatasetOptions, Evaluate, FinetuneTransform, Interpolation, Loader, LoaderOptions,
-        Normalize, Policy, RandomErasing, RandomHorizontalFlip, RandomResizedCrop,
-        TrivialAugmentWide,
+        Batch, DatasetOptions, EpochSampler, Evaluate, FinetuneTransform, Interpolation, Loader,
+        LoaderOptions, Normalize, Policy, RandomErasing, RandomHorizontalFlip, RandomResizedCrop,
+        Transform, TrivialAugmentWide,
     };
 
     /// Four images of each of three classes, every one filled with 20 · its class + 60, and
@@ -203,8 +124,8 @@ mod tests {
         sampler: EpochSampler,
         threads: usize,
     ) -> Loader<LabelledSource> {
-        let source = LabelledSource::new(Arc::clone(dataset), transform, sampler).unwrap();
-        Loader::of(source, LoaderOptions { threads, prefetch: 2, max_corrupt: 0.3 }).unwrap()
+        let options = LoaderOptions { threads, prefetch: 2, max_corrupt: 0.3 };
+        Loader::new(Arc::clone(dataset), transform, sampler, options).unwrap()
     }
 
     /// The class that the image at `place` shows.

@@ -17,9 +17,8 @@ pub use self::labelled::{LabelledImages, LabelledSource};
 use self::pipeline::Pipeline;
 pub use self::pool::Images;
 use self::sample::SampleMaker;
-pub use self::source::{ImageSource, SampleIndex, Source};
+pub use self::source::{ImageSet, ImageSource, SampleIndex, Source};
 use super::corrupt::CorruptFiles;
-use super::dataset::Dataset;
 use super::sampler::EpochSampler;
 use super::transforms::Transform;
 use crate::cores;
@@ -91,14 +90,14 @@ pub struct Loader<S: Source = ImageSource> {
     options: LoaderOptions,
 }
 
-impl Loader {
+impl<D: ImageSet> Loader<ImageSource<D>> {
     /// A loader of `dataset`, through `transform`, in the order of `sampler`.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the sampler is for another number of samples, the transform for
     /// other channels, `threads` or `prefetch` is 0, or `max_corrupt` is outside 0..=1.
     pub fn new(
-        dataset: Arc<Dataset>,
+        dataset: Arc<D>,
         transform: Arc<dyn Transform>,
         sampler: EpochSampler,
         options: LoaderOptions,
@@ -107,8 +106,8 @@ impl Loader {
     }
 
     /// The data set that is read.
-    pub fn dataset(&self) -> &Dataset {
-        &self.maker.source.dataset
+    pub fn dataset(&self) -> &D {
+        self.maker.source.set()
     }
 }
 

@@ -101,29 +101,70 @@ pub trait Source: Send + Sync + 'static {
     );
 }
 
-/// Images of one size in one array: what pretraining loads.
-pub struct ImageSource {
-    pub(super) dataset: Arc<Dataset>,
+/// A data set of images, and what a batch of them is.
+pub trait ImageSet: Send + Sync + 'static {
+    /// The images of a batch in one array, with what belongs to each.
+    type Batch: Send;
+    /// Whether a batch says of which of its places the image is missing.
+    const TELLS_MISSING: bool;
+
+    /// The images alone.
+    fn dataset(&self) -> &Dataset;
+
+    /// A batch with room for images in this array.
+    fn batch(images: Images) -> Self::Batch;
+
+    /// The images of a batch.
+    fn images(batch: &mut Self::Batch) -> &mut Images;
+
+    /// Puts what belongs to image `index` at its place in a batch.
+    fn label(&self, index: usize, batch: &mut Self::Batch, place: usize);
+}
+
+impl ImageSet for Dataset {
+    type Batch = Images;
+
+    const TELLS_MISSING: bool = false;
+
+    fn dataset(&self) -> &Dataset {
+        self
+    }
+
+    fn batch(images: Images) -> Images {
+        images
+    }
+
+    fn images(batch: &mut Images) -> &mut Images {
+        batch
+    }
+
+    fn label(&self, _: usize, _: &mut Images, _: usize) {}
+}
+
+/// Images of one size in one array: what pretraining loads, and, of a labelled data set with the
+/// classes, classification.
+///
+/// A file that can't be used is replaced by another, unless a batch tells what is missing and the
+/// sampler is [in order](EpochSampler::in_order): then its place is left empty.
+pub struct ImageSource<D = Dataset> {
+    set: Arc<D>,
     transform: Arc<dyn Transform>,
-    pub(super) sampler: EpochSampler,
+    sampler: EpochSampler,
     pool: Arc<Pool>,
 }
 
-/// Samples that are fetched ahead from a store: with 100 KB each, what comes in a quarter of a
-/// second at 100 MB/s, which is longer than a store takes to answer.
-const AHEAD: usize = 256;
+/// Samples that are fetched ahead from a store: twice as many as it is asked for at a time, so that
+/// it is asked while some wait to be decoded.
+const AHEAD: usize = 512;
 
-impl ImageSource {
-    /// The images of `dataset`, through `transform`, in the order of `sampler`.
+impl<D: ImageSet> ImageSource<D> {
+    /// The images of `set`, through `transform`, in the order of `sampler`.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the sampler is for another number of samples or the transform for
     /// other channels.
-    pub fn new(
-        dataset: Arc<Dataset>,
-        transform: Arc<dyn Transform>,
-        sampler: EpochSampler,
-    ) -> Result<Self> {
+    pub fn new(set: Arc<D>, transform: Arc<dyn Transform>, sampler: EpochSampler) -> Result<Self> {
+        let dataset = set.dataset();
         if sampler.len() != dataset.len() {
             let rule = format!("the data set has {}", dataset.len());
             return Err(Error::invalid("number of samples of the sampler", sampler.len(), rule));
@@ -134,20 +175,25 @@ impl ImageSource {
             let operand = "number of channels of the transform (its mean and std)";
             return Err(Error::invalid(operand, channels, rule));
         }
-        Ok(ImageSource { dataset, transform, sampler, pool: Arc::default() })
+        Ok(ImageSource { set, transform, sampler, pool: Arc::default() })
+    }
+
+    /// The data set that is read.
+    pub fn set(&self) -> &Arc<D> {
+        &self.set
     }
 }
 
-impl Source for ImageSource {
+impl<D: ImageSet> Source for ImageSource<D> {
     type Sample = Vec<f32>;
-    type Images = Images;
+    type Images = D::Batch;
 
     fn image_count(&self) -> usize {
-        self.dataset.len()
+        self.set.dataset().len()
     }
 
     fn name(&self, index: usize) -> String {
-        self.dataset.name(index)
+        self.set.dataset().name(index)
     }
 
     fn seed(&self) -> u64 {
@@ -166,17 +212,22 @@ impl Source for ImageSource {
             .collect()
     }
 
+    fn substitute(&self, rng: &mut Rng) -> Option<usize> {
+        let stays_empty = D::TELLS_MISSING && self.sampler.is_in_order();
+        (!stays_empty).then(|| rng.below(self.image_count()))
+    }
+
     fn make(&self, index: usize, rng: &mut Rng, sample: &mut Vec<f32>) -> Result<()> {
         sample.resize(self.transform.shape().iter().product(), 0.0);
-        self.transform.apply(&self.dataset.file(index)?, rng, sample)
+        self.transform.apply(&self.set.dataset().file(index)?, rng, sample)
     }
 
     fn ahead(&self) -> usize {
-        if self.dataset.is_remote() { AHEAD } else { 0 }
+        if self.set.dataset().is_remote() { AHEAD } else { 0 }
     }
 
     fn begin(&self, index: usize) -> Option<Fetch> {
-        self.dataset.begin(index)
+        self.set.dataset().begin(index)
     }
 
     fn make_of(
@@ -187,22 +238,26 @@ impl Source for ImageSource {
         sample: &mut Vec<f32>,
     ) -> Result<()> {
         sample.resize(self.transform.shape().iter().product(), 0.0);
-        self.transform.apply(&self.dataset.file_of(index, begun)?, rng, sample)
+        self.transform.apply(&self.set.dataset().file_of(index, begun)?, rng, sample)
     }
 
     fn trouble(&self) -> Option<String> {
-        self.dataset.trouble()
+        self.set.dataset().trouble()
     }
 
-    fn open(&self, samples: usize) -> Images {
+    fn open(&self, samples: usize) -> D::Batch {
         let [channels, height, width] = self.transform.shape();
         let shape = [samples, channels, height, width];
         // Evaluation may leave places empty, which have to hold zeros.
-        if self.sampler.is_in_order() { Array4::zeros(shape).into() } else { self.pool.take(shape) }
+        D::batch(match self.sampler.is_in_order() {
+            true => Array4::zeros(shape).into(),
+            false => self.pool.take(shape),
+        })
     }
 
-    fn put(&self, images: &mut Images, place: usize, _: SampleIndex, sample: &mut Vec<f32>) {
-        let images = images.as_slice_mut().expect("made contiguous");
+    fn put(&self, batch: &mut D::Batch, place: usize, slot: SampleIndex, sample: &mut Vec<f32>) {
+        let images = D::images(batch).as_slice_mut().expect("made contiguous");
         images[place * sample.len()..][..sample.len()].copy_from_slice(sample);
+        self.set.label(slot.index, batch, place);
     }
 }

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::rng::Rng;
 use crate::{
-    DatasetOptions, Interpolation, LazyImage, Normalize, PretrainTransform, RandomHorizontalFlip,
-    RandomResizedCrop,
+    Dataset, DatasetOptions, Interpolation, LazyImage, Normalize, PretrainTransform,
+    RandomHorizontalFlip, RandomResizedCrop,
 };
 
 /// `good` noisy pictures and `bad` files that are none.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use object_store::Error as StoreError;
 use object_store::client::HttpErrorKind;
+use words::counted;
 
 use crate::connect::Store;
 use crate::watch::{Answer, Seen, chain, seen};
@@ -71,7 +72,7 @@ impl Trying<'_> {
                 problem: format!(
                     "{}: {text}; given up after {} in {:.1} s{why}",
                     self.what,
-                    counted(attempt),
+                    counted(attempt, "try"),
                     spent.as_secs_f64(),
                 ),
             };
@@ -96,7 +97,12 @@ impl Trying<'_> {
                 attempt + 1,
                 pause.as_secs_f64(),
             ));
-            tracing::debug!("{}: {}: {text}; tried {}", self.at, self.what, counted(attempt));
+            tracing::debug!(
+                "{}: {}: {text}; tried {}",
+                self.at,
+                self.what,
+                counted(attempt, "try")
+            );
             tokio::time::sleep(pause).await;
         }
         unreachable!("the loop ends by returning")
@@ -246,8 +252,4 @@ impl Seen {
             _ => None,
         }
     }
-}
-
-fn counted(tries: u32) -> String {
-    if tries == 1 { "1 try".into() } else { format!("{tries} tries") }
 }

@@ -26,12 +26,20 @@ fn labels_in_shards_are_the_same_here_and_there() {
     assert_eq!(labelled(&here)[4], ("shard-0.tar:004.png".into(), "1".into()));
     assert_eq!(here.counts(), [8, 8, 8]);
     assert_eq!(labelled(&open_there()), labelled(&here));
+    // The whole folder and the whole prefix are read as what lies in them.
+    let whole = [
+        LabelledDataset::open(folder.path(), &plain).unwrap(),
+        LabelledDataset::open("s3://bucket/set", &options(&objects)).unwrap(),
+    ];
+    assert_eq!(whole.each_ref().map(labelled), [labelled(&here), labelled(&here)]);
     // Their names lie beside them.
     let names = "ant\nbee\ncow\ndog\n";
     std::fs::write(folder.path().join("classes.txt"), names).unwrap();
     objects.put("bucket", "set/classes.txt", names);
     assert_eq!(open_here().classes(), ["ant", "bee", "cow", "dog"]);
     assert_eq!(labelled(&open_there()), labelled(&open_here()));
+    let whole = LabelledDataset::open("s3://bucket/set/", &options(&objects)).unwrap();
+    assert_eq!(labelled(&whole), labelled(&open_here()));
     let classes = ["bee", "ant"].map(str::to_owned);
     let error = LabelledDataset::open_as(SHARDS, &options(&objects), &classes).unwrap_err();
     assert!(error.to_string().contains("the label \"2\" is none of the 2 known"), "{error}");

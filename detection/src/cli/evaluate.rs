@@ -7,12 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{ArgGroup, Args};
 use data::{LoaderOptions, write_file};
-use engine::outputs::Inputs;
+use engine::outputs::{Inputs, make_folder};
 use engine::progress::Counter;
 use engine::run_dir::display_path;
 use engine::settings::put;
 use tch::Kind as TensorKind;
 use toml::Table;
+use words::counted;
 
 use super::model_flags::{FeedFlags, ModelOptions};
 use crate::data::coco::same_classes;
@@ -85,9 +86,6 @@ impl EvaluateArgs {
 }
 
 /// Scores and reports.
-///
-/// # Errors
-/// Files that cannot be read or do not fit together.
 pub fn run(args: EvaluateArgs) -> Result<()> {
     if let Some(folder) = &args.output {
         let read = [&args.annotations, &args.results, &args.model.config, &args.weights];
@@ -213,9 +211,10 @@ fn renumbering(loaded: &LoadedModel, dataset: &CocoDataset) -> Result<Renumberin
     let ids = crate::evaluation::category_ids(dataset.coco());
     renumbered(classes, settings.background, ids).with_context(|| {
         format!(
-            "the detector has {classes} classes, but {} has {} categories",
+            "the detector has {}, but {} has {}",
+            counted(classes, "class"),
             dataset.annotations().display(),
-            there.len()
+            counted(there.len(), "category")
         )
     })
 }
@@ -261,7 +260,7 @@ fn of_results(
 
 /// Writes everything into `folder`, and says so.
 fn write(folder: &Path, ground_truth: &GroundTruth, evaluation: &Evaluation) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    make_folder(folder)?;
     let mut written = vec![folder.join("report.json")];
     write_file(&written[0], serde_json::to_string_pretty(&evaluation.report)?.as_bytes())?;
     let found = evaluation.detections.as_deref().unwrap_or_default();

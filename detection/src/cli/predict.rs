@@ -6,16 +6,17 @@ mod predictions;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use data::files::{NamedImage, image_files};
 use data::write_file;
 use data::{Image, decode};
-use engine::outputs::Inputs;
+use engine::outputs::{Inputs, make_folder};
 use engine::progress::Counter;
 use engine::run_dir::display_path;
 use image::{ImageFormat, RgbImage};
 use tch::Kind;
+use words::counted;
 
 use self::pictures::{Output, PREDICTIONS, is_jpeg, picture_names, without_drawn};
 pub(super) use self::predictions::Predictions;
@@ -115,11 +116,11 @@ pub fn run(args: PredictArgs) -> Result<()> {
         written.add(&name, picture.dimensions(), &found);
     }
     counter.finish();
-    ensure!(written.images > 0, "none of the {} images can be read", files.len());
+    ensure!(written.images > 0, "none of {} can be read", counted(files.len(), "image"));
     let path = args.output.join(PREDICTIONS);
     write_file(&path, serde_json::to_string(&written.json)?.as_bytes())?;
-    let (objects, images) = (written.objects, written.images);
-    print!("{objects} objects in {images} images; {}", display_path(&path));
+    let (objects, images) = (counted(written.objects, "object"), counted(written.images, "image"));
+    print!("{objects} in {images}; {}", display_path(&path));
     if !args.no_pictures {
         print!(" and drawn images in {}", display_path(&args.output));
     }
@@ -135,8 +136,8 @@ fn files(arguments: &[PathBuf]) -> Result<Vec<NamedImage>> {
     files.retain(|file| seen.insert(in_real_folder(&file.path)));
     ensure!(
         !files.is_empty(),
-        "all {drawn} images there were drawn by `detect predict`; name them one by one to detect \
-         in them"
+        "what is there was drawn by `detect predict` ({}); name images one by one to detect in them",
+        counted(drawn, "image")
     );
     if drawn > 0 {
         eprintln!("note: left out, drawn by an earlier `detect predict`: {drawn}");
@@ -170,9 +171,10 @@ pub(super) fn classes(loaded: &LoadedModel, file: Option<&Path>) -> Result<Vec<(
         let ids = crate::evaluation::category_ids(&truth);
         ensure!(
             ids.len() == count,
-            "{} has {} categories, but the detector has {count} classes",
+            "{} has {}, but the detector has {}",
             file.display(),
-            ids.len()
+            counted(ids.len(), "category"),
+            counted(count, "class")
         );
         let names = crate::evaluation::category_names(&truth);
         let ids = ids.into_iter().map(|id| truth.category_id(id).within_64_bits());
@@ -199,8 +201,7 @@ fn detect(loaded: &LoadedModel, image: Image) -> Result<Vec<Detection>> {
 /// Writes a drawn image in the format that its name says.
 fn save(picture: &RgbImage, path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        make_folder(folder)?;
     }
     let format = if is_jpeg(path) { ImageFormat::Jpeg } else { ImageFormat::Png };
     let mut bytes = std::io::Cursor::new(Vec::new());

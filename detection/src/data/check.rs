@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hotcoco::{Annotation, COCO, Dataset};
 use serde::Serialize;
+use words::counted;
 
 use super::annotations::{AnnotationFile, GroundTruth, Id};
 use super::coco;
@@ -20,22 +21,6 @@ const AREAS: [f64; 2] = [32.0 * 32.0, 96.0 * 96.0];
 const RATIOS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 /// Cases listed of each kind of finding.
 const LISTED: usize = 5;
-/// hotcoco's checks that find what [`findings`] doesn't look for, and of what they name ids.
-const FURTHER: [(&str, Of); 6] = [
-    ("zero_area", Of::Annotation),
-    ("extreme_aspect_ratio", Of::Annotation),
-    ("near_duplicate", Of::Annotation),
-    ("near_duplicate_check_skipped", Of::Image),
-    ("zero_instance_category", Of::Category),
-    ("low_instance_category", Of::Category),
-];
-
-#[derive(Clone, Copy)]
-enum Of {
-    Annotation,
-    Image,
-    Category,
-}
 
 /// How thoroughly to look.
 #[derive(Debug, Clone)]
@@ -269,25 +254,22 @@ fn images_without(coco: &COCO) -> usize {
     images.filter(|image| coco.get_ann_ids_for_img(image.id).is_empty()).count()
 }
 
-/// What hotcoco's checks find besides.
+/// What hotcoco's checks find that [`findings`] doesn't look for.
 fn further(truth: &GroundTruth) -> Vec<Finding> {
     let mut notes = Notes::default();
     for finding in truth.healthcheck().warnings {
-        let Some(&(code, of)) = FURTHER.iter().find(|(code, _)| *code == finding.code) else {
-            continue;
+        let name: &dyn Fn(u64) -> String = match finding.code {
+            "zero_area" | "extreme_aspect_ratio" | "near_duplicate" => &|id| truth.annotation(id),
+            "near_duplicate_check_skipped" => &|id| format!("image {}", truth.image_id(id)),
+            "zero_instance_category" | "low_instance_category" => &|id| match truth.get_cat(id) {
+                Some(category) => format!("{:?}", category.name),
+                None => format!("category {}", truth.category_id(id)),
+            },
+            _ => continue,
         };
         let mut ids = finding.affected_ids;
         ids.sort_unstable();
-        for id in ids {
-            notes.add(code, || match of {
-                Of::Annotation => truth.annotation(id),
-                Of::Image => format!("image {}", truth.image_id(id)),
-                Of::Category => match truth.get_cat(id) {
-                    Some(category) => format!("{:?}", category.name),
-                    None => format!("category {}", truth.category_id(id)),
-                },
-            });
-        }
+        ids.into_iter().for_each(|id| notes.add(finding.code, || name(id)));
     }
     notes.finish()
 }
@@ -338,11 +320,13 @@ fn unreadable(
 impl Display for DataReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} with images in {}", self.annotations.display(), self.folder.display())?;
-        let (images, objects) = (self.images, self.objects);
-        let (empty, missing) = (self.empty_images, self.missing_files);
-        writeln!(f, "{images} images ({empty} without annotations, {missing} files missing)")?;
-        let (trainable, crowds) = (self.trainable, self.crowds);
-        writeln!(f, "{objects} annotations: {trainable} objects to train on, {crowds} crowds")?;
+        let (images, objects) =
+            (counted(self.images, "image"), counted(self.objects, "annotation"));
+        let (empty, missing) = (self.empty_images, counted(self.missing_files, "file"));
+        writeln!(f, "{images} ({empty} without annotations, {missing} missing)")?;
+        let (trainable, crowds) =
+            (counted(self.trainable, "object"), counted(self.crowds, "crowd"));
+        writeln!(f, "{objects}: {trainable} to train on, {crowds}")?;
         let [polygons, runs, none] = self.masks;
         writeln!(f, "masks: {polygons} polygons, {runs} run lengths, {none} none")?;
         if polygons + runs == 0 && none > 0 {
@@ -373,8 +357,8 @@ impl Display for DataReport {
             }
         }
         let all: usize = self.classes.iter().map(|class| class.objects).sum();
-        write!(f, "\n{:>id_width$} {:<width$} {all:>8} {images:>8}", "", "all")?;
-        for number in [crowds, self.small, self.medium, self.large] {
+        write!(f, "\n{:>id_width$} {:<width$}", "", "all")?;
+        for number in [all, self.images, self.crowds, self.small, self.medium, self.large] {
             write!(f, " {number:>8}")?;
         }
         writeln!(f)?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hotcoco::params::Params;
 use hotcoco::{AccumulatedEval, Annotation, COCOeval, Category, EvalMode, StreamingEval, mask};
+use words::counted;
 
 use super::curves::PrecisionRecall;
 use super::report::{ClassFigures, Figures, IOU_50, Report, Section};
@@ -348,8 +349,8 @@ fn check_masks(
     let named: Vec<String> = named.collect();
     let more = if without.len() > NAMED { ", …" } else { "" };
     Ok((!without.is_empty()).then(|| {
-        let (count, named) = (without.len(), named.join(", "));
-        format!("{count} objects without a mask are left out of mask AP: {named}{more}")
+        let (count, named) = (counted(without.len(), "object"), named.join(", "));
+        format!("left out of mask AP, without a mask: {count}, {named}{more}")
     }))
 }
 

@@ -6,6 +6,7 @@ use data::rng::Rng;
 use engine::distributed::ProcessGroup;
 use tch::nn::{Path, VarStore};
 use tch::{Kind, Tensor};
+use words::counted;
 
 use super::config::{BackboneNorm, HeadNorm, ModelConfig};
 use super::weights::{BOTTOM_UP, is_output_norm};
@@ -227,7 +228,12 @@ impl MaskRcnn {
             let masks =
                 self.config.mask_head.as_ref().map_or(boxes[0], |_| targets.masks.len() as i64);
             if classes.len() as i64 != boxes[0] || masks != boxes[0] {
-                let value = format!("{} boxes, {} classes, {masks} masks", boxes[0], classes.len());
+                let value = format!(
+                    "{}, {}, {}",
+                    counted(boxes[0], "box"),
+                    counted(classes.len(), "class"),
+                    counted(masks, "mask")
+                );
                 return Err(Error::invalid(of("objects"), value, "there must be equally many"));
             }
             let known = 0..self.config.num_classes;

@@ -19,6 +19,7 @@ use engine::progress::during;
 use engine::run_dir::display_path;
 use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::{Device, Tensor};
+use words::counted;
 
 use super::DetectorState;
 use super::config::{BASE_BATCH, TrainConfig};
@@ -28,7 +29,7 @@ use crate::data::{CocoDataset, CocoSource, DetectionLoader, Share, TrainLoaderOp
 use crate::detector::Detector;
 use crate::modeling::weights::BOTTOM_UP;
 
-/// Builds everything; nothing of the run's folder is touched.
+/// Builds everything, of the data `listed` if it is; nothing of the run's folder is touched.
 ///
 /// # Errors
 /// Settings and files that nothing can be built of.
@@ -36,6 +37,7 @@ pub fn prepare(
     config: TrainConfig,
     start: &ResumeMode,
     world: &ProcessGroup,
+    listed: Option<Datasets>,
 ) -> Result<Setup<DetectorTraining>> {
     let (device, threads) = open_device(&config.execution, world)?;
     let model = match config.detector.backbone_plugin {
@@ -46,8 +48,11 @@ pub fn prepare(
         Some(_) => None,
     };
 
-    let read = during(world.is_main(), "reading the annotations", || datasets(&config));
-    let Datasets { training, held_out, classes_of, notes } = world.all_ok(read)?;
+    // Weights that the run starts from may have settled whether there are masks.
+    let masks = config.detector.masks;
+    let listed = listed.filter(|listed| listed.training.has_masks() == masks);
+    let datasets = listed.map_or_else(|| read(&config, world.is_main()), Ok);
+    let Datasets { training, held_out, classes_of, notes } = world.all_ok(datasets)?;
     let batches = world.all_ok(training_loader(&config, Arc::clone(&training), world))?;
     let loader = Arc::clone(batches.loader());
     let images = world.all_ok(validation_loader(&config, held_out, world))?;
@@ -74,13 +79,22 @@ pub fn prepare(
 }
 
 /// What is learned and what it is scored on.
-struct Datasets {
-    training: Arc<CocoDataset>,
+#[derive(Clone)]
+pub struct Datasets {
+    pub training: Arc<CocoDataset>,
     held_out: Arc<CocoDataset>,
     /// The place of each class in the second.
     classes_of: Vec<usize>,
     /// What is worth a look in both.
     notes: Vec<String>,
+}
+
+/// Reads the annotations, of which it is `shown` that that is being done.
+///
+/// # Errors
+/// A file that cannot be read or scored on, other classes in the second than in the first.
+pub fn read(config: &TrainConfig, shown: bool) -> Result<Datasets> {
+    during(shown, "reading the annotations", || datasets(config))
 }
 
 fn datasets(config: &TrainConfig) -> Result<Datasets> {
@@ -211,7 +225,7 @@ fn announce(run: &Run<DetectorTraining>, _: &Loader<CocoSource>, threads: usize)
     let device = describe_device(trainer.device, threads);
     eprintln!(
         "{}: {} with the settings of {}, {device}, {:?}\n\
-         images   {} of {} with objects to train on, {} for validation, {} classes\n\
+         images   {} of {} with objects to train on, {} for validation, {}\n\
          model    backbone {backbone:.1} M learned parameters, the rest {:.1} M\n\
          batch    {}\n\
          lr       {}, layer decay {}, weight decay {}\n\
@@ -223,7 +237,7 @@ fn announce(run: &Run<DetectorTraining>, _: &Loader<CocoSource>, threads: usize)
         task.validation.training.image_count(),
         task.validation.training.dataset().len(),
         task.validation.images.image_count(),
-        task.classes.len(),
+        counted(task.classes.len(), "class"),
         all - backbone,
         run.describe_batch(),
         config.optim.describe_lr(BASE_BATCH),

@@ -9,14 +9,13 @@ use data::names::first_names;
 use data::rng::Rng;
 use engine::remote;
 use engine::run_dir::{RunDir, resolve_checkpoint};
-use engine::training::auto::{Choices, Machine, Measure};
 use engine::training::{
     BatchOf, Criterion, FORWARD_SHARE, Position, Rates, RunOutput, RunPlan, Scores, Task, Trainer,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::auto;
+use super::auto::DetectionRule;
 use super::config::TrainConfig;
 use super::validate::{Validation, validate};
 use super::{TrainState, outputs};
@@ -128,6 +127,7 @@ impl Task for DetectorTraining {
     type Source = CocoSource;
     type MicroBatch = MicroBatch;
     type Settings = TrainConfig;
+    type Rule = DetectionRule;
     type State = DetectorState;
 
     const COMMAND: &'static str = "detect train";
@@ -136,14 +136,6 @@ impl Task for DetectorTraining {
     const SHORTER: &'static str = "--backbone resnet18, smaller --short-sides or fewer --epochs \
          are quicker; without --preset and these, settings are chosen to take a night at most";
     const CRITERION: Criterion = Criterion::Score;
-
-    fn choose(
-        choices: &mut Choices<TrainConfig>,
-        machine: &Machine,
-        measure: &Measure<TrainConfig>,
-    ) -> Result<()> {
-        auto::choose(choices, machine, measure)
-    }
 
     fn settings(&self) -> &TrainConfig {
         &self.config

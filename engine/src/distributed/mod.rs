@@ -34,6 +34,9 @@ use data::cores;
 
 /// How long processes wait for each other where nothing else is said, in seconds.
 pub(crate) const USUAL_WAIT: f64 = 600.0;
+/// How long they wait for rank 0 to list the data, and to choose settings by it: hours, on a slow
+/// disk.
+pub const LISTING: Duration = Duration::from_secs(6 * 3600);
 
 /// The processes that train together, or one process alone. Clones are the same.
 #[derive(Clone)]

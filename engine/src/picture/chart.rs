@@ -7,6 +7,7 @@ use image::RgbImage;
 use plotters::coord::ranged1d::{BoldPoints, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use words::counted;
 
 use super::canvas::{BODY, Canvas, HEADING, INK};
 use super::chart_backend::{OVERSAMPLING, Sketch};
@@ -124,7 +125,7 @@ impl LineChart {
         }
         let points = || self.series.iter().flat_map(|series| &series.points);
         if points().next().is_none() {
-            let value = format!("without data ({} lines)", self.series.len());
+            let value = format!("without data ({})", counted(self.series.len(), "line"));
             let rule = "it needs at least one point that is finite";
             return Err(backbone::Error::invalid("chart", value, rule).into());
         }
@@ -361,7 +362,7 @@ mod tests {
         let message = chart.render(400, 300).unwrap_err().to_string();
         assert_eq!(
             message,
-            "chart is without data (1 lines), but it needs at least one point that is finite"
+            "chart is without data (1 line), but it needs at least one point that is finite"
         );
         let chart = LineChart::new("t", "x", "y").series("a", &[(0.0, 1.0)]);
         let message = chart.render(100, 300).unwrap_err().to_string();

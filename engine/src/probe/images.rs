@@ -71,17 +71,17 @@ impl ProbeData {
     /// What is worth a look in the class folders: see [`LabelledDataset::notes`].
     pub fn notes(&self) -> impl Iterator<Item = &String> {
         let parts = [&self.training, &self.validation].into_iter();
-        parts.flat_map(|loader| loader.source().dataset().notes())
+        parts.flat_map(|loader| loader.dataset().notes())
     }
 
     /// Images in both parts.
     pub fn image_counts(&self) -> [usize; 2] {
-        [&self.training, &self.validation].map(|loader| loader.source().dataset().len())
+        [&self.training, &self.validation].map(|loader| loader.dataset().len())
     }
 
     /// The classes' names.
     pub fn classes(&self) -> &[String] {
-        self.training.source().dataset().classes()
+        self.training.dataset().classes()
     }
 
     /// What `features` makes of all images of the two parts, each process of its own, together on
@@ -124,7 +124,7 @@ impl ProbeData {
         let rows = rows
             .unwrap_or_else(|| Tensor::zeros([0, widest[0] as i64], (tch::Kind::Float, device)));
         let rows = self.world.gather_rows(&rows)?;
-        let count = loader.source().dataset().classes().len() as i64;
+        let count = loader.dataset().classes().len() as i64;
         FeatureBank::new(rows, &classes, count)
     }
 }
@@ -143,7 +143,7 @@ pub fn in_order(
 ) -> Result<Loader<LabelledSource>> {
     let (rank, size) = (world.rank(), world.size());
     let sampler = EpochSampler::in_order_among(dataset.len(), batch_size, rank, size)?;
-    Ok(Loader::of(LabelledSource::new(dataset, transform, sampler)?, options.clone())?)
+    Ok(Loader::new(dataset, transform, sampler, options.clone())?)
 }
 
 /// Features `[N, D]` and classes of this process's images; none if none can be read.

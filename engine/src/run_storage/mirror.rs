@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use std::sync::atomic::Ordering;
 
+use words::counted;
+
 use super::snapshot::Snapshot;
 use super::upload::{Progress, Trouble, Uploader};
 use crate::remote::bar;
@@ -109,8 +111,9 @@ impl Mirror {
         let Some(failed) = failed else {
             let seconds = began.elapsed().as_secs_f64();
             eprintln!(
-                "uploaded to {} ({} files, the last in {seconds:.1} s)",
-                self.name, state.files
+                "uploaded to {} ({}, the last in {seconds:.1} s)",
+                self.name,
+                counted(state.files, "file")
             );
             return outcome;
         };

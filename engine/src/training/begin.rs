@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use words::counted;
 
 use super::{CheckpointTensors, RunPlan, RunState, StateOf, Task, Trainer};
 use data::write_file;
@@ -257,7 +258,8 @@ impl<T: Task> Run<T> {
         let Self { trainer, plan, .. } = self;
         let parts = describe_batch_split(trainer);
         let (steps, total) = (plan.steps_per_epoch, plan.total_steps);
-        format!("{}{parts}: {steps} steps an epoch, {total} in all", trainer.batch_size)
+        let steps = counted(steps, "step");
+        format!("{}{parts}: {steps} an epoch, {total} in all", trainer.batch_size)
     }
 }
 
@@ -346,8 +348,6 @@ where
 
 /// Says what changes when a run that `saved` processes began goes on with another number.
 fn warn_world_size_changed(trainer: &Trainer, saved: usize) {
-    let processes =
-        |count: usize| if count == 1 { "1 process".into() } else { format!("{count} processes") };
     let norms = if trainer.sync_bn {
         "batch norms still see the whole batch"
     } else {
@@ -355,12 +355,12 @@ fn warn_world_size_changed(trainer: &Trainer, saved: usize) {
     };
     let (size, batch) = (trainer.world.size(), trainer.batch_size);
     eprintln!(
-        "continuing on {} what {} began: {} images of each batch of {batch} on each in place of {}. \
+        "continuing on {} what {} began: {} of each batch of {batch} on each in place of {}. \
          Batches, augmentation, masks and learning rates stay the same and {norms}; sums are \
          rounded in another order",
-        processes(size),
-        processes(saved),
-        batch / size,
+        counted(size, "process"),
+        counted(saved, "process"),
+        counted(batch / size, "image"),
         batch / saved.max(1),
     );
 }

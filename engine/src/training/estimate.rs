@@ -7,8 +7,9 @@ use anyhow::{Result, bail};
 use chrono::{DateTime, Local, TimeDelta};
 use data::Loader;
 use tch::Device;
+use words::counted;
 
-use super::auto::{Machine, count, gigabytes};
+use super::auto::{Machine, gigabytes};
 use super::trial::{fixed_bytes, try_pass};
 use super::{RunPlan, Task, Trainer};
 use crate::settings::TrainSettings as _;
@@ -78,8 +79,7 @@ pub(super) fn told<T: Task>(
 
 /// "about 3 h 20 min (12,000 steps of 1.0 s), until 14:05".
 fn describe(seconds: f64, steps: u64, step: f64, now: DateTime<Local>) -> String {
-    let steps =
-        format!("{} step{} of {}", count(steps), if steps == 1 { "" } else { "s" }, precise(step));
+    let steps = format!("{} of {}", counted(steps, "step"), precise(step));
     let until = TimeDelta::try_milliseconds((seconds * 1000.0) as i64)
         .and_then(|time| now.checked_add_signed(time))
         .map(|end| format!(", until {}", clock(end, now)));
@@ -110,7 +110,7 @@ pub fn span(seconds: f64) -> String {
         },
         _ => {
             let hours = hours.round() as u64;
-            let days = format!("{} day{}", count(hours / 24), if hours < 48 { "" } else { "s" });
+            let days = counted(hours / 24, "day");
             match hours % 24 {
                 0 => days,
                 _ if hours >= 240 => days,
@@ -198,8 +198,8 @@ impl Memory {
             .filter(|parts| own.is_multiple_of(*parts))
             .find(|parts| self.needed(own / parts) <= self.free / 10 * 6);
         let begin = format!(
-            "a step computes {} images at a time, which takes about {} of memory, and {} are free",
-            self.part,
+            "a step computes {} at a time, which takes about {} of memory, and {} are free",
+            counted(self.part, "image"),
             gigabytes(self.needed(self.part)),
             gigabytes(self.free)
         );

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
-use super::auto::{Choices, Machine, Measure};
+use super::auto::Rule;
 use super::estimate::{self, Estimate};
 use super::log::RunLog;
 use super::{
@@ -39,6 +39,8 @@ pub trait Task {
     type MicroBatch;
     /// Settings of a run.
     type Settings: TrainSettings;
+    /// What the preset `auto` chooses settings by.
+    type Rule: Rule<Settings = Self::Settings>;
     /// What a checkpoint knows of the task.
     type State: Clone + Serialize + DeserializeOwned;
 
@@ -50,19 +52,6 @@ pub trait Task {
     const SHORTER: &'static str;
     /// What the best checkpoint is chosen by.
     const CRITERION: Criterion;
-
-    /// Chooses the settings that the preset `auto` leaves to the data and the machine, as far as
-    /// they are not given; `measure` tells what steps with settings take here.
-    ///
-    /// # Errors
-    /// Data that cannot be read, settings that cannot work: what to give.
-    fn choose(
-        choices: &mut Choices<Self::Settings>,
-        machine: &Machine,
-        measure: &Measure<Self::Settings>,
-    ) -> Result<()>
-    where
-        Self: Sized;
 
     /// The run's settings.
     fn settings(&self) -> &Self::Settings;

@@ -7,11 +7,11 @@ use backbone::weights;
 use clap::Args;
 use toml::Table;
 
-use super::auto::{self, Prepare};
+use super::auto::{self, DataOf, Prepare};
 use super::state::is_first_version;
 use super::{Preset, ResumeMode, Task, open_checkpoint, saved_settings};
 use crate::checkpoint::CheckpointFile;
-use crate::distributed::{ProcessGroup, USUAL_WAIT};
+use crate::distributed::{LISTING, ProcessGroup, USUAL_WAIT};
 use crate::remote::working_folder;
 use crate::run_dir::{
     CONFIG_FILE, LAST_CHECKPOINT, display_path, has_lost_checkpoint, resolve_checkpoint, run_owner,
@@ -24,8 +24,14 @@ use crate::{Error, Result};
 
 /// The setting that names the model.
 const MODEL: &str = "model";
-/// How long processes wait for rank 0, which lists the data and tries steps: hours, on a slow disk.
-const CHOOSING: Duration = Duration::from_secs(6 * 3600);
+/// The command that pretrains: its runs are what the others begin with.
+const PRETRAINING: &str = "pretrain train";
+/// The commands that train, and a setting that the runs of each have and of no other.
+const COMMANDS: [(&str, &str); 3] = [
+    (PRETRAINING, "mask-ratio"),
+    ("classify train", "label-smoothing"),
+    ("detect train", "keep-empty"),
+];
 
 /// Flags of a `train` command: one for each setting of `C`, the presets `P`, and where settings
 /// come from and the run begins.
@@ -48,9 +54,9 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
     /// # Errors
     /// Settings that cannot be run, those of [`ProcessGroup::from_env`] and of [`super::Setup::train`].
     pub fn run<T: Task<Settings = C>>(&self, prepare: Prepare<T>) -> anyhow::Result<()> {
-        let (config, start, world) = self.begin(prepare)?;
+        let (config, start, world, data) = self.begin(prepare)?;
         if !self.run.dump_config {
-            return prepare(config, &start, &world)?.train(&start);
+            return prepare(config, &start, &world, data)?.train(&start);
         }
         if world.is_main() {
             let text = toml::to_string_pretty(&config).map_err(|error| {
@@ -63,39 +69,42 @@ impl<C: TrainSettings, P: Preset> TrainFlags<C, P> {
 
     /// Meets the other processes and gives all of them the settings, which rank 0 chooses and
     /// resolves (it alone sees files of an earlier run), and where the run begins in the settings'
-    /// `output`.
+    /// `output`. With the data, if it was listed for that: several processes list it together.
     fn begin<T: Task<Settings = C>>(
         &self,
         prepare: Prepare<T>,
-    ) -> anyhow::Result<(C, ResumeMode, ProcessGroup)> {
+    ) -> anyhow::Result<(C, ResumeMode, ProcessGroup, Option<DataOf<T>>)> {
         let world = ProcessGroup::from_env(Duration::from_secs_f64(self.run.dist_timeout))?;
+        let mut data = None;
         let settings = || {
-            let config = self.choose(&world, prepare)?.resolve()?;
+            let (config, listed) = self.choose(&world, prepare)?;
+            let config = config.resolve()?;
+            data = listed.filter(|_| world.is_alone());
             let start = match self.run.dump_config {
                 true => ResumeMode::New { overwrite: false },
                 false => self.run.start(config.run(), &world)?,
             };
             anyhow::Ok((config, start))
         };
-        let patience = if self.preset.is_automatic() { CHOOSING } else { Duration::ZERO };
+        let patience = if self.preset.is_automatic() { LISTING } else { Duration::ZERO };
         let (config, start) =
             world.with_timeout(patience, || world.broadcast_from_rank0(settings))?;
-        Ok((config, start, world))
+        Ok((config, start, world, data))
     }
 
     /// The settings, of which a new run of the preset `auto` chooses what is not given. One that
-    /// goes on has its own.
+    /// goes on has its own. With the data, if it was listed for that.
     fn choose<T: Task<Settings = C>>(
         &self,
         world: &ProcessGroup,
         prepare: Prepare<T>,
-    ) -> anyhow::Result<C> {
-        let layers = self.run.layers::<C>(&self.preset, &self.settings, world)?;
+    ) -> anyhow::Result<(C, Option<DataOf<T>>)> {
+        let layers = self.run.layers::<C>(&self.preset, &self.settings, world, T::COMMAND)?;
         if !self.preset.is_automatic() || layers.continues {
-            return Ok(from_layers(layers.all())?);
+            return Ok((from_layers(layers.all())?, None));
         }
-        let choices = auto::choose(merged::<C>(layers.all()), world, prepare)?;
-        Ok(choices.settings()?)
+        let (choices, data) = auto::choose(merged::<C>(layers.all()), world, prepare)?;
+        Ok((choices.settings()?, data))
     }
 }
 
@@ -164,15 +173,13 @@ impl RunFlags {
 
     /// The run's settings: the flags over the file over (when continuing) the run's own settings
     /// over the preset over the defaults; where none of them names the model, that of the weights
-    /// which the run starts from.
-    ///
-    /// # Errors
-    /// A file or checkpoint that cannot be read, a key that is no setting.
+    /// which the run starts from. A run of another `command` is refused.
     fn layers<C: TrainSettings>(
         &self,
         preset: &impl Preset,
         flags: &Given<C>,
         world: &ProcessGroup,
+        command: &str,
     ) -> Result<Layers> {
         let automatic = preset.is_automatic();
         let preset = preset.table()?;
@@ -211,6 +218,9 @@ impl RunFlags {
             }
             _ => Table::new(),
         };
+        let from = self.resume.clone().flatten();
+        let run = from.clone().unwrap_or_else(|| given("output").unwrap_or_default().into());
+        check_command(&saved, command, &run, from.is_some())?;
         // Another machine may have no such folder.
         saved.remove("work-dir");
         let continues = !saved.is_empty();
@@ -223,6 +233,28 @@ impl RunFlags {
         let told = settings.starting_weights().map(model_of).transpose()?.flatten();
         Ok(Layers { told: told.unwrap_or_default(), ..layers })
     }
+}
+
+/// Refuses the settings that another command than `command` has `saved` of the run in the folder
+/// `run`, or of the checkpoint.
+fn check_command(saved: &Table, command: &str, run: &Path, is_checkpoint: bool) -> Result<()> {
+    let has = |(_, setting): &&(&str, &str)| saved.contains_key(*setting);
+    let Some((owner, _)) = COMMANDS.iter().find(has).filter(|(owner, _)| *owner != command) else {
+        return Ok(());
+    };
+    let run = display_path(run);
+    let (what, goes_on) = match is_checkpoint {
+        true => ("checkpoint", format!("--output NEW --resume {run}")),
+        false => ("run", format!("--output {run} --resume")),
+    };
+    let weights = match *owner == PRETRAINING {
+        true => format!("; `{command} --backbone-weights {run}` begins one with its weights"),
+        false => String::new(),
+    };
+    Err(Error::data(format!(
+        "{run} is a {what} of `{owner}`, and this is `{command}`: `{owner} {goes_on}` goes on with it, \
+         and a run of `{command}` needs a folder of its own{weights}"
+    )))
 }
 
 /// Settings from several places.

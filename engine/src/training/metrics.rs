@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tch::Tensor;
+use words::counted;
 
 use super::RunWriter;
 use crate::distributed::ProcessGroup;
@@ -94,9 +95,9 @@ pub fn check_finite(
         format!("the last good checkpoint is {}", path.display())
     });
     Err(Error::data(format!(
-        "{what} at step {}; its {} images are listed in {} (the first: {}); {kept}. {advice} may help",
+        "{what} at step {}, of {} that {} lists (the first: {}); {kept}. {advice} may help",
         metrics.step,
-        names.len(),
+        counted(names.len(), "image"),
         list.display(),
         names.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
     )))

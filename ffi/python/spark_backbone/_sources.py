@@ -72,6 +72,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest: {', '.join(found)}" if found else ""
 
 
+def first_lines(error: BaseException, count: int) -> str:
+    """The class and the first lines of what an error says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "\n".join([f"{type(error).__name__}: {lines[0] if lines else ''}", *lines[1:count]])
+
+
 def user_line(error: BaseException) -> str:
     """Where in code other than torch's an error came up, and that line; empty if nowhere."""
     ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")

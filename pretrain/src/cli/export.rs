@@ -13,6 +13,7 @@ use engine::outputs::Inputs;
 use engine::remote::{Output, is_name};
 use engine::run_dir::{display_path, run_of};
 use engine::settings::Settings as _;
+use words::counted;
 
 use crate::config::TrainConfig;
 use crate::saved::LoadedWeights;
@@ -95,9 +96,6 @@ fn card(model: &Model, saved: &LoadedWeights, images: TimmConfig) -> Result<Card
 }
 
 /// Exports.
-///
-/// # Errors
-/// The checkpoint cannot be read or fits no model; the file cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
     args.hub.check(args.format == ExportFormat::Hub)?;
     ensure!(
@@ -129,9 +127,9 @@ pub fn run(args: ExportArgs) -> Result<()> {
         write(output.path(), config)?;
     }
     println!(
-        "{} ({} tensors of {}) → {}",
+        "{} ({} of {}) → {}",
         display_path(&args.weights),
-        encoder.len(),
+        counted(encoder.len(), "tensor"),
         model.name,
         output.finish()?
     );

@@ -14,6 +14,7 @@ use data::{ByteSize, DatasetOptions, Location};
 use engine::outputs::lies_in;
 use engine::progress::Counter;
 use engine::run_dir::display_path;
+use words::counted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,9 +132,6 @@ struct CheckArgs {
 }
 
 /// Makes or checks shards.
-///
-/// # Errors
-/// Settings out of range, what can't be read or written, shards that are not as they should be.
 pub fn run(args: ShardsArgs) -> Result<()> {
     match args.command {
         Command::Make(args) => run_make(&args),
@@ -178,9 +176,10 @@ fn run_make(args: &MakeArgs) -> Result<()> {
 fn describe(args: &MakeArgs, pictures: &Pictures) {
     let others = match pictures.other_files() {
         0 => String::new(),
-        count => format!("; {count} other files are left out"),
+        count => format!("; left out: {}", counted(count, "other file")),
     };
-    eprintln!("{} images in {}{others}", pictures.len(), args.data.display());
+    let images = counted(pictures.len(), "image");
+    eprintln!("{images} in {}{others}", args.data.display());
     pictures.notes().iter().for_each(|note| eprintln!("note: {note}"));
     match (pictures.classes(), args.labels) {
         (Some(classes), _) => {
@@ -200,29 +199,30 @@ fn tell(output: &Path, Made { summary, resumed }: &Made) {
         true => output.join(name).display().to_string(),
         false => display_path(&output.join(name)),
     };
-    let (shards, images) = (summary.shards.len(), summary.images);
-    let size = ByteSize(summary.bytes);
-    if *resumed == images + summary.unreadable {
-        println!("{shards} shards were made before: {images} images, {size}");
-    } else {
-        println!("{shards} shards: {images} images, {size}");
-    }
+    let shards = summary.shards.len();
+    let made = if *resumed == summary.images + summary.unreadable { " made before" } else { "" };
+    println!(
+        "{}{made}: {}, {}",
+        counted(shards, "shard"),
+        counted(summary.images, "image"),
+        ByteSize(summary.bytes)
+    );
     if let Some(side) = summary.settings.max_side {
         let quality = summary.settings.quality;
         println!(
-            "{} were larger than {side} pixels and became JPEG of quality {quality}",
-            summary.resized
+            "larger than {side} pixels, and JPEG of quality {quality} now: {}",
+            counted(summary.resized, "image")
         );
     }
     if summary.unreadable > 0 {
         println!(
-            "{} files can't be read and were left out: {}",
-            summary.unreadable,
+            "left out as unreadable: {}, listed in {}",
+            counted(summary.unreadable, "file"),
             at(UNREADABLE)
         );
     }
     if summary.classes > 0 {
-        println!("{} classes: {}", summary.classes, at(CLASSES));
+        println!("{}: {}", counted(summary.classes, "class"), at(CLASSES));
     }
     println!("summary: {}", at(SUMMARY));
     println!("--data '{}'", at(&pattern(&summary.settings.prefix, shards)));
@@ -235,9 +235,11 @@ fn run_check(args: &CheckArgs) -> Result<()> {
         check(&folder, args.in_chans, threads(args.workers), &bar)?;
     bar.finish();
     problems.iter().for_each(|problem| println!("{problem}"));
-    let found = format!("{shards} shards, {images} images, {}", ByteSize(bytes));
+    let (shards, images) = (counted(shards, "shard"), counted(images, "image"));
+    let found = format!("{shards}, {images}, {}", ByteSize(bytes));
     if !problems.is_empty() {
-        bail!("{}: {} problems, listed above ({found})", args.path.display(), problems.len());
+        let problems = counted(problems.len(), "problem");
+        bail!("{}: {problems}, listed above ({found})", args.path.display());
     }
     match summary {
         true => println!("{found}: all as {} says", quoted(SUMMARY)),

@@ -1,6 +1,6 @@
 //! How far a comparison is.
 
-use engine::progress::Overall;
+use engine::progress::Bar;
 
 use super::plan::Plan;
 use super::results::Progress;
@@ -10,7 +10,7 @@ use super::words;
 /// How far everything is, and how long it will still take.
 pub struct Clock {
     /// Where it is shown.
-    pub shown: Overall,
+    pub shown: Bar,
     /// Seconds that were expected of what was done by this process, and that it took.
     expected: f64,
     took: f64,
@@ -34,7 +34,7 @@ impl Clock {
         };
         let open = |tuning: &&Tuning| !progress.finished.contains_key(&tuning.name());
         left += tunings.iter().filter(open).map(expected).sum::<f64>();
-        Self { shown: Overall::new(), expected: 0.0, took: 0.0, left, all: plan.seconds.all }
+        Self { shown: Bar::new(), expected: 0.0, took: 0.0, left, all: plan.seconds.all }
     }
 
     /// Shows a run at `step` of `steps`, which was expected to take `expected` seconds.

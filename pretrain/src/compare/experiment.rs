@@ -13,6 +13,7 @@ use engine::outputs::{lies_in, print_written};
 use engine::run_dir::{RunDir, display_path};
 use serde_json::Value;
 use toml::Table;
+use words::counted;
 
 use super::clock::Clock;
 use super::labelled::{Labelled, Part, share_name};
@@ -26,7 +27,6 @@ use super::runs::{
     Arm, Figure, Flags, OF_CLASSES, OF_OBJECTS, PRETRAINING, Tuning, epochs_of, model_of, tunings,
 };
 use super::settings::CompareSettings;
-use super::words::counted;
 use crate::picture::png;
 
 /// Where a comparison begins and ends.
@@ -147,7 +147,7 @@ impl Experiment<'_> {
              labelled    {} in {}\n\
              model       {}, preset {}\n\
              output      {}",
-            counted(*images as u64, "image"),
+            counted(images, "image"),
             display_path(&settings.data),
             flags.labelled.describe(),
             display_path(&settings.labelled),

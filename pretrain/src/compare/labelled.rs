@@ -10,9 +10,10 @@ use data::rng::Rng;
 use data::{DatasetOptions, LabelledDataset, write_file};
 use engine::run_dir::display_path;
 use serde::{Deserialize, Serialize};
+use words::counted;
 
 use super::coco::{CocoFile, annotation_files};
-use super::words::{counted, percent};
+use super::words::percent;
 
 /// Of draws of images, apart from those of other generators.
 const DRAWS: u64 = 0x1abe1;
@@ -79,6 +80,10 @@ impl Labelled {
     }
 
     fn open_classes(folders: [PathBuf; 2]) -> Result<Self> {
+        for folder in &folders {
+            // Of shards with labels no share is made.
+            ensure!(holds_folders(folder)?, "{}: no class folders in it", display_path(folder));
+        }
         let options = DatasetOptions::default();
         let training = LabelledDataset::open(&folders[0], &options)?;
         let held_out = LabelledDataset::open_as(&folders[1], &options, training.classes())?;
@@ -91,7 +96,7 @@ impl Labelled {
             small.is_empty(),
             "{} of {} in {} have a single image, but at least {LEAST_OF_CLASS} are needed to \
              learn from: {}; add images, or take these folders out of train and val",
-            counted(small.len() as u64, "class"),
+            counted(small.len(), "class"),
             training.classes().len(),
             display_path(&folders[0]),
             first_names(small.iter().copied()),
@@ -166,12 +171,12 @@ impl Labelled {
         match self {
             Self::Classes { training, held_out, .. } => format!(
                 "{} of {} to train on, {held_out} to validate with",
-                counted(training.len() as u64, "image"),
-                counted(training.classes().len() as u64, "class"),
+                counted(training.len(), "image"),
+                counted(training.classes().len(), "class"),
             ),
             Self::Coco { counts: [training, held_out], .. } => format!(
                 "{} with objects to train on, {held_out} to validate with",
-                counted(*training as u64, "image")
+                counted(training, "image")
             ),
         }
     }
@@ -228,6 +233,16 @@ impl Labelled {
             }
         }
     }
+}
+
+/// Whether there is a folder in `folder`, not counting hidden ones.
+fn holds_folders(folder: &Path) -> Result<bool> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", display_path(folder)))?;
+    let is_folder = |entry: fs::DirEntry| {
+        entry.path().is_dir() && !entry.file_name().as_encoded_bytes().starts_with(b".")
+    };
+    Ok(entries.flatten().any(is_folder))
 }
 
 /// The places, ascending, of a share of the labels, of each stratum alike.

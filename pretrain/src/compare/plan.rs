@@ -1,20 +1,16 @@
 //! Which runs fit a budget of time, and how long each of them is.
 
+mod choice;
+mod costs;
+
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use words::counted;
 
-use super::words::{counted, percent};
-
-/// What a kind of run costs, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
-    /// Until the first step.
-    pub start: f64,
-    /// Of a step.
-    pub step: f64,
-    /// From the last step to the end: in fine-tuning mostly an evaluation.
-    pub end: f64,
-}
+use self::choice::Choice;
+pub use self::choice::LEAST_SEEDS;
+pub use self::costs::{Cost, Epochs};
+use self::costs::{Length, Measured};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,48 +27,6 @@ pub struct Wishes {
     pub most: [u64; 2],
 }
 
-/// Steps of an epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Epochs {
-    /// Of pretraining.
-    pub pretraining: u64,
-    /// Of fine-tuning, for each share.
-    pub finetuning: Vec<u64>,
-}
-
-/// How long a run is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Length {
-    /// Shorter says nothing.
-    Least,
-    /// Nothing is left out to make it longer.
-    Good,
-    /// Longer is not asked for.
-    Most,
-}
-
-/// The lengths of a kind of run: epochs and steps, whichever is more.
-struct Lengths {
-    least: (u64, u64),
-    good: (u64, u64),
-}
-
-const PRETRAINING: Lengths = Lengths { least: (2, 30), good: (10, 200) };
-const FINETUNING: Lengths = Lengths { least: (3, 30), good: (10, 100) };
-
-impl Lengths {
-    /// Steps of a run, of which an epoch has so many and which has so many epochs `at_most`.
-    fn steps(&self, length: Length, epoch: u64, at_most: u64) -> u64 {
-        let of = |(epochs, steps): (u64, u64)| (epochs * epoch).max(steps);
-        let most = of((at_most, self.least.1));
-        match length {
-            Length::Least => of(self.least).min(most),
-            Length::Good => of(self.good).min(most),
-            Length::Most => most,
-        }
-    }
-}
-
 /// Part of the budget that pretraining has, and the longer training that is compared with it.
 const PRETRAINING_PART: f64 = 0.5;
 /// Kept for what takes longer than was measured.
@@ -81,8 +35,6 @@ const RESERVE: f64 = 0.05;
 const EVALUATIONS: u64 = 10;
 /// Part of a run that its evaluations may take.
 const EVALUATION_PART: f64 = 0.2;
-/// Fewer seeds have no spread.
-pub const LEAST_SEEDS: u64 = 2;
 
 /// The runs that are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,22 +74,6 @@ pub struct Seconds {
     pub all: f64,
 }
 
-/// What is left of the wishes.
-#[derive(Debug, Clone, PartialEq)]
-struct Choice {
-    shares: Vec<usize>,
-    seeds: u64,
-    longer_seeds: u64,
-}
-
-/// Costs and lengths of an epoch.
-struct Measured<'a> {
-    pretraining: Cost,
-    finetuning: Cost,
-    epochs: &'a Epochs,
-    most: [u64; 2],
-}
-
 impl Plan {
     /// The most that fits the budget: in this order longer runs of random weights are left out, then
     /// shares, then seeds. What is left shares the time.
@@ -161,14 +97,14 @@ impl Plan {
             let minutes = (least / (1.0 - RESERVE) + wishes.spent) / 60.0;
             bail!(
                 "--minutes {} is too short: the least that says anything ({} of pretraining, and \
-                 {} of fine-tuning from random and from pretrained weights with {} seeds) needs \
+                 {} of fine-tuning from random and from pretrained weights with {}) needs \
                  --minutes {} here, where a step of pretraining takes {:.2} s, one of fine-tuning \
                  {:.2} s, its start {:.1} s and an evaluation {:.1} s; a smaller --model, smaller \
                  images or fewer of them take less",
                 wishes.budget / 60.0,
                 counted(measured.pretraining_steps(Length::Least), "step"),
                 counted(measured.finetuning_steps(choice, Length::Least), "step"),
-                choice.seeds,
+                counted(choice.seeds, "seed"),
                 minutes.ceil(),
                 pretraining.step,
                 finetuning.step,
@@ -176,132 +112,44 @@ impl Plan {
                 finetuning.end,
             );
         }
-        Ok(measured.fill(choice, budget, choice.cuts(wishes)))
-    }
-
-    /// Fine-tunings in all, the longer ones apart.
-    pub fn runs(&self) -> u64 {
-        2 * self.seeds * self.shares.len() as u64
-    }
-}
-
-impl Choice {
-    /// What could be made of the wishes, the most first.
-    fn of(wishes: &Wishes) -> Vec<Self> {
-        let mut shares: Vec<usize> = (0..wishes.shares.len()).collect();
-        let mut choices = Vec::new();
-        let mut add = |shares: &[usize], seeds, longer_seeds| {
-            choices.push(Self { shares: shares.to_vec(), seeds, longer_seeds });
-        };
-        add(&shares, wishes.seeds, wishes.seeds);
-        add(&shares, wishes.seeds, 1);
-        // Those in the middle first: the ends say most.
-        while shares.len() > 1 {
-            let middle = if shares.len() > 2 { shares.len() / 2 } else { 0 };
-            shares.remove(middle);
-            add(&shares, wishes.seeds, 1);
-        }
-        for seeds in (LEAST_SEEDS..wishes.seeds).rev() {
-            add(&shares, seeds, 1);
-        }
-        add(&shares, wishes.seeds.min(LEAST_SEEDS), 0);
-        choices.dedup();
-        choices
-    }
-
-    fn cuts(&self, wishes: &Wishes) -> Vec<String> {
-        let mut cuts = Vec::new();
-        if self.longer_seeds == 0 {
-            cuts.push("random weights with as much time as pretraining had".to_owned());
-        } else if self.longer_seeds < wishes.seeds {
-            let of = format!("random weights with as much time: 1 seed of {}", wishes.seeds);
-            cuts.push(of);
-        }
-        let left_out = (0..wishes.shares.len()).filter(|at| !self.shares.contains(at));
-        let left_out: Vec<String> = left_out.map(|at| percent(wishes.shares[at])).collect();
-        if !left_out.is_empty() {
-            cuts.push(format!("{} of the labels", left_out.join(" and ")));
-        }
-        if self.seeds < wishes.seeds {
-            let fewer = counted(wishes.seeds - self.seeds, "seed");
-            cuts.push(format!("{fewer} of {}", wishes.seeds));
-        }
-        cuts
-    }
-
-    fn runs(&self) -> f64 {
-        (2 * self.seeds * self.shares.len() as u64 + self.longer_seeds) as f64
-    }
-
-    /// How often pretraining's time is spent.
-    fn pretrainings(&self) -> f64 {
-        (1 + self.longer_seeds) as f64
-    }
-}
-
-impl Measured<'_> {
-    fn pretraining_steps(&self, length: Length) -> u64 {
-        PRETRAINING.steps(length, self.epochs.pretraining, self.most[0])
-    }
-
-    /// Of all shares alike: epochs are those of the largest.
-    fn finetuning_steps(&self, choice: &Choice, length: Length) -> u64 {
-        let epoch = choice.shares.iter().map(|&at| self.epochs.finetuning[at]).max();
-        FINETUNING.steps(length, epoch.unwrap_or(1), self.most[1])
-    }
-
-    fn pretraining(&self, steps: u64) -> f64 {
-        let Cost { start, step, end } = self.pretraining;
-        start + steps as f64 * step + end
-    }
-
-    fn finetuning(&self, steps: u64, evaluations: u64) -> f64 {
-        let Cost { start, step, end } = self.finetuning;
-        start + steps as f64 * step + evaluations as f64 * end
-    }
-
-    /// Seconds of everything with runs of such a length, evaluated at their ends alone.
-    fn all(&self, choice: &Choice, length: Length) -> f64 {
-        let finetuning = self.finetuning(self.finetuning_steps(choice, length), 1);
-        let pretraining = self.pretraining(self.pretraining_steps(length));
-        choice.pretrainings() * pretraining + choice.runs() * finetuning
+        Ok(Self::fill(&measured, choice, budget, choice.cuts(wishes)))
     }
 
     /// Shares the budget out between pretraining and fine-tuning.
-    fn fill(&self, choice: &Choice, budget: f64, cut: Vec<String>) -> Plan {
+    fn fill(measured: &Measured, choice: &Choice, budget: f64, cut: Vec<String>) -> Self {
         let between = |seconds: f64, least: f64, most: f64| seconds.min(most).max(least);
         let [p_least, p_most] = [Length::Least, Length::Most]
-            .map(|length| self.pretraining(self.pretraining_steps(length)));
-        let least_steps = self.finetuning_steps(choice, Length::Least);
-        let f_least = self.finetuning(least_steps, 1);
-        let most_steps = self.finetuning_steps(choice, Length::Most);
-        let f_most = self.finetuning(most_steps, EVALUATIONS);
+            .map(|length| measured.pretraining(measured.pretraining_steps(length)));
+        let least_steps = measured.finetuning_steps(choice, Length::Least);
+        let f_least = measured.finetuning(least_steps, 1);
+        let most_steps = measured.finetuning_steps(choice, Length::Most);
+        let f_most = measured.finetuning(most_steps, EVALUATIONS);
         let (runs, pretrainings) = (choice.runs(), choice.pretrainings());
         let finetuning = between(budget * (1.0 - PRETRAINING_PART) / runs, f_least, f_most);
         let pretraining = between((budget - runs * finetuning) / pretrainings, p_least, p_most);
         let finetuning = between((budget - pretrainings * pretraining) / runs, f_least, f_most);
 
-        let evaluations = (EVALUATION_PART * finetuning / self.finetuning.end) as u64;
+        let evaluations = (EVALUATION_PART * finetuning / measured.finetuning.end) as u64;
         let evaluations = evaluations.clamp(1, EVALUATIONS);
-        let Cost { start, step, end } = self.finetuning;
+        let Cost { start, step, end } = measured.finetuning;
         let steps = (finetuning - start - evaluations as f64 * end) / step;
         // Fewer evaluations than were allowed for leave time for more than the most.
         let steps = (steps as u64).clamp(least_steps, most_steps);
-        let epoch = self.epochs.pretraining;
-        let epochs = (pretraining - self.pretraining.start - self.pretraining.end)
-            / self.pretraining.step
+        let epoch = measured.epochs.pretraining;
+        let epochs = (pretraining - measured.pretraining.start - measured.pretraining.end)
+            / measured.pretraining.step
             / epoch as f64;
         // By whole epochs, and never below the least: that fits.
-        let least = self.pretraining_steps(Length::Least).div_ceil(epoch);
+        let least = measured.pretraining_steps(Length::Least).div_ceil(epoch);
         let pretraining_epochs = (epochs as u64).max(least);
         let pretraining_steps = pretraining_epochs * epoch;
-        let pretraining = self.pretraining(pretraining_steps);
-        let finetuning = self.finetuning(steps, evaluations);
+        let pretraining = measured.pretraining(pretraining_steps);
+        let finetuning = measured.finetuning(steps, evaluations);
         let longer_steps = steps + (pretraining / step) as u64;
-        let longer = self.finetuning(longer_steps, evaluations);
+        let longer = measured.finetuning(longer_steps, evaluations);
         let of_seeds = (choice.runs() - choice.longer_seeds as f64) * finetuning;
         let all = pretraining + of_seeds + choice.longer_seeds as f64 * longer;
-        Plan {
+        Self {
             shares: choice.shares.clone(),
             seeds: choice.seeds,
             longer_seeds: choice.longer_seeds,
@@ -313,6 +161,11 @@ impl Measured<'_> {
             seconds: Seconds { pretraining, finetuning, longer, all },
             cut,
         }
+    }
+
+    /// Fine-tunings in all, the longer ones apart.
+    pub fn runs(&self) -> u64 {
+        2 * self.seeds * self.shares.len() as u64
     }
 }
 

@@ -1,6 +1,7 @@
 //! The result: a table as text and JSON.
 
 use serde::Serialize;
+use words::counted;
 
 use super::plan::Plan;
 use super::statistics::{Difference, Summary, Verdict};
@@ -109,7 +110,8 @@ fn table(report: &Report) -> String {
     let mut lines =
         vec![[title, "random".into(), "pretrained".into(), "worth".into(), String::new()]];
     for row in &report.rows {
-        lines.push(line(format!("{}, {} images", percent(row.share), row.images), row));
+        let images = counted(row.images, "image");
+        lines.push(line(format!("{}, {images}", percent(row.share)), row));
     }
     if let Some(longer) = &report.longer {
         lines.push(line(format!("{}, as much time", percent(longer.share)), longer));

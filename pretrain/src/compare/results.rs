@@ -8,12 +8,13 @@ use anyhow::{Context, Result};
 use data::write_file;
 use engine::run_dir::display_path;
 use serde::{Deserialize, Serialize};
+use words::counted;
 
 use super::picture::{Curve, Panel};
 use super::plan::{Cost, Epochs, Plan};
 use super::report::{Report, Row};
 use super::runs::{Arm, Figure, Tuning, tunings};
-use super::words::{clock, counted, percent};
+use super::words::{clock, percent};
 
 /// The file, in the folder of the comparison.
 const FILE: &str = "compare.json";
@@ -106,7 +107,11 @@ impl Progress {
             text += &row(plan.longer_seeds, Arm::Longer.name(), length, plan.seconds.longer);
         }
         let shares: Vec<String> = self.shares(asked).into_iter().map(percent).collect();
-        text += &format!("  with {} of the labels, {} seeds\n", shares.join(", "), plan.seeds);
+        text += &format!(
+            "  with {} of the labels, {}\n",
+            shares.join(", "),
+            counted(plan.seeds, "seed")
+        );
         if !plan.cut.is_empty() {
             text +=
                 &format!("cut to fit: {}; a larger --minutes keeps them\n", plan.cut.join("; "));
@@ -177,7 +182,11 @@ impl Progress {
         let mut panels: Vec<Panel> = shares
             .iter()
             .map(|&share| Panel {
-                title: format!("{} of the labels, {} images", percent(share), self.images(share)),
+                title: format!(
+                    "{} of the labels, {}",
+                    percent(share),
+                    counted(self.images(share), "image")
+                ),
                 x: "step of fine-tuning",
                 y: y(),
                 lines: [Arm::Random, Arm::Pretrained]

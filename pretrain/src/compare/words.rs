@@ -1,5 +1,7 @@
 //! Numbers as a person reads them, and what a comparison's result recommends.
 
+use words::{counted, grouped};
+
 use super::report::{Report, Row};
 use super::statistics::{Summary, Verdict};
 
@@ -7,29 +9,6 @@ use super::statistics::{Summary, Verdict};
 pub fn clock(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
-/// A number of things: "1 step", "1 200 steps".
-pub fn counted(count: u64, what: &str) -> String {
-    let plural = match what {
-        _ if count == 1 => what.to_owned(),
-        _ if what.ends_with("ss") => format!("{what}es"),
-        _ => format!("{what}s"),
-    };
-    format!("{} {plural}", grouped(count))
-}
-
-/// Digits in groups of three.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A share: "10 %", "0.5 %".
@@ -55,8 +34,10 @@ pub fn signed(value: f64) -> String {
 pub fn headline(report: &Report) -> String {
     let Some(row) = report.rows.last() else { return String::new() };
     let difference = &row.difference;
-    let spread =
-        difference.of.spread.map(|spread| format!(" (± {spread:.1}, {} seeds)", row.seeds()));
+    let spread = difference
+        .of
+        .spread
+        .map(|spread| format!(" (± {spread:.1}, {})", counted(row.seeds(), "seed")));
     let spread = spread.unwrap_or_default();
     let worth = signed(difference.of.mean);
     let metric = &report.metric;
@@ -129,7 +110,7 @@ fn of_time(report: &Report) -> Option<String> {
     let difference = &longer.difference;
     let ahead = signed(difference.of.mean);
     let spread = match difference.of.spread {
-        Some(spread) => format!("± {spread:.1}, {} seeds", longer.seeds()),
+        Some(spread) => format!("± {spread:.1}, {}", counted(longer.seeds(), "seed")),
         None => "one seed, so that chance is not ruled out".into(),
     };
     let helps = report.rows.last().is_some_and(|row| row.difference.of.mean > 0.0);
@@ -175,7 +156,7 @@ fn of_resolution(report: &Report, row: &Row) -> Option<String> {
         format!(
             "One of the {} is {image:.2} points: differences of a few images say little, more \
              images in val would tell more.",
-            counted(report.images_of_validation as u64, "validation image")
+            counted(report.images_of_validation, "validation image")
         )
     })
 }
@@ -187,10 +168,6 @@ mod tests {
     #[test]
     fn numbers_are_written_as_they_are_read() {
         assert_eq!(clock(3725.6), "1:02:06");
-        assert_eq!(counted(1, "class"), "1 class");
-        assert_eq!(counted(2, "class"), "2 classes");
-        assert_eq!(counted(11172, "image"), "11 172 images");
-        assert_eq!(counted(1_234_567, "step"), "1 234 567 steps");
         assert_eq!([0.1, 0.3, 1.0, 0.005].map(percent), ["10 %", "30 %", "100 %", "0.5 %"]);
         assert_eq!([1.26, -0.04, -2.0].map(signed), ["+1.3", "+0.0", "-2.0"]);
     }

@@ -3,16 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use backbone::models::Model;
 use backbone::weights::{self, Naming, StateDict};
 use data::rng::Rng;
 use data::write_file;
 use data::{Evaluate, Interpolation, Loader, Transform};
-use engine::outputs::print_written;
+use engine::outputs::{make_folder, print_written};
 use engine::picture::loss_curve;
 use engine::training::{RunLog, Trainer};
 use tch::Tensor;
+use words::counted;
 
 use super::setup::normalize;
 use super::task::Pretraining;
@@ -71,8 +72,7 @@ impl Outputs {
         let caption = format!("epoch {epoch}");
         let Some(picture) = self.sheet(task, trainer, &caption)? else { return Ok(()) };
         let folder = self.folder.join("pictures");
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        make_folder(&folder)?;
         write_file(&folder.join(format!("epoch-{epoch:04}.png")), &picture)?;
         Ok(log.image("reconstruction", &picture)?)
     }
@@ -101,14 +101,15 @@ impl Outputs {
     pub fn finish(&self, task: &Pretraining, trainer: &Trainer, steps: u64) -> Result<()> {
         let config = &task.config;
         let export = self.folder.join("export");
-        std::fs::create_dir_all(&export)
-            .with_context(|| format!("cannot make {}", export.display()))?;
+        make_folder(&export)?;
         let mut written = vec![("run", self.folder.clone())];
         written.extend(match task.model.graph() {
             None => write_registered(&export, &task.model, &encoder(trainer), config)?,
             Some(_) => write_of_file(&export, &task.model, &encoder(trainer))?,
         });
-        if let Some(picture) = self.sheet(task, trainer, &format!("after {steps} steps"))? {
+        if let Some(picture) =
+            self.sheet(task, trainer, &format!("after {}", counted(steps, "step")))?
+        {
             let sheet = self.folder.join("reconstruction.png");
             write_file(&sheet, &picture)?;
             written.push(("reconstructions", sheet));

@@ -2,7 +2,6 @@
 //! run left off.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backbone::models::{BuildOptions, Model};
@@ -11,7 +10,7 @@ use data::{
     RandomHorizontalFlip, RandomResizedCrop,
 };
 use engine::device::{describe_device, enable_cudnn_benchmark, open_device};
-use engine::distributed::ProcessGroup;
+use engine::distributed::{LISTING, ProcessGroup};
 use engine::graph::model_of_run;
 use engine::optim::{LambConfig, Optimizer, OptimizerKind, param_groups};
 use engine::precision::Precision;
@@ -19,6 +18,7 @@ use engine::progress::during;
 use engine::run_dir::display_path;
 use engine::training::{ResumeMode, Run, Setup, Trainer};
 use tch::{Device, nn};
+use words::counted;
 
 use super::PretrainState;
 use super::outputs::Outputs;
@@ -27,10 +27,7 @@ use super::task::Pretraining;
 use crate::config::{BASE_BATCH, TrainConfig};
 use crate::spark::{Execution, Spark};
 
-/// How long processes wait for rank 0's listing of the data: hours, on a slow disk.
-const LISTING: Duration = Duration::from_secs(6 * 3600);
-
-/// Builds everything; nothing of the run's folder is touched.
+/// Builds everything, of the images `listed` if they are; nothing of the run's folder is touched.
 ///
 /// # Errors
 /// Settings and files that nothing can be built of.
@@ -38,6 +35,7 @@ pub fn prepare(
     config: TrainConfig,
     start: &ResumeMode,
     world: &ProcessGroup,
+    listed: Option<Arc<Dataset>>,
 ) -> Result<Setup<Pretraining>> {
     let (device, threads) = open_device(&config.compute, world)?;
     enable_cudnn_benchmark(device);
@@ -47,7 +45,7 @@ pub fn prepare(
     // A run that goes on was checked when it began.
     let from_file = model.graph().filter(|graph| graph.has_weights());
     world.all_ok(from_file.map_or(Ok(()), |graph| graph.verify().map_err(anyhow::Error::from)))?;
-    let loader = loader(&config, &model, world)?;
+    let loader = loader(&config, &model, world, listed)?;
     let probe = world.all_ok(Probe::open(&config, world))?;
     let built = during(world.is_main(), "building the model", || build(&config, &model, device));
     let built = world.all_ok(built)?;
@@ -73,32 +71,37 @@ pub fn prepare(
     Ok(Setup { task, trainer, state, loader, total_steps, threads, announce })
 }
 
-/// How the images are listed, each process those of its own shards or all.
-pub fn dataset_options(
-    config: &TrainConfig,
-    world: &ProcessGroup,
-    own_shards: bool,
-) -> DatasetOptions {
-    DatasetOptions {
+/// Lists the images, each process those of its own shards or all.
+///
+/// # Errors
+/// Images that cannot be listed.
+pub fn list(config: &TrainConfig, world: &ProcessGroup) -> Result<Arc<Dataset>> {
+    let options = DatasetOptions {
         relist: config.crops.refresh_index,
-        own_shards,
+        own_shards: config.shard_by_rank,
         reduced_decode: config.crops.reduced_decode,
         deep: true,
         storage: config.crops.storage(world),
         ..DatasetOptions::with_channels(config.in_chans as usize)
-    }
-}
-
-fn loader(config: &TrainConfig, model: &Model, world: &ProcessGroup) -> Result<Loader> {
-    let part = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
-    if world.is_alone() || !config.compute.sync_bn {
-        config.check_statistics(part, model)?;
-    }
-    let options = dataset_options(config, world, config.shard_by_rank);
+    };
     let open = || Ok::<_, engine::Error>(Dataset::open_among(&config.data, &options, world)?);
     let list = || world.with_timeout(LISTING, open);
     let dataset = during(world.is_main(), "listing the images", list)
         .with_context(|| format!("cannot train on --data {}", config.data.display()))?;
+    Ok(Arc::new(dataset))
+}
+
+fn loader(
+    config: &TrainConfig,
+    model: &Model,
+    world: &ProcessGroup,
+    listed: Option<Arc<Dataset>>,
+) -> Result<Loader> {
+    let part = world.micro_batch_size(config.optim.batch_size, config.optim.accum_steps)?;
+    if world.is_alone() || !config.compute.sync_bn {
+        config.check_statistics(part, model)?;
+    }
+    let dataset = listed.map_or_else(|| list(config, world), Ok)?;
     let size = (config.input_size.height as usize, config.input_size.width as usize);
     let transform = PretrainTransform {
         crop: RandomResizedCrop::new(
@@ -119,7 +122,7 @@ fn loader(config: &TrainConfig, model: &Model, world: &ProcessGroup) -> Result<L
         EpochSampler::distributed(dataset.len(), own, config.compute.seed, rank, size)?
     };
     let options = config.loading.options(world);
-    Ok(Loader::new(Arc::new(dataset), Arc::new(transform), sampler, options)?)
+    Ok(Loader::new(dataset, Arc::new(transform), sampler, options)?)
 }
 
 /// The channels' statistics, which resolved settings have.
@@ -168,7 +171,7 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
     let device = describe_device(trainer.device, threads);
     eprintln!(
         "{}: {} on {device}, {:?}\n\
-         images   {} in {} ({} other files skipped), {} px crops\n\
+         images   {} in {} ({} skipped), {} px crops\n\
          model    encoder {:.1} M parameters, decoder {:.1} M, mask ratio {}\n\
          batch    {}\n\
          lr       {}, {:?}, weight decay {} → {}\n\
@@ -178,7 +181,7 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
         config.compute.precision,
         loader.dataset().total_samples(),
         config.data.display(),
-        loader.dataset().other_files(),
+        counted(loader.dataset().other_files(), "other file"),
         config.input_size,
         encoder as f64 / 1e6,
         rest as f64 / 1e6,
@@ -195,9 +198,9 @@ fn announce(run: &Run<Pretraining>, loader: &Loader, threads: usize) {
     }
     if loader.dataset().total_samples() < config.optim.batch_size {
         eprintln!(
-            "note: {} images fill a batch of {} only by repeating; each copy gets its own crop and mask",
-            loader.dataset().total_samples(),
-            config.optim.batch_size
+            "note: a batch of {} has the {} several times; each copy gets its own crop and mask",
+            config.optim.batch_size,
+            counted(loader.dataset().total_samples(), "image")
         );
     }
 }

@@ -11,14 +11,13 @@ use engine::device::to_device;
 use engine::run_dir::RunDir;
 use engine::schedule::{cosine_lr, cosine_weight_decay};
 use engine::training::FORWARD_SHARE;
-use engine::training::auto::{Choices, Machine, Measure};
 use engine::training::{
     BatchOf, Criterion, Losses, Position, Rates, RunOutput, RunPlan, Scores, StateOf, Task, Trainer,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
-use super::auto;
+use super::auto::Images;
 use super::execution::try_both;
 use super::outputs::Outputs;
 use super::probe::Probe;
@@ -107,6 +106,7 @@ impl Task for Pretraining {
     type Source = ImageSource;
     type MicroBatch = MicroBatch;
     type Settings = TrainConfig;
+    type Rule = Images;
     type State = PretrainState;
 
     const COMMAND: &'static str = "pretrain train";
@@ -115,14 +115,6 @@ impl Task for Pretraining {
     const SHORTER: &'static str = "--model resnet18, a smaller --input-size or fewer --epochs are \
          quicker; without --preset and these, settings are chosen to take a night at most";
     const CRITERION: Criterion = Criterion::EpochLoss;
-
-    fn choose(
-        choices: &mut Choices<TrainConfig>,
-        machine: &Machine,
-        measure: &Measure<TrainConfig>,
-    ) -> Result<()> {
-        auto::choose(choices, machine, measure)
-    }
 
     fn settings(&self) -> &TrainConfig {
         &self.config

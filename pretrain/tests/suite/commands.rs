@@ -33,7 +33,7 @@ fn inspects(work: &Workplace) {
             &inspect(path),
             &[
                 "run/checkpoints/last.safetensors",
-                "model: resnet18, complete, 11 176 512 parameters",
+                "model: resnet18, complete, 11,176,512 parameters",
                 "prefix \"sparse_encoder.sp_cnn.\"",
                 "120 tensors match",
                 "SparK decoder: yes",

@@ -148,7 +148,7 @@ fn a_timed_run() {
     let world = ProcessGroup::from_env(Duration::from_secs(60)).unwrap();
     let config: TrainConfig = from_layers([read_table(settings.as_ref()).unwrap()]).unwrap();
     let start = ResumeMode::New { overwrite: false };
-    let mut setup = prepare(config.resolve().unwrap(), &start, &world).unwrap();
+    let mut setup = prepare(config.resolve().unwrap(), &start, &world, None).unwrap();
     setup.state.execution = None;
     tch::manual_seed(5);
     setup.train(&start).unwrap();

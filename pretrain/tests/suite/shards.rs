@@ -64,7 +64,7 @@ fn killed_and_given_again_the_command_makes_the_same_bytes() {
         assert!(one == other, "{name} differs");
     }
     let again = work.run(&make("killed")).succeeded();
-    assert_says(&again.out, &["30 shards were made before"]);
+    assert_says(&again.out, &["30 shards made before"]);
     work.run(&["shards", "check", "killed"]).succeeded();
 }
 
@@ -75,12 +75,15 @@ fn class_folders_become_shards_that_train() {
     std::fs::write(work.path("images/class0/notes.txt"), b"").unwrap();
     let make = ["shards", "make", "--data", "images", "--output", "set", "--max-corrupt", "0.2"];
     let made = work.run(&make).succeeded();
-    assert_says(&made.err, &["9 images in images; 1 other files", "classes, 2: class0, class1"]);
+    assert_says(
+        &made.err,
+        &["9 images in images; left out: 1 other file", "classes, 2: class0, class1"],
+    );
     assert_says(
         &made.out,
         &[
-            "1 shards: 8 images",
-            "1 files can't be read",
+            "1 shard: 8 images",
+            "left out as unreadable: 1 file",
             "/set/classes.txt",
             "/set/shard-000000.tar'",
         ],
@@ -90,7 +93,7 @@ fn class_folders_become_shards_that_train() {
         &["class0/broken.png\t"],
     );
     let checked = work.run(&["shards", "check", "set"]).succeeded();
-    assert_says(&checked.out, &["1 shards, 8 images", "all as \"summary.json\" says"]);
+    assert_says(&checked.out, &["1 shard, 8 images", "all as \"summary.json\" says"]);
     work.train("run", &shorter(&["--data", "set/shard-000000.tar"])).succeeded();
 
     let mut bytes = read(work.path("set/shard-000000.tar"));

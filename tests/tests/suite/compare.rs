@@ -15,6 +15,17 @@ const SHORT: &str = "compare --output compared --data photos --model tiny.pt2 --
 const PRETRAIN: &str = "--input-size 64 --decoder-width 32 --batch-size 4 --log-steps 1";
 const DETECTOR: &str = include_str!("../../../detection/tests/suite/common/short.toml");
 
+/// Puts all programs in one at `to`, which is the one of that name.
+pub fn put_program(to: &Path) {
+    let examples = std::env::current_exe().unwrap();
+    let examples = examples.parent().unwrap().with_file_name("examples");
+    let all = examples.join("programs");
+    assert!(all.is_file(), "cargo test -p spark-tests builds {}", all.display());
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    // The temporary folder may lie on another disk.
+    std::fs::hard_link(&all, to).or_else(|_| std::fs::copy(&all, to).map(|_| ())).unwrap();
+}
+
 /// A folder with photographs and the programs.
 struct Place {
     folder: tempfile::TempDir,
@@ -40,14 +51,7 @@ impl Place {
 
     /// Puts a program there, which is all of them under this name.
     fn program(&self, name: &str) {
-        let examples = std::env::current_exe().unwrap();
-        let examples = examples.parent().unwrap().with_file_name("examples");
-        let all = examples.join("programs");
-        assert!(all.is_file(), "cargo test -p spark-tests builds {}", all.display());
-        let to = self.path(&format!("bin/{name}"));
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        // The temporary folder may lie on another disk.
-        std::fs::hard_link(&all, &to).or_else(|_| std::fs::copy(&all, &to).map(|_| ())).unwrap();
+        put_program(&self.path(&format!("bin/{name}")));
     }
 
     /// A disc of its class's colour.

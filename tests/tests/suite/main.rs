@@ -19,6 +19,7 @@ mod golden;
 mod graph_parity;
 mod hub;
 mod optim_reference;
+mod other_programs;
 mod own_cnn;
 #[cfg(torch_writes_pt2)]
 mod pt2_archive;

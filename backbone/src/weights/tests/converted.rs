@@ -111,7 +111,7 @@ fn values_that_are_not_finite_are_told_before_anything_is_loaded() {
         assert!(message.contains(part), "{message:?} should mention {part:?}");
     }
     assert_eq!(target["norm.weight"].double_value(&[0]), 1.0, "something was loaded");
-    assert!(inspect(&file, &[]).to_string().contains("not finite: 1 tensors, norm.weight"));
+    assert!(inspect(&file, &[]).to_string().contains("not finite: 1 tensor, norm.weight"));
     let broken = [("norm.weight".to_owned(), file.tensors["norm.weight"].shallow_clone())].into();
     let message = export(Family::ConvNeXt, Naming::Timm, &broken).unwrap_err().to_string();
     assert!(message.contains("not exported"), "{message}");

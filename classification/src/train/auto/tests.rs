@@ -1,4 +1,5 @@
 use engine::optim::OptimizerKind;
+use engine::settings::TrainSettings as _;
 use tch::Device;
 
 use super::*;
@@ -11,10 +12,10 @@ fn machine(device: Device, cores: usize) -> Machine {
 fn chosen(count: usize, machine: &Machine, given: &str, seconds: f64) -> TrainConfig {
     let images = Images { count, short_side: 300 };
     let mut choices = Choices::new(given.parse().unwrap());
-    choose_recipe(&mut choices, &images, machine).unwrap();
-    choose_batch(&mut choices, &images, machine).unwrap();
+    images.choose_recipe(&mut choices, machine).unwrap();
+    images.choose_batch(&mut choices, machine).unwrap();
     let cost = StepCost { seconds, bytes: Some(50_000_000), fixed: 1 << 30 };
-    choose_length(&mut choices, &images, machine, &cost).unwrap();
+    images.choose_length(&mut choices, machine, &cost).unwrap();
     let mut config = choices.settings().unwrap();
     (config.data, config.run.output) = ("d".into(), "o".into());
     config.resolve().unwrap()

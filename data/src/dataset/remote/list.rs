@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use storage::{Location, Object, Scheme, Storage};
+use words::counted;
 
 use super::super::braces;
 use super::super::cache::{Cache, Key};
 use super::super::kind::Kind;
-use super::super::listing::{Form, Listing, Request, in_list};
+use super::super::listing::{Check, Form, Listing, Request, in_list};
 use super::super::names::Names;
 use super::Remote;
 use crate::names::python_order;
@@ -112,8 +113,8 @@ fn of_folder(base: &Location, storage: &Storage, cache: &Cache) -> Result<Listin
     let key = Key::of_url("objects", &base.to_string());
     if let Some((made, listing)) = cache.objects(&key) {
         tracing::warn!(
-            "{base}: {} objects, as listed {} ago; --refresh-index lists anew",
-            listing.names.len() + listing.others,
+            "{base}: {}, as listed {} ago; --refresh-index lists anew",
+            counted(listing.names.len() + listing.others, "object"),
             age(made),
         );
         return Ok(listing);
@@ -161,8 +162,8 @@ fn age(made: SystemTime) -> String {
     }
 }
 
-/// The classes of a listing, without what lies in none.
-fn in_classes(listing: Listing, check: super::super::listing::Check) -> Result<Listing> {
+/// The classes of a listing, without what lies in none; or shards without classes, all of them.
+fn in_classes(listing: Listing, check: Check) -> Result<Listing> {
     let class = |name: &Path| {
         let mut parts = name.components();
         let first = parts.next()?.as_os_str().to_owned();
@@ -171,6 +172,10 @@ fn in_classes(listing: Listing, check: super::super::listing::Check) -> Result<L
     let classes: BTreeSet<OsString> = listing.names.iter().filter_map(class).collect();
     let mut classes: Vec<OsString> = classes.into_iter().collect();
     classes.sort_by_cached_key(|class| python_order(class));
+    if classes.is_empty() {
+        listing.check_classes(check)?;
+        return Ok(listing);
+    }
     check(&classes)?;
     let mut labelled = Listing { classes, others: listing.others, ..Listing::new() };
     for (index, (name, kind)) in listing.entries().enumerate() {

@@ -23,6 +23,9 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const MOST_INDEX: u64 = 1 << 30;
 
 /// What each of `shards` holds.
+///
+/// # Errors
+/// Of the first that can't be read or is no tar archive.
 pub(in super::super) fn scan_all(
     remote: &Remote,
     shards: &[Object],

@@ -201,7 +201,7 @@ fn own_shards_need_enough_of_them_and_nothing_else() {
     assert_eq!(few, "number of .tar shards is 2, but each of the 3 processes needs one of its own");
     let none = refusal(root.path(), 2, 6);
     assert!(none.contains("no images found") && none.contains("inside 2 .tar shards"), "{none}");
-    assert!(none.contains("where 5 other files are"), "{none}");
+    assert!(none.contains("beside 5 other files"), "{none}");
     // One process' shard has arrays alone, which don't count beside the other's pictures.
     write(root.path(), "s-1.tar", &shard(&["a.npy"]));
     let empty = refusal(root.path(), 2, 3);

@@ -162,6 +162,18 @@ fn streams_may_follow_one_another() {
 }
 
 #[test]
+fn a_stream_of_no_bytes_is_an_archive_of_no_members() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "whole.tar", &shard(&["a.jpg", "b.jpg"]));
+    // As `xz` writes it: no block, an index without records, the footer.
+    let xz = [XZ_START, b"\0\0\0\0\x1c\xdf\x44\x21\x1f\xb6\xf3\x7d\x01\0\0\0\0\x04YZ"].concat();
+    for empty in [gzip(b""), zstd(b""), [&xz[..], &[0; 4]].concat(), [&xz[..], &xz].concat(), xz] {
+        write(root.path(), "empty.tar", &empty);
+        assert_eq!(names(&open(root.path())), ["whole.tar:a.jpg", "whole.tar:b.jpg"]);
+    }
+}
+
+#[test]
 fn other_compression_and_damage_are_named() {
     let root = tempfile::tempdir().unwrap();
     let cases: [(&str, &[u8], &str); 5] = [

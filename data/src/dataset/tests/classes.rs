@@ -1,5 +1,7 @@
-//! Class folders whose names are not what they seem.
+//! Class folders whose names are not what they seem, and shards in the place of folders.
 
+use super::super::super::peers::threads::together;
+use super::kept::{new_cache, settle};
 use super::*;
 
 const COMPOSED: &str = "caf\u{e9}";
@@ -60,7 +62,7 @@ fn normal_forms_of_a_name_are_one_class_of_a_known_set() {
 fn other_names_are_refused_with_what_is_meant() {
     let root = folder(&["Cat/1.png", "dog /1.png", "bird/1.png"]);
     let message = open_as(root.path(), &["bird", "cat", "dog", "fox"]).unwrap_err().to_string();
-    let expected = "2 class folders are none of the 4 known classes: \"Cat\" (the class is \
+    let expected = "2 class folders with the name of none of the 4 known classes: \"Cat\" (the class is \
                     \"cat\"), \"dog \" (the class is \"dog\"); known classes that have no folder \
                     there: \"cat\", \"dog\", \"fox\"";
     assert!(message.contains(expected), "{message}");
@@ -82,4 +84,34 @@ fn a_link_back_up_gives_no_class_another_ones_images() {
     symlink(".", root.path().join("all")).unwrap();
     let refused = LabelledDataset::open(root.path(), &with_channels(3)).unwrap_err().to_string();
     assert!(refused.contains("1 of 3 class folders have no images: \"all\""), "{refused}");
+}
+
+#[test]
+fn a_folder_of_shards_has_the_labels_that_its_pattern_has() {
+    let root = tempfile::tempdir().unwrap();
+    for number in 0..3 {
+        // Each member holds its name, which of a label is that of the class.
+        let members = [format!("{number}.jpg"), format!("{number}.cls")];
+        let members = members.each_ref().map(String::as_str);
+        write(root.path(), &format!("s-{number}.tar"), &shard(&members));
+    }
+    write(root.path(), "notes.md", b"");
+    settle();
+    let (_kept, cache) = new_cache();
+    let open = |path: &Path, peers: &dyn Peers| {
+        let options = with_channels(3);
+        let dataset = LabelledDataset::open_with(path, &options, None, &cache, peers).unwrap();
+        let labels: Vec<usize> = (0..dataset.len()).map(|index| dataset.label(index)).collect();
+        (names(dataset.images()), labels, dataset.classes().to_vec())
+    };
+    let expected = open(&root.path().join("s-{0..2}.tar"), &Alone);
+    assert_eq!(expected.1, [0, 1, 2]);
+    // Of the listing that is made, and of the one that was kept.
+    for _ in 0..2 {
+        let all = together(3, |peers| open(root.path(), peers));
+        assert!(all.iter().all(|found| *found == expected), "{all:?}");
+    }
+    write(root.path(), "cat/1.jpg", b"");
+    let refused = LabelledDataset::open(root.path(), &with_channels(3)).unwrap_err().to_string();
+    assert!(refused.contains("only one class folder, \"cat\""), "{refused}");
 }

@@ -357,7 +357,7 @@ fn class_folders_are_kept_together_and_still_checked() {
     let known = ["ant", "bee"].map(str::to_owned);
     let message = open(Some(&known), &cache).unwrap_err().to_string();
     assert!(
-        message.contains("1 class folders are none of the 2 known classes: \"cow\""),
+        message.contains("1 class folder with the name of none of the 2 known classes: \"cow\""),
         "{message}"
     );
 

@@ -15,6 +15,7 @@ use backbone::weights::{
     write_pth, write_safetensors,
 };
 use tch::nn::VarStore;
+use words::counted;
 
 use super::config::{self, ModelConfig};
 use crate::{Error, Result};
@@ -247,8 +248,9 @@ fn check_classes(file: &WeightFile, config: &ModelConfig, found: Naming) -> Resu
     match classes {
         Some(classes) if classes != config.num_classes => {
             let problem = format!(
-                "a detector of {classes} classes, and the model has {}: --reset-head learns the \
-                 model's from the rest of the file",
+                "a detector of {}, and the model has {}: --reset-head learns the model's from the \
+                 rest of the file",
+                counted(classes, "class"),
                 config.num_classes
             );
             Err(Error::format(&file.path, problem))

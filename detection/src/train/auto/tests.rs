@@ -1,3 +1,4 @@
+use engine::settings::TrainSettings as _;
 use tch::Device;
 
 use super::*;
@@ -19,11 +20,11 @@ fn chosen(
     seconds: f64,
 ) -> TrainConfig {
     let mut choices = Choices::new(given.parse().unwrap());
-    choose_recipe(&mut choices, facts, machine, start).unwrap();
-    choose_batch(&mut choices, facts, machine).unwrap();
-    choose_norms(&mut choices, machine, start).unwrap();
+    let rule = DetectionRule { facts: *facts, start: start.clone() };
+    rule.choose_recipe(&mut choices, machine).unwrap();
+    rule.choose_batch(&mut choices, machine).unwrap();
     let cost = StepCost { seconds, bytes: None, fixed: 0 };
-    choose_length(&mut choices, facts, machine, &cost).unwrap();
+    rule.choose_length(&mut choices, machine, &cost).unwrap();
     let mut config = choices.settings().unwrap();
     (config.data, config.run.output) = ("d".into(), "o".into());
     config.resolve().unwrap()

@@ -135,7 +135,7 @@ fn predicts(work: &Workplace) {
     assert_says(&told.err, &["skipped photos/broken.jpg"]);
     assert_eq!(png_size(work, "mixed/0.png").0, 320);
     let arguments = ["predict", "--weights", "run", "--output", "none", "photos/broken.jpg"];
-    work.run(&arguments).refused(&["none of the 1 images can be read"]);
+    work.run(&arguments).refused(&["none of 1 image can be read"]);
     std::fs::remove_file(work.path("photos/broken.jpg")).unwrap();
     let arguments = ["predict", "--weights", "run", "--output", "quiet", "--no-pictures", file];
     let told = work.run(&arguments).succeeded().out;
@@ -262,7 +262,7 @@ fn other_peoples_annotations_train_and_score() {
     std::fs::write(work.path(name), val.to_string()).unwrap();
 
     let told = work.train("run", &["--epochs", "1"]).succeeded();
-    let note = "instances_val.json: 1 objects without a mask are left out of mask AP: annotation 1";
+    let note = "instances_val.json: left out of mask AP, without a mask: 1 object, annotation 1";
     assert_says(&told.err, &[note, "segm AP"]);
     let most = ["--max-detections", "300"];
     let arguments = ["evaluate", "--weights", "run", "--output", "scores"];

@@ -247,7 +247,7 @@ fn objects_without_a_mask_are_left_out_of_mask_ap_alone() {
     some["annotations"][2]["segmentation"] = Value::Null;
     let truth = coco(some.clone());
     let evaluator = CocoEvaluator::new(&truth, EvaluatorOptions::default()).unwrap();
-    let note = "1 objects without a mask are left out of mask AP: annotation 3";
+    let note = "left out of mask AP, without a mask: 1 object, annotation 3";
     assert_eq!(evaluator.notes(), [note]);
     let found = vec![(1, vec![found(0, 0.9, CAT), found(1, 0.8, DOG)])];
     let report = evaluate(&truth, EvaluatorOptions::default(), found.clone()).report;

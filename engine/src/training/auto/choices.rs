@@ -111,6 +111,14 @@ impl<C: Settings> Choices<C> {
         from_layers(self.layers())
     }
 
+    /// The same with `over` laid over everything, what is given too.
+    ///
+    /// # Errors
+    /// As [`Choices::settings`].
+    pub fn settings_with(&self, over: Table) -> Result<C> {
+        from_layers(self.layers().into_iter().chain([over]))
+    }
+
     /// What is chosen, with what is given over it.
     pub fn layers(&self) -> [Table; 2] {
         [self.chosen.clone(), self.given.clone()]

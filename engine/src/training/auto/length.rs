@@ -1,5 +1,7 @@
 //! How long a run is.
 
+use words::counted;
+
 use super::{Choices, Machine};
 use crate::Result;
 use crate::settings::Settings;
@@ -60,10 +62,10 @@ impl LengthRule {
         let most = (self.most_steps / steps).max(1);
         let (mut epochs, mut why) = (self.epochs, self.why.clone());
         if epochs < least {
-            (epochs, why) = (least, format!("at least {} steps", count(self.least_steps)));
+            (epochs, why) = (least, format!("at least {}", counted(self.least_steps, "step")));
         }
         if epochs > most {
-            (epochs, why) = (most, format!("at most {} steps", count(self.most_steps)));
+            (epochs, why) = (most, format!("at most {}", counted(self.most_steps, "step")));
         }
         let of_epoch = cost.map(|cost| self.epoch_seconds(cost, machine));
         let Some(of_epoch) = of_epoch.filter(|_| !machine.has_gpu()) else { return (epochs, why) };
@@ -83,19 +85,6 @@ impl LengthRule {
 pub fn checkpoint_epochs(epochs: u64, seconds: f64) -> u64 {
     let in_time = (CHECKPOINT_SECONDS / seconds.max(1e-9)) as u64;
     in_time.clamp(1, (epochs / CHECKPOINTS).max(1))
-}
-
-/// A number with its thousands apart: 12,000.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -146,11 +135,5 @@ mod tests {
         assert_eq!(checkpoint_epochs(1000, 60.0), 10);
         assert_eq!(checkpoint_epochs(1000, 7200.0), 1);
         assert_eq!(checkpoint_epochs(3, 0.5), 1);
-    }
-
-    #[test]
-    fn thousands_stand_apart() {
-        let told = [0, 999, 1000, 1_281_167].map(count);
-        assert_eq!(told, ["0", "999", "1,000", "1,281,167"]);
     }
 }

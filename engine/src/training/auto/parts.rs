@@ -1,6 +1,7 @@
 //! How much of a batch is computed at a time, and in which arithmetic.
 
 use anyhow::{Result, bail, ensure};
+use words::counted;
 
 use super::{Choices, Machine, gigabytes};
 use crate::precision::Precision;
@@ -51,10 +52,9 @@ pub fn choose_parts<C: Settings>(
         }
         ensure!(
             given,
-            "memory runs out on {:?} even with {} images at a time; give a smaller --model or \
-             --input-size",
+            "memory runs out on {:?} even with {} at a time; give a smaller --model or --input-size",
             machine.device,
-            least.min(own)
+            counted(least.min(own), "image")
         );
         return Ok(cost);
     }
@@ -67,21 +67,21 @@ pub fn choose_parts<C: Settings>(
         let part = own / parts;
         if needs(part) <= budget {
             let memory = gigabytes(needs(part));
-            tell(choices, parts, part, &format!("they take about {memory}"))?;
+            tell(choices, parts, part, &format!("about {memory} are needed"))?;
             return Ok(cost);
         }
     }
     bail!(
-        "{} images at a time take about {}, but of the free memory {} may be taken; give a smaller \
-         --model, --input-size or --batch-size",
-        least.min(own),
+        "for {} at a time about {} of memory is needed, but of what is free {} may be taken; give a \
+         smaller --model, --input-size or --batch-size",
+        counted(least.min(own), "image"),
         gigabytes(needs(least.min(own))),
         gigabytes(budget)
     )
 }
 
 fn tell<C: Settings>(choices: &mut Choices<C>, parts: usize, part: usize, how: &str) -> Result<()> {
-    let why = format!("{part} images at a time fit into memory: {how}");
+    let why = format!("memory is enough for {} at a time: {how}", counted(part, "image"));
     choices.choose("accum-steps", parts, why)?;
     Ok(())
 }
@@ -157,7 +157,7 @@ mod tests {
         let two = machine(Device::Cpu, 2, 20_000_000_000);
         assert_eq!(parts(&two, 64, "", cost(300_000_000)).unwrap(), 1);
         let error = parts(&cpu, 64, "", cost(9_000_000_000)).unwrap_err().to_string();
-        assert!(error.starts_with("2 images at a time take about 19.0 GB"), "{error}");
+        assert!(error.starts_with("for 2 images at a time about 19.0 GB"), "{error}");
         assert!(error.contains("12.0 GB may be taken; give a smaller --model"), "{error}");
         let error = parts(&two, 15, "", cost(1)).unwrap_err().to_string();
         assert!(error.contains("batch-size is 15, but it is divided among 2"), "{error}");

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use data::{Dataset, claimed_size};
+use words::counted;
 
 /// Files that are looked at, spread evenly over the data set.
 const SAMPLE: usize = 64;
@@ -25,7 +26,8 @@ pub fn short_side(dataset: &Dataset) -> Result<u64> {
     match (sides.get(sides.len() / 2), first_problem) {
         (Some(&side), _) => Ok(side),
         (None, Some(problem)) => {
-            bail!("none of {count} images that were looked at tells its size: {problem}")
+            let looked_at = counted(count, "image");
+            bail!("of {looked_at} looked at none tells its size: {problem}")
         }
         (None, None) => bail!("there are no images"),
     }
@@ -73,7 +75,7 @@ mod tests {
             std::fs::remove_file(folder.path().join(format!("{name}.png"))).unwrap();
         }
         let error = short_side(&open()).unwrap_err().to_string();
-        assert!(error.contains("none of 1 images") && error.contains("0.png"), "{error}");
+        assert!(error.contains("of 1 image looked at none") && error.contains("0.png"), "{error}");
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use engine::settings::TrainSettings as _;
+use engine::training::auto::choose_parts;
 use tch::Device;
 
 use super::*;
@@ -13,17 +15,16 @@ fn machine(device: Device, cores: usize) -> Machine {
 fn chosen(count: usize, machine: &Machine, given: &str, seconds: f64, bytes: u64) -> TrainConfig {
     let images = Images { count, short_side: 500 };
     let mut choices = Choices::new(given.parse().unwrap());
-    choose_recipe(&mut choices, &images, machine).unwrap();
-    choose_size(&mut choices, &images, machine).unwrap();
-    choose_batch(&mut choices, &images, machine).unwrap();
+    images.choose_recipe(&mut choices, machine).unwrap();
+    let batch = images.choose_batch(&mut choices, machine).unwrap();
     let cost = StepCost { seconds, bytes: Some(bytes), fixed: 1 << 30 };
-    let batch = choices.settings().unwrap().optim.batch_size;
     let fits = |part: usize| match part as u64 * bytes < 40_000_000_000 {
         true => Ok(cost),
         false => Err(anyhow::anyhow!("CUDA out of memory")),
     };
-    let cost = choose_parts(&mut choices, machine, (batch, LEAST_PART), cost, fits).unwrap();
-    choose_length(&mut choices, &images, machine, &cost).unwrap();
+    let parts = (batch, Images::LEAST_PART);
+    let cost = choose_parts(&mut choices, machine, parts, cost, fits).unwrap();
+    images.choose_length(&mut choices, machine, &cost).unwrap();
     let mut config = choices.settings().unwrap();
     (config.data, config.run.output) = ("d".into(), "o".into());
     config.resolve().unwrap()

@@ -111,7 +111,7 @@ fn a_trial_changes_nothing() {
     table.insert("data".into(), folder.path().to_str().unwrap().into());
     let config: TrainConfig = from_layers([table]).unwrap();
     let start = ResumeMode::New { overwrite: false };
-    let setup = prepare(config.resolve().unwrap(), &start, &ProcessGroup::alone()).unwrap();
+    let setup = prepare(config.resolve().unwrap(), &start, &ProcessGroup::alone(), None).unwrap();
     let (task, trainer) = (&setup.task, &setup.trainer);
     let copy = |tensors: &BTreeMap<String, Tensor>| -> Vec<Tensor> {
         tensors.values().map(|tensor| tensor.detach().copy()).collect()
