@@ -247,7 +247,7 @@ fn what_cannot_run_is_refused_with_its_line() {
     let open = |name: &str| GraphModel::open(&folder.path().join(format!("{name}.pt2")), &[]);
     for (name, parts) in [
         ("non_local", ["attention", "refused.py:"]),
-        ("per_position", ["has a value for every position", "self.position"]),
+        ("per_position", ["has a value for every position", "self.change(self.trunk(x))"]),
     ] {
         let model = open(name).unwrap_or_else(|error| panic!("{name}: {error}"));
         let refusal = model.refusal().unwrap_or_else(|| panic!("{name} is not refused"));
