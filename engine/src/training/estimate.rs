@@ -241,7 +241,7 @@ mod tests {
         let check = |own, part, fixed| Memory { own, part, image, fixed, free }.check();
         assert!(check(4096, 512, fixed).is_ok(), "it may fit: few images count some of it twice");
         let error = check(4096, 4096, fixed).unwrap_err().to_string();
-        let rule = "a step computes 4096 images at a time, which takes about 205.2 GB of memory, \
+        let rule = "a step computes 4,096 images at a time, which takes about 205.2 GB of memory, \
                     and 20.0 GB are free; give --accum-steps 32: 128 at a time";
         assert_eq!(error, rule);
         let error = check(4096, 4096, free).unwrap_err().to_string();

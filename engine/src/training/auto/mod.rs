@@ -34,8 +34,11 @@ pub type DataOf<T> = <<T as Task>::Rule as Rule>::Data;
 pub type Prepare<T> =
     fn(<T as Task>::Settings, &ResumeMode, &ProcessGroup, Option<DataOf<T>>) -> Result<Setup<T>>;
 
+/// The settings that are chosen, and the data, if it was listed for that.
+pub type Chosen<T> = (Choices<<T as Task>::Settings>, Option<DataOf<T>>);
+
 /// Chooses what `given` (settings by their own names) leaves open, for the processes of `world`
-/// and by what this one sees. Nothing is written. With the data, if it was listed for that.
+/// and by what this one sees. Nothing is written.
 ///
 /// # Errors
 /// Data that cannot be read, settings that cannot work: what to give.
@@ -43,7 +46,7 @@ pub fn choose<T: Task>(
     given: Table,
     world: &ProcessGroup,
     prepare: Prepare<T>,
-) -> Result<(Choices<T::Settings>, Option<DataOf<T>>)> {
+) -> Result<Chosen<T>> {
     let settings: T::Settings = from_layers([given.clone()])?;
     settings.check_each()?;
     let machine = Machine::of(settings.execution(), world)?;
