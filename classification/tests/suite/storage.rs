@@ -47,7 +47,7 @@ fn labelled_shards_in_a_store_are_those_of_this_machine() {
     };
     run("here", "");
     let there = run("there", "s3://bucket/");
-    assert_says(&there.err, &["15 images of 3 classes"]);
+    assert_says(&there.err, &["15 to train on, 12 for validation, 3 classes"]);
     assert_eq!(work.curve("there"), work.curve("here"));
     let export = "export/tiny_classifier.safetensors";
     assert_eq!(work.bits("there", export)["export"], work.bits("here", export)["export"]);
