@@ -113,7 +113,7 @@ fn weights_go_over_those_of_the_file() {
 fn what_runs_on_the_whole_grid_alone_is_not_pretrained() {
     let work = with_networks(&["attending", "small"]);
     let said = work.run(&["inspect", "attending.pt2"]).succeeded().out;
-    assert_says(&said, &["softmax"]);
+    assert_says(&said, &["for 1 image of 3×64×64", "softmax"]);
     let refused = shorter(&["--model", "attending.pt2"]);
     work.train("run", &refused).refused(&["attending cannot be pretrained: "]);
     assert!(!work.path("run").exists());

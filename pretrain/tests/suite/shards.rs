@@ -100,7 +100,7 @@ fn class_folders_become_shards_that_train() {
     bytes[5000] ^= 1;
     std::fs::write(work.path("set/shard-000000.tar"), bytes).unwrap();
     let damaged =
-        work.run(&["shards", "check", "set"]).refused(&["set: ", "problems, listed above"]);
+        work.run(&["shards", "check", "set"]).refused(&["set: ", "1 problem, listed above"]);
     assert_says(&damaged.out, &["shard-000000.tar: its SHA-256 is"]);
 }
 

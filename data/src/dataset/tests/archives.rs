@@ -165,9 +165,14 @@ fn streams_may_follow_one_another() {
 fn a_stream_of_no_bytes_is_an_archive_of_no_members() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "whole.tar", &shard(&["a.jpg", "b.jpg"]));
-    // As `xz` writes it: no block, an index without records, the footer.
-    let xz = [XZ_START, b"\0\0\0\0\x1c\xdf\x44\x21\x1f\xb6\xf3\x7d\x01\0\0\0\0\x04YZ"].concat();
-    for empty in [gzip(b""), zstd(b""), [&xz[..], &[0; 4]].concat(), [&xz[..], &xz].concat(), xz] {
+    // As `xz` writes it, without a block (The .xz file format, section 4): the index and the footer.
+    let none = b"\0\0\0\0\x1c\xdf\x44\x21\x1f\xb6\xf3\x7d\x01\0\0\0\0\x04YZ";
+    // With a block that holds nothing, which Python's lzma reads, too.
+    let block = b"\x02\0\x21\x01\x0c\0\0\0\x8f\x98\x41\x9c\0\0\0\0\0\0\0\0\0\0\0\0\
+                  \0\x01\x15\0\x3f\x53\x33\x17\x1f\xb6\xf3\x7d\x01\0\0\0\0\x04YZ";
+    let [none, block] = [&none[..], &block[..]].map(|rest| [XZ_START, rest].concat());
+    let twice = [&none[..], &[0; 4], &block, &none].concat();
+    for empty in [gzip(b""), zstd(b""), none, block, twice] {
         write(root.path(), "empty.tar", &empty);
         assert_eq!(names(&open(root.path())), ["whole.tar:a.jpg", "whole.tar:b.jpg"]);
     }
