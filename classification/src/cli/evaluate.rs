@@ -73,7 +73,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     let images = dataset.len() as u64;
     let world = ProcessGroup::alone();
     let loader = evaluation_loader(dataset, &loaded.images, args.batch_size, &options, &world)?;
-    let mut counter = Counter::new("images", images);
+    let mut counter = Counter::new("image", images);
     let mode = Mode::eval().with_compute(loaded.precision.compute());
     let count = |images| counter.add(images);
     let report = evaluate(loaded.classifier.as_ref(), &mode, &loader, &world, count)?;

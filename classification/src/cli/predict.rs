@@ -76,7 +76,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
     let loaded = args.model.load_any()?;
     let (transform, names) = (loaded.images.transform()?, loaded.names());
     let top = args.top.min(names.len()) as i64;
-    let mut counter = Counter::new("images", files.len() as u64);
+    let mut counter = Counter::new("image", files.len() as u64);
     let mut predictions = Vec::new();
     for chunk in files.chunks(args.batch_size) {
         let (mut paths, mut images) = (Vec::new(), Vec::new());

@@ -148,7 +148,7 @@ pub fn run(mut args: ProbeArgs) -> Result<()> {
     let (model, store, backbone) = backbone(&args, weights, device)?;
 
     let [train_images, val_images] = data.image_counts();
-    let mut counter = Counter::new("images", (train_images + val_images) as u64);
+    let mut counter = Counter::new("image", (train_images + val_images) as u64);
     let mode = Mode::eval().with_compute(args.precision.compute());
     let mut columns = StageColumns::default();
     let features = |images: &tch::Tensor| {

@@ -135,7 +135,7 @@ fn of_weights(args: &EvaluateArgs, path: &Path) -> Result<(GroundTruth, Evaluati
     let options = args.options(kinds, Areas::OfKind);
     let mut evaluator = CocoEvaluator::new(&ground_truth, options)?;
     tell(evaluator.notes());
-    let mut counter = Counter::new("images", dataset.len() as u64);
+    let mut counter = Counter::new("image", dataset.len() as u64);
     let detector = &loaded.detector;
     let mode = detector.eval_mode(loaded.precision.compute());
     let done = |images: usize| counter.add(images as u64);

@@ -92,7 +92,7 @@ pub fn run(args: PredictArgs) -> Result<()> {
     output.begin()?;
 
     let mut written = Predictions::new(&classes);
-    let mut counter = Counter::new("images", files.len() as u64);
+    let mut counter = Counter::new("image", files.len() as u64);
     for (at, file) in files.iter().enumerate() {
         counter.add(1);
         let image = match read(&file.path) {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use words::{counted, grouped};
+
 use super::{Bar, clock};
 
 /// Shows how many of a known number of things are done.
@@ -16,7 +18,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// None of `total` done; `what` names them ("images"). A bar if standard
+    /// None of `total` done; `what` is one of them ("image"). A bar if standard
     /// error is a terminal, else lines of text every few seconds.
     pub fn new(what: impl Into<String>, total: u64) -> Self {
         let (started, bar) = (Instant::now(), Bar::new().waiting());
@@ -51,9 +53,10 @@ impl Counter {
         let took = self.started.elapsed().as_secs_f64().max(1e-9);
         let rate = (self.done - self.before) as f64 / took;
         if self.total == 0 {
-            return format!("{} {}  {rate:.1}/s", self.done, self.what);
+            return format!("{}  {rate:.1}/s", counted(self.done, &self.what));
         }
-        let text = format!("{}/{} {}  {rate:.1}/s", self.done, self.total, self.what);
+        let (done, total) = (grouped(self.done), counted(self.total, &self.what));
+        let text = format!("{done}/{total}  {rate:.1}/s");
         match self.total.checked_sub(self.done) {
             Some(left) if left > 0 && rate > 0.0 => {
                 let left = Duration::try_from_secs_f64(left as f64 / rate).unwrap_or(Duration::MAX);
@@ -61,5 +64,22 @@ impl Counter {
             }
             _ => text,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_not_several() {
+        let told = |total: u64| {
+            let mut counter = Counter::new("image", total);
+            counter.add(1);
+            counter.describe()
+        };
+        assert!(told(0).starts_with("1 image  "), "{}", told(0));
+        assert!(told(1).starts_with("1/1 image  "), "{}", told(1));
+        assert!(told(2).starts_with("1/2 images  "), "{}", told(2));
     }
 }

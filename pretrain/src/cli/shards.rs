@@ -273,7 +273,7 @@ impl Bar {
 
 impl Watcher for Bar {
     fn begin(&self, total: u64, done: u64) {
-        self.with(|bar| *bar = Some(Counter::new("images", total).resumed(done)));
+        self.with(|bar| *bar = Some(Counter::new("image", total).resumed(done)));
     }
 
     fn advance(&self, images: u64, _: u64) {
